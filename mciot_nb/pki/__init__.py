@@ -1,0 +1,1 @@
+"""Certificates on disk: the guide's files, as openssl and keytool read and write them. No network, no widgets."""

@@ -1,0 +1,280 @@
+"""Chains of certificates: read them, put them in order, build them, and say what is wrong with one and why.
+
+The local platform judges with `diagnose` too, so what a learner is told before connecting and what the platform answers
+can't drift apart.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import verification
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.names import readable
+
+Chain = Sequence[x509.Certificate]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a platform of a certain time accepts: how many certificates, and whether the device's alone is enough."""
+
+    name: str
+    longest_chain: int
+    device_alone: bool
+
+
+PROFILES = {
+    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False),
+    "current": Profile("current", longest_chain=10, device_alone=True),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: a stable code, and a sentence that says what, where, and what to do."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A verdict with its reasons. The first finding is the one on which a platform would refuse."""
+
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    @property
+    def code(self) -> str:
+        """The first finding's code, or ``OK``."""
+        return "OK" if self.ok else self.findings[0].code
+
+    def __str__(self) -> str:
+        return (
+            "OK: nothing wrong was found." if self.ok else "\n".join(f"{f.code}: {f.sentence}" for f in self.findings)
+        )
+
+
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """Read every certificate of a PEM file, in the order in which they stand; other text between them is passed over.
+
+    Raises OnboardingError where the file is missing or holds no readable certificate.
+    """
+    try:
+        return parse_certificates(path.read_bytes())
+    except FileNotFoundError:
+        raise OnboardingError(f"There is no file {path}: make it first, or correct the path.", "NO_FILE") from None
+    except OnboardingError as error:
+        raise OnboardingError(f"{path}: {error}", error.code) from None
+
+
+def parse_certificates(pem: bytes) -> list[x509.Certificate]:
+    """Read every certificate in ``pem``. Raises OnboardingError where there is none, or one is damaged."""
+    if any(f"{dash}BEGIN CERTIFICATE".encode() in pem for dash in "–—"):  # noqa: RUF001 - the guide's own dashes
+        raise OnboardingError(
+            "The PEM markers are written with typographic dashes, as on the guide's web page: "
+            "replace each marker by -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----, with five hyphens.",
+            "BAD_PEM",
+        )
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise OnboardingError(
+            "This is no certificate in PEM form: it needs a line -----BEGIN CERTIFICATE-----, the base64 text, "
+            "and a line -----END CERTIFICATE-----; copy the whole file again.",
+            "BAD_PEM",
+        ) from None
+
+
+def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
+    """Write certificates one after the other, as the guide's ``cat`` does."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+
+
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer`` bears the name that ``certificate`` states as its issuer, and its key made the signature."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def build_chain(leaf: x509.Certificate, candidates: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    """Put ``leaf`` first and each certificate's issuer behind it, up to a self-signed one.
+
+    Raises OnboardingError where an issuer is not among ``candidates`` (guide: "Creating the chain of certificates").
+    """
+    chain, rest = [leaf], list(candidates)
+    while not is_issued_by(chain[-1], chain[-1]):
+        issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c)), None)
+        if issuer is None:
+            raise OnboardingError(
+                f"The certificate of {readable(chain[-1].subject)} was signed by {readable(chain[-1].issuer)}, "
+                "whose certificate is not among those given: add it.",
+                "INCOMPLETE_CHAIN",
+            )
+        chain.append(issuer)
+    return chain
+
+
+def order_chain(certificates: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    """Order certificates that belong to one chain, the device's first.
+
+    Raises OnboardingError where they do not make one chain.
+    """
+    rest = list(dict.fromkeys(certificates))
+    leaves = [c for c in rest if not any(is_issued_by(other, c) for other in rest if other != c)]
+    if len(leaves) != 1:
+        raise OnboardingError(
+            f"{len(leaves)} of the {len(rest)} certificates have signed none of the others, so they make no single "
+            "chain: give one device certificate and its issuers.",
+            "CHAIN_ORDER",
+        )
+    return build_chain(leaves[0], rest)
+
+
+def diagnose(
+    presented: Chain,
+    anchors: Iterable[x509.Certificate],
+    profile: Profile | None = None,
+    *,
+    at: datetime | None = None,
+) -> Diagnosis:
+    """Judge the chain that a device would present against the trust anchors, the certificates that were uploaded.
+
+    First come the rules of X.509 (as ``openssl verify -partial_chain`` checks them), on which the TLS handshake fails;
+    then, with a ``profile``, the platform's own, on which it answers CONNACK 5. ``at`` is the time of the check, now by
+    default.
+    """
+    if not presented:
+        return Diagnosis(
+            (Finding("NO_CLIENT_CERT", "No certificate was presented: give the device its chain and key."),)
+        )
+    at = at or datetime.now(UTC)
+    anchors = list(anchors)
+    path, findings = _path_to_anchor(presented, anchors)
+    findings += [finding for certificate in path for finding in _outside_validity(certificate, at)]
+    if not findings:
+        findings += _second_opinion(path, at)
+    if profile and path[-1] in anchors:
+        findings += _platform_rules(presented, path[-1], profile)
+    return Diagnosis(tuple(findings))
+
+
+def _path_to_anchor(presented: Chain, anchors: Chain) -> tuple[list[x509.Certificate], list[Finding]]:
+    path = [presented[0]]
+    while path[-1] not in anchors:
+        current = path[-1]
+        issuer = next((c for c in (*anchors, *presented) if c not in path and is_issued_by(current, c)), None)
+        if issuer is None:
+            return path, [_why_no_issuer(current, presented)]
+        path.append(issuer)
+    return path, []
+
+
+def _why_no_issuer(certificate: x509.Certificate, presented: Chain) -> Finding:
+    subject, issuer = readable(certificate.subject), readable(certificate.issuer)
+    if any(c.subject == certificate.issuer for c in presented if c != certificate):
+        return Finding(
+            "BAD_SIGNATURE",
+            f"The certificate of {subject} names {issuer} as its issuer, but the certificate of that name in the chain "
+            "did not sign it: put in the one that did.",
+        )
+    return Finding(
+        "UNKNOWN_CA",
+        f"The certificate of {subject} was signed by {issuer}, and no trusted certificate with that name and key is "
+        "there: upload the CA certificate that signed it.",
+    )
+
+
+def _outside_validity(certificate: x509.Certificate, at: datetime) -> list[Finding]:
+    subject = readable(certificate.subject)
+    if at > certificate.not_valid_after_utc:
+        ended = f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+        return [Finding("EXPIRED", f"The certificate of {subject} expired on {ended}: sign a new one.")]
+    if at < certificate.not_valid_before_utc:
+        begins = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        return [
+            Finding("NOT_YET_VALID", f"The certificate of {subject} is valid from {begins} only: check the clocks.")
+        ]
+    return []
+
+
+def _second_opinion(path: Chain, at: datetime) -> list[Finding]:
+    """Let cryptography's own verifier judge a path that our checks found good (path lengths, key usage, encodings)."""
+    anything, required = verification.ExtensionPolicy.permit_all, verification.Criticality.AGNOSTIC
+    if len(path) == 1:
+        return []  # the anchor itself was presented: nothing is left to verify
+    builder = verification.PolicyBuilder().store(verification.Store([path[-1]])).time(at).max_chain_depth(len(path))
+    builder = builder.extension_policies(
+        ca_policy=anything().require_present(x509.BasicConstraints, required, _must_be_ca), ee_policy=anything()
+    )
+    try:
+        builder.build_client_verifier().verify(path[0], list(path[1:-1]))
+    except verification.VerificationError as error:
+        return [Finding("INVALID", f"The chain of {readable(path[0].subject)} breaks a rule of X.509: {error}.")]
+    return []
+
+
+def _must_be_ca(policy: verification.Policy, certificate: x509.Certificate, extension: x509.BasicConstraints) -> None:
+    if not extension.ca:
+        raise ValueError(f"{readable(certificate.subject)} is no CA, so it can't sign certificates")
+
+
+def _platform_rules(presented: Chain, anchor: x509.Certificate, profile: Profile) -> list[Finding]:
+    device, findings = presented[0], []
+    for certificate, successor in itertools.pairwise(presented):
+        if not is_issued_by(certificate, successor):
+            findings.append(
+                Finding(
+                    "CHAIN_ORDER",
+                    f"In the chain, {readable(certificate.subject)} is followed by {readable(successor.subject)}, "
+                    "which did not sign it: put the device first, and each issuer behind what it signed.",
+                )
+            )
+            break
+    if is_ca(device):
+        findings.append(
+            Finding(
+                "CA_AS_DEVICE",
+                f"The first certificate, {readable(device.subject)}, is a CA's own: present a device certificate.",
+            )
+        )
+    if len(presented) > profile.longest_chain:
+        findings.append(
+            Finding(
+                "CHAIN_TOO_LONG",
+                f"The chain has {len(presented)} certificates, and profile {profile.name} takes "
+                f"{profile.longest_chain} at most: upload the intermediate certificate and present the chain up to it.",
+            )
+        )
+    alone_is_enough = profile.device_alone and is_issued_by(device, anchor)
+    if anchor not in presented and not alone_is_enough:
+        findings.append(
+            Finding(
+                "INCOMPLETE_CHAIN",
+                f"The chain ends before the uploaded certificate of {readable(anchor.subject)}: "
+                "append that certificate to the chain.",
+            )
+        )
+    return findings
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Whether ``certificate`` says CA:true in its basic constraints (RFC 5280, section 4.2.1.9)."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False

@@ -1,0 +1,184 @@
+"""caConfig.cnf: read it as openssl does, and write the guide's own for a learner's folder.
+
+The grammar is that of openssl's config(5) man page. Python's configparser differs on quotes, escapes, continued lines
+and ``$section::name``; a test holds this reading against libcrypto's own.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.names import BY_LONG_NAME, Field
+
+#: The guide's configuration: its directives, with comments of ours.
+GUIDE_CONFIG = Path(__file__).parents[2] / "data" / "caConfig.cnf"
+
+_NAME = r"[\w!.%&*+,/;?@^~|-]+"
+_SECTION = re.compile(rf"\[\s*({_NAME}(?:\s+{_NAME})*)\s*\]")
+_DIRECTIVE = re.compile(rf"(?:({_NAME})::)?({_NAME})\s*=\s*(.*)", re.DOTALL)
+_QUOTED = r"""(?:"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|`(?:\\.|[^`\\])*`?)"""
+_UNCOMMENTED = re.compile(rf"(?:{_QUOTED}|\\.|[^#\\\"'`])*\\?", re.DOTALL)
+_TOKEN = re.compile(
+    r"(?P<quote>[\"'`])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)?|\\(?P<escaped>.?)|(?P<plain>[^\"'`\\$]+)"
+    r"|\$(?P<open>[{(]?)(?:(?P<section>\w+)::)?(?P<name>\w+)(?P<close>[})]?)",
+    re.DOTALL | re.ASCII,
+)
+_CONTROL = {"n": "\n", "r": "\r", "b": "\b", "t": "\t"}
+_POLICY_WORDS = ("match", "supplied", "optional")
+
+
+@dataclass(frozen=True)
+class CaConfig:
+    """A configuration file as openssl reads it: sections of names and values, every ``$name`` expanded."""
+
+    path: Path
+    sections: dict[str, dict[str, str]]
+
+    def value(self, section: str, name: str) -> str | None:
+        """Look ``name`` up in ``section``, then among the defaults at the top of the file; None where it is nowhere."""
+        return self.sections.get(section, {}).get(name, self.sections["default"].get(name))
+
+    def required(self, section: str, name: str) -> str:
+        """Look ``name`` up; raises OnboardingError where it is missing."""
+        value = self.value(section, name)
+        if value is None:
+            raise OnboardingError(f"{self.path}: section [ {section} ] has no {name}: add it.", "BAD_CONFIG")
+        return value
+
+    def ca(self, name: str) -> str:
+        """Look ``name`` up in the section that ``default_ca`` names, as ``openssl ca`` does."""
+        return self.required(self.required("ca", "default_ca"), name)
+
+    def section(self, name: str) -> dict[str, str]:
+        """Give one section whole; raises OnboardingError where the file does not have it."""
+        if name not in self.sections:
+            known = ", ".join(section for section in self.sections if section != "default")
+            raise OnboardingError(f"{self.path} has no section [ {name} ]: it has {known}.", "BAD_CONFIG")
+        return self.sections[name]
+
+    @property
+    def policy(self) -> list[tuple[Field, str]]:
+        """The signing policy in its order: each field with ``match``, ``supplied`` or ``optional``.
+
+        Raises OnboardingError for a word or a field that openssl would not know either.
+        """
+        name, policy = self.ca("policy"), []
+        for long_name, word in self.section(name).items():
+            if long_name not in BY_LONG_NAME:
+                fields = ", ".join(BY_LONG_NAME)
+                raise OnboardingError(
+                    f"{self.path}: [ {name} ] names the field {long_name}: use {fields}.", "BAD_CONFIG"
+                )
+            if word not in _POLICY_WORDS:
+                raise OnboardingError(
+                    f"{self.path}: [ {name} ] says {long_name} = {word}: write match, supplied or optional.",
+                    "BAD_CONFIG",
+                )
+            policy.append((BY_LONG_NAME[long_name], word))
+        return policy
+
+
+def read_config(path: Path) -> CaConfig:
+    """Read a configuration file; raises OnboardingError with the line's number where openssl would refuse it."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise OnboardingError(f"There is no configuration {path}: create the CA first.", "NO_FILE") from None
+    except UnicodeDecodeError:
+        raise OnboardingError(f"{path} is not in UTF-8: save it as UTF-8 text.", "BAD_CONFIG") from None
+    sections: dict[str, dict[str, str]] = {"default": {}}
+    current = "default"
+    for number, line in _logical_lines(text):
+        try:
+            if line.startswith("["):
+                current = _section_name(line)
+                sections.setdefault(current, {})
+            else:
+                section, name, value = _directive(line, current)
+                sections.setdefault(section, {})[name] = _expand(value, section, sections)
+        except OnboardingError as error:
+            raise OnboardingError(f"{path}, line {number}: {error}", "BAD_CONFIG") from None
+    return CaConfig(path, sections)
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Give the lines that say something, continued ones joined, comments and edge blanks removed."""
+    pending = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        line = pending + line.rstrip("\r")
+        if line.endswith("\\") and not line.endswith("\\\\"):
+            pending = line[:-1]
+            continue
+        pending = ""
+        comment_free = _UNCOMMENTED.match(line)
+        assert comment_free  # it matches the empty string too
+        if stripped := comment_free[0].strip(" \t\r\n"):
+            yield number, stripped
+
+
+def _section_name(line: str) -> str:
+    match = _SECTION.match(line)
+    if not match:
+        raise OnboardingError(f"{line} is no section: write it as [ name ].")
+    return match[1]
+
+
+def _directive(line: str, current: str) -> tuple[str, str, str]:
+    if re.match(r"\.(include|pragma)\b", line):
+        raise OnboardingError("the .include and .pragma directives are not followed here: copy the lines in.")
+    match = _DIRECTIVE.fullmatch(line)
+    if not match:
+        raise OnboardingError(f"{line!r} is neither a section nor a line of the form name = value.")
+    return match[1] or current, match[2], match[3]
+
+
+def _expand(text: str, section: str, sections: dict[str, dict[str, str]]) -> str:
+    """Resolve quotes, escapes and variables of a value, from left to right."""
+    result, position = "", 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if not token or ({"{": "}", "(": ")"}.get(token["open"] or "", "") != (token["close"] or "") and token["open"]):
+            raise OnboardingError(f"the variable in {text!r} is not written as $name, ${{name}} or $section::name.")
+        position = token.end()
+        if token["quoted"] is not None:
+            result += re.sub(r"\\(.)", r"\1", token["quoted"], flags=re.DOTALL)
+        elif token["escaped"] is not None:
+            result += _CONTROL.get(token["escaped"], token["escaped"])
+        elif token["plain"] is not None:
+            result += token["plain"]
+        else:
+            if not token["open"] and token["close"]:
+                position -= 1  # the bracket belongs to the text behind $name
+            result += _variable(token["section"] or section, token["name"], sections)
+    return result
+
+
+def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> str:
+    if section == "ENV" and name in os.environ:
+        return os.environ[name]
+    value = sections.get(section, {}).get(name, sections["default"].get(name))
+    if value is None:
+        raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
+    return value
+
+
+def guide_config(folder: Path) -> bytes:
+    """Give the guide's configuration with ``dir`` set to ``folder``, made absolute so that openssl works anywhere."""
+    return _with_dir(GUIDE_CONFIG.read_text(encoding="utf-8"), folder).encode()
+
+
+def with_dir(config: Path, folder: Path) -> bytes:
+    """Give the text of ``config`` with only its ``dir`` line rewritten, for a CA directory that was moved."""
+    return _with_dir(config.read_bytes().decode("utf-8"), folder).encode()
+
+
+def _with_dir(text: str, folder: Path) -> str:
+    value = folder.absolute().as_posix()
+    if re.search(r"[\r\n]", value):
+        raise OnboardingError(f"The folder {value!r} has a line break in its name: choose another one.")
+    if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
+        value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+    return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1)

@@ -1,0 +1,104 @@
+"""Private keys and certificate signing requests, as ``openssl genrsa`` and ``openssl req -new`` make them."""
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.secret import Secret, reveal
+
+#: What signs a certificate or a request, and what the platform takes.
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+#: The guide's key size, in bits.
+KEY_SIZE = 4096
+#: openssl takes passphrases from 4 to 1024 characters.
+SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
+
+
+def create_private_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZE) -> rsa.RSAPrivateKey:
+    """Make an RSA key and write it encrypted (aes256, mode 0600), as ``openssl genrsa -aes256 -out PATH`` does.
+
+    Raises OnboardingError where the file is there already or the passphrase is one that openssl would refuse.
+    """
+    password = encode_passphrase(passphrase)
+    if path.exists():
+        raise OnboardingError(f"{path} is there already and is never overwritten: move it away first.", "EXISTS")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    try:
+        write_whole(path, pem, private=True)
+    except FileExistsError:
+        raise OnboardingError(f"{path} was made by somebody else meanwhile: run the cell again.", "EXISTS") from None
+    return key
+
+
+def encode_passphrase(passphrase: Secret | str) -> bytes:
+    """Give the passphrase's bytes; raises OnboardingError where openssl would refuse its length."""
+    password = reveal(passphrase).encode()
+    if not SHORTEST_PASSPHRASE <= len(password) <= LONGEST_PASSPHRASE:
+        raise OnboardingError(
+            f"A passphrase has {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} characters (keytool wants 6): "
+            "choose another one.",
+            "BAD_PASSPHRASE",
+        )
+    return password
+
+
+def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
+    """Open an encrypted private key in PEM form, ours or openssl's.
+
+    Raises OnboardingError where the file is missing or no key, or the passphrase is wrong (``WRONG_PASSPHRASE``).
+    """
+    try:
+        pem = path.read_bytes()
+    except FileNotFoundError:
+        raise OnboardingError(f"There is no key {path}: create it first.", "NO_FILE") from None
+    if b"-----BEGIN" not in pem or b"PRIVATE KEY-----" not in pem:
+        raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
+    try:
+        key = load_pem_private_key(pem, reveal(passphrase).encode() if b"ENCRYPTED" in pem else None)
+    except (ValueError, TypeError):
+        raise OnboardingError(
+            f"The passphrase does not open {path}: type the one that this key was made with.", "WRONG_PASSPHRASE"
+        ) from None
+    if not isinstance(key, PrivateKey):
+        raise OnboardingError(f"{path} holds neither an RSA nor an EC key: make one of these.", "BAD_KEY")
+    return key
+
+
+def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> x509.CertificateSigningRequest:
+    """Write a certificate signing request for ``subject``, as ``openssl req -new -sha256 -key … -out PATH`` does.
+
+    Raises OnboardingError where the file is there already.
+    """
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
+    try:
+        write_whole(path, request.public_bytes(Encoding.PEM))
+    except FileExistsError:
+        raise OnboardingError(
+            f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
+        ) from None
+    return request
+
+
+def read_request(path: Path) -> x509.CertificateSigningRequest:
+    """Read a certificate signing request; raises OnboardingError where there is none or it is damaged."""
+    try:
+        return x509.load_pem_x509_csr(path.read_bytes())
+    except FileNotFoundError:
+        raise OnboardingError(f"There is no request {path}: create it first.", "NO_FILE") from None
+    except ValueError:
+        raise OnboardingError(
+            f"{path} is no certificate signing request in PEM form: make it anew.", "BAD_PEM"
+        ) from None

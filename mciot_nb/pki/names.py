@@ -1,0 +1,151 @@
+"""The seven fields of a distinguished name: their checks, and openssl's ways to write them on one line."""
+
+import unicodedata
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from mciot_nb.errors import OnboardingError
+
+
+class Field(NamedTuple):
+    """One field as the guide's configuration knows it; ``longest`` is RFC 5280's upper bound (appendix A.1)."""
+
+    attribute: str
+    long_name: str
+    short_name: str
+    label: str
+    oid: x509.ObjectIdentifier
+    longest: int
+
+
+#: In the order in which ``openssl req`` asks for them.
+FIELDS = (
+    Field("country", "countryName", "C", "Country Name", NameOID.COUNTRY_NAME, 2),
+    Field("state", "stateOrProvinceName", "ST", "State or Province Name", NameOID.STATE_OR_PROVINCE_NAME, 128),
+    Field("locality", "localityName", "L", "Locality Name", NameOID.LOCALITY_NAME, 128),
+    Field("organization", "organizationName", "O", "Organization Name", NameOID.ORGANIZATION_NAME, 64),
+    Field(
+        "organizational_unit",
+        "organizationalUnitName",
+        "OU",
+        "Organizational Unit Name",
+        NameOID.ORGANIZATIONAL_UNIT_NAME,
+        64,
+    ),
+    Field("common_name", "commonName", "CN", "Common Name", NameOID.COMMON_NAME, 64),
+    Field("email", "emailAddress", "emailAddress", "Email Address", NameOID.EMAIL_ADDRESS, 128),
+)
+BY_OID = {field.oid: field for field in FIELDS}
+BY_LONG_NAME = {field.long_name: field for field in FIELDS}
+BY_ATTRIBUTE = {field.attribute: field for field in FIELDS}
+
+
+def field_problem(field: Field, value: str) -> str | None:
+    """Say in one sentence what is wrong with ``value`` for ``field``, or None where nothing is."""
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
+        return f"{field.label} holds a line break or another control character: type it on one line, without tabs."
+    if field.attribute == "country" and not (len(value) == 2 and value.isascii() and value.isalpha()):
+        return f"{field.label} must be the two-letter code of the country, such as DE, not {value!r}."
+    if field.attribute == "email" and not value.isascii():
+        return f"{field.label} may hold plain ASCII characters only: write {value!r} without umlauts and the like."
+    # cryptography counts the UTF-8 bytes of a common name, openssl its characters: what both take is safe.
+    length = len(value.encode()) if field.attribute == "common_name" else len(value)
+    if length > field.longest:
+        return f"{field.label} is {length} long, and X.509 allows {field.longest}: shorten it."
+    return None
+
+
+@dataclass(frozen=True)
+class DistinguishedName:
+    """The subject of a certificate, in the guide's seven fields; each may be left out.
+
+    Raises OnboardingError for a value that X.509 or openssl would refuse (RFC 5280, appendix A.1).
+    """
+
+    country: str | None = None
+    state: str | None = None
+    locality: str | None = None
+    organization: str | None = None
+    organizational_unit: str | None = None
+    common_name: str | None = None
+    email: str | None = None
+
+    def __post_init__(self) -> None:
+        for field in FIELDS:
+            value = getattr(self, field.attribute)
+            if not value:
+                object.__setattr__(self, field.attribute, None)  # an empty answer leaves the field out, as in openssl
+            elif problem := field_problem(field, value):
+                raise OnboardingError(problem, "BAD_NAME")
+
+    @classmethod
+    def from_x509(cls, name: x509.Name) -> "DistinguishedName":
+        """Take the seven fields out of ``name``.
+
+        Raises OnboardingError where a field stands twice or is not one of the seven.
+        """
+        values: dict[str, str] = {}
+        for attribute in name:
+            field = BY_OID.get(attribute.oid)
+            if field is None:
+                raise OnboardingError(
+                    f"The name {readable(name)} has the field {attribute.oid.dotted_string}, which the guide's "
+                    "configuration does not know: make the request with the guide's seven fields.",
+                    "BAD_NAME",
+                )
+            if field.attribute in values:
+                raise OnboardingError(
+                    f"The name {readable(name)} has two values for {field.label}: keep one.", "BAD_NAME"
+                )
+            values[field.attribute] = str(attribute.value)
+        return cls(**values)
+
+    def to_x509(self) -> x509.Name:
+        """Give the name as cryptography has it, typed as ``string_mask = utf8only`` does, in openssl's order."""
+        pairs = [(field.oid, getattr(self, field.attribute)) for field in FIELDS]
+        return x509.Name([x509.NameAttribute(oid, value) for oid, value in pairs if value is not None])
+
+    def __str__(self) -> str:
+        return readable(self.to_x509())
+
+
+def readable(name: x509.Name) -> str:
+    """Write ``name`` for people, first field first, as ``openssl x509 -noout -subject`` does: ``C=DE, CN=device``."""
+    return ", ".join(
+        " + ".join(f"{_short(attribute.oid)}={attribute.value!s}" for attribute in rdn) for rdn in name.rdns
+    )
+
+
+def oneline(name: x509.Name) -> str:
+    r"""Write ``name`` as ``database.txt`` holds it (openssl's X509_NAME_oneline): ``/C=DE/CN=device``.
+
+    ``/`` and ``+`` in a value become ``\/`` and ``\+``, bytes outside printable ASCII ``\xHH``.
+    """
+    return "".join(f"/{_short(attribute.oid)}={_escape(str(attribute.value))}" for attribute in name)
+
+
+def common_name(name: x509.Name) -> str | None:
+    """Give the common name of ``name``, which a device uses as its ClientId, or None."""
+    values = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(values[0].value) if values else None
+
+
+def _short(oid: x509.ObjectIdentifier) -> str:
+    return BY_OID[oid].short_name if oid in BY_OID else oid.dotted_string
+
+
+def _escape(value: str) -> str:
+    escaped = ""
+    for byte in value.encode():
+        character = chr(byte)
+        if not 0x20 <= byte <= 0x7E:
+            escaped += f"\\x{byte:02X}"
+        else:
+            escaped += f"\\{character}" if character in "/+" else character
+    return escaped
+
+
+assert [field.attribute for field in FIELDS] == [field.name for field in fields(DistinguishedName)]

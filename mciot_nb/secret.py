@@ -1,0 +1,31 @@
+"""A passphrase or password that does not show itself."""
+
+
+class Secret:
+    """Text that ``repr``, ``str``, logs and tracebacks show as dots. Call `reveal` where it is really used."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Give the text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('••••')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> str:
+        raise TypeError("A Secret is not written into files.")
+
+
+def reveal(secret: Secret | str) -> str:
+    """Give the text of a `Secret`, or the text that was given plainly."""
+    return secret.reveal() if isinstance(secret, Secret) else secret

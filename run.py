@@ -1,0 +1,116 @@
+"""Run the tutorial: `python3 run.py` prepares everything and opens JupyterLab (Windows: `py run.py`).
+
+python3 run.py            the Lab, at the first notebook; more options go to JupyterLab
+python3 run.py guide      the whole guide, unattended, in a fresh workspace
+python3 run.py check      what this machine has, the day before a class
+python3 run.py test       all tests; more options go to pytest
+python3 run.py bench      measurements
+python3 run.py rebuild    runs the notebooks again into their committed form
+
+It needs Python 3.11 or later and nothing else: what is missing goes into .venv beside this file. In an environment
+where this checkout is installed already (conda, after `conda env create`), that one is used.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+COMMANDS = {
+    "lab": ["-m", "jupyterlab", "notebooks/00_start_here.ipynb"],
+    "guide": ["-m", "mciot_nb.guide", "run"],
+    "check": ["-m", "mciot_nb.check"],
+    "rebuild": ["-m", "mciot_nb.guide", "rebuild"],
+    "test": ["-m", "pytest"],
+    "bench": ["tests/bench/bench.py"],
+}
+#: What a user's commands do without.
+FOR_DEVELOPERS = ("test", "bench", "rebuild")
+
+
+def main() -> int:
+    """Prepare the environment, then hand over to the command; gives its exit code."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one has not installed this package
+        sys.exit(
+            f"This needs Python 3.11 or later, and {sys.executable} is {sys.version.split()[0]}: install a newer one."
+        )
+    arguments = sys.argv[1:]
+    if arguments[:1] in (["-h"], ["--help"], ["help"]):
+        print(__doc__)
+        return 0
+    command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
+    if command not in COMMANDS:
+        sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
+    python = prepare(developer=command in FOR_DEVELOPERS)
+    if command == "lab" and hasattr(os, "geteuid") and os.geteuid() == 0:
+        arguments.append("--allow-root")  # in a container everybody is root; the Lab listens on this machine only
+    # The Lab's settings for this tutorial go before the user's own.
+    paths = [str(ROOT / "jupyter-config"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    environment = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
+    try:
+        return subprocess.run([python, *COMMANDS[command], *arguments], cwd=ROOT, env=environment).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+def prepare(developer: bool) -> str:
+    """Give a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
+    if has_this_checkout() and (not developer or importlib.util.find_spec("nbval")):
+        return sys.executable
+    python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = VENV / "prepared.json"
+    had = json.loads(stamp.read_text()) if stamp.exists() and python.exists() else {}
+    inputs = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    wanted = {
+        "inputs": hashlib.sha256(inputs).hexdigest(),
+        "python": sys.version,
+        "developer": developer or had.get("developer", False),
+    }
+    if had != wanted:
+        print("Preparing .venv; the first time takes a minute ...", flush=True)
+        stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
+        install(python, bool(wanted["developer"]), fresh=had.get("python") != sys.version)
+        stamp.write_text(json.dumps(wanted))
+    return str(python)
+
+
+def has_this_checkout() -> bool:
+    """Whether this checkout itself is installed, editable, where we run."""
+    import importlib.metadata  # here, because a Python that is too old lacks it
+
+    try:
+        location = importlib.metadata.distribution("mciot-nb").read_text("direct_url.json") or "{}"
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return bool(json.loads(location).get("url") == ROOT.as_uri())
+
+
+def install(python: Path, developer: bool, fresh: bool) -> None:
+    """Make .venv and install this checkout into it, with uv if that is there and works, else with pip."""
+    target = ["-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
+    uv = shutil.which("uv")
+    if uv:
+        steps = [[uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]] if fresh else []
+        steps.append([uv, "pip", "install", "-q", "-p", str(python), *target])
+        if all(subprocess.run(step, cwd=ROOT).returncode == 0 for step in steps):
+            return
+    if fresh or not python.exists():
+        if importlib.util.find_spec("ensurepip") is None:
+            version = f"python3.{sys.version_info.minor}"
+            sys.exit(f"This Python has no ensurepip: install it first (Debian and Ubuntu: apt install {version}-venv).")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *target]
+    if subprocess.run(pip, cwd=ROOT).returncode != 0:
+        sys.exit(
+            "The packages could not be installed: check the network (the lines above say more) and run this again."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What the tests share: the real tools, and a small CA made once."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.names import DistinguishedName
+
+#: The passphrase of every key that the tests make. No test may find it in a file of the project or in an output.
+PASSPHRASE = "Zeppelin-7 Ölkanne"
+ROOT = Path(__file__).parents[1]
+
+settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("project")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def tool(name: str) -> str:
+    """Find a program; without it the test is skipped on a user's machine, and fails on CI."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is missing, and CI must have it: see .ci/run")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(name: str, *arguments: object, check: bool = True, **options: object) -> "subprocess.CompletedProcess[str]":
+    """Run a program without a terminal; the passphrase is in the environment as PASS, never on the command line."""
+    environment = {**os.environ, "PASS": PASSPHRASE, "LC_ALL": "C.UTF-8"}
+    done: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]
+        [tool(name), *map(str, arguments)],
+        env=environment,
+        text=True,
+        capture_output=True,
+        **({"stdin": subprocess.DEVNULL} if "input" not in options else {}),
+        **options,
+    )
+    assert not check or done.returncode == 0, done.stderr + done.stdout
+    return done
+
+
+@pytest.fixture(scope="session")
+def openssl() -> Run:
+    tool("openssl")
+    return lambda *arguments, **options: run("openssl", *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def keytool() -> Run:
+    tool("keytool")
+    return lambda *arguments, **options: run("keytool", "-J-Duser.language=en", *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def shared_ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    """A CA for tests that only read it, or sign without caring what else was signed. RSA-2048, for speed."""
+    folder = tmp_path_factory.mktemp("shared") / "caCertificate"
+    return CertificateAuthority.create(
+        folder, DistinguishedName(country="DE", common_name="Test CA"), PASSPHRASE, bits=2048
+    )
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> CertificateAuthority:
+    """A CA of the test's own."""
+    subject = DistinguishedName(country="DE", locality="Ulm", organization="Probe & Söhne", common_name="Test CA")
+    return CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, bits=2048)

@@ -1,0 +1,317 @@
+import shutil
+import subprocess
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import PASSPHRASE, Run
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
+from mciot_nb.pki.authority import relocate
+from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.config import guide_config, read_config
+from mciot_nb.pki.database import Row, SigningDatabase
+from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "device", "a@example.com")
+
+
+def request(
+    name: DistinguishedName | x509.Name, key: ec.EllipticCurvePrivateKey = KEY
+) -> x509.CertificateSigningRequest:
+    subject = name.to_x509() if isinstance(name, DistinguishedName) else name
+    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
+
+
+def openssl_ca(folder: Path, openssl: Run) -> None:
+    """Make a CA as the guide does, with the real openssl."""
+    for name in ("crl", "deviceCertificates"):
+        (folder / name).mkdir(parents=True)
+    (folder / "caConfig.cnf").write_bytes(guide_config(folder))
+    (folder / "database.txt").touch()
+    (folder / "serial").write_text("1000\n")
+    openssl("genrsa", "-aes256", "-passout", "env:PASS", "-out", folder / "caKey.pem", 2048)
+    answers = "DE\nBayern\nMünchen\nProbe & Söhne\nTeam 1/2+3\nTest CA\na@example.com\n"
+    common = ["-config", folder / "caConfig.cnf", "-key", folder / "caKey.pem", "-passin", "env:PASS", "-utf8"]
+    options = ["-new", "-x509", "-days", 7300, "-sha256", "-extensions", "v3_ca", "-out", folder / "caCert.pem"]
+    openssl("req", *common, *options, input=answers)
+
+
+def openssl_sign(
+    folder: Path, csr: x509.CertificateSigningRequest, openssl: Run, **options: object
+) -> x509.Certificate:
+    (folder / "csr.pem").write_bytes(csr.public_bytes(Encoding.PEM))
+    arguments = ["-extensions", "v3_signed", "-days", 365, "-notext", "-md", "sha256", "-in", folder / "csr.pem"]
+    out = folder / "out.pem"
+    openssl(
+        *("ca", "-batch", "-config", folder / "caConfig.cnf", "-passin", "env:PASS", *arguments, "-out", out), **options
+    )
+    return read_certificates(out)[0]
+
+
+def test_our_root_equals_openssls_field_by_field(tmp_path: Path, openssl: Run) -> None:
+    openssl_ca(tmp_path / "theirs", openssl)
+    theirs = read_certificates(tmp_path / "theirs" / "caCert.pem")[0]
+    subject = DistinguishedName.from_x509(theirs.subject)
+    ours = CertificateAuthority.create(tmp_path / "ours", subject, PASSPHRASE, bits=2048).certificate
+    for field in ("version", "signature_hash_algorithm", "signature_algorithm_oid"):
+        assert str(getattr(ours, field)) == str(getattr(theirs, field))
+    assert ours.subject.public_bytes() == theirs.subject.public_bytes() == ours.issuer.public_bytes()
+    lifetimes = [c.not_valid_after_utc - c.not_valid_before_utc for c in (ours, theirs)]
+    assert lifetimes == [timedelta(days=7300)] * 2
+    assert [(e.oid, e.critical) for e in ours.extensions] == [(e.oid, e.critical) for e in theirs.extensions]
+    for kind in (x509.BasicConstraints, x509.KeyUsage):
+        extensions = [c.extensions.get_extension_for_class(kind).value for c in (ours, theirs)]
+        assert extensions[0] == extensions[1]
+    for certificate in (ours, theirs):
+        own = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key())
+        assert certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value == own
+        issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        assert issuer == x509.AuthorityKeyIdentifier(own.digest, None, None)
+    assert 2**100 < ours.serial_number < 2**160, "a random serial, as openssl's"
+
+
+def test_our_device_certificate_is_openssls_to_the_byte(tmp_path: Path, openssl: Run) -> None:
+    openssl_ca(tmp_path / "theirs", openssl)
+    shutil.copytree(tmp_path / "theirs", tmp_path / "ours")
+    relocate(tmp_path / "ours")
+    theirs = openssl_sign(tmp_path / "theirs", request(SUBJECT), openssl)
+    ca = CertificateAuthority.open(tmp_path / "ours", PASSPHRASE)
+    ours = ca.sign(request(SUBJECT), at=theirs.not_valid_before_utc)
+    assert ours.public_bytes(Encoding.DER) == theirs.public_bytes(Encoding.DER)
+    assert ours.serial_number == 0x1000
+    for name in ("database.txt", "serial"):
+        assert (tmp_path / "ours" / name).read_text() == (tmp_path / "theirs" / name).read_text()
+    copies = [read_certificates(tmp_path / side / "deviceCertificates" / "1000.pem") for side in ("ours", "theirs")]
+    assert copies == [[ours], [theirs]]
+    other = ca.sign(request(DistinguishedName(common_name="other")), at=theirs.not_valid_before_utc)
+    assert other.public_bytes(Encoding.DER) != theirs.public_bytes(Encoding.DER)
+
+
+def test_openssl_and_we_take_turns(ca: CertificateAuthority, openssl: Run) -> None:
+    for number in range(4):
+        csr = request(DistinguishedName(common_name=f"device-{number}"))
+        signed = ca.sign(csr) if number % 2 == 0 else openssl_sign(ca.folder, csr, openssl)
+        assert signed.serial_number == 0x1000 + number
+    assert [row.serial for row in ca.database.rows()] == [0x1000 + number for number in range(4)]
+    for serial in ("1000", "1001"):
+        status = openssl("ca", "-config", ca.folder / "caConfig.cnf", "-status", serial, check=False)
+        assert f"{serial}=Valid (V)" in status.stderr + status.stdout
+    unknown = openssl("ca", "-config", ca.folder / "caConfig.cnf", "-status", "1004", check=False)
+    assert "not present" in unknown.stderr + unknown.stdout
+
+
+def test_openssl_verifies_what_we_sign(ca: CertificateAuthority, openssl: Run, tmp_path: Path) -> None:
+    ca.sign(request(DistinguishedName(common_name="device")))
+    copy = ca.folder / "deviceCertificates" / "1000.pem"
+    assert "OK" in openssl("verify", "-CAfile", ca.folder / "caCert.pem", copy).stdout
+    other = CertificateAuthority.create(
+        tmp_path / "other", DistinguishedName(common_name="Other"), PASSPHRASE, bits=2048
+    )
+    refused = openssl("verify", "-CAfile", other.folder / "caCert.pem", copy, check=False)
+    assert refused.returncode != 0 and "unable to get local issuer certificate" in refused.stderr
+
+
+def test_the_folder_is_the_guides_and_private(ca: CertificateAuthority) -> None:
+    names = {str(path.relative_to(ca.folder)) for path in ca.folder.rglob("*")}
+    guide = {"caConfig.cnf", "database.txt", "serial", "crl", "crl/crlnumber", "deviceCertificates"}
+    assert names == guide | {"caKey.pem", "caCert.pem"}
+    assert (ca.folder / "caKey.pem").stat().st_mode & 0o777 == 0o600
+    assert b"ENCRYPTED" in (ca.folder / "caKey.pem").read_bytes()
+    assert (ca.folder / "database.txt").read_bytes() == b"" and (ca.folder / "serial").read_text() == "1000\n"
+    assert ca.certificate.public_key().key_size == 2048  # type: ignore[union-attr]
+    assert [path.name for path in ca.folder.parent.iterdir() if path.name.startswith(".caCertificate.")] == []
+
+
+def test_our_keys_and_requests_open_in_openssl(tmp_path: Path, openssl: Run) -> None:
+    key = create_private_key(tmp_path / "key.pem", PASSPHRASE, bits=2048)
+    create_request(tmp_path / "csr.pem", key, SUBJECT)
+    assert "verify OK" in openssl("req", "-in", tmp_path / "csr.pem", "-noout", "-verify").stderr
+    openssl("pkey", "-in", tmp_path / "key.pem", "-passin", "env:PASS", "-noout", "-check")
+    assert openssl("pkey", "-in", tmp_path / "key.pem", "-passin", "pass:wrong!", "-noout", check=False).returncode != 0
+    openssl("genrsa", "-aes256", "-passout", "env:PASS", "-out", tmp_path / "theirs.pem", 2048)
+    assert read_private_key(tmp_path / "theirs.pem", PASSPHRASE)
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_policy_drops_what_it_does_not_list_and_keeps_its_order(ca: CertificateAuthority) -> None:
+    reversed_name = x509.Name(reversed(list(SUBJECT.to_x509())))
+    signed = ca.sign(request(reversed_name))
+    expected = ["DE", "Bayern", "Probe & Söhne", "Team 1/2+3", "device", "a@example.com"]
+    assert [attribute.value for attribute in signed.subject] == expected
+
+
+def set_policy(ca: CertificateAuthority, old: str, new: str) -> CertificateAuthority:
+    path = ca.folder / "caConfig.cnf"
+    path.write_text(path.read_text().replace(old, new))
+    return CertificateAuthority.open(ca.folder, PASSPHRASE)
+
+
+def test_match_and_supplied_refuse_in_openssls_words(ca: CertificateAuthority, openssl: Run) -> None:
+    strict = set_policy(ca, "organizationName        = optional", "organizationName = match")
+    good = DistinguishedName(organization="Probe & Söhne", common_name="a")
+    for name, says in [
+        (DistinguishedName(organization="Other", common_name="b"), "organizationName field is different between"),
+        (DistinguishedName(organization="Probe & Söhne"), "commonName field needed to be supplied and was missing"),
+    ]:
+        with pytest.raises(OnboardingError, match=says):
+            strict.sign(request(name))
+        theirs = subprocess.CalledProcessError
+        with pytest.raises((AssertionError, theirs), match=says):
+            openssl_sign(ca.folder, request(name), openssl)
+    assert strict.database.rows() == [] and (ca.folder / "serial").read_text() == "1000\n"
+    assert strict.sign(request(good)).serial_number == 0x1000
+
+
+def test_a_subject_is_signed_once_while_valid(ca: CertificateAuthority) -> None:
+    ca.sign(request(SUBJECT))
+    with pytest.raises(OnboardingError, match="already a certificate for /C=DE/") as caught:
+        ca.sign(request(SUBJECT))
+    assert caught.value.code == "SUBJECT_TAKEN" and len(ca.database.rows()) == 1
+    (ca.folder / "database.txt.attr").write_text("unique_subject = no\n")
+    assert ca.sign(request(SUBJECT)).serial_number == 0x1001
+
+
+@pytest.mark.parametrize(
+    "subject", [SUBJECT, DistinguishedName(common_name="../x"), DistinguishedName(common_name="CON")]
+)
+def test_odd_names_do_no_harm_in_files(ca: CertificateAuthority, subject: DistinguishedName) -> None:
+    before = {path for path in ca.folder.parent.rglob("*")}
+    assert ca.sign(request(subject)).subject
+    new = {path.name for path in ca.folder.parent.rglob("*")} - {path.name for path in before}
+    assert new <= {"1000.pem", ".caCertificate.lock"}
+
+
+def test_nothing_is_overwritten(ca: CertificateAuthority) -> None:
+    key = (ca.folder / "caKey.pem").read_bytes()
+    with pytest.raises(OnboardingError, match="never overwritten"):
+        CertificateAuthority.create(ca.folder, SUBJECT, PASSPHRASE, bits=2048)
+    with pytest.raises(OnboardingError, match="never overwritten"):
+        create_private_key(ca.folder / "caKey.pem", PASSPHRASE)
+    assert (ca.folder / "caKey.pem").read_bytes() == key
+
+
+def test_a_ca_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    for subject, passphrase in [(DistinguishedName(country="DE"), PASSPHRASE), (SUBJECT, "abc")]:
+        with pytest.raises(OnboardingError):
+            CertificateAuthority.create(tmp_path / "caCertificate", subject, passphrase)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_passphrase_is_named_and_changes_nothing(ca: CertificateAuthority) -> None:
+    with pytest.raises(OnboardingError, match=r"does not open .*caKey\.pem") as caught:
+        CertificateAuthority.open(ca.folder, "not this one")
+    assert caught.value.code == "WRONG_PASSPHRASE" and "not this one" not in str(caught.value)
+    assert PASSPHRASE not in repr(ca) and "Key" not in repr(ca).split("database")[0].split("certificate=")[0]
+
+
+def test_a_copied_directory_is_refused_until_relocated(ca: CertificateAuthority, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(ca.folder, copy)
+    with pytest.raises(OnboardingError, match="relocate"):
+        CertificateAuthority.open(copy, PASSPHRASE)
+    relocate(copy)
+    CertificateAuthority.open(copy, PASSPHRASE).sign(request(SUBJECT))
+    assert ca.database.rows() == [] and read_config(copy / "caConfig.cnf").ca("dir") == copy.as_posix()
+
+
+def test_a_tampered_request_is_refused(ca: CertificateAuthority) -> None:
+    der = bytearray(request(SUBJECT).public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    with pytest.raises(OnboardingError, match="changed after it was made"):
+        ca.sign(x509.load_der_x509_csr(bytes(der)))
+    assert ca.database.rows() == []
+
+
+def test_a_damaged_request_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "csr.pem").write_text("nothing")
+    with pytest.raises(OnboardingError, match="no certificate signing request"):
+        read_request(tmp_path / "csr.pem")
+    with pytest.raises(OnboardingError, match="There is no request"):
+        read_request(tmp_path / "none.pem")
+
+
+@pytest.mark.parametrize("days", [0, -1, 40000])
+def test_days_have_bounds(ca: CertificateAuthority, days: int) -> None:
+    with pytest.raises(OnboardingError, match="valid for 1 to"):
+        ca.sign(request(SUBJECT), days=days)
+
+
+def test_time_can_be_set(ca: CertificateAuthority) -> None:
+    at = datetime(2049, 6, 1, 12, tzinfo=UTC)
+    signed = ca.sign(request(SUBJECT), at=at)
+    assert (signed.not_valid_before_utc, signed.not_valid_after_utc) == (at, at + timedelta(days=365))
+    assert ca.database.path.read_text().split("\t")[1] == "20500601120000Z", "four digits from 2050 on"
+
+
+def test_the_frame_shows_the_rows(ca: CertificateAuthority) -> None:
+    assert ca.database.to_frame().empty
+    signed = ca.sign(request(SUBJECT))
+    row = ca.database.to_frame().iloc[0]
+    assert (row.status, row.serial, row.common_name, row.file) == ("V", 0x1000, "device", "unknown")
+    assert row.expires == signed.not_valid_after_utc and row.revoked is not row.expires
+
+
+def test_a_torn_last_row_is_dropped_never_completed(ca: CertificateAuthority) -> None:
+    ca.sign(request(SUBJECT))
+    with ca.database.path.open("a") as file:
+        file.write("V\t271123180706Z\t\t1001\tunk")
+    assert len(ca.database.rows()) == 1
+    ca.sign(request(DistinguishedName(common_name="next")))
+    assert [row.serial for row in ca.database.rows()] == [0x1000, 0x1001]
+
+
+def test_a_serial_that_was_set_back_is_not_issued_twice(ca: CertificateAuthority) -> None:
+    ca.sign(request(SUBJECT))
+    (ca.folder / "serial").write_text("1000\n")
+    assert ca.sign(request(DistinguishedName(common_name="next"))).serial_number == 0x1001
+
+
+@pytest.mark.parametrize("text", ["", "0x10", "no", "ü"])
+def test_a_damaged_serial_file_is_named(ca: CertificateAuthority, text: str) -> None:
+    (ca.folder / "serial").write_text(text)
+    with pytest.raises(OnboardingError, match="next serial number in hexadecimal"):
+        ca.sign(request(SUBJECT))
+    assert ca.database.rows() == []
+
+
+@pytest.mark.parametrize("line", ["", "V\t271123180706Z\t\t1000\tunknown", "X\t271123180706Z\t\t1000\tunknown\t/CN=a"])
+def test_a_damaged_database_is_named_with_its_line(ca: CertificateAuthority, line: str) -> None:
+    ca.database.path.write_text(f"V\t271123180706Z\t\t1000\tunknown\t/CN=a\n{line}\n")
+    with pytest.raises(OnboardingError, match="line 2 is no row"):
+        ca.sign(request(SUBJECT))
+
+
+def test_signers_side_by_side_lose_nothing(ca: CertificateAuthority) -> None:
+    def sign(number: int) -> None:
+        ca.sign(request(DistinguishedName(common_name=f"device-{number}")))
+
+    threads = [threading.Thread(target=sign, args=[number]) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(row.serial for row in ca.database.rows()) == list(range(0x1000, 0x100C))
+
+
+times = st.datetimes(datetime(1990, 1, 1), datetime(2149, 1, 1)).map(lambda t: t.replace(microsecond=0, tzinfo=UTC))
+
+
+@given(times, times.filter(lambda t: t.year < 2050), st.integers(1, 2**159), st.sampled_from(["", "keyCompromise"]))
+def test_rows_round_trip(expires: datetime, revoked: datetime, serial: int, reason: str) -> None:
+    row = Row("R", expires, revoked, reason, serial, "unknown", "/CN=a")
+    assert Row.parse(str(row)) == row
+    assert len(str(row).split("\t")[3]) % 2 == 0
+
+
+def test_a_missing_database_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OnboardingError, match="no signing database"):
+        SigningDatabase(tmp_path / "database.txt", tmp_path / "serial").rows()
