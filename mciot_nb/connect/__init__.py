@@ -1,0 +1,1 @@
+"""Talking to a tenant: trusted certificates over REST, devices over MQTT. No widgets."""

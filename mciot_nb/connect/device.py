@@ -1,0 +1,257 @@
+"""A device that connects to the platform over MQTT with its certificate, publishes, and receives."""
+
+import queue
+import re
+import ssl
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import paho.mqtt.client as mqtt
+from cryptography import x509
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.names import common_name
+from mciot_nb.secret import Secret, reveal
+
+#: Seconds to wait for the platform's answer.
+TIMEOUT = 15.0
+#: The largest payload that the platform takes, in bytes.
+LARGEST_PAYLOAD = 16184
+#: Where a device publishes SmartREST, and where it hears answers and errors.
+PUBLISH_TOPIC, ANSWER_TOPIC, ERROR_TOPIC = "s/us", "s/ds", "s/e"
+
+#: What the platform's CONNACK codes mean (MQTT 3.1.1, section 3.2.2.3, and what the platform uses them for).
+CONNACK = {
+    1: "the platform speaks MQTT 3.1 and 3.1.1 only: choose one of these",
+    2: "the platform does not take this ClientId: use the common name of the device certificate",
+    3: "the platform is not available: try again later",
+    4: "the platform expects a user and password here: connect to its TLS port with the certificate",
+    5: "the platform knows the CA but refuses this device: check that the ClientId equals the common name, that the "
+    "chain is complete and not too long, and that auto-registration is on",
+}
+
+#: What a TLS alert of the platform means for the device (RFC 8446, section 6.2).
+ALERTS = {
+    "UNKNOWN_CA": "the platform does not trust the CA of this certificate: upload the CA certificate to the tenant",
+    "CERTIFICATE_UNKNOWN": "the platform does not trust this certificate: upload its CA certificate to the tenant, and "
+    "check that nothing has expired",
+    "CERTIFICATE_EXPIRED": "a certificate of the chain has expired: sign a new one",
+    "CERTIFICATE_REVOKED": "this device certificate was revoked: sign a new one",
+    "BAD_CERTIFICATE": "the platform can't use this certificate: check that its validity has begun",
+    "DECRYPT_ERROR": "a signature in the chain is wrong: build the chain from the certificates that belong together",
+    "HANDSHAKE_FAILURE": "the platform ended the handshake: give the device its certificate and key",
+    "CERTIFICATE_REQUIRED": "the platform wants a client certificate: give the device its certificate and key",
+}
+
+
+class Message(NamedTuple):
+    """Something that the platform sent."""
+
+    topic: str
+    payload: str
+
+
+class Device:
+    """A device with its certificate chain and key, which connects to a tenant's MQTT port over mutual TLS.
+
+    ``chain`` and ``key`` are PEM files, ``trusted`` is a PEM file with the server certificate (or its CA), None for the
+    system's trust. ``client_id`` is the certificate's common name unless you give another. ``tls`` narrows TLS to one
+    version. Use it with ``with``, or call `connect` and `disconnect`.
+
+    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        chain: Path | None,
+        key: Path | None = None,
+        passphrase: Secret | str = "",
+        trusted: Path | None = None,
+        client_id: str | None = None,
+        tls: ssl.TLSVersion | None = None,
+    ) -> None:
+        self.host, self.port = host, port
+        self.certificate = read_certificates(chain)[0] if chain else None
+        self.client_id = client_id or _client_id(self.certificate)
+        #: What paho noted about the connection. On TLS 1.3 the platform's alert appears here only.
+        self.notes: list[str] = []
+        self._answer: queue.Queue[ReasonCode | str] = queue.Queue()
+        self._received: queue.Queue[Message] = queue.Queue()
+        self._subscribed = threading.Event()
+        # A refusal is shown, not tried again and again behind the learner's back.
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.client_id,
+            protocol=mqtt.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        self._client.tls_set_context(_tls_context(chain, key, passphrase, trusted, tls))
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+        self._client.on_log = lambda *arguments: self.notes.append(str(arguments[-1]))
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+
+    def __repr__(self) -> str:
+        state = "connected" if self._client.is_connected() else "not connected"
+        return f"Device {self.client_id!r}, {state}"
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disconnect()
+
+    def connect(self) -> None:
+        """Connect.
+
+        Raises OnboardingError with one sentence: code ``CONNACK_<n>`` where the platform refused the device,
+        ``ALERT_<name>`` where the handshake failed, ``NOT_REACHED``, ``SERVER_NOT_TRUSTED`` or ``CLOSED``.
+        """
+        self._answer = queue.Queue()
+        self._subscribed.clear()
+        self.notes.clear()
+        try:
+            self._client.connect(self.host, self.port, keepalive=60)
+        except (OSError, ValueError) as error:
+            raise self._failure(str(error), error) from None
+        self._client.loop_start()
+        try:
+            answer = self._answer.get(timeout=TIMEOUT)
+        except queue.Empty:
+            answer = "no answer"
+        if isinstance(answer, str) or answer.is_failure:
+            self.disconnect()
+            raise self._refusal(answer) if isinstance(answer, ReasonCode) else self._failure(answer)
+
+    def disconnect(self) -> None:
+        """End the connection, in the way that MQTT asks for."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def publish(self, *lines: str, topic: str = PUBLISH_TOPIC) -> None:
+        """Publish SmartREST lines with QoS 1, and return once the platform has acknowledged them.
+
+        Raises OnboardingError where the payload is too large or no acknowledgement comes.
+        """
+        payload = "\n".join(lines).encode()
+        if len(payload) > LARGEST_PAYLOAD:
+            raise OnboardingError(
+                f"The payload has {len(payload)} bytes, and the platform takes {LARGEST_PAYLOAD}: send less at a time.",
+                "TOO_LARGE",
+            )
+        information = self._client.publish(topic, payload, qos=1)
+        with suppress(RuntimeError, ValueError):  # not connected any more: said below
+            information.wait_for_publish(TIMEOUT)
+        if not information.is_published():
+            raise OnboardingError(
+                f"The platform did not acknowledge the message on {topic}: connect the device again and send it anew.",
+                "NOT_ACKNOWLEDGED",
+            )
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Subscribe, once a connection: not before the first message, for a new device has to say `100` first."""
+        if not self._subscribed.is_set():
+            self._client.subscribe([(ANSWER_TOPIC, 1), (ERROR_TOPIC, 1)])
+            self._subscribed.wait(TIMEOUT)
+
+    def receive(self, timeout: float = 2.0) -> Message | None:
+        """Wait up to ``timeout`` seconds for something that the platform sends; None where nothing came."""
+        self._subscribe()
+        try:
+            return self._received.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._answer.put(reason)
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._answer.put("closed")  # heard by `connect` alone: it waits for the first answer
+
+    def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        self._received.put(Message(message.topic, message.payload.decode(errors="replace")))
+
+    def _refusal(self, reason: ReasonCode) -> OnboardingError:
+        # paho speaks of MQTT 5's reason codes: back to the numbers that stand in the platform's CONNACK
+        code = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}.get(reason.value, reason.value)
+        meaning = CONNACK.get(code, "the platform refused the connection")
+        return OnboardingError(
+            f"{self.host}:{self.port} answered CONNACK {code} to ClientId {self.client_id!r}: {meaning}.",
+            f"CONNACK_{code}",
+        )
+
+    def _failure(self, text: str, error: Exception | None = None) -> OnboardingError:
+        """Turn what OpenSSL, the network or paho's notes say into one sentence."""
+        where = f"{self.host}:{self.port}"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return OnboardingError(
+                f"The server certificate of {where} was not trusted ({error.verify_message}): check the host name, and "
+                "that the truststore holds this server's certificate.",
+                "SERVER_NOT_TRUSTED",
+            )
+        alert = re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *self.notes]).upper())
+        if alert:
+            name = alert[1].strip().replace(" ", "_")
+            meaning = ALERTS.get(name, "the platform ended the handshake")
+            return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
+        if isinstance(error, ConnectionRefusedError | TimeoutError | OSError) and not isinstance(error, ssl.SSLError):
+            return OnboardingError(
+                f"Nothing answers at {where}: check host, port and network; the local platform is started by "
+                "LocalPlatform.start(workspace).",
+                "NOT_REACHED",
+            )
+        return OnboardingError(
+            f"{where} closed the connection without a reason: check that the port is the platform's TLS port, and look "
+            "into its log.",
+            "CLOSED",
+        )
+
+
+def _client_id(certificate: x509.Certificate | None) -> str:
+    name = common_name(certificate.subject) if certificate else None
+    if not name:
+        raise OnboardingError(
+            "The device has no certificate with a common name, so its ClientId is unknown: give client_id.",
+            "NO_CLIENT_ID",
+        )
+    return name
+
+
+def _tls_context(
+    chain: Path | None, key: Path | None, passphrase: Secret | str, trusted: Path | None, version: ssl.TLSVersion | None
+) -> ssl.SSLContext:
+    if trusted is not None:
+        read_certificates(trusted)  # says in a sentence what is wrong with the file
+    context = ssl.create_default_context(cafile=trusted)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if chain is None:
+        return context
+    try:
+        # A function, not the text: OpenSSL would ask on the terminal for a passphrase that is empty.
+        context.load_cert_chain(chain, key, lambda: reveal(passphrase))
+    except FileNotFoundError:
+        raise OnboardingError(f"There is no key {key}: make the device's key first.", "NO_FILE") from None
+    except ssl.SSLError as error:
+        if "KEY_VALUES_MISMATCH" in str(error):
+            raise OnboardingError(
+                f"The key {key} does not belong to the first certificate of {chain}: give the pair that was made "
+                "together.",
+                "KEY_MISMATCH",
+            ) from None
+        raise OnboardingError(
+            f"The passphrase does not open {key}, or the file is no private key: type the one it was made with.",
+            "WRONG_PASSPHRASE",
+        ) from None
+    return context

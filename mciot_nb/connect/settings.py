@@ -1,0 +1,105 @@
+"""Which tenant the learner chose: kept in the workspace without any secret, or named by the environment."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mciot_nb.connect.tenant import Tenant
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import write_whole
+from mciot_nb.secret import Secret
+
+
+@dataclass(frozen=True)
+class TenantSettings:
+    """Which tenant the learner chose in 00: what ``workspace/tenant.json`` keeps, without any secret.
+
+    A real tenant's values stay there while ``local`` is true, so that going back to it needs no typing.
+    """
+
+    url: str = ""
+    tenant_id: str = ""
+    user: str = ""
+    mqtt_host: str = ""
+    mqtt_port: int = 8883
+    local: bool = True
+
+    def problems(self) -> dict[str, str]:
+        """Say in a sentence for each field what keeps a real tenant from being reached with it; empty where none."""
+        found = {}
+        if not _https_host(self.url):
+            found["url"] = "The URL must begin with https:// and name the tenant's host."
+        if not self.tenant_id:
+            found["tenant_id"] = (
+                "The tenant ID is missing: it stands under your user's name in the platform, like t12345."
+            )
+        if not self.user:
+            found["user"] = "The user is missing: give the one with which you log in to the platform."
+        if not self.mqtt_host:
+            found["mqtt_host"] = "The MQTT host is missing: it is the tenant's host name, without https://."
+        if not 1 <= self.mqtt_port <= 65535:
+            found["mqtt_port"] = "The MQTT port is a number from 1 to 65535; the platform's is 8883."
+        return found
+
+
+def _https_host(url: str) -> str:
+    """Give the host that an https URL names; empty where it names none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is never closed, for one
+        return ""
+    return (parts.hostname or "") if parts.scheme == "https" else ""
+
+
+def read_settings(folder: Path) -> TenantSettings:
+    """Read the choice that 00 kept in ``folder``; ``MCIOT_URL`` and its companions go before it.
+
+    Raises OnboardingError where the file is damaged.
+    """
+    if url := os.environ.get("MCIOT_URL"):
+        host = os.environ.get("MCIOT_MQTT_HOST") or _https_host(url)
+        port = os.environ.get("MCIOT_MQTT_PORT", "8883")
+        tenant, user = os.environ.get("MCIOT_TENANT", ""), os.environ.get("MCIOT_USER", "")
+        return TenantSettings(url, tenant, user, host, int(port) if port.isdecimal() else 0, local=False)
+    path = folder / "tenant.json"
+    try:
+        return TenantSettings(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return TenantSettings()
+    except (ValueError, TypeError):
+        raise OnboardingError(f"{path} is damaged: remove it, and choose the tenant again in 00.", "BAD_FILE") from None
+
+
+def keep_settings(folder: Path, settings: TenantSettings) -> None:
+    """Keep the choice for the other notebooks, without any secret."""
+    write_whole(folder / "tenant.json", json.dumps(asdict(settings), indent=2).encode(), replace=True)
+
+
+def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenant:
+    """Give the real tenant of ``settings``; ``secret`` is the user's password, or a bearer token without a user.
+
+    Without ``secret`` it is taken from ``MCIOT_TOKEN`` or ``MCIOT_PASSWORD``. Raises OnboardingError where something is
+    missing.
+    """
+    by_token = not settings.user or bool(os.environ.get("MCIOT_TOKEN"))
+    if secret is None and (text := os.environ.get("MCIOT_TOKEN" if by_token else "MCIOT_PASSWORD")):
+        secret = Secret(text)
+    problems = {name: problem for name, problem in settings.problems().items() if not (by_token and name == "user")}
+    if problems:
+        raise OnboardingError(" ".join(problems.values()), "BAD_SETTINGS")
+    if secret is None:
+        raise OnboardingError(
+            "Stop here: type the password or token of your tenant in the tenant form, submit it, and run the cells "
+            "below it.",
+            "NEED_PASSWORD",
+        )
+    return Tenant(
+        settings.url,
+        settings.tenant_id,
+        settings.user,
+        password=None if by_token else secret,
+        token=secret if by_token else None,
+        mqtt=(settings.mqtt_host, settings.mqtt_port),
+    )

@@ -1,0 +1,61 @@
+"""A field for a passphrase, a password or a token whose text is in no file, whatever the notebook saves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+from traitlets import Bool, Unicode
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.secret import Secret
+from mciot_nb.ui.markup import StaticPicture
+
+_HERE = Path(__file__).parent
+
+
+class SecretField(StaticPicture, anywidget.AnyWidget):
+    """A password input that hands its text to the kernel as a message, never as the widget's state.
+
+    The text goes on Enter or by the button "Use", then the field is empty again. With ``when_left`` it also goes when
+    the person leaves the field: in a form with a button of its own the text is then here before the press of that
+    button. ``folded`` is the line under which the field waits until somebody opens it.
+    """
+
+    _esm = _HERE / "secret.js"
+    _css = _HERE / "ui.css"
+    label = Unicode("Passphrase").tag(sync=True)
+    folded = Unicode("").tag(sync=True)
+    when_left = Bool(False).tag(sync=True)
+    status = Unicode("").tag(sync=True)  # what the kernel says beside the field; the secret is in no trait
+
+    def __init__(self, label: str = "Passphrase", *, folded: str = "", when_left: bool = False) -> None:
+        super().__init__(label=label, folded=folded, when_left=when_left)
+        #: The last text that was handed over and not refused by a callback, or None.
+        self.value: Secret | None = None
+        self._callbacks: list[Callable[[Secret], None]] = []
+        self.on_msg(self._receive)
+
+    def on_secret(self, callback: Callable[[Secret], None]) -> None:
+        """Call ``callback`` with each text that is handed over; the sentence of its OnboardingError is shown."""
+        self._callbacks.append(callback)
+
+    def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
+        # Taken out of the message at once: a traceback that shows local variables would show the message.
+        secret = Secret(str(content.pop("secret", "")))
+        if not secret.reveal():
+            return
+        self.status = ""  # so that a second "Received" is a change, and is shown
+        before, self.value = self.value, secret
+        try:
+            for callback in self._callbacks:
+                callback(secret)
+        except OnboardingError as error:
+            self.value = before
+            self.status = f"✗ {error}"
+        else:
+            self.status = "✓ Received; it stays in this kernel's memory."
+
+    def static_text(self) -> str:
+        """Say that something is asked for here, and never what was typed."""
+        return f"{self.label}: {'received' if self.value else 'to be typed here'}."

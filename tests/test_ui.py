@@ -1,0 +1,504 @@
+"""Forms and displays, without a browser: values, errors, static pictures, and that nothing dangerous gets through."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
+
+from mciot_nb.connect.settings import TenantSettings
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import Diagnosis, Finding, diagnose
+from mciot_nb.pki.names import FIELDS, DistinguishedName
+from mciot_nb.secret import Secret
+from mciot_nb.ui.base import Form
+from mciot_nb.ui.card import certificate_html, certificate_text
+from mciot_nb.ui.display import chain_picture, diagnosis_html, diagnosis_text, register, signing_table
+from mciot_nb.ui.forms import PassphraseForm, SubjectForm, TenantForm
+from mciot_nb.ui.secret import SecretField
+
+GUIDE = DistinguishedName("DE", "Bayern", "München", "Example", None, "device")
+NASTY = ["<script>alert(1)</script>", "$(x)", "../x", "CON", '"quotes"', "'single'", "a & b", "Müller-Lüdenscheidt"]
+REAL = TenantSettings("https://t.example.com", "t12345", "ann", "t.example.com", 8883, local=False)
+WORD = "correct-horse-battery"
+
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def certificate(
+    name: str,
+    issuer: str | None = None,
+    *,
+    ca: bool = False,
+    serial: int = 0x1000,
+    key: Any = EC_KEY,
+    signer: Any = EC_KEY,
+    days: int = 365,
+    at: datetime | None = None,
+) -> x509.Certificate:
+    begin = at or datetime.now(UTC)
+    builder = x509.CertificateBuilder(serial_number=serial, public_key=key.public_key())
+    builder = builder.subject_name(DistinguishedName(common_name=name).to_x509())
+    builder = builder.issuer_name(DistinguishedName(common_name=issuer or name).to_x509())
+    builder = builder.not_valid_before(begin).not_valid_after(begin + timedelta(days=days))
+    builder = builder.add_extension(x509.BasicConstraints(ca, 10 if ca else None), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
+    return builder.sign(signer, SHA256())
+
+
+CA = certificate("Test CA", ca=True, serial=x509.random_serial_number(), days=7300)
+DEVICE = certificate("device", "Test CA", key=RSA_KEY)
+
+
+class Tags(HTMLParser):
+    """Collects the tags, attributes and text that a browser would see."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: dict[str, str | None] = {}
+        self.text = ""
+        self.feed(markup)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= dict(attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def note(form: Form, name: str) -> str:
+    return Tags(form._notes[name].value).text
+
+
+def message(form: Form) -> str:
+    return Tags(form._message.value).text
+
+
+def press(form: Form) -> None:
+    form._button.click()
+
+
+def hand_over(field: SecretField, text: str) -> None:
+    """Do what the browser does when somebody presses Enter in the field."""
+    field._handle_custom_msg({"secret": text}, [])
+
+
+def shell() -> InteractiveShell:
+    ip = InteractiveShell.instance()
+    register(ip)
+    return ip
+
+
+# -- the subject
+
+
+def test_a_subject_form_has_its_value_at_once() -> None:
+    form = SubjectForm(GUIDE)
+    assert form.value == GUIDE
+    assert "C=DE, ST=Bayern, L=München, O=Example, CN=device" in form._preview.value
+    assert all(note(form, field.attribute) == "" for field in FIELDS)
+
+
+def test_a_subject_is_mended_and_submitted() -> None:
+    form = SubjectForm(GUIDE)
+    form._fields["country"].value = "DEU"
+    assert note(form, "country").startswith("✗ Country Name must be the two-letter code")
+    press(form)
+    assert message(form) == "✗ Not submitted: 1 field to mend first, see above."
+    assert form.value == GUIDE
+    form._fields["country"].value = "DK"
+    assert note(form, "country") == ""
+    assert message(form) == "Changed since: press Submit."
+    assert form.value == GUIDE  # typing alone changes nothing
+    press(form)
+    assert message(form) == "✓ Submitted. Now run the cells below."
+    assert form.value.country == "DK"
+
+
+@pytest.mark.parametrize("blank", ["", " ", ".", " . "])
+def test_blank_and_dot_leave_a_field_out(blank: str) -> None:
+    form = SubjectForm(GUIDE)
+    form._fields["state"].value = blank
+    press(form)
+    assert form.value.state is None
+    form._fields["common_name"].value = blank
+    assert "Common Name is missing" in note(form, "common_name")
+    press(form)
+    assert form.value.common_name == "device"
+
+
+@pytest.mark.parametrize(("text", "problem"), [("x" * 65, "65 long"), ("a\tb", "control character"), ("x" * 64, "")])
+def test_a_common_name_is_judged_by_the_rules_of_names(text: str, problem: str) -> None:
+    form = SubjectForm(GUIDE)
+    form._fields["common_name"].value = text
+    assert problem in note(form, "common_name")
+    assert bool(note(form, "common_name")) == bool(problem)
+
+
+def test_a_colon_in_a_devices_name_is_warned_about_and_allowed() -> None:
+    form = SubjectForm(DistinguishedName(common_name="device:1"), for_device=True)
+    assert "⚠ The platform splits the ClientId at ':'" in note(form, "common_name")
+    assert form.value.common_name == "device:1"
+    assert note(SubjectForm(DistinguishedName(common_name="CA: mine")), "common_name") == ""
+
+
+def test_a_form_without_a_common_name_has_no_value_until_it_is_filled_in() -> None:
+    form = SubjectForm(DistinguishedName(country="DE"), "The device's subject")
+    with pytest.raises(OnboardingError, match="“The device's subject” is not filled in yet"):
+        _ = form.value
+    assert "not filled in yet" in repr(form)
+    form._fields["common_name"].value = "device"
+    press(form)
+    assert form.value == DistinguishedName("DE", common_name="device")
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=80))
+def test_whatever_is_typed_is_shown_as_text_and_never_as_markup(text: str) -> None:
+    form = SubjectForm(GUIDE)
+    form._fields["organization"].value = text
+    press(form)
+    for markup in (form._preview.value, form._notes["organization"].value, form.static_html()):
+        assert set(Tags(markup).tags) <= {"code", "span", "table", "thead", "tbody", "tr", "th", "td"}
+    if not form.problems() and text.strip() not in ("", "."):
+        assert form.value.organization == text.strip()
+
+
+# -- the static pictures
+
+
+FORMS: list[Callable[[], Any]] = [
+    lambda: SubjectForm(GUIDE),
+    lambda: TenantForm(TenantSettings()),
+    lambda: TenantForm(REAL, secret=Secret(WORD)),
+    lambda: PassphraseForm(True, print),
+    lambda: PassphraseForm(False, print),
+    lambda: SecretField("Password"),
+]
+
+
+@pytest.mark.parametrize("make", FORMS)
+def test_a_form_looks_the_same_in_every_run_without_its_widget(make: Callable[[], Any]) -> None:
+    first, second = make()._repr_mimebundle_(), make()._repr_mimebundle_()
+    view = "application/vnd.jupyter.widget-view+json"
+    assert first.pop(view)["model_id"] != second.pop(view)["model_id"]  # the control: these are two widgets
+    assert first == second
+    assert set(first) == {"text/plain", "text/html"}
+    assert "0x" not in str(first)
+
+
+def test_the_static_picture_shows_what_was_submitted() -> None:
+    form = SubjectForm(GUIDE)
+    assert "München" in Tags(form.static_html()).text
+    form._fields["locality"].value = "Berlin"
+    assert "Berlin" not in form.static_html()
+    press(form)
+    assert "L=Berlin" in repr(form)
+    assert "Berlin" in form.static_html()
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_static_pictures_escape(nasty: str) -> None:
+    form = SubjectForm(DistinguishedName(organization=nasty, common_name=nasty), title=nasty)
+    assert nasty in Tags(form.static_html()).text
+    assert "script" not in Tags(form.static_html()).tags + Tags(form._heading.value).tags
+    tenant = TenantForm(TenantSettings("https://t.example.com", nasty, nasty, nasty, local=False))
+    assert nasty in Tags(tenant.static_html()).text
+    assert "script" not in Tags(tenant.static_html()).tags
+
+
+# -- secrets
+
+
+def all_state(widget: Any) -> str:
+    """Everything that the Lab would write of ``widget`` and its children."""
+    children = "".join(all_state(child) for child in getattr(widget, "children", ()))
+    return json.dumps(widget.get_state(), default=str) + repr(widget) + str(widget._repr_mimebundle_()) + children
+
+
+def test_a_secret_is_in_no_state_and_no_picture() -> None:
+    got: list[Secret] = []
+    form = PassphraseForm(False, got.append)
+    hand_over(form.field, WORD)
+    assert got == [Secret(WORD)] == [form.field.value]
+    assert "received" in repr(form.field)
+    assert form.field.status.startswith("✓ Received")
+    assert repr(form) == "Passphrase: your own, kept in no file. Now run the cells below."
+    assert WORD not in all_state(form)
+    assert str(len(WORD)) not in form.field.status
+    form.field.status = WORD
+    assert WORD in all_state(form)  # the control: what is in the state would be found
+
+
+def test_a_message_is_emptied_so_that_no_traceback_shows_it() -> None:
+    content = {"secret": WORD}
+    field = SecretField()
+    field.on_secret(lambda _: 1 / 0)  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        field._receive(field, content, [])
+    assert content == {}
+
+
+def test_nothing_typed_is_no_secret() -> None:
+    field = SecretField()
+    hand_over(field, "")
+    field._handle_custom_msg({"something": "else"}, [])
+    assert field.value is None
+
+
+def test_a_refused_secret_says_why_and_changes_nothing() -> None:
+    def refuse(secret: Secret) -> None:
+        if secret != Secret(WORD):
+            raise OnboardingError("The passphrase does not open caKey.pem: type the one it was made with.")
+
+    form = PassphraseForm(True, refuse)
+    hand_over(form.field, "wrong")
+    assert form.field.status.startswith("✗ The passphrase does not open caKey.pem")
+    assert repr(form) == "Passphrase: the practice one of this workspace."
+    assert form.field.value is None
+    hand_over(form.field, WORD)
+    hand_over(form.field, "wrong again")
+    assert form.field.value == Secret(WORD)
+
+
+# -- the tenant
+
+
+def test_a_tenant_form_is_local_at_once_and_keeps_a_real_tenants_values() -> None:
+    kept = TenantSettings("https://t.example.com", "t12345", "ann", "t.example.com", 8884, local=True)
+    form = TenantForm(kept)
+    assert form.settings == kept
+    assert form.secret is None
+    assert form._real.layout.display == "none"
+    form._where.value = False
+    assert form._real.layout.display is None
+    form._where.value = True
+    press(form)
+    assert form.settings == kept
+
+
+def test_a_real_tenant_is_submitted_with_its_password() -> None:
+    calls: list[tuple[TenantSettings, Secret | None]] = []
+    form = TenantForm(TenantSettings(), lambda *given: calls.append(given))
+    form._where.value = False
+    for name in ("url", "tenant_id", "user", "mqtt_host", "password"):
+        assert note(form, name).startswith("✗ "), name
+    for name in ("url", "tenant_id", "user", "mqtt_host"):
+        form._fields[name].value = getattr(REAL, name)
+    press(form)
+    assert message(form) == "✗ Not submitted: 1 field to mend first, see above."
+    assert not calls
+    hand_over(form._password, WORD)
+    assert note(form, "password") == ""
+    press(form)
+    assert calls == [(REAL, Secret(WORD))]
+    assert (form.settings, form.secret) == calls[0]
+    assert WORD not in all_state(form)
+
+
+def test_a_bearer_token_needs_no_user() -> None:
+    form = TenantForm(REAL)
+    form._login.value = True
+    assert [row.layout.display for row in form._only_for[False]] == ["none", "none"]
+    assert note(form, "token").startswith("✗ Bearer token is missing")
+    hand_over(form._token, WORD)
+    press(form)
+    assert (form.settings.user, form.secret) == ("", Secret(WORD))  # how real_tenant knows a token
+    again = TenantForm(form.settings)
+    assert (again._login.value, again.settings) == (True, form.settings)
+    form._login.value = False
+    assert form._fields["user"].value == "ann"
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "sentence"),
+    [("url", "http://t.example.com", "https://"), ("url", "https://", "host"), ("mqtt_port", 0, "from 1 to 65535")],
+)
+def test_a_tenants_problems_stand_beside_their_fields(field: str, bad: str | int, sentence: str) -> None:
+    form = TenantForm(REAL, secret=Secret(WORD))
+    assert note(form, field) == ""
+    form._fields[field].value = bad
+    assert sentence in note(form, field)
+    press(form)
+    assert form.settings == REAL
+
+
+def test_kept_settings_that_are_not_complete_stop_in_one_sentence() -> None:
+    form = TenantForm(TenantSettings(url="http://t.example.com", tenant_id="t1", local=False))
+    with pytest.raises(OnboardingError, match=r"https:// .* press Submit\.$"):
+        _ = form.settings
+
+
+def test_a_refusal_of_the_caller_is_shown_and_changes_nothing() -> None:
+    def refuse(_settings: TenantSettings, _secret: Secret | None) -> None:
+        raise OnboardingError("The disk is full: make room.")
+
+    form = TenantForm(REAL, refuse, secret=Secret(WORD))
+    form._where.value = True
+    press(form)
+    assert message(form) == "✗ The disk is full: make room."
+    assert form.settings == REAL
+
+
+# -- displays
+
+
+def test_a_certificates_card_says_the_same_in_html_and_text() -> None:
+    text, seen = certificate_text(DEVICE), Tags(certificate_html(DEVICE)).text
+    for words in (
+        "CN=device",
+        "CN=Test CA",
+        "1000 (hexadecimal, as openssl writes it; 4096 in decimal)",
+        "365 days, valid now",
+        "RSA, 2048 bits",
+        "critical: CA:FALSE",
+        f"{DEVICE.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC",
+    ):
+        assert words in text
+        assert words in seen
+    assert "yes, path length 10" in certificate_text(CA)
+    assert "EC, secp256r1, 256 bits" in certificate_text(CA)
+    assert "expired" in certificate_text(certificate("old", days=1, at=datetime(2020, 1, 1, tzinfo=UTC)))
+
+
+def test_a_card_ends_with_all_that_changes_from_run_to_run() -> None:
+    one, two = (
+        certificate("CA", ca=True, serial=x509.random_serial_number(), key=key, signer=key, at=at)
+        for key, at in (
+            (EC_KEY, None),
+            (ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC) - timedelta(hours=1)),
+        )
+    )
+    lines = [certificate_text(c).splitlines() for c in (one, two)]
+    same = [a == b for a, b in zip(*lines, strict=True)]
+    assert all(same[: same.index(False)])
+    assert same.index(False) == next(i for i, line in enumerate(lines[0]) if "Valid from" in line)
+    sanitized = [re.sub(r"[0-9a-f]{16,}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "*", certificate_text(c)) for c in (one, two)]
+    assert sanitized[0] == sanitized[1]
+
+
+@pytest.mark.parametrize("nasty", [*NASTY, "right\N{RIGHT-TO-LEFT OVERRIDE}left"])
+def test_displays_escape(nasty: str) -> None:
+    one = certificate(nasty, "Test CA")
+    diagnosis = Diagnosis((Finding("X", f"about {nasty}"),))
+    shown = nasty.replace("\N{RIGHT-TO-LEFT OVERRIDE}", "\N{REPLACEMENT CHARACTER}")
+    for markup in (certificate_html(one), diagnosis_html(diagnosis), signing_table(frame(nasty)).html):
+        assert shown in Tags(markup).text
+        assert "script" not in Tags(markup).tags
+    picture = Tags(chain_picture([one, CA]).html)
+    assert picture.tags == ["img"]
+    assert shown in (picture.attributes["alt"] or "")
+    assert shown in "".join(ElementTree.fromstring(svg_of([one, CA])).itertext())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=15))
+def test_every_name_makes_a_picture_that_can_be_read(name: str) -> None:
+    builder = x509.CertificateBuilder(serial_number=1, public_key=EC_KEY.public_key()).not_valid_before(
+        datetime.now(UTC)
+    )
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name, _validate=False)])
+    odd = builder.not_valid_after(datetime.now(UTC) + timedelta(1)).subject_name(subject).issuer_name(subject)
+    ElementTree.fromstring(svg_of([odd.sign(EC_KEY, SHA256())]))
+
+
+def svg_of(chain: list[x509.Certificate]) -> str:
+    source = Tags(chain_picture(chain).html).attributes["src"] or ""
+    return base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode()
+
+
+def test_a_chain_is_drawn_with_its_signatures_and_a_broken_link_shows() -> None:
+    good = chain_picture([DEVICE, CA])
+    assert (
+        repr(good)
+        == "Chain of 2 certificates: device, signed by Test CA. Test CA is signed by itself: the chain ends here."
+    )
+    assert "signed by" in svg_of([DEVICE, CA])
+    assert "broken" not in svg_of([DEVICE, CA])
+    stranger = certificate("Test CA", ca=True, key=RSA_KEY, signer=RSA_KEY)  # the right name, another key
+    assert "NOT signed by" in repr(chain_picture([DEVICE, stranger]))
+    assert "broken" in svg_of([DEVICE, stranger])
+    assert "which is not in this chain" in repr(chain_picture([DEVICE]))
+    assert repr(chain_picture([])) == "An empty chain."
+
+
+def test_a_chains_picture_is_the_same_in_every_run() -> None:
+    other_ca = certificate("Test CA", ca=True, key=RSA_KEY, signer=RSA_KEY, days=7300)
+    other = certificate("device", "Test CA", signer=RSA_KEY)
+    assert chain_picture([DEVICE, CA]) == chain_picture([other, other_ca])
+    assert chain_picture([DEVICE, CA]) != chain_picture([CA, DEVICE])
+
+
+def test_a_diagnosis_says_good_or_bad_in_words() -> None:
+    assert diagnosis_text(diagnose([DEVICE, CA], [CA])) == "✓ OK: nothing wrong was found."
+    assert "✓" in diagnosis_html(diagnose([DEVICE, CA], [CA]))
+    refused = diagnose([DEVICE], [])
+    assert diagnosis_text(refused).startswith("✗ UNKNOWN_CA: The certificate of CN=device")
+    assert "UNKNOWN_CA" in Tags(diagnosis_html(refused)).text
+
+
+def frame(name: str = "device", rows: int = 3) -> pd.DataFrame:
+    now = datetime.now(UTC)
+    records: list[tuple[object, ...]] = [("V", now + timedelta(365), None, "", 0x1000, f"/CN={name}", name, "unknown")]
+    records += [("R", now + timedelta(10), now, "keyCompromise", 0x1001, "/CN=stolen", "stolen", "unknown")]
+    records += [("V", now - timedelta(1), None, "", 0x100A + n, "/CN=old", "old", "unknown") for n in range(rows - 2)]
+    columns = ["status", "expires", "revoked", "reason", "serial", "subject", "common_name", "file"]
+    table = pd.DataFrame(records, columns=columns)
+    return table.assign(**{name: pd.to_datetime(table[name], utc=True) for name in ("expires", "revoked")})
+
+
+def test_the_signing_table_says_in_words_what_the_database_holds() -> None:
+    shown = signing_table(frame())
+    lines = repr(shown).splitlines()
+    assert [line.split()[0] for line in lines] == ["Serial", "100A", "1001", "1000"]
+    assert "✗ expired" in lines[1]
+    assert "✗ revoked: keyCompromise" in lines[2]
+    assert re.search(r"✓ valid +365 +device", lines[3])
+    for words in ("✗ expired", "✗ revoked: keyCompromise", "✓ valid", "100A"):
+        assert words in Tags(shown.html).text
+    assert 'id="T_db"' in shown.html  # not a new random id in every run
+    assert repr(signing_table(frame().head(0))) == "No certificate is signed yet."
+
+
+def test_a_long_signing_table_is_cut_and_says_so() -> None:
+    shown = signing_table(frame(rows=10_000))
+    assert "9950 older" in repr(shown)
+    assert "9950 older" in shown.html
+    assert len(shown.html) < 50_000
+
+
+def test_a_notebook_shows_certificates_and_diagnoses_as_they_are() -> None:
+    data, _ = shell().display_formatter.format(DEVICE)  # type: ignore[union-attr]
+    assert data["text/html"] == certificate_html(DEVICE)
+    assert data["text/plain"] == certificate_text(DEVICE)
+    data, _ = shell().display_formatter.format([DEVICE, CA])  # type: ignore[union-attr]
+    assert data["text/plain"] == "[<Certificate CN=device>, <Certificate CN=Test CA>]"
+    data, _ = shell().display_formatter.format(diagnose([DEVICE, CA], [CA]))  # type: ignore[union-attr]
+    assert data["text/plain"] == "✓ OK: nothing wrong was found."
+    assert "<ul" in data["text/html"]
+
+
+def test_the_displays_load_neither_pandas_nor_widgets() -> None:
+    code = (
+        "import sys, mciot_nb.ui.display; print([m for m in ('pandas', 'ipywidgets', 'requests') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,223 @@
+"""The forms in the real Lab, in a real browser: what is typed arrives, and a secret is in no file that is saved."""
+
+import base64
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from conftest import tool
+from playwright.sync_api import Page, expect, sync_playwright
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
+    "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
+    "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+}
+
+SECRETS_NOTEBOOK = [
+    """import os, pathlib
+import ipywidgets
+from mciot_nb.connect.settings import TenantSettings
+from mciot_nb.ui.forms import PassphraseForm, TenantForm
+got = []
+passphrase = PassphraseForm(False, got.append)
+passphrase.add_class("try-passphrase")""",
+    """other = PassphraseForm(True, got.append)
+other.add_class("try-other")""",
+    """real = TenantSettings("https://t.example.com", "t1", "ann", "t.example.com", local=False)
+tenant = TenantForm(real, lambda settings, secret: got.append(secret))
+tenant.add_class("try-tenant")""",
+    """control = ipywidgets.Password(description="control").add_class("try-control")
+control""",
+    """import mciot_nb.secret
+wanted = [mciot_nb.secret.Secret(os.environ[name]) for name in ("TRY_ENTERED", "TRY_USED", "TRY_SUBMITTED")]
+pathlib.Path("result.txt").write_text("same" if got == wanted else f"different: {got}")""",
+]
+SUBJECT_NOTEBOOK = [
+    """import pathlib
+from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.ui.forms import SubjectForm
+form = SubjectForm(DistinguishedName(country="DE", common_name="device"))
+form""",
+    """pathlib.Path("result.txt").write_text(str(form.value))""",
+]
+
+
+def write_notebook(folder: Path, cells: list[str]) -> Path:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = folder / "try.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+@contextmanager
+def lab(folder: Path, **environment: str) -> Iterator[str]:
+    """Serve ``folder`` with a Lab whose every file is under ``folder`` too, so that a search finds them all."""
+    own = {
+        name: str(folder / name.lower())
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+        )
+    }
+    for name, text in SETTINGS.items():
+        path = Path(own["JUPYTERLAB_SETTINGS_DIR"], f"{name}.jupyterlab-settings")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(8)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        f"--ServerApp.port={port}",
+        "--ServerApp.ip=127.0.0.1",
+    ]
+    command += ["--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    with (folder / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **own, **environment}, stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/lab/tree/try.ipynb?token={token}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def wait_for_port(port: int) -> None:
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the Lab did not start within 30 seconds")
+
+
+@contextmanager
+def page_of(url: str) -> Iterator[Page]:
+    """Open the Lab in Debian's chromium, cut off from the network."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1400})
+        page.goto(url)
+        expect(page.get_by_text("| Idle")).to_be_visible(timeout=60_000)
+        yield page
+        browser.close()
+
+
+def run_all(page: Page) -> None:
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def run_last_cell(page: Page, result: Path) -> str:
+    """Run the last cell as a person does, and give what it wrote."""
+    result.unlink(missing_ok=True)
+    page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()
+    page.keyboard.press("Control+Enter")
+    for _ in range(150):
+        if result.exists() and result.read_text():
+            return result.read_text()
+        time.sleep(0.1)
+    raise AssertionError("the cell did not run within 15 seconds")
+
+
+def save(page: Page, path: Path) -> None:
+    before = path.stat().st_mtime_ns
+    page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()  # from the secret field no shortcut reaches the Lab
+    page.keyboard.press("Control+s")
+    for _ in range(150):
+        if path.stat().st_mtime_ns != before and "application/vnd.jupyter.widget-state+json" in path.read_text("utf-8"):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the Lab did not save the notebook with its widgets' state")
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    """Give the files that hold ``text`` in one of the ways in which text is written; base64 at each of its offsets."""
+    plain = text.encode()
+    forms = [plain, text.encode("utf-16-le"), text.encode("utf-16-be"), plain.hex().encode()]
+    forms += [base64.b64encode(b"\0" * offset + plain)[4 if offset else 0 : -4] for offset in range(3)]
+    return [p for p in folder.rglob("*") if p.is_file() and any(form in p.read_bytes() for form in forms)]
+
+
+def test_a_secret_is_in_no_file_however_it_was_typed(tmp_path: Path) -> None:
+    typed = {
+        name: f"try-{name}-{secrets.token_hex(12)}" for name in ("entered", "used", "submitted", "half", "control")
+    }
+    tool("chromium")
+    path = write_notebook(tmp_path, SECRETS_NOTEBOOK)
+    environment = {f"TRY_{name.upper()}": text for name, text in typed.items()}
+    with lab(tmp_path, **environment) as url, page_of(url) as page:
+        run_all(page)
+        expect(page.locator(".try-control input")).to_be_visible(timeout=30_000)
+        enter_secrets(page, typed)
+        assert run_last_cell(page, tmp_path / "result.txt") == "same"
+        page.locator(".try-passphrase input").press_sequentially(typed["half"])
+        expect(page.locator(".try-passphrase").get_by_text("Typed, not handed over yet")).to_be_visible()
+        save(page, path)
+    found = files_with(typed.pop("control"), tmp_path)  # what a plain password field does, so the search works
+    assert path in found
+    assert any(".ipynb_checkpoints" in file.parts for file in found)
+    for text in typed.values():
+        assert files_with(text, tmp_path) == []
+
+
+def enter_secrets(page: Page, typed: dict[str, str]) -> None:
+    page.locator(".try-passphrase").get_by_label("Passphrase", exact=True).press_sequentially(typed["entered"])
+    page.keyboard.press("Enter")
+    expect(page.locator(".try-passphrase").get_by_text("✓ Received")).to_be_visible()
+    expect(page.locator(".try-passphrase input")).to_have_value("")
+    page.locator(".try-other summary").click()
+    page.locator(".try-other input").press_sequentially(typed["used"])
+    page.locator(".try-other").get_by_role("button").click()
+    expect(page.locator(".try-other").get_by_text("✓ Received")).to_be_visible()
+    page.locator(".try-tenant .mciot-submit").click()  # the control: without the password it can't be submitted
+    expect(page.locator(".try-tenant .mciot-message")).to_contain_text("Not submitted: 1 field")
+    page.locator(".try-tenant").get_by_label("Password", exact=True).press_sequentially(typed["submitted"])
+    page.locator(".try-tenant .mciot-submit").click()
+    expect(page.locator(".try-tenant .mciot-message")).to_contain_text("Submitted.")
+    page.locator(".try-control input").fill(typed["control"])
+
+
+def test_a_subject_is_typed_mended_submitted_and_used_by_the_next_cell(tmp_path: Path) -> None:
+    tool("chromium")
+    write_notebook(tmp_path, SUBJECT_NOTEBOOK)
+    with lab(tmp_path) as url, page_of(url) as page:
+        run_all(page)
+        country, error = page.get_by_label("Country Name"), page.locator(".mciot-country-note")
+        expect(country).to_be_visible(timeout=30_000)
+        country.fill("")
+        country.press_sequentially("DEU")
+        expect(error).to_contain_text("two-letter code")
+        page.locator(".mciot-submit").click()
+        expect(page.locator(".mciot-message")).to_contain_text("1 field to mend")
+        assert run_last_cell(page, tmp_path / "result.txt") == "C=DE, CN=device"  # the default, not what is wrong
+        country.press("End")
+        country.press("Backspace")
+        country.press("Backspace")
+        country.press_sequentially("K")
+        expect(error).not_to_contain_text("two-letter code")
+        expect(page.locator(".mciot-preview")).to_contain_text("C=DK, CN=device")
+        page.locator(".mciot-submit").press("Enter")
+        expect(page.locator(".mciot-message")).to_contain_text("Submitted. Now run the cells below.")
+        assert run_last_cell(page, tmp_path / "result.txt") == "C=DK, CN=device"
