@@ -1,0 +1,183 @@
+"""``python -m mciot_nb.platform``: the local platform in the foreground, until it is told to stop."""
+
+import argparse
+import asyncio
+import errno
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from filelock import FileLock, Timeout
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import PROFILES
+from mciot_nb.pki.files import write_whole
+from mciot_nb.platform.launcher import START_SECONDS, Running, is_alive
+from mciot_nb.platform.mqtt import Endpoint
+from mciot_nb.platform.rest import LONGEST_BODY, Credentials, Platform, make_application
+from mciot_nb.platform.server_certificate import ensure_server_certificate
+from mciot_nb.platform.store import Store
+from mciot_nb.platform.tls import ServerIdentity
+from mciot_nb.platform.trust import Trust
+
+TENANTS = ("t1001",)
+USER = "admin"
+PORTS_TRIED = 200
+
+
+def main() -> int:
+    """Run the platform of a workspace, or say where the one that runs already is."""
+    options = _options()
+    folder = options.workspace.resolve() / "platform"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _run_or_point_to_running(options, folder)
+    except (OnboardingError, OSError, sqlite3.Error) as error:
+        print(f"The local platform of {folder} can't run: {error}", file=sys.stderr)
+        return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m mciot_nb.platform", description=__doc__)
+    parser.add_argument("--workspace", type=Path, required=True, help="the learner's folder; ours is platform/ in it")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free one if it is taken")
+    parser.add_argument("--https-port", type=int, default=8443, help="the next free one if it is taken")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="guide-2021", help="whose rules to keep")
+    parser.add_argument("--until-pid", type=int, help="end with the process of this number")
+    return parser.parse_args()
+
+
+def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
+    """Try again for a while, since the platform that holds the lock may be starting or ending just now."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up:
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                asyncio.run(_run(options, folder))
+                return 0
+        except Timeout:
+            running = Running.read(folder)
+        if running:
+            print(running.line(), flush=True)
+            return 0
+        time.sleep(0.05)
+    raise OnboardingError("another process holds the lock but does not answer: end it, then start again.")
+
+
+async def _run(options: argparse.Namespace, folder: Path) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    key_file, certificate_file = ensure_server_certificate(folder, options.host)
+    credentials = _credentials(folder / "credentials.json")
+    store = Store(folder / "platform.sqlite")
+    trust = Trust(store, PROFILES[options.profile])
+    endpoint = Endpoint(store, trust, ServerIdentity.load(key_file, certificate_file))
+    mqtt_sockets, mqtt_port = _bind(options.host, options.mqtt_port)
+    https_sockets, https_port = _bind(options.host, options.https_port)
+    await endpoint.listen(mqtt_sockets)
+    server = _https_server(Platform(credentials, store, endpoint), key_file, certificate_file)
+    server.add_sockets(https_sockets)
+    _announce(options, folder, credentials, mqtt_port, https_port)
+    try:
+        await _wait(stop, options.until_pid)
+    finally:
+        (folder / "running.json").unlink(missing_ok=True)
+        server.stop()
+        await server.close_all_connections()
+        await endpoint.close()
+        store.close()
+
+
+def _announce(
+    options: argparse.Namespace, folder: Path, credentials: Credentials, mqtt_port: int, https_port: int
+) -> None:
+    host = "localhost" if options.host in ("0.0.0.0", "::") else options.host
+    running = Running(
+        mqtt=(host, mqtt_port),
+        https=f"https://{host}:{https_port}",
+        server_certificate=folder / "serverCert.pem",
+        tenants=tuple({"id": tenant, "user": known["user"]} for tenant, known in credentials.items()),
+        pid=os.getpid(),
+        profile=options.profile,
+        created=psutil.Process().create_time(),
+    )
+    running.write(folder)
+    print(running.line(), flush=True)
+
+
+def _https_server(platform: Platform, key_file: Path, certificate_file: Path) -> HTTPServer:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate_file, key_file)
+    logging.getLogger("tornado.general").setLevel(logging.CRITICAL)  # what clients do wrong is no news here
+    return HTTPServer(make_application(platform), ssl_options=context, max_body_size=LONGEST_BODY)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    # signal.signal, because the loop's own add_signal_handler does not exist on Windows.
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), on_signal)
+
+
+async def _wait(stop: asyncio.Event, until_pid: int | None) -> None:
+    """Wait for a signal, or for the end of the process that the platform was started for."""
+    created = None
+    if until_pid is not None:
+        try:
+            created = psutil.Process(until_pid).create_time()
+        except psutil.NoSuchProcess:
+            return
+    while not stop.is_set() and (until_pid is None or is_alive(until_pid, created)):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.5)
+
+
+def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
+    """Take the first free port from ``first`` upward. Raises OnboardingError."""
+    for port in range(first, min(first + PORTS_TRIED, 65536)):
+        try:
+            return bind_sockets(port, host), port
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise OnboardingError(f"{host} can't be listened on: give --host an address of this machine.") from None
+    raise OnboardingError(f"No port from {first} upward is free on {host}: name another one.")
+
+
+def _credentials(file: Path) -> Credentials:
+    """Read the tenants' logins; the first time, make them with random passwords."""
+    try:
+        known: Mapping[str, Mapping[str, str]] = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        known = {}
+    except ValueError:
+        raise OnboardingError(f"{file} is damaged: move it away, and new passwords are made.") from None
+    missing = {t: {"user": USER, "password": secrets.token_urlsafe(18)} for t in TENANTS if t not in known}
+    if missing:
+        known = {**known, **missing}
+        write_whole(file, json.dumps(known, indent=1).encode(), private=True, replace=True)
+    return known
+
+
+if __name__ == "__main__":
+    sys.exit(main())

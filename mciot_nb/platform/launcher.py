@@ -1,0 +1,218 @@
+"""Start the local platform from a notebook or a script, find the one that runs, and read what it has kept.
+
+Nothing heavy is imported here: a notebook imports this module long before it needs a platform.
+"""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import PROFILES
+from mciot_nb.pki.files import write_whole
+from mciot_nb.secret import Secret
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mciot_nb.connect.tenant import Tenant
+
+START_SECONDS, STOP_SECONDS = 20.0, 10.0
+
+
+def is_alive(pid: int, created: float | None) -> bool:
+    """Whether the process that had this number and began at ``created`` still runs."""
+    try:
+        process = psutil.Process(pid)
+        same = created is None or abs(process.create_time() - created) < 2  # a number may be given out again
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a running platform answers: what its line of JSON says, and what tells it from another process."""
+
+    mqtt: tuple[str, int]
+    https: str
+    server_certificate: Path
+    tenants: tuple[dict[str, str], ...]
+    pid: int
+    profile: str
+    created: float
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Give what the platform of this folder has written, or None if it does not run."""
+        try:
+            kept = json.loads((folder / "running.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        kept |= {"mqtt": tuple(kept["mqtt"]), "server_certificate": Path(kept["server_certificate"])}
+        running = cls(**kept | {"tenants": tuple(kept["tenants"])})
+        return running if is_alive(running.pid, running.created) else None
+
+    def write(self, folder: Path) -> None:
+        """Leave it for other processes."""
+        write_whole(folder / "running.json", json.dumps(asdict(self), default=str).encode(), replace=True)
+
+    def line(self) -> str:
+        """Give the line of JSON that the platform prints once it answers."""
+        keys = ("mqtt", "https", "server_certificate", "tenants", "pid")
+        return json.dumps({key: value for key, value in asdict(self).items() if key in keys}, default=str)
+
+
+@dataclass(frozen=True)
+class LocalPlatform:
+    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``."""
+
+    folder: Path
+    mqtt: tuple[str, int]
+    https: str
+    server_certificate: Path
+    tenant_id: str
+    user: str
+    profile: str
+    pid: int
+
+    @classmethod
+    def start(cls, workspace: Any, profile: str = "guide-2021") -> Self:
+        """Start the platform of ``workspace``, a folder or a `Workspace`, or find the one that runs.
+
+        It is a process of its own, which ends with the Lab, or with the script that started it. Raises OnboardingError
+        where it can't start, or runs with another profile.
+        """
+        folder = _folder(workspace)
+        platform = cls.running(workspace) or cls._launch(folder, profile)
+        if platform.profile != profile:
+            raise OnboardingError(
+                f"The local platform of {folder.parent} runs with profile {platform.profile}, not {profile}: "
+                "stop it first, with LocalPlatform.running(workspace).stop().",
+                "OTHER_PROFILE",
+            )
+        return platform
+
+    @classmethod
+    def running(cls, workspace: Any) -> Self | None:
+        """Give the platform of ``workspace`` if it runs, else None."""
+        folder = _folder(workspace)
+        running = Running.read(folder)
+        if running is None:
+            return None
+        return cls(
+            folder=folder,
+            mqtt=running.mqtt,
+            https=running.https,
+            server_certificate=running.server_certificate,
+            tenant_id=running.tenants[0]["id"],
+            user=running.tenants[0]["user"],
+            profile=running.profile,
+            pid=running.pid,
+        )
+
+    @classmethod
+    def _launch(cls, folder: Path, profile: str) -> Self:
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "mciot_nb.platform", "--workspace", str(folder.parent)]
+        command += ["--profile", profile, "--until-pid", str(_process_to_end_with())]
+        messages = folder / "messages.txt"  # a file, since nobody would empty a pipe
+        with messages.open("ab") as out:
+            start = out.tell()
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=os.name != "nt",  # or the notebook's interrupt would end it
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        give_up = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up:
+            failed = process.poll() not in (None, 0)  # 0: another start was faster, and its platform runs
+            if platform := cls.running(folder.parent):
+                return platform
+            if failed:
+                break
+            time.sleep(0.05)
+        said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+        raise OnboardingError(
+            f"The local platform of {folder.parent} did not start: {said[-1] if said else 'it gave no reason.'}",
+            "PLATFORM_DID_NOT_START",
+        )
+
+    @property
+    def tenant(self) -> "Tenant":
+        """The platform's tenant, to be used like any other."""
+        from mciot_nb.connect.tenant import Tenant
+
+        known = json.loads((self.folder / "credentials.json").read_bytes())[self.tenant_id]
+        return Tenant(
+            url=self.https,
+            tenant_id=self.tenant_id,
+            user=self.user,
+            password=Secret(known["password"]),
+            mqtt=self.mqtt,
+            profile=PROFILES[self.profile],
+            verify=str(self.server_certificate),
+            is_local=True,
+        )
+
+    def stop(self) -> None:
+        """End the platform and wait until it has ended. What was uploaded is there again at the next start."""
+        running = Running.read(self.folder)
+        if running is None or running.pid != self.pid:
+            return
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            process.terminate()
+            give_up = time.monotonic() + STOP_SECONDS
+            while is_alive(self.pid, running.created):  # not Process.wait: nobody may have collected a dead orphan
+                if time.monotonic() > give_up:
+                    process.kill()
+                time.sleep(0.02)
+
+    def log(self) -> "pd.DataFrame":
+        """Give every connection attempt, with its verdict and the reason."""
+        return self._frame("SELECT * FROM log ORDER BY id", "time", "ended")
+
+    def devices(self) -> "pd.DataFrame":
+        """Give the registered devices; ``created`` is when their message 100 came."""
+        return self._frame("SELECT * FROM devices ORDER BY id", "registered", "created")
+
+    def measurements(self) -> "pd.DataFrame":
+        """Give every measured value."""
+        return self._frame("SELECT * FROM measurements ORDER BY id", "time", "received")
+
+    def events(self) -> "pd.DataFrame":
+        """Give every event."""
+        return self._frame("SELECT * FROM events ORDER BY id", "time", "received")
+
+    def _frame(self, query: str, *times: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        address = (self.folder / "platform.sqlite").resolve().as_uri() + "?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            frame = pd.read_sql_query(query, database, index_col="id")
+        for column in times:
+            frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601")
+        return frame
+
+
+def _folder(workspace: Any) -> Path:
+    return Path(getattr(workspace, "folder", workspace)).resolve() / "platform"
+
+
+def _process_to_end_with() -> int:
+    """Give the process whose end is the platform's: what started the kernel (the Lab), or this script itself."""
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    return os.getppid() if kernel and kernel.IPKernelApp.initialized() else os.getpid()

@@ -1,0 +1,155 @@
+"""Mutual TLS for one client: pyOpenSSL in memory, asyncio streams for the bytes.
+
+asyncio's own TLS sends no alert when a client's certificate fails, so the client would not learn why it is refused.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509StoreFlags
+
+from mciot_nb.pki.chain import is_ca
+from mciot_nb.platform.trust import FailedCertificate, Refusal
+
+CHUNK = 65536
+LINGER_SECONDS = 2.0
+INVALID_PURPOSE = 26  # X509_V_ERR_INVALID_PURPOSE
+
+
+@dataclass(frozen=True)
+class ServerIdentity:
+    """The platform's own certificate, and its key as OpenSSL holds it."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def load(cls, key_file: Path, certificate_file: Path) -> "ServerIdentity":
+        """Read both from their files."""
+        key = load_pem_private_key(key_file.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # the kind that we make
+        return cls(key, x509.load_pem_x509_certificate(certificate_file.read_bytes()))
+
+
+class TlsStream:
+    """The TLS side of one connection."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        identity: ServerIdentity,
+        anchors: Iterable[x509.Certificate],
+    ) -> None:
+        self._reader, self._writer = reader, writer
+        self.failed: FailedCertificate | None = None
+        self._tls = SSL.Connection(self._context(identity, anchors), None)
+        self._tls.set_accept_state()
+
+    def _context(self, identity: ServerIdentity, anchors: Iterable[x509.Certificate]) -> SSL.Context:
+        """Make a context for this connection alone: today's anchors, and no earlier session to resume past them."""
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verified)
+        store = context.get_cert_store()
+        assert store is not None  # every context has one
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
+        for anchor in anchors:
+            store.add_cert(X509.from_cryptography(anchor))
+        return context
+
+    def _verified(self, _: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
+        certificate = presented.to_cryptography()
+        if not ok and error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
+            return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
+        if not ok:
+            self.failed = FailedCertificate(certificate, depth, error)
+        return bool(ok)
+
+    async def handshake(self) -> None:
+        """Do the TLS handshake. Raises Refusal where it fails for another reason than the client's certificate.
+
+        A certificate that fails raises SSL.Error and stands in `failed`. The alert is on its way to the client then.
+        """
+        first = await self._reader.read(CHUNK)
+        if first[:1] == b"\x10":
+            raise Refusal("PLAIN_MQTT", "The client speaks MQTT without TLS: switch TLS on in the client.")
+        if first and first[:1] != b"\x16":
+            raise Refusal("NOT_TLS", "The client's first bytes are no TLS handshake: connect with MQTT over TLS.")
+        while first:
+            self._tls.bio_write(first)
+            try:
+                self._tls.do_handshake()
+                return
+            except SSL.WantReadError:
+                pass
+            finally:
+                self._send_pending()  # our part of the handshake, or the alert that ends it
+            first = await self._reader.read(CHUNK)
+        raise Refusal(
+            "HANDSHAKE_FAILED",
+            "The client closed the connection during the TLS handshake: if it does not know the platform's "
+            "certificate, give it serverCert.pem as trusted CA.",
+        )
+
+    @property
+    def presented(self) -> list[x509.Certificate]:
+        """The certificates that the client sent, its own first; known after the handshake."""
+        own = self._tls.get_peer_certificate(as_cryptography=True)
+        rest = self._tls.get_peer_cert_chain(as_cryptography=True) or []  # on the server without the client's own
+        return [own, *rest] if own else []
+
+    @property
+    def verified(self) -> list[x509.Certificate]:
+        """The path that OpenSSL built from the client's certificate, also if it led nowhere."""
+        return self._tls.get_verified_chain(as_cryptography=True) or []
+
+    async def read(self) -> bytes:
+        """Wait for the client's next bytes; none at the end of the connection."""
+        while True:
+            try:
+                return self._tls.recv(CHUNK)
+            except SSL.WantReadError:
+                received = await self._reader.read(CHUNK)
+                if not received:
+                    return b""
+                self._tls.bio_write(received)
+            except (SSL.ZeroReturnError, SSL.SysCallError):
+                return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send ``data`` to the client."""
+        self._tls.sendall(data)
+        self._send_pending()
+        await self._writer.drain()
+
+    def _send_pending(self) -> None:
+        with suppress(SSL.WantReadError):
+            while True:
+                self._writer.write(self._tls.bio_read(CHUNK))
+
+    async def close(self) -> None:
+        """Say goodbye and wait a little for the client's own.
+
+        Closing with unread bytes would reset the connection, and the client would lose the alert or CONNACK before.
+        """
+        with suppress(OSError, TimeoutError, SSL.Error):
+            async with asyncio.timeout(LINGER_SECONDS):
+                with suppress(SSL.Error):
+                    self._tls.shutdown()
+                self._send_pending()
+                self._writer.write_eof()
+                while await self._reader.read(CHUNK):
+                    pass
+        self._writer.close()

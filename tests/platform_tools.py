@@ -1,0 +1,196 @@
+"""What the tests of the local platform share: small certificates, a device on a chosen TLS version, and waiting."""
+
+import contextlib
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from mciot_nb.platform.launcher import LocalPlatform
+
+DAY = timedelta(days=1)
+TLS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A certificate, its key, and the chain from it to the root."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    chain: tuple[x509.Certificate, ...]
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA1()).hex()
+
+
+def make(
+    name: str, issuer: Entity | None = None, ca: bool = False, begins: timedelta = -DAY, ends: timedelta = 30 * DAY
+) -> Entity:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signer, signer_name = (issuer.key, issuer.certificate.subject) if issuer else (key, subject)
+    builder = (
+        x509.CertificateBuilder(signer_name, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now + begins)
+        .not_valid_after(now + ends)
+        .add_extension(x509.BasicConstraints(ca, None), True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
+    )
+    certificate = builder.sign(signer, hashes.SHA256())
+    return Entity(certificate, key, (certificate, *(issuer.chain if issuer else ())))
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 8.0) -> Any:
+    """Give what ``condition`` gives once that is true."""
+    give_up = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < give_up, "It did not happen in time."
+        time.sleep(0.02)
+    return found
+
+
+def client_context(platform: LocalPlatform, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(platform.server_certificate))
+    if version:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+@dataclass
+class Seen:
+    """What a client got to see."""
+
+    connack: int | None = None
+    raised: str = ""
+    log: list[str] = field(default_factory=list)
+    messages: list[tuple[str, str]] = field(default_factory=list)
+    gone: threading.Event = field(default_factory=threading.Event)
+    connected: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def text(self) -> str:
+        return self.raised + " ".join(self.log)
+
+
+@contextlib.contextmanager
+def device(
+    platform: LocalPlatform,
+    folder: Path,
+    entity: Entity | None,
+    chain: tuple[Entity, ...] | None = None,
+    *,
+    client_id: str = "dev",
+    version: ssl.TLSVersion | None = None,
+    protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
+    host: str = "localhost",
+) -> Iterator[tuple[mqtt.Client, Seen]]:
+    """Connect with paho; ``chain`` is what follows the entity's certificate, its issuers by default."""
+    seen = Seen()
+    client = mqtt.Client(
+        CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
+    )
+    client.on_log = lambda _c, _u, _level, text: seen.log.append(text)
+    client.on_message = lambda _c, _u, m: seen.messages.append((m.topic, m.payload.decode()))
+    client.on_disconnect = lambda *_: seen.gone.set()
+    client.tls_set_context(_with_certificate(client_context(platform, version), folder, entity, chain))
+
+    def on_connect(_c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
+        seen.connack = {"Success": 0, "Unsupported protocol version": 1}.get(str(reason), 5)
+        (seen.gone if reason.is_failure else seen.connected).set()
+
+    client.on_connect = on_connect
+    try:
+        client.connect(host, platform.mqtt[1])
+        client.loop_start()
+    except OSError as error:
+        seen.raised = str(error)
+        seen.gone.set()
+    wait_for(lambda: seen.gone.is_set() or seen.connected.is_set())
+    try:
+        yield client, seen
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def _with_certificate(
+    context: ssl.SSLContext, folder: Path, entity: Entity | None, chain: tuple[Entity, ...] | None
+) -> ssl.SSLContext:
+    if entity:
+        sent = entity.chain if chain is None else (entity.certificate, *(link.certificate for link in chain))
+        key = entity.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        file = folder / "chain.pem"
+        file.write_bytes(key + b"".join(c.public_bytes(serialization.Encoding.PEM) for c in sent))
+        context.load_cert_chain(file)
+    return context
+
+
+def password(platform: LocalPlatform) -> str:
+    known: str = json.loads((platform.folder / "credentials.json").read_text())[platform.tenant_id]["password"]
+    return known
+
+
+def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -> requests.Response:
+    """Call REST; a path that does not begin with a slash is below the tenant's trusted certificates."""
+    with requests.Session() as session:
+        session.trust_env = False
+        options.setdefault("auth", (f"{platform.tenant_id}/{platform.user}", password(platform)))
+        if not path.startswith("/"):
+            path = f"/tenant/tenants/{platform.tenant_id}/trusted-certificates{'/' if path else ''}{path}"
+        return session.request(
+            method, platform.https + path, verify=str(platform.server_certificate), timeout=20, **options
+        )
+
+
+def upload(platform: LocalPlatform, entity: Entity, **fields: Any) -> requests.Response:
+    body = {"certInPemFormat": entity.pem, "status": "ENABLED", "name": "test", "autoRegistrationEnabled": "true"}
+    return rest(platform, "POST", json=body | fields)
+
+
+def last_record(platform: LocalPlatform, before: int) -> Any:
+    """Give the newest log record once there are more than ``before``."""
+    wait_for(lambda: len(platform.log()) > before)
+    return platform.log().iloc[-1]
+
+
+def command(workspace: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "mciot_nb.platform", "--workspace", str(workspace), *options]
+
+
+def start_in_foreground(workspace: Path, *options: str) -> tuple["subprocess.Popen[str]", dict[str, Any]]:
+    """Start the process itself and give it with the line that it printed."""
+    process = subprocess.Popen(
+        command(workspace, *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout
+    line = process.stdout.readline()
+    assert line, process.stderr.read() if process.stderr else ""
+    return process, json.loads(line)

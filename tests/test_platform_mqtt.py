@@ -1,0 +1,340 @@
+"""The local platform's MQTT endpoint, through paho-mqtt: who gets in, who does not, and what both sides see."""
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from platform_tools import (
+    DAY,
+    TLS,
+    Entity,
+    client_context,
+    device,
+    last_record,
+    make,
+    rest,
+    upload,
+    wait_for,
+)
+
+from mciot_nb.platform.launcher import LocalPlatform
+
+
+class World(NamedTuple):
+    platform: LocalPlatform
+    root: Entity
+    device: Entity
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    platform = LocalPlatform.start(tmp_path_factory.mktemp("workspace"))
+    root = make("Root", ca=True)
+    assert upload(platform, root).status_code == 201
+    yield World(platform, root, make("dev", root))
+    platform.stop()
+
+
+CASES = {
+    "CLIENT_ID_MISMATCH": ("Not authorized", "Not authorized"),
+    "CHAIN_TOO_LONG": ("Not authorized", "Not authorized"),
+    "INCOMPLETE_CHAIN": ("Not authorized", "Not authorized"),
+    "CHAIN_ORDER": ("Not authorized", "Not authorized"),
+    "CA_AS_DEVICE": ("Not authorized", "Not authorized"),
+    "NOT_REGISTERED": ("Not authorized", "Not authorized"),
+    "PROTOCOL_LEVEL": ("connack 1", "connack 1"),
+    "UNKNOWN_CA": ("unknown ca", "unknown ca"),
+    "BAD_SIGNATURE": ("unknown ca", "unknown ca"),
+    "EXPIRED": ("certificate expired", "certificate expired"),
+    "NOT_YET_VALID": ("bad certificate", "bad certificate"),
+    "NO_CLIENT_CERT": ("handshake failure", "certificate required"),
+}
+
+
+def refused(code: str, world: World) -> dict[str, Any]:
+    """Give what to connect with in order to be refused with ``code``."""
+    root = world.root
+    intermediate, other = make("Intermediate", root, ca=True), make("Root", ca=True)
+    unregistered = make("No auto-registration", ca=True)
+    if code == "NOT_REGISTERED":
+        assert upload(world.platform, unregistered, autoRegistrationEnabled=False).status_code == 201
+    cases: dict[str, dict[str, Any]] = {
+        "CLIENT_ID_MISMATCH": {"entity": world.device, "client_id": "another"},
+        "CHAIN_TOO_LONG": {"entity": make("dev", intermediate)},
+        "INCOMPLETE_CHAIN": {"entity": world.device, "chain": ()},
+        "CHAIN_ORDER": {"entity": make("dev", intermediate), "chain": (root, intermediate)},
+        "CA_AS_DEVICE": {"entity": root, "client_id": "Root"},
+        "NOT_REGISTERED": {"entity": make("dev2", unregistered), "client_id": "dev2"},
+        "PROTOCOL_LEVEL": {"entity": world.device, "protocol": MQTTProtocolVersion.MQTTv5},
+        "UNKNOWN_CA": {"entity": make("dev", other)},
+        "BAD_SIGNATURE": {"entity": make("dev", other), "chain": (root,)},
+        "EXPIRED": {"entity": make("dev", root, begins=-9 * DAY, ends=-2 * DAY)},
+        "NOT_YET_VALID": {"entity": make("dev", root, begins=DAY)},
+        "NO_CLIENT_CERT": {"entity": None},
+    }
+    return cases[code]
+
+
+@pytest.mark.parametrize("version", TLS, ids=["TLS1.2", "TLS1.3"])
+@pytest.mark.parametrize("code", CASES)
+def test_a_refusal_is_seen_on_both_sides(world: World, tmp_path: Path, code: str, version: ssl.TLSVersion) -> None:
+    platform, before = world.platform, len(world.platform.log())
+    options = refused(code, world)
+    with device(platform, tmp_path, **options, version=version) as (_, seen):
+        expected = CASES[code][TLS.index(version)]
+        if expected == "connack 1":
+            assert seen.connack == 1
+        elif expected == "Not authorized":
+            assert seen.connack == 5
+        else:
+            wait_for(lambda: expected in seen.text.lower().replace("_", " "))
+            assert seen.connack is None
+            assert bool(seen.raised) == (version == ssl.TLSVersion.TLSv1_2)
+    record = last_record(platform, before)
+    assert record["code"] == code
+    assert record["reason"].endswith(".") and record["address"].startswith("127.0.0.1:")
+    if options["entity"]:
+        assert record["subject"] == f"CN={options.get('client_id', 'dev') if code != 'CLIENT_ID_MISMATCH' else 'dev'}"
+
+    before = len(platform.log())
+    with device(platform, tmp_path, world.device, version=version) as (_, seen):  # the control
+        assert seen.connack == 0
+    assert last_record(platform, before)["code"] == "CONNECTED"
+
+
+@pytest.mark.parametrize(
+    ("first", "code"), [(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev", "PLAIN_MQTT"), (b"GET / HTTP", "NOT_TLS")]
+)
+def test_a_client_without_tls_is_told_apart(world: World, first: bytes, code: str) -> None:
+    before = len(world.platform.log())
+    with socket.create_connection(world.platform.mqtt) as plain:
+        plain.sendall(first)
+        plain.settimeout(5)
+        assert plain.recv(100) == b""
+    assert last_record(world.platform, before)["code"] == code
+
+
+def test_plain_mqtt_from_paho_sees_a_disconnect_and_nothing_else(world: World) -> None:
+    before, gone = len(world.platform.log()), []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="dev", reconnect_on_failure=False)
+    client.on_disconnect = lambda *_: gone.append(1)
+    client.connect(*world.platform.mqtt)
+    client.loop_start()
+    wait_for(lambda: gone)
+    client.loop_stop()
+    assert last_record(world.platform, before)["code"] == "PLAIN_MQTT"
+
+
+def test_a_client_that_does_not_know_the_platform_is_named(world: World) -> None:
+    for version in TLS:
+        before, context = len(world.platform.log()), ssl.create_default_context()
+        context.minimum_version = context.maximum_version = version
+        with socket.create_connection(world.platform.mqtt) as plain, pytest.raises(ssl.SSLCertVerificationError):
+            context.wrap_socket(plain, server_hostname="localhost")
+        record = last_record(world.platform, before)
+        assert record["code"] == "HANDSHAKE_FAILED" and "serverCert.pem" in record["reason"]
+
+
+def test_client_ids_may_bear_type_and_template(world: World, tmp_path: Path) -> None:
+    for client_id, connack in (("d:dev", 0), ("d:dev:template", 0), ("d:devx", 5)):
+        with device(world.platform, tmp_path, world.device, client_id=client_id) as (_, seen):
+            assert seen.connack == connack, client_id
+
+
+def test_both_names_of_the_platform_verify_and_no_third_one(world: World) -> None:
+    platform, context = world.platform, client_context(world.platform)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # Python 3.13 sets it by itself
+    for port in (platform.mqtt[1], int(platform.https.rpartition(":")[2])):
+        for name in ("localhost", "127.0.0.1", "other.example"):
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                if name == "other.example":
+                    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+                        context.wrap_socket(plain, server_hostname=name)
+                else:  # the MQTT port's complaint about the missing certificate comes later, or is another error
+                    try:
+                        context.wrap_socket(plain, server_hostname=name).close()
+                    except ssl.SSLCertVerificationError as error:
+                        pytest.fail(str(error))
+
+
+def test_an_uploaded_intermediate_is_an_anchor(world: World, tmp_path: Path) -> None:
+    intermediate = make("Intermediate", make("Offline root", ca=True), ca=True)
+    entity = make("dev3", intermediate)
+    with device(world.platform, tmp_path, entity, (intermediate,), client_id="dev3") as (_, seen):
+        assert seen.connack is None
+    assert upload(world.platform, intermediate).status_code == 201
+    with device(world.platform, tmp_path, entity, (intermediate,), client_id="dev3") as (_, seen):
+        assert seen.connack == 0
+
+
+@pytest.mark.parametrize(("change", "code"), [("DELETE", "CA_DELETED"), ("PUT", "CA_DISABLED")])
+@pytest.mark.parametrize("version", TLS, ids=["TLS1.2", "TLS1.3"])
+def test_a_ca_that_is_taken_away_ends_its_sessions(
+    world: World, tmp_path: Path, change: str, code: str, version: ssl.TLSVersion
+) -> None:
+    platform, ca = world.platform, make("Short-lived", ca=True)
+    entity = make("dev4", ca)
+    assert upload(platform, ca).status_code == 201
+    with (
+        device(platform, tmp_path, world.device, version=version) as (_, control),
+        device(platform, tmp_path, entity, client_id="dev4", version=version) as (_, seen),
+    ):
+        assert seen.connack == 0
+        body = {"json": {"status": "DISABLED"}} if change == "PUT" else {}
+        assert rest(platform, change, ca.fingerprint, **body).ok
+        assert seen.gone.wait(5)
+        assert not control.gone.is_set()
+    before = len(platform.log())
+    with device(platform, tmp_path, entity, client_id="dev4", version=version) as (_, seen):
+        assert seen.connack is None
+        wait_for(lambda: "unknown ca" in seen.text.lower().replace("_", " "))
+    record = last_record(platform, before)
+    assert record["code"] == code and "Short-lived" in record["reason"]
+
+
+def test_a_second_connection_of_the_same_device_ends_the_first(world: World, tmp_path: Path) -> None:
+    with (
+        device(world.platform, tmp_path, world.device) as (_, first),
+        device(world.platform, tmp_path, world.device) as (_, second),
+    ):
+        assert first.gone.wait(5)
+        assert second.connack == 0 and not second.gone.is_set()
+    assert wait_for(lambda: world.platform.log()["ending"].fillna("").str.contains("connected again").any())
+
+
+def test_smartrest_of_the_guide(world: World, tmp_path: Path) -> None:
+    platform, ca = world.platform, make("Fresh", ca=True)
+    assert upload(platform, ca).status_code == 201
+    with device(platform, tmp_path, make("fresh", ca), client_id="fresh") as (client, seen):
+        codes: list[Any] = []
+        client.on_subscribe = lambda _c, _u, _mid, reasons, _p: codes.extend(reason.value for reason in reasons)
+        client.subscribe([("s/ds", 1), ("s/e", 0), ("s/dat", 2), ("other/topic", 0)])
+        assert wait_for(lambda: codes) == [1, 0, 1, 0x80]
+        payload = '100,"My, \\"best\\" device",c8y_MQTTDevice\n200,c8y_Temperature,T,21.5,C\n400,c8y_Door,open\n123'
+        client.publish("s/us", payload, qos=1).wait_for_publish(5)
+        client.publish("s/us", "100,again,x", qos=2).wait_for_publish(5)
+        for bad in ("999,x", "200,f,s,warm", "200,f", "200,f,s,1,C,noon", '100,"open', b"\xff\xfe"):
+            client.publish("s/us", bad, qos=1).wait_for_publish(5)
+        client.publish("elsewhere", "x", qos=1).wait_for_publish(5)
+        wait_for(lambda: len(seen.messages) == 9)
+    (found,) = platform.devices().query("device == 'fresh'").to_dict("records")
+    assert found["name"] == 'My, "best" device' and found["type"] == "c8y_MQTTDevice"
+    answers = [text for topic, text in seen.messages if topic == "s/ds"]
+    errors = [text for topic, text in seen.messages if topic == "s/e"]
+    assert answers[0].startswith("124,")
+    assert errors[0] == "41,100,Device already existing"
+    assert [error.split(",")[1] for error in errors[1:]] == ["999", "200", "200", "200", "", "", ""]
+    (measured,) = platform.measurements().query("device == 'fresh'").to_dict("records")
+    assert (measured["fragment"], measured["series"], measured["value"], measured["unit"]) == (
+        *("c8y_Temperature", "T", 21.5, "C"),
+    )
+    (event,) = platform.events().query("device == 'fresh'").to_dict("records")
+    assert (event["type"], event["text"]) == ("c8y_Door", "open")
+
+
+def test_keep_alive_and_payload_limit_are_enforced(world: World, tmp_path: Path) -> None:
+    connect = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x01\x00\x03dev"  # keep-alive: one second
+    with device(world.platform, tmp_path, world.device) as (client, seen):
+        client.publish("s/us", "400,t," + "x" * 16000, qos=1).wait_for_publish(5)  # the control
+        client.publish("s/us", "400,t," + "x" * 16184, qos=1)
+        assert seen.gone.wait(5)
+    with raw_connection(world, tmp_path) as tls:
+        tls.sendall(connect)
+        assert tls.recv(10) == b"\x20\x02\x00\x00"
+        began = time.monotonic()
+        assert tls.recv(10) == b""
+        assert 1.3 < time.monotonic() - began < 4
+    assert world.platform.log()["ending"].iloc[-1].startswith("The client was silent")
+
+
+def raw_connection(world: World, folder: Path) -> ssl.SSLSocket:
+    with device(world.platform, folder, world.device) as (_, seen):  # writes the chain's file
+        assert seen.connack == 0
+    context = client_context(world.platform)
+    context.load_cert_chain(folder / "chain.pem")
+    tls = context.wrap_socket(socket.create_connection(world.platform.mqtt), server_hostname="localhost")
+    tls.settimeout(5)
+    return tls
+
+
+def test_a_session_can_not_be_resumed(world: World, tmp_path: Path) -> None:
+    with device(world.platform, tmp_path, world.device):
+        pass
+    for version in TLS:
+        context = client_context(world.platform, version)
+        context.load_cert_chain(tmp_path / "chain.pem")
+        session, reused = None, []
+        for _ in range(2):
+            plain = socket.create_connection(world.platform.mqtt)
+            with context.wrap_socket(plain, server_hostname="localhost", session=session) as tls:
+                tls.sendall(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev")
+                assert tls.recv(10) == b"\x20\x02\x00\x00"
+                session = tls.session
+                reused.append(tls.session_reused)
+        assert reused == [False, False]
+
+
+CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    after_connect=st.booleans(),
+    kind=st.sampled_from([b"", b"\x10", b"\x30", b"\x32", b"\x34", b"\x62", b"\x82", b"\xa2", b"\x20", b"\xf0"]),
+    data=st.binary(min_size=1, max_size=100),
+)
+def test_no_bytes_inside_tls_take_it_down(
+    fuzzed: tuple[World, Path], after_connect: bool, kind: bytes, data: bytes
+) -> None:
+    world, chain = fuzzed
+    context = client_context(world.platform)
+    context.load_cert_chain(chain)
+    packet = kind + bytes([len(data)]) + data if kind else data
+    with context.wrap_socket(socket.create_connection(world.platform.mqtt), server_hostname="localhost") as tls:
+        tls.sendall((CONNECT if after_connect else b"") + packet)
+    assert rest(world.platform, "GET", "/tenant/currentTenant").ok
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.binary(max_size=200))
+def test_no_bytes_before_tls_take_it_down(world: World, data: bytes) -> None:
+    with socket.create_connection(world.platform.mqtt) as plain:
+        plain.sendall(b"\x16\x03\x01" + data)
+    assert rest(world.platform, "GET", "/tenant/currentTenant").ok
+
+
+@settings(max_examples=60, deadline=None)
+@given(payload=st.one_of(st.binary(max_size=200), st.text(alphabet='0124,"\\\n x', max_size=60).map(str.encode)))
+def test_no_smartrest_payload_takes_it_down(talker: mqtt.Client, payload: bytes) -> None:
+    message = talker.publish("s/us", payload, qos=1)
+    message.wait_for_publish(5)
+    assert message.is_published()
+
+
+@pytest.fixture(scope="module")
+def fuzzed(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
+    folder = tmp_path_factory.mktemp("fuzz")
+    with device(world.platform, folder, world.device):
+        return world, folder / "chain.pem"
+
+
+@pytest.fixture(scope="module")
+def talker(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mqtt.Client]:
+    folder = tmp_path_factory.mktemp("talker")
+    with device(world.platform, folder, make("talker", world.root), client_id="talker") as (client, _):
+        yield client
+
+
+def test_after_all_that_the_platform_had_no_fault_of_its_own(world: World, tmp_path: Path) -> None:
+    with device(world.platform, tmp_path, world.device) as (_, seen):
+        assert seen.connack == 0
+    assert "SERVER_ERROR" not in set(world.platform.log()["code"])
+    assert "Traceback" not in (world.platform.folder / "messages.txt").read_text()
