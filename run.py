@@ -22,8 +22,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+START = "00_start_here.ipynb"
 COMMANDS = {
-    "lab": ["-m", "jupyterlab", "notebooks/00_start_here.ipynb"],
+    # The root is this folder, so that the Lab's terminal opens where the folded commands begin.
+    "lab": ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/notebooks/" + START],
     "guide": ["-m", "mciot_nb.guide", "run"],
     "check": ["-m", "mciot_nb.check"],
     "rebuild": ["-m", "mciot_nb.guide", "rebuild"],

@@ -3,7 +3,6 @@
 import base64
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -12,15 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+from browser import free_port, page_of, run_all, wait_for_port
 from conftest import tool
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
 SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
     "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
     "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
@@ -80,9 +74,7 @@ def lab(folder: Path, **environment: str) -> Iterator[str]:
         path = Path(own["JUPYTERLAB_SETTINGS_DIR"], f"{name}.jupyterlab-settings")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     token = secrets.token_hex(8)
     command = [
         sys.executable,
@@ -101,32 +93,6 @@ def lab(folder: Path, **environment: str) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(20)
-
-
-def wait_for_port(port: int) -> None:
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the Lab did not start within 30 seconds")
-
-
-@contextmanager
-def page_of(url: str) -> Iterator[Page]:
-    """Open the Lab in Debian's chromium, cut off from the network."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        page.goto(url)
-        expect(page.get_by_text("| Idle")).to_be_visible(timeout=60_000)
-        yield page
-        browser.close()
-
-
-def run_all(page: Page) -> None:
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
 def run_last_cell(page: Page, result: Path) -> str:

@@ -75,7 +75,7 @@ def _box(certificate: x509.Certificate, name: str, top: int) -> str:
     return (
         f"{frame}{label}{kind}</text>"
         + _text(_MARGIN + 14, top + 30, _shortened(name, 44), 18, _INK)
-        + _text(_MARGIN + 14, top + 54, _shortened(readable(certificate.subject), 84), 13, _MUTED)
+        + _text(_MARGIN + 14, top + 54, _shortened(readable(certificate.subject), 72), 13, _MUTED)
     )
 
 

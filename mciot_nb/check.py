@@ -1,0 +1,77 @@
+"""Look at the machine, the day before a class (`run.py check`) and at the top of the tutorial."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.workspace import Workspace
+
+#: Name, verdict, and what to do about it (empty where all is well).
+Finding = tuple[str, str, str]
+
+#: What a workspace with all its keys, stores and platform takes, with room to spare.
+DISK_SPACE = 100 * 2**20
+#: Windows refuses paths over 260 characters; the longest of ours below the workspace has some 70.
+LONGEST_FOLDER = 180
+
+
+def look_around(workspace: Workspace) -> list[Finding]:
+    """Check what the tutorial needs, and what only its folded commands need."""
+    return [*_needed(workspace), *_for_commands()]
+
+
+def _needed(workspace: Workspace) -> Iterator[Finding]:
+    recent = sys.version_info >= (3, 11)
+    yield "Python 3.11 or later", _verdict(recent), "" if recent else "Install a newer Python."
+    enough = shutil.disk_usage(workspace.folder).free > DISK_SPACE
+    yield "Disk space", _verdict(enough), "" if enough else "Free 100 MB where the workspace lies."
+    short = len(str(workspace.folder)) <= LONGEST_FOLDER
+    yield "Length of the workspace's path", _verdict(short), "" if short else "Choose a folder with a shorter path."
+    synced = re.search(r"OneDrive|Dropbox|Google Drive", str(workspace.folder))
+    hint = "This folder is synchronised to a cloud, keys included: set MCIOT_WORKSPACE to another one."
+    yield "Workspace on this machine alone", _verdict(not synced), hint if synced else ""
+
+
+def _for_commands() -> Iterator[Finding]:
+    for program, purpose in (("openssl", "folded openssl commands"), ("keytool", "folded keytool commands")):
+        there = shutil.which(program) is not None
+        yield f"{program} (optional)", _verdict(there), "" if there else f"Only the {purpose} need it."
+
+
+def _verdict(good: object) -> str:
+    return "✓ good" if good else "✗ look here"
+
+
+def _platform_starts() -> Finding:
+    """Start a local platform in a folder of its own, and stop it again."""
+    with tempfile.TemporaryDirectory(prefix="mciot-") as folder:
+        try:
+            LocalPlatform.start(Path(folder)).stop()
+        except OnboardingError as error:
+            return "Local platform", _verdict(False), str(error)
+    return "Local platform", _verdict(True), ""
+
+
+def main() -> int:
+    """Print all findings; gives 1 where something that the tutorial needs is missing."""
+    workspace = Workspace()
+    findings = [*look_around(workspace), _platform_starts()]
+    for name, verdict, hint in findings:
+        print(f"{verdict:<12} {name}{': ' if hint else ''}{hint}")
+    for program, option in (("openssl", "version"), ("java", "-version")):
+        if path := shutil.which(program):
+            done = subprocess.run([path, option], capture_output=True, text=True, timeout=60)
+            print(f"             {program}: {(done.stdout or done.stderr).splitlines()[0]}")
+    print(f"             workspace: {workspace.folder}, {os.cpu_count()} processors")
+    return int(any(verdict.startswith("✗") and "optional" not in name for name, verdict, _ in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

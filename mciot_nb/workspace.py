@@ -1,0 +1,348 @@
+"""The learner's folder: where each file of the guide lies, and how a notebook finds, makes or catches up with them.
+
+Every making method can be called again: it finds what it made for the same input. Asked for something else, it moves
+what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography import x509
+
+from mciot_nb.connect.device import Device
+from mciot_nb.connect.settings import TenantSettings, keep_settings, read_settings, real_tenant
+from mciot_nb.connect.tenant import Tenant, TrustedCertificate
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki import keystore
+from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.chain import build_chain, is_issued_by, read_certificates, to_pem
+from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
+from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.secret import Secret
+
+#: What the forms offer, and what a notebook that was opened first catches up with.
+DEFAULT_CA = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "Example Root CA")
+DEFAULT_DEVICE = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "device-0001")
+
+#: The files of the tutorial's own device, under the guide's names. They move together.
+DEVICE_FILES = (
+    *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),
+    *("deviceKeystore.pkcs12", "deviceKeystore.jks", "deviceTruststore.pkcs12", "deviceTruststore.jks"),
+)
+
+
+class Workspace:
+    """The folder in which the tutorial works: ``MCIOT_WORKSPACE``, or ``workspace`` beside the notebooks."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        default = os.environ.get("MCIOT_WORKSPACE") or Path(__file__).parents[1] / "workspace"
+        self.folder = Path(folder or default).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._typed: Secret | None = None
+        self._tenant_secret: Secret | None = None
+        self._ca: CertificateAuthority | None = None
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.folder)!r})"
+
+    @property
+    def ca_folder(self) -> Path:
+        """The CA's directory, as the guide lays it out."""
+        return self.folder / "caCertificate"
+
+    def device_file(self, name: str) -> Path:
+        """Give the path of one of the tutorial device's files, such as ``deviceCertChain.pem``."""
+        return self.ca_folder / "deviceCertificates" / name
+
+    # Passphrase ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _practice_file(self) -> Path:
+        return self.folder / "passphrase"
+
+    @property
+    def has_passphrase(self) -> bool:
+        """Whether a passphrase is at hand, or may still be made up because no key needs one yet."""
+        known = self._typed or os.environ.get("MCIOT_PASSPHRASE") or self._practice_file.exists()
+        return bool(known) or not self.ca_folder.exists()
+
+    def type_passphrase(self, passphrase: Secret) -> None:
+        """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
+
+        Raises OnboardingError where it does not open the CA that is there.
+        """
+        if self.ca_folder.exists():
+            try:
+                self._ca = CertificateAuthority.open(self.ca_folder, passphrase)
+            except OnboardingError as error:
+                if error.code != "WRONG_PASSPHRASE":
+                    raise
+                raise OnboardingError(
+                    "This passphrase does not open the CA that is here. To make one with a passphrase of your own, run "
+                    "workspace.start_over() in a cell, and type the passphrase again.",
+                    error.code,
+                ) from None
+        self._typed = passphrase
+
+    @property
+    def passphrase(self) -> Secret:
+        """The passphrase of every key and store here: typed, from ``MCIOT_PASSPHRASE``, or the practice one.
+
+        Raises OnboardingError where only the learner knows it.
+        """
+        if self._typed:
+            return self._typed
+        if text := os.environ.get("MCIOT_PASSPHRASE"):
+            return Secret(text)
+        if not self.has_passphrase:
+            raise OnboardingError(
+                "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of "
+                "this notebook, press Enter, and run the cells below it.",
+                "NEED_PASSPHRASE",
+            )
+        with suppress(FileExistsError):
+            write_whole(self._practice_file, secrets.token_urlsafe(16).encode(), private=True)
+        return Secret(self._practice_file.read_text(encoding="ascii"))
+
+    # The guide's steps -----------------------------------------------------------------------------------------------
+
+    def create_ca(self, subject: DistinguishedName) -> CertificateAuthority:
+        """Make the CA for ``subject``, or open it if it is there; a CA with another subject moves aside first."""
+        if self.ca_folder.exists():
+            if self.ca_subject == subject:
+                return self.ca()
+            aside = [self.ca_folder, self._practice_file] if self._typed else [self.ca_folder]
+            self._move_aside(aside, "the CA with the other subject and everything made with it")
+        elif self._typed and self._practice_file.exists():
+            self._move_aside([self._practice_file], "the practice passphrase")
+        self._ca = CertificateAuthority.create(self.ca_folder, subject, self.passphrase)
+        return self._ca
+
+    @property
+    def ca_subject(self) -> DistinguishedName:
+        """The subject of the CA that is there, or else the one that is suggested."""
+        path = self.ca_folder / "caCert.pem"
+        return DistinguishedName.from_x509(read_certificates(path)[0].subject) if path.exists() else DEFAULT_CA
+
+    @property
+    def device_subject(self) -> DistinguishedName:
+        """The subject that the tutorial's device asked for, or else the one that is suggested."""
+        request = self.device_file("deviceCsr.pem")
+        return DistinguishedName.from_x509(read_request(request).subject) if request.exists() else DEFAULT_DEVICE
+
+    def ca(self) -> CertificateAuthority:
+        """Open the CA; its key is unlocked once and held in memory."""
+        certificate = self.ca_folder / "caCert.pem"
+        if self._ca is None or [self._ca.certificate] != read_certificates(certificate):
+            self._ca = CertificateAuthority.open(self.ca_folder, self.passphrase)
+        return self._ca
+
+    def create_device_key(self) -> Path:
+        """Make the device's private key, encrypted, or find it (guide: "Creating a device certificate", step 2)."""
+        key = self.device_file("deviceKey.pem")
+        if not key.exists():
+            create_private_key(key, self.passphrase)
+        return key
+
+    def create_device_request(self, subject: DistinguishedName) -> x509.CertificateSigningRequest:
+        """Make the device's signing request for ``subject``, or find it (step 3). Another device's files move aside."""
+        path = self.device_file("deviceCsr.pem")
+        if path.exists() and self.device_subject != subject:
+            self._move_aside([self.device_file(name) for name in DEVICE_FILES], "the files of the other device")
+        if not path.exists() and not self._bring_back(subject):
+            key = read_private_key(self.create_device_key(), self.passphrase)
+            create_request(path, key, subject)
+        return read_request(path)
+
+    def sign_device_request(self) -> x509.Certificate:
+        """Let the CA sign the device's request, or find what it signed (step 4)."""
+        path, request = self.device_file("deviceCert.pem"), read_request(self.device_file("deviceCsr.pem"))
+        if not path.exists():
+            copies = [copy for copy in path.parent.glob("*.pem") if re.fullmatch(r"[0-9A-F]+", copy.stem)]
+            certificates = [read_certificates(copy)[0] for copy in copies]
+            signed = next((c for c in certificates if c.public_key() == request.public_key()), None)
+            write_whole(path, to_pem([signed or self.ca().sign(request)]))
+        return read_certificates(path)[0]
+
+    def create_chain(self) -> list[x509.Certificate]:
+        """Write the device's certificate followed by its issuers (guide: "Creating the chain of certificates")."""
+        device = read_certificates(self.device_file("deviceCert.pem"))[0]
+        chain = build_chain(device, read_certificates(self.ca_folder / "caCert.pem"))
+        path = self.device_file("deviceCertChain.pem")
+        self._keep(path, lambda: read_certificates(path) == chain, to_pem(chain))
+        return chain
+
+    def fetch_server_certificate(self) -> x509.Certificate:
+        """Put the platform's certificate beside the device's files ("Creating keystore and truststore", step 3)."""
+        path = self.device_file("serverCertificate.pem")
+        if not self.tenant_settings.local:
+            return read_certificates(path)[0]
+        server = read_certificates(self.platform().server_certificate)
+        self._keep(path, lambda: read_certificates(path) == server, to_pem(server))
+        return server[0]
+
+    def create_keystore(self) -> Path:
+        """Write deviceKeystore.pkcs12: the device's key and chain under ``devicekeyentry`` (step 1)."""
+        path, chain = self.device_file("deviceKeystore.pkcs12"), self.create_chain()
+        self._make_room(path, lambda: _entries(path, self.passphrase) == chain)
+        if not path.exists():
+            key = read_private_key(self.device_file("deviceKey.pem"), self.passphrase)
+            keystore.write_keystore(path, key, chain, self.passphrase)
+        return path
+
+    def create_truststore(self) -> Path:
+        """Write deviceTruststore.pkcs12: the platform's certificate under ``servercertificate`` (step 4)."""
+        path, server = self.device_file("deviceTruststore.pkcs12"), self.fetch_server_certificate()
+        self._make_room(path, lambda: _entries(path, self.passphrase) == [server])
+        if not path.exists():
+            keystore.write_truststore(path, {keystore.TRUST_ALIAS: server}, self.passphrase)
+        return path
+
+    # The tenant -------------------------------------------------------------------------------------------------------
+
+    @property
+    def tenant_settings(self) -> TenantSettings:
+        """Which tenant was chosen: the environment's, the one kept in ``tenant.json``, or the local platform."""
+        return read_settings(self.folder)
+
+    def choose_tenant(self, settings: TenantSettings, secret: Secret | None = None) -> None:
+        """Keep the choice for all notebooks; ``secret``, a password or bearer token, in this notebook's memory only."""
+        keep_settings(self.folder, settings)
+        self._tenant_secret = secret
+
+    def tenant(self) -> Tenant:
+        """Give the tenant that was chosen: the local platform, started if need be, or the real one.
+
+        Raises OnboardingError where a real tenant's password or token has not been typed in this notebook.
+        """
+        settings = self.tenant_settings
+        return self.platform().tenant if settings.local else real_tenant(settings, self._tenant_secret)
+
+    def platform(self) -> LocalPlatform:
+        """Start the local platform, or find the one that runs for this workspace."""
+        return LocalPlatform.start(self.folder)
+
+    def upload_ca(
+        self, tenant: Tenant, *, practice_ca: bool = False, auto_registration: bool | None = None
+    ) -> TrustedCertificate:
+        """Upload the CA certificate, or find it if the tenant has it already.
+
+        A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
+        ``practice_ca=True``, and then without auto-registration unless you ask for it.
+        """
+        practice = self._practice_file.exists() and not self._typed
+        if practice and not tenant.is_local and not practice_ca:
+            raise OnboardingError(
+                "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could sign "
+                "devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "
+                "practice_ca=True) for a short test and delete the certificate afterwards.",
+                "PRACTICE_CA",
+            )
+        if auto_registration is None:
+            auto_registration = tenant.is_local or not practice
+        certificate = read_certificates(self.ca_folder / "caCert.pem")[0]
+        return tenant.trusted_certificates.ensure(certificate, auto_registration=auto_registration)
+
+    def device(self, tenant: Tenant, client_id: str | None = None) -> Device:
+        """Give the tutorial's device, ready to connect to ``tenant`` with its chain and key.
+
+        ``client_id`` is the certificate's common name unless you give another.
+        """
+        return Device(
+            *tenant.mqtt,
+            chain=self.device_file("deviceCertChain.pem"),
+            key=self.device_file("deviceKey.pem"),
+            passphrase=self.passphrase,
+            trusted=self.device_file("serverCertificate.pem") if tenant.is_local else None,
+            client_id=client_id,
+        )
+
+    # Catching up, starting over ---------------------------------------------------------------------------------------
+
+    def catch_up(self, step: str) -> None:
+        """Make, with the defaults, what is missing up to ``step``: ca, device, chain, stores or upload.
+
+        What is there stays. One sentence says what was made, or nothing is said.
+        """
+        made = [name for name, missing in self._steps_to(step) if missing]
+        if made:
+            print(f"Made with the defaults, because it was not there yet: {', '.join(made)}.")
+
+    def _steps_to(self, last: str) -> Iterator[tuple[str, bool]]:
+        """Do the steps up to ``last``; give each one's name, and whether it was missing."""
+        yield "the CA", not self.ca_folder.exists()
+        if not self.ca_folder.exists():
+            self.create_ca(DEFAULT_CA)
+        if last == "ca":
+            return
+        yield "the device certificate", not self.device_file("deviceCert.pem").exists()
+        self.create_device_request(self.device_subject)
+        self.sign_device_request()
+        if last == "device":
+            return
+        yield "the chain", not self.device_file("deviceCertChain.pem").exists()
+        self.create_chain()
+        if last == "chain":
+            return
+        yield "keystore and truststore", not self.device_file("deviceTruststore.pkcs12").exists()
+        self.create_keystore()
+        self.create_truststore()
+        if last == "upload" and self.tenant_settings.local:  # a real tenant is asked for in 06 only
+            tenant = self.tenant()
+            yield "the upload", tenant.trusted_certificates.find(self.ca().certificate) is None
+            self.upload_ca(tenant)
+
+    def start_over(self) -> None:
+        """Stop the local platform and move everything that was made aside, for a fresh start."""
+        if platform := LocalPlatform.running(self.folder):
+            platform.stop()
+        paths = [self.ca_folder, self.folder / "platform", self._practice_file]
+        self._move_aside(paths, "everything that was made")
+        self._ca = None
+
+    def _move_aside(self, paths: list[Path], what: str) -> None:
+        """Move files that are there to the next free folder in ``earlier``, under their own names."""
+        taken = [int(p.name) for p in (self.folder / "earlier").glob("*") if p.name.isdecimal()]
+        target = self.folder / "earlier" / str(max(taken, default=0) + 1)
+        for path in paths:
+            if path.exists():
+                new = target / path.relative_to(self.folder)
+                new.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(new)
+        print(f"Moved {what} to {target.relative_to(self.folder.parent)}.")
+
+    def _bring_back(self, subject: DistinguishedName) -> bool:
+        """Look in ``earlier`` for a device of this subject that this very CA has signed, and take its files back."""
+        for request in (self.folder / "earlier").glob("*/caCertificate/deviceCertificates/deviceCsr.pem"):
+            certificate = request.with_name("deviceCert.pem")
+            mine = certificate.exists() and is_issued_by(read_certificates(certificate)[0], self.ca().certificate)
+            if mine and DistinguishedName.from_x509(read_request(request).subject) == subject:
+                for name in DEVICE_FILES:
+                    if request.with_name(name).exists():
+                        request.with_name(name).rename(self.device_file(name))
+                return True
+        return False
+
+    def _keep(self, path: Path, fits: Callable[[], bool], data: bytes) -> None:
+        """Write a file of the device unless what is there fits; what does not fit moves aside."""
+        self._make_room(path, fits)
+        if not path.exists():
+            write_whole(path, data)
+
+    def _make_room(self, path: Path, fits: Callable[[], bool]) -> None:
+        with suppress(OnboardingError):  # a file that can't be read does not fit
+            if not path.exists() or fits():
+                return
+        self._move_aside([path], f"{path.name}, which no longer fits,")
+
+
+def _entries(path: Path, passphrase: Secret) -> list[x509.Certificate]:
+    store = keystore.read_keystore(path, passphrase)
+    own = [store.cert.certificate] if store.cert else []
+    return own + [entry.certificate for entry in store.additional_certs]

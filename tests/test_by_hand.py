@@ -1,0 +1,173 @@
+"""Every command that the notebooks fold away is run, as a learner would type it, and what it makes equals ours."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PASSPHRASE, ROOT, tool
+from cryptography import x509
+
+from mciot_nb import LocalPlatform, Workspace
+from mciot_nb.guide import NOTEBOOKS
+from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.config import read_config
+from mciot_nb.pki.keystore import read_keystore
+from mciot_nb.workspace import DEFAULT_CA, DEFAULT_DEVICE
+
+PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
+
+
+def commands() -> list[str]:
+    """Take the folded commands out of the notebooks, in their order."""
+    cells = [cell for path in NOTEBOOKS for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    blocks = [block for cell in cells for block in re.findall(r"```bash\n(.*?)```", "".join(cell["source"]), re.DOTALL)]
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def answers(command: str) -> str:
+    """Give what a learner types at the prompts of a command, a line each."""
+    subject = DEFAULT_CA if "-x509" in command else DEFAULT_DEVICE
+    fields = [value or "" for value in vars(subject).values()]
+    typed = {
+        "openssl genrsa": [PASSWORD] * 2,
+        "openssl req": [PASSWORD, *fields, "", ""],  # a request also asks for two attributes, left empty
+        "openssl ca": [PASSWORD, "y", "y"],
+        "openssl pkcs12": [PASSWORD] * 3,
+        "keytool -importkeystore": [PASSWORD] * 3,
+        "keytool -importcert": [PASSWORD] * 2,
+        "keytool -import": [PASSWORD, PASSWORD, "yes"],
+        "keytool -list": [PASSWORD],
+        "openssl s_client": [PASSWORD, "Q"],
+    }
+    return "".join(f"{line}\n" for line in next((t for p, t in typed.items() if command.startswith(f"{p} ")), []))
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Path, dict[str, str]]]:
+    """Run all commands in a tutorial folder of their own, beside a workspace that our helper fills."""
+    for program in ("openssl", "keytool", "bash"):
+        tool(program)
+    tutorial = tmp_path_factory.mktemp("tutorial")
+    shutil.copytree(ROOT / "data", tutorial / "data")
+    workspace = Workspace(tutorial / "workspace")
+    platform = LocalPlatform.start(workspace.folder)
+    try:
+        workspace.catch_up("upload")
+        printed, folder = {}, tutorial
+        for command in commands():
+            if command.startswith("cd "):
+                folder = (folder / command.removeprefix("cd ")).resolve()
+                continue
+            if "-cert_chain" in command:  # the notebook asks for the upload of the CA that was made by hand first
+                platform.tenant.trusted_certificates.ensure(read_certificates(folder / "caCert.pem")[0])
+            printed[command] = type_command(command.replace("localhost:8883", f"localhost:{platform.mqtt[1]}"), folder)
+        yield workspace, tutorial / "workspace" / "by-hand" / "caCertificate", printed
+    finally:
+        platform.stop()
+
+
+def type_command(command: str, folder: Path) -> str:
+    """Run one command with its answers on standard input and no terminal; gives what it printed."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "JAVA_TOOL_OPTIONS": "-Duser.language=en"}
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", command]
+        if "s_client -showcerts" not in command
+        else ["bash", "-c", command],
+        cwd=folder,
+        input=answers(command),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,  # no terminal to ask at
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def shape(certificate: x509.Certificate) -> dict[str, object]:
+    """Give the fields that do not hang on a key or the time."""
+    keyed = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
+    return {
+        "version": certificate.version,
+        "subject": certificate.subject.public_bytes(),
+        "issuer": certificate.issuer.public_bytes(),
+        "lifetime": certificate.not_valid_after_utc - certificate.not_valid_before_utc,
+        "algorithm": certificate.signature_algorithm_oid,
+        "bits": certificate.public_key().key_size,  # type: ignore[union-attr]
+        "extensions": [
+            (e.oid, e.critical, None if isinstance(e.value, keyed) else e.value) for e in certificate.extensions
+        ],
+    }
+
+
+By = tuple[Workspace, Path, dict[str, str]]
+
+
+def test_what_openssl_made_by_hand_equals_ours_field_by_field(by_hand: By) -> None:
+    workspace, folder, _ = by_hand
+    for name in ("caCert.pem", "deviceCertificates/deviceCert.pem", "deviceCertificates/deviceCertChain.pem"):
+        theirs, ours = read_certificates(folder / name), read_certificates(workspace.ca_folder / name)
+        assert [shape(certificate) for certificate in theirs] == [shape(certificate) for certificate in ours]
+    serials = [
+        read_certificates(f / "deviceCertificates" / "1000.pem")[0].serial_number for f in (folder, workspace.ca_folder)
+    ]
+    assert serials == [0x1000, 0x1000]
+    theirs_config, ours_config = (read_config(f / "caConfig.cnf").sections for f in (folder, workspace.ca_folder))
+    for section in theirs_config:
+        if section != "CA_default":
+            assert theirs_config[section] == ours_config[section]
+    rows = [(f / "database.txt").read_text().split("\t") for f in (folder, workspace.ca_folder)]
+    assert rows[0][:1] + rows[0][2:] == rows[1][:1] + rows[1][2:]
+    assert (folder / "serial").read_text() == (workspace.ca_folder / "serial").read_text() == "1001\n"
+
+
+def test_the_stores_made_by_hand_hold_what_ours_hold(by_hand: By) -> None:
+    workspace, folder, printed = by_hand
+    devices = folder / "deviceCertificates"
+    theirs, ours = (
+        read_keystore(devices / "deviceKeystore.pkcs12", PASSWORD),
+        read_keystore(workspace.device_file("deviceKeystore.pkcs12"), workspace.passphrase),
+    )
+    assert theirs.cert and ours.cert and theirs.cert.friendly_name == ours.cert.friendly_name == b"devicekeyentry"
+    assert [theirs.cert.certificate, *(e.certificate for e in theirs.additional_certs)] == read_certificates(
+        devices / "deviceCertChain.pem"
+    )
+    server = read_certificates(workspace.device_file("serverCertificate.pem"))
+    assert read_certificates(devices / "serverCertificate.pem") == server
+    trust = read_keystore(devices / "deviceTruststore.pkcs12", PASSWORD)
+    assert [e.certificate for e in trust.additional_certs] == server
+    for name in ("deviceKeystore.jks", "deviceTruststore.jks"):
+        assert (devices / name).read_bytes()[:4] == bytes.fromhex("FEEDFEED"), "JKS, not PKCS12 in its clothes"
+    listed = printed["keytool -list -v -keystore deviceKeystore.jks"]
+    assert "Alias name: devicekeyentry" in listed and "PrivateKeyEntry" in listed
+    assert "trustedCertEntry" in printed["keytool -list -keystore deviceTruststore.pkcs12"]
+
+
+def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
+    _, _, printed = by_hand
+    verified = next(text for command, text in printed.items() if command.startswith("openssl verify"))
+    assert "deviceCert.pem: OK" in verified
+    handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
+    assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
+
+
+def test_each_notebook_with_a_making_step_shows_a_command() -> None:
+    shown = " ".join(commands())
+    for step in (
+        "genrsa",
+        "req ",
+        "openssl ca ",
+        "openssl verify",
+        "cat ",
+        "pkcs12 -export",
+        "-importkeystore",
+        "s_client",
+    ):
+        assert step in shown
+    assert PASSPHRASE not in shown and PASSWORD not in shown

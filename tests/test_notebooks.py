@@ -1,0 +1,174 @@
+"""The notebooks are the product: each runs, says what it said when it was committed, and shows only what is run."""
+
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from conftest import PASSPHRASE, ROOT, tool
+
+from mciot_nb import DistinguishedName, LocalPlatform, Workspace
+from mciot_nb.guide import NOTEBOOKS, SANITIZE, canonical, execute, prepare
+from mciot_nb.pki.chain import read_certificates
+
+NAMES = [path.stem for path in NOTEBOOKS]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    for name in list(os.environ):
+        if name.startswith("MCIOT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MCIOT_WORKSPACE", str(tmp_path / "workspace"))
+    yield Workspace()
+    if platform := LocalPlatform.running(tmp_path / "workspace"):
+        platform.stop()
+
+
+def load(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[Any]:
+    return [cell for cell in load(path).cells if cell.cell_type == "code"]
+
+
+def nbval(notebook: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider"]
+    command += ["--nbval-sanitize-with", str(SANITIZE), "--rootdir", str(folder), str(notebook)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def tally(done: "subprocess.CompletedProcess[str]", word: str) -> int:
+    found = re.search(rf"(\d+) {word}", done.stdout.splitlines()[-1])
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_outputs_are_as_committed_and_every_cell_is_compared(path: Path, workspace: Workspace, tmp_path: Path) -> None:
+    for program in ("openssl", "keytool"):
+        tool(program)  # 00 shows whether they are there
+    prepare(workspace, path)
+    good = nbval(path, ROOT)
+    assert good.returncode == 0, good.stdout
+    assert tally(good, "passed") == len(code_cells(path))
+
+    # The control: with each output changed, each cell fails.
+    notebook = load(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="something else entirely\n")]
+    changed = tmp_path / path.name
+    nbformat.write(notebook, changed)
+    bad = nbval(changed, tmp_path)
+    assert tally(bad, "failed") == len(code_cells(path)), bad.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_the_file_is_canonical(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == canonical(load(path)), "run: python3 run.py rebuild"
+    assert [cell.execution_count for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_the_form_is_the_tutorials(path: Path) -> None:
+    cells = load(path).cells
+    assert cells[0].source.startswith("# ") and "**You will**" in cells[0].source and "**Time:**" in cells[0].source
+    assert "## Exercise" in cells[-2].source and "<summary>Solution</summary>" in cells[-2].source
+    assert cells[-1].source.startswith("## Recap") and ".ipynb)" in cells[-1].source
+    for before, cell in itertools.pairwise(cells):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown", f"no prose before:\n{cell.source}"
+            assert len(cell.source.splitlines()) <= 10
+    for link in re.findall(r"\]\(([^)]+\.ipynb)\)", "\n".join(cell.source for cell in cells)):
+        assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_no_secret_and_no_path_of_a_machine_stands_in_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for word in (PASSPHRASE, "PRIVATE KEY", "widget-state", str(ROOT), str(Path.home()) + "/", "/tmp/", "Basic ey"):
+        assert word not in text
+    assert len(text) < 60_000
+
+
+def run_all(paths: list[Path]) -> None:
+    for path in paths:
+        assert execute(load(path), path) == ""
+
+
+def test_run_all_works_in_any_order_again_and_again(workspace: Workspace) -> None:
+    run_all(NOTEBOOKS[::-1])
+    made = {path: path.read_bytes() for path in workspace.ca_folder.rglob("*") if path.is_file()}
+    run_all(NOTEBOOKS)
+    run_all(NOTEBOOKS[1:3])
+    assert {path: path.read_bytes() for path in workspace.ca_folder.rglob("*") if path.is_file()} == made
+    assert not (workspace.folder / "earlier").exists()
+
+
+def test_another_subject_moves_the_old_ca_aside_and_the_rest_is_remade(workspace: Workspace) -> None:
+    run_all(NOTEBOOKS)
+    old = read_certificates(workspace.ca_folder / "caCert.pem")
+    notebook = load(NOTEBOOKS[1])
+    form = next(cell for cell in notebook.cells if "SubjectForm(" in cell.source and cell.id == "ca-form")
+    form.source += '\nform._fields["common_name"].value = "Another CA"\nform.submit()'
+    assert execute(notebook, NOTEBOOKS[1]) == ""
+    earlier = workspace.folder / "earlier" / "1" / "caCertificate"
+    assert (
+        read_certificates(earlier / "caCert.pem") == old and (earlier / "deviceCertificates" / "deviceKey.pem").exists()
+    )
+    assert "Moved the CA with the other subject" in json.dumps(notebook)
+    run_all(NOTEBOOKS)  # the form now offers what was submitted: nothing moves again
+    assert workspace.ca_subject.common_name == "Another CA"
+    assert [p.name for p in (workspace.folder / "earlier").iterdir()] == ["1"]
+    device = read_certificates(workspace.device_file("deviceCertChain.pem"))
+    assert device[0].issuer == workspace.ca_subject.to_x509()
+
+
+def test_another_device_moves_the_old_one_aside_and_back(workspace: Workspace) -> None:
+    workspace.catch_up("stores")
+    first = workspace.device_subject
+    key = workspace.device_file("deviceKey.pem").read_bytes()
+    workspace.create_device_request(DistinguishedName(common_name="second"))
+    workspace.catch_up("stores")
+    chain = read_certificates(workspace.device_file("deviceCertChain.pem"))
+    assert chain[0].serial_number == 0x1001 and workspace.device_file("deviceKey.pem").read_bytes() != key
+    workspace.create_device_request(first)
+    workspace.catch_up("stores")
+    assert workspace.device_file("deviceKey.pem").read_bytes() == key
+
+
+def test_the_solutions_work(workspace: Workspace) -> None:
+    for path in NOTEBOOKS:
+        notebook = load(path)
+        solutions = re.findall(r"```python\n(.*?)```", notebook.cells[-2].source, re.DOTALL)
+        assert len(solutions) == 1
+        notebook.cells.append(nbformat.v4.new_code_cell(solutions[0]))
+        assert execute(notebook, path) == ""
+
+
+def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "workspace"
+    environment = {**os.environ, "MCIOT_WORKSPACE": str(folder), "MCIOT_PASSPHRASE": PASSPHRASE}
+    done = subprocess.run(
+        [sys.executable, "-m", "mciot_nb.guide", "run"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Workspace: {folder}" in done.stdout and "device-0001: CONNECTED" in done.stdout
+    assert "Measurements that arrived: 1" in done.stdout
+    assert not (folder / "passphrase").exists(), "the environment's passphrase serves"
+    assert LocalPlatform.running(folder) is None, "the guide stops its own platform"
+    for path in [p for p in folder.rglob("*") if p.is_file()]:
+        assert PASSPHRASE.encode() not in path.read_bytes(), path
+    assert PASSPHRASE not in done.stdout + done.stderr
+    again = subprocess.run(
+        [sys.executable, "-m", "mciot_nb.guide", "run"], env=environment, capture_output=True, text=True
+    )
+    assert again.returncode == 0 and f"Workspace: {folder}\n" not in again.stdout, "a folder in use is left alone"

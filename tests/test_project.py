@@ -1,0 +1,91 @@
+"""The project's own files agree with each other."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RANGES = dict(
+    re.match(r"([\w.-]+)(.*)", line).groups()  # type: ignore[union-attr]
+    for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+)
+
+
+def test_environment_yml_agrees_with_pyproject() -> None:
+    text = (ROOT / "environment.yml").read_text()
+    listed = dict(re.findall(r"^  - ([\w-]+)(>=[\d.]+)$", text, re.MULTILINE))
+    assert listed.pop("python") == PROJECT["requires-python"]
+    for system in ("openssl", "openjdk"):
+        assert system in listed and listed.pop(system)
+    assert listed == {name: RANGES[name] for name in listed} and len(listed) >= 7
+    assert re.findall(r"(?<=channels:\n)((?:  - .*\n)+)", text) == ["  - conda-forge\n  - nodefaults\n"]
+
+
+def test_constraints_pin_every_dependency_and_name_no_address() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    pinned = {re.split(r"==|[ ;]", line)[0].lower() for line in text.splitlines()}
+    assert {name.lower() for name in RANGES} <= pinned
+    assert "://" not in text and " @ " not in text
+
+
+def test_every_dependency_has_its_reason() -> None:
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
+    dependencies = [line for line in lines if re.match(r'    "[\w.-]+[>=\d.]*",', line)]
+    assert len(dependencies) == len(RANGES)
+    assert all(re.search(r"# \S+", line) for line in dependencies)
+
+
+def run_py(*arguments: str, python: str = sys.executable, root: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([python, str(root / "run.py"), *arguments], capture_output=True, text=True)
+
+
+def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
+    assert "python3 run.py guide" in run_py("--help").stdout
+    wrong = run_py("gide")
+    assert wrong.returncode != 0 and "no command 'gide'" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_check_looks_at_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCIOT_WORKSPACE", str(tmp_path / "workspace"))
+    done = run_py("check")
+    assert done.returncode == 0 and "✓ good       Local platform" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_python_without_ensurepip_is_told_what_to_install(tmp_path: Path) -> None:
+    for name in ("run.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    lame = tmp_path / "lame"
+    lame.mkdir()
+    (lame / "sitecustomize.py").write_text(
+        "import importlib.util as u, sys\nfind = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'ensurepip' else find(name, *a)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(lame), "PATH": "/nowhere"}
+    base = Path(sys.base_prefix) / ("python.exe" if os.name == "nt" else "bin/python3")
+    done = subprocess.run([base, tmp_path / "run.py", "check"], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and "no ensurepip: install it first" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_python_that_is_too_old_is_told_so(tmp_path: Path) -> None:
+    code = "import sys; sys.version_info = (3, 10, 2); exec(compile(open('run.py').read(), 'run.py', 'exec'))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"__file__ = 'run.py'; {code}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "needs Python 3.11 or later" in done.stderr
+
+
+def test_no_file_of_the_project_holds_a_secret_or_a_path_of_a_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
+    if listed == [""]:
+        pytest.skip("this is no git checkout")
+    for name in filter(None, listed):
+        data = (ROOT / name).read_bytes()
+        assert str(ROOT).encode() + b"/" not in data, name
+        assert not re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/=\n]{64,}", data), name
