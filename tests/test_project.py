@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import PASSPHRASE, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RANGES = dict(
@@ -88,4 +88,5 @@ def test_no_file_of_the_project_holds_a_secret_or_a_path_of_a_machine() -> None:
     for name in filter(None, listed):
         data = (ROOT / name).read_bytes()
         assert str(ROOT).encode() + b"/" not in data, name
+        assert PASSPHRASE.encode() not in data or name == "tests/conftest.py", name
         assert not re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n[A-Za-z0-9+/=\n]{64,}", data), name
