@@ -54,30 +54,43 @@ def main() -> int:
         arguments.append("--allow-root")  # in a container everybody is root; the Lab listens on this machine only
     # The Lab's settings for this tutorial go before the user's own.
     paths = [str(ROOT / "jupyter-config"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
-    environment = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
-    try:
-        return subprocess.run([python, *COMMANDS[command], *arguments], cwd=ROOT, env=environment).returncode
-    except KeyboardInterrupt:
-        return 130
+    environment = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
+    if os.environ.get("MCIOT_WORKSPACE"):  # as seen from where you are, not from where the child runs
+        environment["MCIOT_WORKSPACE"] = str(Path(os.environ["MCIOT_WORKSPACE"]).expanduser().absolute())
+    child = subprocess.Popen([python, *COMMANDS[command], *arguments], cwd=ROOT, env=environment)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue  # it went to the child too, which ends in its own way: the Lab asks first
 
 
 def prepare(developer: bool) -> str:
     """Give a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
-    if has_this_checkout() and (not developer or importlib.util.find_spec("nbval")):
+    needed = ("nbval", "hypothesis", "mypy", "playwright", "ruff") if developer else ()
+    if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
         return sys.executable
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = VENV / "prepared.json"
-    had = json.loads(stamp.read_text()) if stamp.exists() and python.exists() else {}
+    try:
+        had = json.loads(stamp.read_text()) if python.exists() else {}
+    except (OSError, ValueError):
+        had = {}
     inputs = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
     wanted = {
         "inputs": hashlib.sha256(inputs).hexdigest(),
         "python": sys.version,
+        "root": str(ROOT),  # an environment that was copied along still points at the old folder
         "developer": developer or had.get("developer", False),
     }
     if had != wanted:
         print("Preparing .venv; the first time takes a minute ...", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
-        install(python, bool(wanted["developer"]), fresh=had.get("python") != sys.version)
+        fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
+        try:
+            install(python, bool(wanted["developer"]), fresh)
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.exit(f"{VENV} could not be made ({error}): remove what is there, and check the folder's rights.")
         stamp.write_text(json.dumps(wanted))
     return str(python)
 
@@ -102,7 +115,8 @@ def install(python: Path, developer: bool, fresh: bool) -> None:
         steps.append([uv, "pip", "install", "-q", "-p", str(python), *target])
         if all(subprocess.run(step, cwd=ROOT).returncode == 0 for step in steps):
             return
-    if fresh or not python.exists():
+    has_pip = python.exists() and subprocess.run([str(python), "-m", "pip", "-V"], capture_output=True).returncode == 0
+    if fresh or not has_pip:  # uv makes environments without pip
         if importlib.util.find_spec("ensurepip") is None:
             version = f"python3.{sys.version_info.minor}"
             sys.exit(f"This Python has no ensurepip: install it first (Debian and Ubuntu: apt install {version}-venv).")

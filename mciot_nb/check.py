@@ -28,8 +28,6 @@ def look_around(workspace: Workspace) -> list[Finding]:
 
 
 def _needed(workspace: Workspace) -> Iterator[Finding]:
-    recent = sys.version_info >= (3, 11)
-    yield "Python 3.11 or later", _verdict(recent), "" if recent else "Install a newer Python."
     enough = shutil.disk_usage(workspace.folder).free > DISK_SPACE
     yield "Disk space", _verdict(enough), "" if enough else "Free 100 MB where the workspace lies."
     short = len(str(workspace.folder)) <= LONGEST_FOLDER
@@ -41,8 +39,17 @@ def _needed(workspace: Workspace) -> Iterator[Finding]:
 
 def _for_commands() -> Iterator[Finding]:
     for program, purpose in (("openssl", "folded openssl commands"), ("keytool", "folded keytool commands")):
-        there = shutil.which(program) is not None
-        yield f"{program} (optional)", _verdict(there), "" if there else f"Only the {purpose} need it."
+        works = bool(_first_line(program, "version" if program == "openssl" else "-help"))
+        yield f"{program} (optional)", _verdict(works), "" if works else f"Only the {purpose} need it."
+
+
+def _first_line(program: str, option: str) -> str:
+    """Run a program, since on macOS a stub may stand in for Java; gives its first line, or nothing where it fails."""
+    path = shutil.which(program)
+    if path is None:
+        return ""
+    done = subprocess.run([path, option], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    return (done.stdout or done.stderr).partition("\n")[0] if done.returncode == 0 else ""
 
 
 def _verdict(good: object) -> str:
@@ -61,14 +68,16 @@ def _platform_starts() -> Finding:
 
 def main() -> int:
     """Print all findings; gives 1 where something that the tutorial needs is missing."""
-    workspace = Workspace()
+    try:
+        workspace = Workspace()
+    except OnboardingError as error:
+        print(error)
+        return 1
     findings = [*look_around(workspace), _platform_starts()]
     for name, verdict, hint in findings:
         print(f"{verdict:<12} {name}{': ' if hint else ''}{hint}")
     for program, option in (("openssl", "version"), ("java", "-version")):
-        if path := shutil.which(program):
-            done = subprocess.run([path, option], capture_output=True, text=True, timeout=60)
-            print(f"             {program}: {(done.stdout or done.stderr).splitlines()[0]}")
+        print(f"             {program}: {_first_line(program, option) or 'none'}")
     print(f"             workspace: {workspace.folder}, {os.cpu_count()} processors")
     return int(any(verdict.startswith("✗") and "optional" not in name for name, verdict, _ in findings))
 

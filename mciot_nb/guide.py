@@ -14,9 +14,10 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
+from mciot_nb.errors import OnboardingError
 from mciot_nb.platform.launcher import LocalPlatform
 from mciot_nb.workspace import Workspace
 
@@ -58,6 +59,7 @@ def execute(notebook: Any, path: Path) -> str:
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
+        shutdown_kernel="immediate",  # nothing in it is worth waiting for
         store_widget_state=False,  # it would put every typed text into the file
         record_timing=False,
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # as in jupyter-config
@@ -66,6 +68,8 @@ def execute(notebook: Any, path: Path) -> str:
     try:
         client.execute()
     except CellExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    except (CellTimeoutError, DeadKernelError) as error:
         return str(error)
     return ""
 
@@ -163,4 +167,7 @@ def canonical_outputs(outputs: Any, count: int = 0) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit({"run": run, "rebuild": rebuild}[sys.argv[1]]())
+    try:
+        sys.exit({"run": run, "rebuild": rebuild}[sys.argv[1]]())
+    except OnboardingError as problem:
+        sys.exit(str(problem))

@@ -6,21 +6,25 @@ what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
 
 import os
 import re
-import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
 
+from mciot_nb import earlier
 from mciot_nb.connect.device import Device
+from mciot_nb.connect.server import fetch_server_certificate
 from mciot_nb.connect.settings import TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.tenant import Tenant, TrustedCertificate
 from mciot_nb.errors import OnboardingError
+from mciot_nb.passphrase import Passphrase, checked
 from mciot_nb.pki import keystore
-from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.authority import CertificateAuthority, apply_policy
 from mciot_nb.pki.chain import build_chain, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.config import read_config, with_dir
+from mciot_nb.pki.files import disk_problem, write_whole
 from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.platform.launcher import LocalPlatform
@@ -29,6 +33,9 @@ from mciot_nb.secret import Secret
 #: What the forms offer, and what a notebook that was opened first catches up with.
 DEFAULT_CA = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "Example Root CA")
 DEFAULT_DEVICE = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "device-0001")
+
+#: What `Workspace.catch_up` can be asked for.
+STEPS = ("ca", "device", "chain", "stores", "upload")
 
 #: The files of the tutorial's own device, under the guide's names. They move together.
 DEVICE_FILES = (
@@ -42,9 +49,12 @@ class Workspace:
 
     def __init__(self, folder: Path | None = None) -> None:
         default = os.environ.get("MCIOT_WORKSPACE") or Path(__file__).parents[1] / "workspace"
-        self.folder = Path(folder or default).absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._typed: Secret | None = None
+        self.folder = Path(folder or default).expanduser().absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_problem(self.folder, error) from None
+        self._passphrase = Passphrase(self.folder)
         self._tenant_secret: Secret | None = None
         self._ca: CertificateAuthority | None = None
 
@@ -63,66 +73,64 @@ class Workspace:
     # Passphrase ------------------------------------------------------------------------------------------------------
 
     @property
-    def _practice_file(self) -> Path:
-        return self.folder / "passphrase"
-
-    @property
-    def has_passphrase(self) -> bool:
-        """Whether a passphrase is at hand, or may still be made up because no key needs one yet."""
-        known = self._typed or os.environ.get("MCIOT_PASSPHRASE") or self._practice_file.exists()
-        return bool(known) or not self.ca_folder.exists()
+    def passphrase_source(self) -> str:
+        """Where the passphrase comes from: typed, environment or practice; empty where it has yet to be typed."""
+        return self._passphrase.source or ("" if (self.ca_folder / "caKey.pem").exists() else "practice")
 
     def type_passphrase(self, passphrase: Secret) -> None:
         """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
 
-        Raises OnboardingError where it does not open the CA that is there.
+        Raises OnboardingError where keytool would refuse it, or it does not open the CA that is there.
         """
-        if self.ca_folder.exists():
+        checked(passphrase)
+        if self.has_ca:
             try:
                 self._ca = CertificateAuthority.open(self.ca_folder, passphrase)
             except OnboardingError as error:
                 if error.code != "WRONG_PASSPHRASE":
                     raise
                 raise OnboardingError(
-                    "This passphrase does not open the CA that is here. To make one with a passphrase of your own, run "
-                    "workspace.start_over() in a cell, and type the passphrase again.",
+                    "This passphrase does not open the CA that is here: type it again. If it is lost, or you want a CA "
+                    "with another one, workspace.start_over() moves everything aside and begins anew.",
                     error.code,
                 ) from None
-        self._typed = passphrase
+        self._passphrase.typed = passphrase
 
     @property
     def passphrase(self) -> Secret:
-        """The passphrase of every key and store here: typed, from ``MCIOT_PASSPHRASE``, or the practice one.
+        """The passphrase of every key and store here; a practice one is made up where no key needs another.
 
-        Raises OnboardingError where only the learner knows it.
+        Raises OnboardingError (NEED_PASSPHRASE) where only the learner knows it.
         """
-        if self._typed:
-            return self._typed
-        if text := os.environ.get("MCIOT_PASSPHRASE"):
-            return Secret(text)
-        if not self.has_passphrase:
+        if not self.passphrase_source:
             raise OnboardingError(
                 "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of "
                 "this notebook, press Enter, and run the cells below it.",
                 "NEED_PASSPHRASE",
             )
-        with suppress(FileExistsError):
-            write_whole(self._practice_file, secrets.token_urlsafe(16).encode(), private=True)
-        return Secret(self._practice_file.read_text(encoding="ascii"))
+        return self._passphrase.find() or self._passphrase.make_up()
 
     # The guide's steps -----------------------------------------------------------------------------------------------
 
+    @property
+    def has_ca(self) -> bool:
+        """Whether there is a CA, with its configuration, key and certificate."""
+        return all((self.ca_folder / name).exists() for name in ("caConfig.cnf", "caKey.pem", "caCert.pem"))
+
     def create_ca(self, subject: DistinguishedName) -> CertificateAuthority:
-        """Make the CA for ``subject``, or open it if it is there; a CA with another subject moves aside first."""
-        if self.ca_folder.exists():
-            if self.ca_subject == subject:
-                return self.ca()
-            aside = [self.ca_folder, self._practice_file] if self._typed else [self.ca_folder]
-            self._move_aside(aside, "the CA with the other subject and everything made with it")
-        elif self._typed and self._practice_file.exists():
-            self._move_aside([self._practice_file], "the practice passphrase")
-        self._ca = CertificateAuthority.create(self.ca_folder, subject, self.passphrase)
-        return self._ca
+        """Make the CA for ``subject``, or open it if it is there; what was there for another subject moves aside."""
+        if self.has_ca and self.ca_subject == subject:
+            return self.ca()
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as draft:
+            new = Path(draft) / self.ca_folder.name
+            CertificateAuthority.create(new, subject, self.passphrase)  # whole, before the old one moves
+            config = new / "caConfig.cnf"
+            write_whole(config, with_dir(config, self.ca_folder), replace=True)
+            unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
+            self._move_aside([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
+            new.rename(self.ca_folder)
+        self._ca = None
+        return self.ca()
 
     @property
     def ca_subject(self) -> DistinguishedName:
@@ -138,8 +146,12 @@ class Workspace:
 
     def ca(self) -> CertificateAuthority:
         """Open the CA; its key is unlocked once and held in memory."""
-        certificate = self.ca_folder / "caCert.pem"
-        if self._ca is None or [self._ca.certificate] != read_certificates(certificate):
+        certificate = read_certificates(self.ca_folder / "caCert.pem")[0]
+        if self._ca is None or self._ca.certificate != certificate:
+            config = read_config(self.ca_folder / "caConfig.cnf")
+            if not Path(config.ca("dir")).exists():  # openssl could not sign either
+                CertificateAuthority.relocate(self.ca_folder)
+                print(f"The workspace was moved: {config.path.name} names its new folder now.")
             self._ca = CertificateAuthority.open(self.ca_folder, self.passphrase)
         return self._ca
 
@@ -147,28 +159,48 @@ class Workspace:
         """Make the device's private key, encrypted, or find it (guide: "Creating a device certificate", step 2)."""
         key = self.device_file("deviceKey.pem")
         if not key.exists():
+            self._move_device_aside("the files of a device whose key is missing")
             create_private_key(key, self.passphrase)
         return key
 
     def create_device_request(self, subject: DistinguishedName) -> x509.CertificateSigningRequest:
-        """Make the device's signing request for ``subject``, or find it (step 3). Another device's files move aside."""
-        path = self.device_file("deviceCsr.pem")
-        if path.exists() and self.device_subject != subject:
-            self._move_aside([self.device_file(name) for name in DEVICE_FILES], "the files of the other device")
-        if not path.exists() and not self._bring_back(subject):
-            key = read_private_key(self.create_device_key(), self.passphrase)
-            create_request(path, key, subject)
+        """Make the device's signing request for ``subject``, or find it (step 3). Another device's files move aside.
+
+        Raises OnboardingError where the CA's policy would refuse ``subject``; then nothing has moved.
+        """
+        self._as_signed(subject.to_x509())
+        path, key = self.device_file("deviceCsr.pem"), self.create_device_key()
+        private_key = read_private_key(key, self.passphrase)
+        if path.exists():
+            request = read_request(path)
+            if self.device_subject == subject and request.public_key() == private_key.public_key():
+                return request
+        self._move_device_aside("the files of the other device", but_a_lone_key=True)
+        if not self._bring_back(subject):
+            create_request(path, read_private_key(self.create_device_key(), self.passphrase), subject)
         return read_request(path)
 
     def sign_device_request(self) -> x509.Certificate:
         """Let the CA sign the device's request, or find what it signed (step 4)."""
         path, request = self.device_file("deviceCert.pem"), read_request(self.device_file("deviceCsr.pem"))
+        subject, issuer = self._as_signed(request.subject), read_certificates(self.ca_folder / "caCert.pem")[0]
+
+        def fits(file: Path) -> bool:
+            signed = read_certificates(file)[0]
+            same = signed.public_key() == request.public_key() and signed.subject == subject
+            return same and is_issued_by(signed, issuer)
+
+        self._make_room(path, lambda: fits(path))
         if not path.exists():
-            copies = [copy for copy in path.parent.glob("*.pem") if re.fullmatch(r"[0-9A-F]+", copy.stem)]
-            certificates = [read_certificates(copy)[0] for copy in copies]
-            signed = next((c for c in certificates if c.public_key() == request.public_key()), None)
-            write_whole(path, to_pem([signed or self.ca().sign(request)]))
+            copies = (copy for copy in path.parent.glob("*.pem") if re.fullmatch(r"[0-9A-F]+", copy.stem))
+            copy = next((copy for copy in copies if fits(copy)), None)  # signed, and then something was interrupted
+            write_whole(path, to_pem([read_certificates(copy)[0] if copy else self.ca().sign(request)]))
         return read_certificates(path)[0]
+
+    def _as_signed(self, subject: x509.Name) -> x509.Name:
+        """Give the subject that the CA's policy would sign; raises OnboardingError where it would refuse."""
+        issuer = read_certificates(self.ca_folder / "caCert.pem")[0].subject
+        return apply_policy(read_config(self.ca_folder / "caConfig.cnf"), subject, issuer)
 
     def create_chain(self) -> list[x509.Certificate]:
         """Write the device's certificate followed by its issuers (guide: "Creating the chain of certificates")."""
@@ -180,26 +212,28 @@ class Workspace:
 
     def fetch_server_certificate(self) -> x509.Certificate:
         """Put the platform's certificate beside the device's files ("Creating keystore and truststore", step 3)."""
-        path = self.device_file("serverCertificate.pem")
-        if not self.tenant_settings.local:
-            return read_certificates(path)[0]
-        server = read_certificates(self.platform().server_certificate)
-        self._keep(path, lambda: read_certificates(path) == server, to_pem(server))
-        return server[0]
+        settings, path = self.tenant_settings, self.device_file("serverCertificate.pem")
+        if settings.local:
+            server = read_certificates(self.platform().server_certificate)[0]
+        else:
+            server = fetch_server_certificate(settings.mqtt_host, settings.mqtt_port)
+        self._keep(path, lambda: read_certificates(path) == [server], to_pem([server]))
+        return server
 
     def create_keystore(self) -> Path:
         """Write deviceKeystore.pkcs12: the device's key and chain under ``devicekeyentry`` (step 1)."""
         path, chain = self.device_file("deviceKeystore.pkcs12"), self.create_chain()
-        self._make_room(path, lambda: _entries(path, self.passphrase) == chain)
+        key = read_private_key(self.device_file("deviceKey.pem"), self.passphrase)  # now the passphrase is proven
+        self._make_room(path, lambda: keystore.read_store_certificates(path, self.passphrase) == chain)
         if not path.exists():
-            key = read_private_key(self.device_file("deviceKey.pem"), self.passphrase)
             keystore.write_keystore(path, key, chain, self.passphrase)
         return path
 
     def create_truststore(self) -> Path:
         """Write deviceTruststore.pkcs12: the platform's certificate under ``servercertificate`` (step 4)."""
         path, server = self.device_file("deviceTruststore.pkcs12"), self.fetch_server_certificate()
-        self._make_room(path, lambda: _entries(path, self.passphrase) == [server])
+        read_private_key(self.device_file("deviceKey.pem"), self.passphrase)  # proves the passphrase
+        self._make_room(path, lambda: keystore.read_store_certificates(path, self.passphrase) == [server])
         if not path.exists():
             keystore.write_truststore(path, {keystore.TRUST_ALIAS: server}, self.passphrase)
         return path
@@ -213,6 +247,8 @@ class Workspace:
 
     def choose_tenant(self, settings: TenantSettings, secret: Secret | None = None) -> None:
         """Keep the choice for all notebooks; ``secret``, a password or bearer token, in this notebook's memory only."""
+        if os.environ.get("MCIOT_URL"):
+            raise OnboardingError("MCIOT_URL names the tenant already, and goes before this form: unset it first.")
         keep_settings(self.folder, settings)
         self._tenant_secret = secret
 
@@ -236,7 +272,7 @@ class Workspace:
         A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
         ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
-        practice = self._practice_file.exists() and not self._typed
+        practice = self._passphrase.is_practice
         if practice and not tenant.is_local and not practice_ca:
             raise OnboardingError(
                 "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could sign "
@@ -270,19 +306,22 @@ class Workspace:
 
         What is there stays. One sentence says what was made, or nothing is said.
         """
+        if step not in STEPS:
+            raise OnboardingError(f"There is no step {step!r}: use {', '.join(STEPS)}.")
         made = [name for name, missing in self._steps_to(step) if missing]
         if made:
             print(f"Made with the defaults, because it was not there yet: {', '.join(made)}.")
 
     def _steps_to(self, last: str) -> Iterator[tuple[str, bool]]:
         """Do the steps up to ``last``; give each one's name, and whether it was missing."""
-        yield "the CA", not self.ca_folder.exists()
-        if not self.ca_folder.exists():
+        yield "the CA", not self.has_ca
+        if not self.has_ca:
             self.create_ca(DEFAULT_CA)
         if last == "ca":
             return
         yield "the device certificate", not self.device_file("deviceCert.pem").exists()
-        self.create_device_request(self.device_subject)
+        if not all(self.device_file(name).exists() for name in ("deviceCsr.pem", "deviceCert.pem")):
+            self.create_device_request(self.device_subject)
         self.sign_device_request()
         if last == "device":
             return
@@ -302,32 +341,30 @@ class Workspace:
         """Stop the local platform and move everything that was made aside, for a fresh start."""
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
-        paths = [self.ca_folder, self.folder / "platform", self._practice_file]
+        paths = [self.ca_folder, self.folder / "platform", self._passphrase.practice_file]
         self._move_aside(paths, "everything that was made")
         self._ca = None
 
     def _move_aside(self, paths: list[Path], what: str) -> None:
-        """Move files that are there to the next free folder in ``earlier``, under their own names."""
-        taken = [int(p.name) for p in (self.folder / "earlier").glob("*") if p.name.isdecimal()]
-        target = self.folder / "earlier" / str(max(taken, default=0) + 1)
-        for path in paths:
-            if path.exists():
-                new = target / path.relative_to(self.folder)
-                new.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(new)
-        print(f"Moved {what} to {target.relative_to(self.folder.parent)}.")
+        earlier.move_aside(self.folder, paths, what)
+
+    def _move_device_aside(self, what: str, but_a_lone_key: bool = False) -> None:
+        """Move the device's files aside; with ``but_a_lone_key``, a key that nothing was made with yet may stay."""
+        there = [self.device_file(name) for name in DEVICE_FILES if self.device_file(name).exists()]
+        if not (but_a_lone_key and [path.name for path in there] == ["deviceKey.pem"]):
+            self._move_aside(there, what)
 
     def _bring_back(self, subject: DistinguishedName) -> bool:
-        """Look in ``earlier`` for a device of this subject that this very CA has signed, and take its files back."""
-        for request in (self.folder / "earlier").glob("*/caCertificate/deviceCertificates/deviceCsr.pem"):
-            certificate = request.with_name("deviceCert.pem")
-            mine = certificate.exists() and is_issued_by(read_certificates(certificate)[0], self.ca().certificate)
-            if mine and DistinguishedName.from_x509(read_request(request).subject) == subject:
-                for name in DEVICE_FILES:
-                    if request.with_name(name).exists():
-                        request.with_name(name).rename(self.device_file(name))
-                return True
-        return False
+        """Take back the files of a device of this subject that this very CA has signed, if they moved aside once."""
+        issuer = read_certificates(self.ca_folder / "caCert.pem")[0]
+        found = earlier.find_device(self.folder, subject, issuer)
+        if found is None:
+            return False
+        self._move_device_aside("the key that was made meanwhile")
+        for name in DEVICE_FILES:
+            if (found / name).exists():
+                (found / name).rename(self.device_file(name))
+        return True
 
     def _keep(self, path: Path, fits: Callable[[], bool], data: bytes) -> None:
         """Write a file of the device unless what is there fits; what does not fit moves aside."""
@@ -340,9 +377,3 @@ class Workspace:
             if not path.exists() or fits():
                 return
         self._move_aside([path], f"{path.name}, which no longer fits,")
-
-
-def _entries(path: Path, passphrase: Secret) -> list[x509.Certificate]:
-    store = keystore.read_keystore(path, passphrase)
-    own = [store.cert.certificate] if store.cert else []
-    return own + [entry.certificate for entry in store.additional_certs]

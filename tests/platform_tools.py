@@ -24,6 +24,15 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from mciot_nb.platform.launcher import LocalPlatform
 
 DAY = timedelta(days=1)
+#: paho's words for the return codes 0 to 5.
+CONNACK = [
+    "Success",
+    "Unsupported protocol version",
+    "Client identifier not valid",
+    "Server unavailable",
+    "Bad user name or password",
+    "Not authorized",
+]
 TLS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
@@ -117,7 +126,7 @@ def device(
     client.tls_set_context(_with_certificate(client_context(platform, version), folder, entity, chain))
 
     def on_connect(_c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
-        seen.connack = {"Success": 0, "Unsupported protocol version": 1}.get(str(reason), 5)
+        seen.connack = CONNACK.index(str(reason))
         (seen.gone if reason.is_failure else seen.connected).set()
 
     client.on_connect = on_connect
@@ -181,16 +190,21 @@ def command(workspace: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "mciot_nb.platform", "--workspace", str(workspace), *options]
 
 
-def start_in_foreground(workspace: Path, *options: str) -> tuple["subprocess.Popen[str]", dict[str, Any]]:
-    """Start the process itself and give it with the line that it printed."""
-    process = subprocess.Popen(
-        command(workspace, *options),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout
-    line = process.stdout.readline()
-    assert line, process.stderr.read() if process.stderr else ""
-    return process, json.loads(line)
+@contextlib.contextmanager
+def start_in_foreground(
+    workspace: Path, *options: str, first: str = ""
+) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
+    """Start the process itself and give it with the line that it printed; ``first`` is Python to run before."""
+    arguments = command(workspace, *options)
+    if first:
+        arguments[1:3] = ["-c", f"{first}; import sys; from mciot_nb.platform import __main__ as m; sys.exit(m.main())"]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout and process.stderr
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            yield process, json.loads(line)
+        finally:
+            process.kill()

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
-from mciot_nb.pki.authority import relocate
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import guide_config, read_config
 from mciot_nb.pki.database import Row, SigningDatabase
@@ -82,7 +81,7 @@ def test_our_root_equals_openssls_field_by_field(tmp_path: Path, openssl: Run) -
 def test_our_device_certificate_is_openssls_to_the_byte(tmp_path: Path, openssl: Run) -> None:
     openssl_ca(tmp_path / "theirs", openssl)
     shutil.copytree(tmp_path / "theirs", tmp_path / "ours")
-    relocate(tmp_path / "ours")
+    CertificateAuthority.relocate(tmp_path / "ours")
     theirs = openssl_sign(tmp_path / "theirs", request(SUBJECT), openssl)
     ca = CertificateAuthority.open(tmp_path / "ours", PASSPHRASE)
     ours = ca.sign(request(SUBJECT), at=theirs.not_valid_before_utc)
@@ -218,7 +217,7 @@ def test_a_copied_directory_is_refused_until_relocated(ca: CertificateAuthority,
     shutil.copytree(ca.folder, copy)
     with pytest.raises(OnboardingError, match="relocate"):
         CertificateAuthority.open(copy, PASSPHRASE)
-    relocate(copy)
+    CertificateAuthority.relocate(copy)
     CertificateAuthority.open(copy, PASSPHRASE).sign(request(SUBJECT))
     assert ca.database.rows() == [] and read_config(copy / "caConfig.cnf").ca("dir") == copy.as_posix()
 

@@ -124,6 +124,7 @@ def test_what_openssl_made_by_hand_equals_ours_field_by_field(by_hand: By) -> No
             assert theirs_config[section] == ours_config[section]
     rows = [(f / "database.txt").read_text().split("\t") for f in (folder, workspace.ca_folder)]
     assert rows[0][:1] + rows[0][2:] == rows[1][:1] + rows[1][2:]
+    assert (folder / "crl" / "crlnumber").read_text() == (workspace.ca_folder / "crl" / "crlnumber").read_text()
     assert (folder / "serial").read_text() == (workspace.ca_folder / "serial").read_text() == "1001\n"
 
 

@@ -27,9 +27,10 @@ from mciot_nb import (
     Workspace,
 )
 from mciot_nb.connect.clients import mqttfx_settings
+from mciot_nb.connect.server import fetch_server_certificate
 from mciot_nb.connect.settings import TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.tenant import fingerprint
-from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.keys import create_private_key, create_request
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -164,6 +165,34 @@ def test_a_device_does_not_trust_another_server(
         connected.publish("x" * 16185)
 
 
+def test_what_is_published_while_not_connected_is_not_sent_later(
+    platform: LocalPlatform, tenant: Tenant, files: Path
+) -> None:
+    once = device(platform, files)
+    with once:
+        once.publish("100,device,c8y_MQTTDevice")
+    with pytest.raises(OnboardingError, match="not connected"):
+        once.publish("400,c8y_Once,never to arrive")
+    with once:
+        once.publish("400,c8y_Once,arrived")
+    assert platform.events()["text"].tolist().count("never to arrive") == 0
+    assert platform.events()["text"].tolist().count("arrived") == 1
+
+
+def test_the_server_certificate_is_fetched_and_verified(
+    platform: LocalPlatform, tenant: Tenant, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OnboardingError, match="could not be fetched and verified"):
+        fetch_server_certificate("localhost", platform.mqtt[1])
+    monkeypatch.setenv("SSL_CERT_FILE", str(platform.server_certificate))  # now the system trusts it
+    fetched = fetch_server_certificate("localhost", platform.mqtt[1])
+    assert [fetched] == read_certificates(platform.server_certificate)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(OnboardingError, match="Nothing answers"):
+        fetch_server_certificate("127.0.0.1", port)
+
+
 def test_what_a_device_is_made_of_is_checked(platform: LocalPlatform, files: Path, tmp_path: Path) -> None:
     create_private_key(tmp_path / "other.pem", PASSPHRASE, bits=2048)
     good = {"chain": files / "good.pem", "key": files / "key.pem", "passphrase": PASSPHRASE}
@@ -223,12 +252,19 @@ def test_each_http_failure_says_what_to_do(tenant: Tenant, files: Path) -> None:
         (dataclasses.replace(tenant, verify=str(files / "good.pem")), "was not trusted"),
         (dataclasses.replace(tenant, verify=True), "was not trusted"),
         (dataclasses.replace(tenant, verify="/no/such/file"), "can't be called"),
+        (dataclasses.replace(tenant, url="https://["), "can't be called"),
+        (dataclasses.replace(tenant, url=f"https://{'x' * 70}.example.com"), "(can't be called|Nothing answers)"),
+        (dataclasses.replace(tenant, token=Secret("token-with-newline\n")), "401"),
     ]:
         with pytest.raises(OnboardingError, match=says) as error:
             wrong.trusted_certificates.list()
         assert "wrong-one" not in sentence(error) and "no-token" not in str(error.value)
     with pytest.raises(OnboardingError, match=r"422: .*CA:true"):
         tenant.trusted_certificates.upload(leaf)
+    for token in ("“typographic”", "two\nlines", ""):
+        with pytest.raises(OnboardingError, match="bearer token holds characters") as error:
+            dataclasses.replace(tenant, token=Secret(token))
+        assert "lines" not in sentence(error)
     with pytest.raises(OnboardingError, match="never switched off"):
         dataclasses.replace(tenant, verify=False)
     assert "Secret('••••')" in repr(tenant)
@@ -250,7 +286,8 @@ class Odd(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("status", "says"), [(200, "no JSON"), (302, "check the URL"), (403, "ROLE_TENANT_ADMIN"), (503, "try again later")]
+    ("status", "says"),
+    [(200, "no tenant's REST interface"), (302, "check the URL"), (403, "ROLE_TENANT_ADMIN"), (503, "try again later")],
 )
 def test_odd_servers_are_named(platform: LocalPlatform, tenant: Tenant, status: int, says: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -294,7 +331,13 @@ def test_the_choice_is_kept_without_the_secret(tmp_path: Path, monkeypatch: pyte
     assert read_settings(tmp_path).mqtt_host == "u.example.com"
 
 
-@pytest.mark.parametrize("url", ["", "http://t.example.com", "https://", "https://[", "t.example.com"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "http://t.example.com", "https://", "https://[", "t.example.com", "https://t.example.com:x"),
+        *("https://me:word@t.example.com", "https://t.example.com/apps", "https://t.example.com?a=b"),
+    ],
+)
 def test_a_url_that_can_not_work_is_named(url: str) -> None:
     assert "https://" in TenantSettings(url, "t", "u", "h", local=False).problems()["url"]
     assert TenantSettings("https://t.example.com", "t", "u", "h", local=False).problems() == {}

@@ -102,7 +102,7 @@ def test_another_subject_typed_in_the_browser_is_followed_everywhere(lab: str, t
         page.locator(".jp-CodeCell .jp-InputArea-editor").nth(2).click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run Selected Cell and All Below").click()
-        expect(page.get_by_text("Moved the CA with the other subject")).to_be_visible(timeout=RUN_TIMEOUT)
+        expect(page.get_by_text("Moved the CA that was here")).to_be_visible(timeout=RUN_TIMEOUT)
         expect(page.get_by_text("CA certificate of Browser CA")).to_be_visible(timeout=RUN_TIMEOUT)
         page.screenshot(path=PICTURES / "01_another_subject.png")
     assert (workspace.folder / "earlier" / "1" / "caCertificate" / "deviceCertificates" / "deviceCert.pem").exists()

@@ -124,7 +124,7 @@ def test_another_subject_moves_the_old_ca_aside_and_the_rest_is_remade(workspace
     assert (
         read_certificates(earlier / "caCert.pem") == old and (earlier / "deviceCertificates" / "deviceKey.pem").exists()
     )
-    assert "Moved the CA with the other subject" in json.dumps(notebook)
+    assert "Moved the CA that was here" in json.dumps(notebook)
     run_all(NOTEBOOKS)  # the form now offers what was submitted: nothing moves again
     assert workspace.ca_subject.common_name == "Another CA"
     assert [p.name for p in (workspace.folder / "earlier").iterdir()] == ["1"]

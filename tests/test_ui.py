@@ -6,8 +6,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -27,9 +29,11 @@ from mciot_nb.pki.names import FIELDS, DistinguishedName
 from mciot_nb.secret import Secret
 from mciot_nb.ui.base import Form
 from mciot_nb.ui.card import certificate_html, certificate_text
-from mciot_nb.ui.display import chain_picture, diagnosis_html, diagnosis_text, register, signing_table
+from mciot_nb.ui.display import chain_picture, diagnosis_html, diagnosis_text, register, sentence, signing_table
 from mciot_nb.ui.forms import PassphraseForm, SubjectForm, TenantForm
+from mciot_nb.ui.picture import width
 from mciot_nb.ui.secret import SecretField
+from mciot_nb.workspace import Workspace
 
 GUIDE = DistinguishedName("DE", "Bayern", "München", "Example", None, "device")
 NASTY = ["<script>alert(1)</script>", "$(x)", "../x", "CON", '"quotes"', "'single'", "a & b", "Müller-Lüdenscheidt"]
@@ -50,15 +54,19 @@ def certificate(
     signer: Any = EC_KEY,
     days: int = 365,
     at: datetime | None = None,
+    purpose: x509.ObjectIdentifier | None = None,
+    subject: DistinguishedName | None = None,
 ) -> x509.Certificate:
     begin = at or datetime.now(UTC)
     builder = x509.CertificateBuilder(serial_number=serial, public_key=key.public_key())
-    builder = builder.subject_name(DistinguishedName(common_name=name).to_x509())
+    builder = builder.subject_name((subject or DistinguishedName(common_name=name)).to_x509())
     builder = builder.issuer_name(DistinguishedName(common_name=issuer or name).to_x509())
     builder = builder.not_valid_before(begin).not_valid_after(begin + timedelta(days=days))
     builder = builder.add_extension(x509.BasicConstraints(ca, 10 if ca else None), critical=True)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
+    if purpose:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     return builder.sign(signer, SHA256())
 
 
@@ -97,9 +105,23 @@ def press(form: Form) -> None:
     form._button.click()
 
 
-def hand_over(field: SecretField, text: str) -> None:
+def hand_over(field: SecretField, text: str, repeated: str = "") -> None:
     """Do what the browser does when somebody presses Enter in the field."""
-    field._handle_custom_msg({"secret": text}, [])
+    field._handle_custom_msg({"secret": text, "repeated": repeated}, [])
+
+
+@dataclass
+class FakeWorkspace:
+    """Only what PassphraseForm needs of a workspace; it opens with WORD once it has a CA."""
+
+    passphrase_source: str = ""
+    has_ca: bool = True
+    typed: list[Secret] = field(default_factory=list)
+
+    def type_passphrase(self, passphrase: Secret, /) -> None:
+        if self.has_ca and passphrase != Secret(WORD):
+            raise OnboardingError("The passphrase does not open caKey.pem: type the one it was made with.")
+        self.typed.append(passphrase)
 
 
 def shell() -> InteractiveShell:
@@ -190,8 +212,9 @@ FORMS: list[Callable[[], Any]] = [
     lambda: SubjectForm(GUIDE),
     lambda: TenantForm(TenantSettings()),
     lambda: TenantForm(REAL, secret=Secret(WORD)),
-    lambda: PassphraseForm(True, print),
-    lambda: PassphraseForm(False, print),
+    lambda: TenantForm(TenantSettings(), ask_secret=False),
+    lambda: PassphraseForm(FakeWorkspace("practice", has_ca=False)),
+    lambda: PassphraseForm(FakeWorkspace("")),
     lambda: SecretField("Password"),
 ]
 
@@ -236,13 +259,14 @@ def all_state(widget: Any) -> str:
 
 
 def test_a_secret_is_in_no_state_and_no_picture() -> None:
-    got: list[Secret] = []
-    form = PassphraseForm(False, got.append)
+    workspace = FakeWorkspace("")
+    form = PassphraseForm(workspace)
     hand_over(form.field, WORD)
-    assert got == [Secret(WORD)] == [form.field.value]
+    assert workspace.typed == [Secret(WORD)] == [form.field.value]
     assert "received" in repr(form.field)
     assert form.field.status.startswith("✓ Received")
-    assert repr(form) == "Passphrase: your own, kept in no file. Now run the cells below."
+    assert repr(form) == "Passphrase: your own, kept in no file."
+    assert "Now run the cells below." in form._shown.value
     assert WORD not in all_state(form)
     assert str(len(WORD)) not in form.field.status
     form.field.status = WORD
@@ -250,7 +274,7 @@ def test_a_secret_is_in_no_state_and_no_picture() -> None:
 
 
 def test_a_message_is_emptied_so_that_no_traceback_shows_it() -> None:
-    content = {"secret": WORD}
+    content = {"secret": WORD, "repeated": WORD}
     field = SecretField()
     field.on_secret(lambda _: 1 / 0)  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError):
@@ -266,18 +290,55 @@ def test_nothing_typed_is_no_secret() -> None:
 
 
 def test_a_refused_secret_says_why_and_changes_nothing() -> None:
-    def refuse(secret: Secret) -> None:
-        if secret != Secret(WORD):
-            raise OnboardingError("The passphrase does not open caKey.pem: type the one it was made with.")
-
-    form = PassphraseForm(True, refuse)
+    form = PassphraseForm(FakeWorkspace("practice"))
     hand_over(form.field, "wrong")
     assert form.field.status.startswith("✗ The passphrase does not open caKey.pem")
-    assert repr(form) == "Passphrase: the practice one of this workspace."
+    assert repr(form) == "Passphrase: the practice one of this workspace, kept in workspace/passphrase."
     assert form.field.value is None
     hand_over(form.field, WORD)
     hand_over(form.field, "wrong again")
     assert form.field.value == Secret(WORD)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "asks"),
+    [
+        ("practice", "Passphrase: the practice one of this workspace, kept in workspace/passphrase.", True),
+        ("environment", "Passphrase: the one in MCIOT_PASSPHRASE.", False),
+        ("typed", "Passphrase: your own, kept in no file.", False),
+        ("", "kept nowhere: type it, press Enter, and run the cells below.", True),
+    ],
+)
+def test_the_line_says_where_the_passphrase_is_from(source: str, line: str, asks: bool) -> None:
+    form = PassphraseForm(FakeWorkspace(source))
+    assert repr(form).endswith(line)
+    assert (form.field in form.children) == asks
+    assert bool(form.field.folded) == (source == "practice")
+
+
+def test_a_new_passphrase_is_typed_twice_before_the_ca_is_made() -> None:
+    workspace = FakeWorkspace("practice", has_ca=False)
+    form = PassphraseForm(workspace)
+    assert "before you run the next cells" in form.field.hint
+    for repeated in ("", "other"):
+        hand_over(form.field, WORD, repeated)
+        assert form.field.status == "✗ The two differ: type both again."
+        assert workspace.typed == []
+    hand_over(form.field, WORD, WORD)
+    assert workspace.typed == [Secret(WORD)]
+    assert WORD not in all_state(form)
+
+
+def test_a_passphrase_is_typed_twice_where_the_ca_was_moved_aside_meanwhile() -> None:
+    workspace = FakeWorkspace("")
+    form = PassphraseForm(workspace)
+    assert not form.field.twice
+    workspace.has_ca = False
+    hand_over(form.field, WORD)
+    assert "type it twice" in form.field.status
+    assert (form.field.twice, workspace.typed) == (True, [])
+    hand_over(form.field, WORD, WORD)
+    assert workspace.typed == [Secret(WORD)]
 
 
 # -- the tenant
@@ -327,6 +388,73 @@ def test_a_bearer_token_needs_no_user() -> None:
     assert (again._login.value, again.settings) == (True, form.settings)
     form._login.value = False
     assert form._fields["user"].value == "ann"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("url", "https://evil.example.com"), ("tenant_id", "t2"), ("user", "eve"), ("mqtt_port", 8884)]
+)
+def test_what_was_typed_for_one_host_is_not_handed_to_another(name: str, value: str | int) -> None:
+    calls: list[Secret | None] = []
+    form = TenantForm(REAL, lambda _, secret: calls.append(secret), secret=Secret(WORD))
+    form._fields[name].value = value
+    press(form)
+    if name == "mqtt_port":  # the control
+        assert calls == [Secret(WORD)]
+        return
+    assert calls == []
+    assert form.settings == REAL
+    assert note(form, "password") == "✗ Password is missing: type it again for this host."
+    form._where.value = True
+    form._where.value = False
+    hand_over(form._password, "another")
+    press(form)
+    assert calls == [Secret("another")]
+
+
+def test_a_token_is_forgotten_too() -> None:
+    form = TenantForm(REAL)
+    form._login.value = True
+    hand_over(form._token, WORD)
+    form._fields["url"].value = "https://evil.example.com"
+    assert (form._token.value, form._token.status) == (None, "")
+    assert note(form, "token").endswith("type it again for this host.")
+
+
+def test_a_form_that_asks_for_no_secret_keeps_the_choice_of_the_login() -> None:
+    calls: list[tuple[TenantSettings, Secret | None]] = []
+    form = TenantForm(TenantSettings(), lambda *given: calls.append(given), ask_secret=False)
+    form._where.value = False
+    for name in ("url", "tenant_id", "user", "mqtt_host"):
+        form._fields[name].value = getattr(REAL, name)
+    press(form)
+    assert calls == [(REAL, None)]
+    form._login.value = True
+    press(form)
+    assert calls[1][0].user == ""
+    assert "is asked for in 06 and 07." in all_state(form)
+    assert "password" not in form._notes and "token" not in form._notes
+
+
+def test_a_tenant_that_the_environment_names_goes_before_the_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    monkeypatch.setenv("MCIOT_URL", "https://other.example.com")
+    form = TenantForm(REAL, workspace.choose_tenant, secret=Secret(WORD))
+    form._where.value = True
+    press(form)
+    assert message(form).startswith("✗ MCIOT_URL names the tenant already")
+    assert (form.settings, form.secret) == (REAL, Secret(WORD))
+    assert not (tmp_path / "tenant.json").exists()
+
+
+def test_a_disk_that_refuses_is_named() -> None:
+    def full(_settings: TenantSettings, _secret: Secret | None) -> None:
+        raise OSError(28, "No space left on device")
+
+    form = TenantForm(TenantSettings(), full)
+    press(form)
+    assert message(form).startswith("✗ Not submitted: No space left on device.")
 
 
 @pytest.mark.parametrize(
@@ -391,9 +519,20 @@ def test_a_card_ends_with_all_that_changes_from_run_to_run() -> None:
     lines = [certificate_text(c).splitlines() for c in (one, two)]
     same = [a == b for a, b in zip(*lines, strict=True)]
     assert all(same[: same.index(False)])
-    assert same.index(False) == next(i for i, line in enumerate(lines[0]) if "Valid from" in line)
+    assert same.index(False) == next(i for i, line in enumerate(lines[0]) if "Key Identifier" in line)
     sanitized = [re.sub(r"[0-9a-f]{16,}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "*", certificate_text(c)) for c in (one, two)]
     assert sanitized[0] == sanitized[1]
+
+
+def test_a_card_says_of_each_kind_of_certificate_only_what_is_true_of_it() -> None:
+    for one in (CA, DEVICE):
+        text = certificate_text(one)
+        identifier = one.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+        assert f"Subject Key Identifier    {identifier}" in text
+        assert text.count("Subject Key Identifier") == text.count("Authority Key Identifier") == 1
+        assert "a short name of this key" in text
+        assert ("under this the platform keeps it once it is uploaded" in text) == (one is CA)
+        assert ("by which the certificates that it signs refer to it" in text) == (one is CA)
 
 
 @pytest.mark.parametrize("nasty", [*NASTY, "right\N{RIGHT-TO-LEFT OVERRIDE}left"])
@@ -437,8 +576,34 @@ def test_a_chain_is_drawn_with_its_signatures_and_a_broken_link_shows() -> None:
     stranger = certificate("Test CA", ca=True, key=RSA_KEY, signer=RSA_KEY)  # the right name, another key
     assert "NOT signed by" in repr(chain_picture([DEVICE, stranger]))
     assert "broken" in svg_of([DEVICE, stranger])
-    assert "which is not in this chain" in repr(chain_picture([DEVICE]))
+    assert repr(chain_picture([DEVICE])).endswith("device names an issuer that is not in this chain: Test CA.")
     assert repr(chain_picture([])) == "An empty chain."
+
+
+LONG = DistinguishedName("DE", "Baden-Württemberg " * 5, "M" * 64, "株式会社" * 16, "unit " * 12, "W" * 60 + "-end")
+
+
+@pytest.mark.parametrize("subject", [LONG, DistinguishedName(organization="O" * 64), GUIDE])
+def test_no_text_of_a_picture_is_wider_than_its_box(subject: DistinguishedName) -> None:
+    svg = svg_of([certificate("", "W" * 64, subject=subject)])
+    for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
+        if text.get("text-anchor") != "end":
+            assert float(text.get("x", 0)) + float(text.get("font-size", 0)) * width(text.text or "") <= 640 - 16
+
+
+def test_a_picture_shows_the_end_of_a_long_name_and_no_name_twice() -> None:
+    svg = svg_of([certificate("", "CA", subject=LONG)])
+    assert "W-end</text>" in svg
+    assert "CN=" not in svg_of([DEVICE, CA])
+    assert "C=DE, ST=Bayern, L=München, O=Example</text>" in svg_of([certificate("", subject=GUIDE)])
+
+
+def test_a_box_says_what_the_certificate_is_for() -> None:
+    client, server = x509.ExtendedKeyUsageOID.CLIENT_AUTH, x509.ExtendedKeyUsageOID.SERVER_AUTH
+    for purpose, word in ((None, "device"), (client, "device"), (server, "server")):
+        svg = svg_of([certificate("x", "Test CA", purpose=purpose)])
+        assert [w for w in ("device", "server", "CA") if f">{w}</text>" in svg] == [word]
+    assert ">CA</text>" in svg_of([CA])
 
 
 def test_a_chains_picture_is_the_same_in_every_run() -> None:
@@ -495,6 +660,16 @@ def test_a_notebook_shows_certificates_and_diagnoses_as_they_are() -> None:
     data, _ = shell().display_formatter.format(diagnose([DEVICE, CA], [CA]))  # type: ignore[union-attr]
     assert data["text/plain"] == "✓ OK: nothing wrong was found."
     assert "<ul" in data["text/html"]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_a_notebook_shows_a_problem_as_its_sentence(nasty: str) -> None:
+    data, _ = shell().display_formatter.format(OnboardingError(nasty))  # type: ignore[union-attr]
+    assert data["text/plain"] == nasty
+    shown = Tags(data["text/html"])
+    assert (shown.tags, shown.attributes["class"], shown.text) == (["p"], "mciot-problem", nasty)
+    plain = Tags(sentence(nasty).html)
+    assert (plain.tags, plain.text, repr(sentence(nasty))) == (["p"], nasty, nasty)
 
 
 def test_the_displays_load_neither_pandas_nor_widgets() -> None:

@@ -26,9 +26,13 @@ import ipywidgets
 from mciot_nb.connect.settings import TenantSettings
 from mciot_nb.ui.forms import PassphraseForm, TenantForm
 got = []
-passphrase = PassphraseForm(False, got.append)
+class Fake:
+    type_passphrase = staticmethod(got.append)
+    def __init__(self, passphrase_source, has_ca):
+        self.passphrase_source, self.has_ca = passphrase_source, has_ca
+passphrase = PassphraseForm(Fake("", True))
 passphrase.add_class("try-passphrase")""",
-    """other = PassphraseForm(True, got.append)
+    """other = PassphraseForm(Fake("practice", False))
 other.add_class("try-other")""",
     """real = TenantSettings("https://t.example.com", "t1", "ann", "t.example.com", local=False)
 tenant = TenantForm(real, lambda settings, secret: got.append(secret))
@@ -138,7 +142,8 @@ def test_a_secret_is_in_no_file_however_it_was_typed(tmp_path: Path) -> None:
         expect(page.locator(".try-control input")).to_be_visible(timeout=30_000)
         enter_secrets(page, typed)
         assert run_last_cell(page, tmp_path / "result.txt") == "same"
-        page.locator(".try-passphrase input").press_sequentially(typed["half"])
+        page.locator(".try-passphrase input:visible").press_sequentially(typed["half"])
+        page.locator(".try-other").get_by_label("Repeat it").press_sequentially(typed["half"])
         expect(page.locator(".try-passphrase").get_by_text("Typed, not handed over yet")).to_be_visible()
         save(page, path)
     found = files_with(typed.pop("control"), tmp_path)  # what a plain password field does, so the search works
@@ -152,11 +157,19 @@ def enter_secrets(page: Page, typed: dict[str, str]) -> None:
     page.locator(".try-passphrase").get_by_label("Passphrase", exact=True).press_sequentially(typed["entered"])
     page.keyboard.press("Enter")
     expect(page.locator(".try-passphrase").get_by_text("✓ Received")).to_be_visible()
-    expect(page.locator(".try-passphrase input")).to_have_value("")
-    page.locator(".try-other summary").click()
-    page.locator(".try-other input").press_sequentially(typed["used"])
-    page.locator(".try-other").get_by_role("button").click()
-    expect(page.locator(".try-other").get_by_text("✓ Received")).to_be_visible()
+    expect(page.locator(".try-passphrase input:visible")).to_have_value("")
+    other = page.locator(".try-other")
+    other.locator("summary").click()
+    other.get_by_label("Passphrase", exact=True).press_sequentially(typed["used"])
+    page.keyboard.press("Enter")
+    expect(other.get_by_label("Repeat it")).to_be_focused()
+    page.keyboard.type("a slip of the finger")
+    page.keyboard.press("Enter")
+    expect(other.get_by_text("The two differ: type both again.")).to_be_visible()
+    for label in ("Passphrase", "Repeat it"):
+        other.get_by_label(label, exact=True).press_sequentially(typed["used"])
+    other.get_by_role("button").click()
+    expect(other.get_by_text("✓ Received")).to_be_visible()
     page.locator(".try-tenant .mciot-submit").click()  # the control: without the password it can't be submitted
     expect(page.locator(".try-tenant .mciot-message")).to_contain_text("Not submitted: 1 field")
     page.locator(".try-tenant").get_by_label("Password", exact=True).press_sequentially(typed["submitted"])

@@ -18,7 +18,7 @@ def mqttfx_settings(tenant: Tenant, device_folder: Path) -> list[Setting]:
     """
     certificate = read_certificates(device_folder / "deviceCertChain.pem")[0]
     host, port = tenant.mqtt
-    store_password = "the passphrase of this workspace: ours protects both stores"
+    store_password = "the passphrase of this workspace (the practice one is in workspace/passphrase)"
     return [
         ("Broker address", host, ""),
         ("Broker port", str(port), ""),

@@ -15,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.files import disk_problem
 from mciot_nb.pki.names import common_name
 from mciot_nb.secret import Secret, reveal
 
@@ -32,7 +33,7 @@ CONNACK = {
     3: "the platform is not available: try again later",
     4: "the platform expects a user and password here: connect to its TLS port with the certificate",
     5: "the platform knows the CA but refuses this device: check that the ClientId equals the common name, that the "
-    "chain is complete and not too long, and that auto-registration is on",
+    "chain is complete and not too long, that the name holds no colon, and that auto-registration is on",
 }
 
 #: What a TLS alert of the platform means for the device (RFC 8446, section 6.2).
@@ -78,6 +79,8 @@ class Device:
         client_id: str | None = None,
         tls: ssl.TLSVersion | None = None,
     ) -> None:
+        if not host:
+            raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
         self.host, self.port = host, port
         self.certificate = read_certificates(chain)[0] if chain else None
         self.client_id = client_id or _client_id(self.certificate)
@@ -149,10 +152,12 @@ class Device:
                 f"The payload has {len(payload)} bytes, and the platform takes {LARGEST_PAYLOAD}: send less at a time.",
                 "TOO_LARGE",
             )
+        if not self._client.is_connected():  # paho would keep it, and send it a second time later
+            raise OnboardingError("The device is not connected: connect it, and publish again.", "NOT_CONNECTED")
         information = self._client.publish(topic, payload, qos=1)
         with suppress(RuntimeError, ValueError):  # not connected any more: said below
             information.wait_for_publish(TIMEOUT)
-        if not information.is_published():
+        if information.rc != mqtt.MQTT_ERR_SUCCESS or not information.is_published():
             raise OnboardingError(
                 f"The platform did not acknowledge the message on {topic}: connect the device again and send it anew.",
                 "NOT_ACKNOWLEDGED",
@@ -207,8 +212,7 @@ class Device:
             return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
         if isinstance(error, ConnectionRefusedError | TimeoutError | OSError) and not isinstance(error, ssl.SSLError):
             return OnboardingError(
-                f"Nothing answers at {where}: check host, port and network; the local platform is started by "
-                "LocalPlatform.start(workspace).",
+                f"Nothing answers at {where}: check host, port and network, and that the platform runs.",
                 "NOT_REACHED",
             )
         return OnboardingError(
@@ -250,8 +254,16 @@ def _tls_context(
                 "together.",
                 "KEY_MISMATCH",
             ) from None
+        weak = {"EE_KEY_TOO_SMALL": "its key is too short", "CA_MD_TOO_WEAK": "its signature is too weak"}
+        if error.reason in weak:
+            raise OnboardingError(
+                f"OpenSSL does not take {chain}, for {weak[error.reason]}: make it anew, with RSA 2048 or more.",
+                "WEAK",
+            ) from None
         raise OnboardingError(
             f"The passphrase does not open {key}, or the file is no private key: type the one it was made with.",
             "WRONG_PASSPHRASE",
         ) from None
+    except OSError as error:
+        raise disk_problem(key or chain, error) from None
     return context

@@ -2,13 +2,15 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.secret import Secret
 
 
@@ -30,27 +32,29 @@ class TenantSettings:
         """Say in a sentence for each field what keeps a real tenant from being reached with it; empty where none."""
         found = {}
         if not _https_host(self.url):
-            found["url"] = "The URL must begin with https:// and name the tenant's host."
+            found["url"] = "The URL is https:// and the tenant's host, without user, password, path or query."
         if not self.tenant_id:
             found["tenant_id"] = (
                 "The tenant ID is missing: it stands under your user's name in the platform, like t12345."
             )
         if not self.user:
             found["user"] = "The user is missing: give the one with which you log in to the platform."
-        if not self.mqtt_host:
-            found["mqtt_host"] = "The MQTT host is missing: it is the tenant's host name, without https://."
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", self.mqtt_host):
+            found["mqtt_host"] = "The MQTT host is the tenant's host name alone, such as mytenant.example.com."
         if not 1 <= self.mqtt_port <= 65535:
             found["mqtt_port"] = "The MQTT port is a number from 1 to 65535; the platform's is 8883."
         return found
 
 
 def _https_host(url: str) -> str:
-    """Give the host that an https URL names; empty where it names none."""
+    """Give the host of a plain https URL; empty where it names none, or holds more (a password must not be kept)."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # a bracket that is never closed, for one
+        plain = parts.scheme == "https" and "@" not in parts.netloc and parts.port != 0
+    except ValueError:  # a bracket that is never closed, for one, or a port that is no number
         return ""
-    return (parts.hostname or "") if parts.scheme == "https" else ""
+    more = parts.path.strip("/") or parts.query or parts.fragment
+    return (parts.hostname or "") if plain and not more else ""
 
 
 def read_settings(folder: Path) -> TenantSettings:
@@ -64,12 +68,19 @@ def read_settings(folder: Path) -> TenantSettings:
         tenant, user = os.environ.get("MCIOT_TENANT", ""), os.environ.get("MCIOT_USER", "")
         return TenantSettings(url, tenant, user, host, int(port) if port.isdecimal() else 0, local=False)
     path = folder / "tenant.json"
-    try:
-        return TenantSettings(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not path.exists():
         return TenantSettings()
-    except (ValueError, TypeError):
+    try:
+        kept = json.loads(read_file(path, ""))
+        return TenantSettings(**{f.name: _typed(kept[f.name], f.default) for f in fields(TenantSettings)})
+    except (ValueError, TypeError, KeyError):
         raise OnboardingError(f"{path} is damaged: remove it, and choose the tenant again in 00.", "BAD_FILE") from None
+
+
+def _typed(value: object, like: object) -> Any:
+    if type(value) is not type(like):
+        raise TypeError(value)
+    return value
 
 
 def keep_settings(folder: Path, settings: TenantSettings) -> None:

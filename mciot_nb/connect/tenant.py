@@ -1,10 +1,11 @@
 """A tenant and its trusted certificates over REST: the same calls for the local platform and for a real tenant."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -19,6 +20,8 @@ from mciot_nb.secret import Secret, reveal
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 #: Seconds to wait for the connection and for the answer.
 TIMEOUT = (5.0, 30.0)
@@ -73,11 +76,18 @@ class Tenant:
             raise OnboardingError(
                 "TLS verification is never switched off: give verify=True, or the path of a PEM file."
             )
+        if self.token is not None:
+            token = reveal(self.token).strip()
+            if not re.fullmatch(r"[!-~]+", token):  # HTTP headers take no others, and their errors would show it
+                raise OnboardingError(
+                    "The bearer token holds characters that no token has: copy it again.", "BAD_TOKEN"
+                )
+            object.__setattr__(self, "token", Secret(token))
         object.__setattr__(self, "url", self.url.rstrip("/"))
         object.__setattr__(self, "trusted_certificates", TrustedCertificates(self))
 
-    def request(self, method: str, path: str, **options: Any) -> Any:
-        """Send one REST request and give the answer's JSON, or None where it is empty.
+    def request(self, method: str, path: str, read: Callable[[Any], T], **options: Any) -> T:
+        """Send one REST request, and give what ``read`` makes of the answer's JSON (of None where it is empty).
 
         Raises OnboardingError in one sentence for whatever fails, with the code ``HTTP_<status>`` where there is one.
         """
@@ -93,9 +103,14 @@ class Tenant:
                 allow_redirects=False,  # a POST that is redirected becomes a GET, and nothing is uploaded
                 **options,
             )
-            if 200 <= answer.status_code < 300:
-                return answer.json() if answer.content else None
-        raise OnboardingError(self._what_to_do(answer), f"HTTP_{answer.status_code}")
+        if not 200 <= answer.status_code < 300:
+            raise OnboardingError(self._what_to_do(answer), f"HTTP_{answer.status_code}")
+        try:
+            return read(answer.json() if answer.content else None)
+        except (ValueError, KeyError, TypeError):
+            raise OnboardingError(
+                f"{self.url} answered something that no tenant's REST interface does: check the URL.", "NOT_A_TENANT"
+            ) from None
 
     def _log_in(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self.token is not None:
@@ -138,8 +153,8 @@ class TrustedCertificates:
         found: list[TrustedCertificate] = []
         for page in range(1, 1000):
             query = {"currentPage": page, "pageSize": 100}
-            certificates = self.tenant.request("GET", self._path, params=query)["certificates"]
-            found += [TrustedCertificate.from_json(body) for body in certificates]
+            certificates = self.tenant.request("GET", self._path, _read_collection, params=query)
+            found += certificates
             if len(certificates) < 100:
                 break
         return found
@@ -154,12 +169,12 @@ class TrustedCertificates:
     def find(self, certificate: x509.Certificate) -> TrustedCertificate | None:
         """Look for a certificate by its fingerprint; None where the tenant does not have it."""
         try:
-            answer = self.tenant.request("GET", f"{self._path}/{fingerprint(certificate)}")
+            path = f"{self._path}/{fingerprint(certificate)}"
+            return self.tenant.request("GET", path, TrustedCertificate.from_json)
         except OnboardingError as error:
             if error.code == "HTTP_404":
                 return None
             raise
-        return TrustedCertificate.from_json(answer)
 
     def upload(
         self, certificate: x509.Certificate, name: str = "", *, auto_registration: bool = True
@@ -175,7 +190,7 @@ class TrustedCertificates:
             "autoRegistrationEnabled": auto_registration,
             "certInPemFormat": to_pem([certificate]).decode(),
         }
-        return TrustedCertificate.from_json(self.tenant.request("POST", self._path, json=body))
+        return self.tenant.request("POST", self._path, TrustedCertificate.from_json, json=body)
 
     def ensure(self, certificate: x509.Certificate, *, auto_registration: bool = True) -> TrustedCertificate:
         """Upload a certificate, or find it where the tenant has it already; raises OnboardingError as `upload` does."""
@@ -189,7 +204,11 @@ class TrustedCertificates:
 
     def delete(self, certificate: x509.Certificate) -> None:
         """Take a certificate away again; the platform ends the sessions of the devices under it."""
-        self.tenant.request("DELETE", f"{self._path}/{fingerprint(certificate)}")
+        self.tenant.request("DELETE", f"{self._path}/{fingerprint(certificate)}", lambda _: None)
+
+
+def _read_collection(body: dict[str, Any]) -> "list[TrustedCertificate]":
+    return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -199,7 +218,10 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 @contextmanager
 def _named_failures(url: str) -> Iterator[None]:
-    host = urlsplit(url).netloc
+    try:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        host = ""
     try:
         yield
     except requests.exceptions.SSLError as error:
@@ -210,14 +232,13 @@ def _named_failures(url: str) -> Iterator[None]:
         ) from None
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout):
         raise OnboardingError(
-            f"Nothing answers at {host}: check the URL and the network; the local platform is started by "
-            "LocalPlatform.start(workspace).",
+            f"Nothing answers at {host}: check the URL and the network; workspace.tenant() starts the local platform.",
             "NOT_REACHED",
         ) from None
-    except requests.exceptions.JSONDecodeError:
-        raise OnboardingError(f"{url} answered something that is no JSON: check that it is the tenant's URL.") from None
-    except OSError as error:  # requests' own errors, and a file of trusted certificates that is not there
-        raise OnboardingError(f"{url} can't be called: {error}; check the URL and the file to verify with.") from None
+    except (OSError, ValueError):  # requests' other errors, and a file of trusted certificates that is not there
+        raise OnboardingError(
+            f"{host or 'The tenant'} can't be called: check the URL, and that the file to verify with is there."
+        ) from None
 
 
 def _reason(error: Exception) -> str:

@@ -17,7 +17,7 @@ from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.config import CaConfig, guide_config, read_config, with_dir
 from mciot_nb.pki.database import Row, SigningDatabase, hex_serial
 from mciot_nb.pki.extensions import build_extensions
-from mciot_nb.pki.files import sync_folder, write_whole
+from mciot_nb.pki.files import disk_problem, sync_folder, write_whole
 from mciot_nb.pki.keys import KEY_SIZE, PrivateKey, create_private_key, read_private_key
 from mciot_nb.pki.names import DistinguishedName, Field, oneline, readable
 from mciot_nb.secret import Secret
@@ -92,11 +92,18 @@ class CertificateAuthority:
         named = Path(config.ca("dir"))
         if not (named.exists() and named.samefile(folder)):
             raise OnboardingError(
-                f"{config.path} says dir = {named}, so openssl would sign into that folder: call "
-                f"relocate(Path({str(folder)!r})) to make this copy a CA of its own.",
+                f"{config.path} says dir = {named}, so openssl would sign into that folder: if this is a copy or was "
+                f"moved, call CertificateAuthority.relocate(Path({str(folder)!r})) and open it again.",
                 "OTHER_DIR",
             )
         return cls._opened(folder, read_private_key(Path(config.ca("private_key")), passphrase))
+
+    @staticmethod
+    def relocate(folder: Path) -> None:
+        """Make a copied or moved directory a CA of its own: rewrites the configuration's ``dir`` line, nothing else."""
+        config = folder / "caConfig.cnf"
+        read_config(config)
+        write_whole(config, with_dir(config, folder), replace=True)
 
     @classmethod
     def _opened(cls, folder: Path, key: PrivateKey) -> "CertificateAuthority":
@@ -160,26 +167,22 @@ class CertificateAuthority:
             )
 
 
-def relocate(folder: Path) -> None:
-    """Make a copied or moved CA directory a CA of its own: rewrites the configuration's ``dir`` line, nothing else."""
-    config = folder / "caConfig.cnf"
-    read_config(config)
-    write_whole(config, with_dir(config, folder), replace=True)
-
-
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Give a draft folder that becomes ``folder`` at the end, or vanishes where anything fails."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise OnboardingError(f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    draft = folder.parent / f".{folder.name}.draft"
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         yield draft
         if folder.exists():
             folder.rmdir()  # empty, or this raises; Windows can't rename onto it
         draft.rename(folder)
         sync_folder(folder.parent)
+    except OSError as error:
+        raise disk_problem(folder, error) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
 
 Chain = Sequence[x509.Certificate]
@@ -71,10 +73,9 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 
     Raises OnboardingError where the file is missing or holds no readable certificate.
     """
+    pem = read_file(path, f"There is no file {path}: make it first, or correct the path.")
     try:
-        return parse_certificates(path.read_bytes())
-    except FileNotFoundError:
-        raise OnboardingError(f"There is no file {path}: make it first, or correct the path.", "NO_FILE") from None
+        return parse_certificates(pem)
     except OnboardingError as error:
         raise OnboardingError(f"{path}: {error}", error.code) from None
 
@@ -106,7 +107,7 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     """Whether ``issuer`` bears the name that ``certificate`` states as its issuer, and its key made the signature."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
@@ -156,7 +157,7 @@ def diagnose(
 
     First come the rules of X.509 (as ``openssl verify -partial_chain`` checks them), on which the TLS handshake fails;
     then, with a ``profile``, the platform's own, on which it answers CONNACK 5. ``at`` is the time of the check, now by
-    default.
+    default; it bears its time zone.
     """
     if not presented:
         return Diagnosis(
@@ -164,7 +165,7 @@ def diagnose(
         )
     at = at or datetime.now(UTC)
     anchors = list(anchors)
-    path, findings = _path_to_anchor(presented, anchors)
+    path, findings = _path_to_anchor(presented, anchors, at)
     findings += [finding for certificate in path for finding in _outside_validity(certificate, at)]
     if not findings:
         findings += _second_opinion(path, at)
@@ -173,11 +174,20 @@ def diagnose(
     return Diagnosis(tuple(findings))
 
 
-def _path_to_anchor(presented: Chain, anchors: Chain) -> tuple[list[x509.Certificate], list[Finding]]:
+def _path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list[x509.Certificate], list[Finding]]:
+    """Follow the issuers from the device to a trust anchor; gives the path, and why it ends early if it does.
+
+    A CA that was renewed with its old key has two certificates that fit: the presented goes first, then a valid one.
+    """
+
+    def preference(issuer: x509.Certificate) -> tuple[bool, bool, bool]:
+        return issuer not in anchors, issuer not in presented, bool(_outside_validity(issuer, at))
+
+    candidates = sorted(dict.fromkeys((*anchors, *presented)), key=preference)
     path = [presented[0]]
     while path[-1] not in anchors:
         current = path[-1]
-        issuer = next((c for c in (*anchors, *presented) if c not in path and is_issued_by(current, c)), None)
+        issuer = next((c for c in candidates if c not in path and is_issued_by(current, c)), None)
         if issuer is None:
             return path, [_why_no_issuer(current, presented)]
         path.append(issuer)
@@ -219,7 +229,8 @@ def _second_opinion(path: Chain, at: datetime) -> list[Finding]:
         return []  # the anchor itself was presented: nothing is left to verify
     builder = verification.PolicyBuilder().store(verification.Store([path[-1]])).time(at).max_chain_depth(len(path))
     builder = builder.extension_policies(
-        ca_policy=anything().require_present(x509.BasicConstraints, required, _must_be_ca), ee_policy=anything()
+        ca_policy=anything().require_present(x509.BasicConstraints, required, _must_be_ca),
+        ee_policy=anything().may_be_present(x509.ExtendedKeyUsage, required, _must_be_a_client),
     )
     try:
         builder.build_client_verifier().verify(path[0], list(path[1:-1]))
@@ -231,6 +242,15 @@ def _second_opinion(path: Chain, at: datetime) -> list[Finding]:
 def _must_be_ca(policy: verification.Policy, certificate: x509.Certificate, extension: x509.BasicConstraints) -> None:
     if not extension.ca:
         raise ValueError(f"{readable(certificate.subject)} is no CA, so it can't sign certificates")
+
+
+def _must_be_a_client(
+    policy: verification.Policy, certificate: x509.Certificate, extension: x509.ExtendedKeyUsage | None
+) -> None:
+    if extension is not None and not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
+        *extension
+    }:
+        raise ValueError(f"the extended key usage of {readable(certificate.subject)} does not allow clientAuth")
 
 
 def _platform_rules(presented: Chain, anchor: x509.Certificate, profile: Profile) -> list[Finding]:
@@ -276,5 +296,5 @@ def is_ca(certificate: x509.Certificate) -> bool:
     """Whether ``certificate`` says CA:true in its basic constraints (RFC 5280, section 4.2.1.9)."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return False

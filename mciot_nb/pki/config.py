@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import BY_LONG_NAME, Field
 
 #: The guide's configuration: its directives, with comments of ours.
@@ -84,9 +85,7 @@ class CaConfig:
 def read_config(path: Path) -> CaConfig:
     """Read a configuration file; raises OnboardingError with the line's number where openssl would refuse it."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise OnboardingError(f"There is no configuration {path}: create the CA first.", "NO_FILE") from None
+        text = read_file(path, f"There is no configuration {path}: create the CA first.").decode("utf-8-sig")
     except UnicodeDecodeError:
         raise OnboardingError(f"{path} is not in UTF-8: save it as UTF-8 text.", "BAD_CONFIG") from None
     sections: dict[str, dict[str, str]] = {"default": {}}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.files import disk_problem, read_file, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,10 +121,9 @@ class SigningDatabase:
         return rows
 
     def _read(self) -> str:
+        data = read_file(self.path, f"There is no signing database {self.path}: put it back.")
         try:
-            return self.path.read_bytes().decode()
-        except FileNotFoundError:
-            raise OnboardingError(f"There is no signing database {self.path}: put it back.", "NO_FILE") from None
+            return data.decode()
         except UnicodeDecodeError:
             raise OnboardingError(f"{self.path} is no text: put the database back.", "BAD_DATABASE") from None
 
@@ -139,13 +138,16 @@ class SigningDatabase:
 
     def append(self, row: Row) -> None:
         """Write one row behind the others, on the disk when this returns. Call it while `locked`."""
-        with self.path.open("r+b") as file:
-            data = file.read()
-            file.seek(data.rfind(b"\n") + 1)
-            file.truncate()  # a tail without newline would melt into our row
-            file.write(f"{row}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("r+b") as file:
+                data = file.read()
+                file.seek(data.rfind(b"\n") + 1)
+                file.truncate()  # a tail without newline would melt into our row
+                file.write(f"{row}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise disk_problem(self.path, error) from None
 
     def reserve_serial(self, rows: list[Row], taken: Path) -> int:
         """Take the next serial number for good, and write the one behind it. Call it while `locked`.

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.secret import Secret, reveal
 
@@ -44,12 +44,15 @@ def create_private_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZ
 
 
 def encode_passphrase(passphrase: Secret | str) -> bytes:
-    """Give the passphrase's bytes; raises OnboardingError where openssl would refuse its length."""
-    password = reveal(passphrase).encode()
+    """Give the passphrase's bytes; raises OnboardingError where openssl would refuse it."""
+    try:
+        password = reveal(passphrase).encode()
+    except UnicodeEncodeError:  # from an environment that is not in UTF-8
+        password = b""
     if not SHORTEST_PASSPHRASE <= len(password) <= LONGEST_PASSPHRASE:
         raise OnboardingError(
-            f"A passphrase has {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} characters (keytool wants 6): "
-            "choose another one.",
+            f"A passphrase is UTF-8 text of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} bytes (keytool wants 6 "
+            "characters): choose another one.",
             "BAD_PASSPHRASE",
         )
     return password
@@ -60,17 +63,15 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
 
     Raises OnboardingError where the file is missing or no key, or the passphrase is wrong (``WRONG_PASSPHRASE``).
     """
-    try:
-        pem = path.read_bytes()
-    except FileNotFoundError:
-        raise OnboardingError(f"There is no key {path}: create it first.", "NO_FILE") from None
+    pem = read_file(path, f"There is no key {path}: create it first.")
     if b"-----BEGIN" not in pem or b"PRIVATE KEY-----" not in pem:
         raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
     try:
-        key = load_pem_private_key(pem, reveal(passphrase).encode() if b"ENCRYPTED" in pem else None)
+        key = load_pem_private_key(pem, encode_passphrase(passphrase) if b"ENCRYPTED" in pem else None)
     except (ValueError, TypeError):
         raise OnboardingError(
-            f"The passphrase does not open {path}: type the one that this key was made with.", "WRONG_PASSPHRASE"
+            f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with.",
+            "WRONG_PASSPHRASE",
         ) from None
     if not isinstance(key, PrivateKey):
         raise OnboardingError(f"{path} holds neither an RSA nor an EC key: make one of these.", "BAD_KEY")
@@ -94,10 +95,9 @@ def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> x
 
 def read_request(path: Path) -> x509.CertificateSigningRequest:
     """Read a certificate signing request; raises OnboardingError where there is none or it is damaged."""
+    pem = read_file(path, f"There is no request {path}: create it first.")
     try:
-        return x509.load_pem_x509_csr(path.read_bytes())
-    except FileNotFoundError:
-        raise OnboardingError(f"There is no request {path}: create it first.", "NO_FILE") from None
+        return x509.load_pem_x509_csr(pem)
     except ValueError:
         raise OnboardingError(
             f"{path} is no certificate signing request in PEM form: make it anew.", "BAD_PEM"

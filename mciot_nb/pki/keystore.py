@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import write_whole
-from mciot_nb.pki.keys import PrivateKey
+from mciot_nb.pki.files import read_file, write_whole
+from mciot_nb.pki.keys import PrivateKey, encode_passphrase
 from mciot_nb.secret import Secret, reveal
 
 #: The guide's aliases.
@@ -55,16 +55,22 @@ def write_truststore(path: Path, trusted: Mapping[str, x509.Certificate], passwo
 
 def read_keystore(path: Path, password: Secret | str) -> pkcs12.PKCS12KeyAndCertificates:
     """Open a PKCS12 file; raises OnboardingError where the password is wrong or the file is damaged."""
+    data = read_file(path, f"There is no store {path}: make it first.")
     try:
-        return pkcs12.load_pkcs12(path.read_bytes(), reveal(password).encode())
-    except FileNotFoundError:
-        raise OnboardingError(f"There is no store {path}: make it first.", "NO_FILE") from None
+        return pkcs12.load_pkcs12(data, encode_passphrase(password))
     except ValueError:
         raise OnboardingError(
             f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
             "it anew.",
             "WRONG_PASSPHRASE",
         ) from None
+
+
+def read_store_certificates(path: Path, password: Secret | str) -> list[x509.Certificate]:
+    """Give the certificates of a PKCS12 file, a key's own first; raises OnboardingError as `read_keystore` does."""
+    store = read_keystore(path, password)
+    own = [store.cert.certificate] if store.cert else []
+    return own + [entry.certificate for entry in store.additional_certs]
 
 
 def _alias(alias: str) -> bytes:
@@ -85,7 +91,11 @@ def _encryption(password: Secret | str) -> KeySerializationEncryption:
             "BAD_PASSPHRASE",
         )
     builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(10000)
-    return builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(SHA256()).build(text.encode())
+    return (
+        builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+        .hmac_hash(SHA256())
+        .build(encode_passphrase(text))
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ import sqlite3
 import ssl
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,7 @@ from mciot_nb.pki.files import write_whole
 from mciot_nb.platform.launcher import START_SECONDS, Running, is_alive
 from mciot_nb.platform.mqtt import Endpoint
 from mciot_nb.platform.rest import LONGEST_BODY, Credentials, Platform, make_application
-from mciot_nb.platform.server_certificate import ensure_server_certificate
+from mciot_nb.platform.server_certificate import server_certificate, server_key
 from mciot_nb.platform.store import Store
 from mciot_nb.platform.tls import ServerIdentity
 from mciot_nb.platform.trust import Trust
@@ -37,6 +37,7 @@ from mciot_nb.platform.trust import Trust
 TENANTS = ("t1001",)
 USER = "admin"
 PORTS_TRIED = 200
+IDLE_SECONDS = 30.0
 
 
 def main() -> int:
@@ -80,21 +81,24 @@ def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
 
 
 async def _run(options: argparse.Namespace, folder: Path) -> None:
+    (folder / "running.json").unlink(missing_ok=True)  # of one that was killed; the lock says that it is gone
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    key_file, certificate_file = ensure_server_certificate(folder, options.host)
+    wanted, key = _wanted(options.until_pid), server_key(folder)
     credentials = _credentials(folder / "credentials.json")
     store = Store(folder / "platform.sqlite")
-    trust = Trust(store, PROFILES[options.profile])
-    endpoint = Endpoint(store, trust, ServerIdentity.load(key_file, certificate_file))
     mqtt_sockets, mqtt_port = _bind(options.host, options.mqtt_port)
     https_sockets, https_port = _bind(options.host, options.https_port)
+    # only now: a start that fails must not change the certificate that learners have copied
+    identity = ServerIdentity(key, server_certificate(folder, key, options.host))
+    endpoint = Endpoint(store, Trust(store, PROFILES[options.profile]), identity)
+    _raise_file_limit()
     await endpoint.listen(mqtt_sockets)
-    server = _https_server(Platform(credentials, store, endpoint), key_file, certificate_file)
+    server = _https_server(Platform(credentials, store, endpoint), folder)
     server.add_sockets(https_sockets)
     _announce(options, folder, credentials, mqtt_port, https_port)
     try:
-        await _wait(stop, options.until_pid)
+        await _wait(stop, wanted)
     finally:
         (folder / "running.json").unlink(missing_ok=True)
         server.stop()
@@ -109,23 +113,37 @@ def _announce(
     host = "localhost" if options.host in ("0.0.0.0", "::") else options.host
     running = Running(
         mqtt=(host, mqtt_port),
-        https=f"https://{host}:{https_port}",
+        https=f"https://{f'[{host}]' if ':' in host else host}:{https_port}",
         server_certificate=folder / "serverCert.pem",
         tenants=tuple({"id": tenant, "user": known["user"]} for tenant, known in credentials.items()),
         pid=os.getpid(),
         profile=options.profile,
-        created=psutil.Process().create_time(),
     )
     running.write(folder)
     print(running.line(), flush=True)
 
 
-def _https_server(platform: Platform, key_file: Path, certificate_file: Path) -> HTTPServer:
+def _raise_file_limit() -> None:
+    """Take as many connections as the system allows: the soft limit is often 256 or 1024."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such module, macOS refuses "unlimited"
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _https_server(platform: Platform, folder: Path) -> HTTPServer:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate_file, key_file)
+    context.load_cert_chain(folder / "serverCert.pem", folder / "serverKey.pem")
     logging.getLogger("tornado.general").setLevel(logging.CRITICAL)  # what clients do wrong is no news here
-    return HTTPServer(make_application(platform), ssl_options=context, max_body_size=LONGEST_BODY)
+    return HTTPServer(
+        make_application(platform),
+        ssl_options=context,
+        max_body_size=LONGEST_BODY,
+        idle_connection_timeout=IDLE_SECONDS,  # a TLS handshake that never comes is waited for no longer either
+        body_timeout=IDLE_SECONDS,
+    )
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -140,37 +158,55 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             signal.signal(getattr(signal, name), on_signal)
 
 
-async def _wait(stop: asyncio.Event, until_pid: int | None) -> None:
+def _wanted(until_pid: int | None) -> Callable[[], bool]:
+    """Give the question whether the process that the platform was started for still runs. Raises OnboardingError."""
+    if until_pid is None:
+        return lambda: True
+    try:
+        process = psutil.Process(until_pid)
+    except psutil.NoSuchProcess:
+        return lambda: False
+    except (ValueError, OverflowError):
+        raise OnboardingError(f"No process has the number {until_pid}: give --until-pid one that runs.") from None
+    return lambda: is_alive(process)
+
+
+async def _wait(stop: asyncio.Event, wanted: Callable[[], bool]) -> None:
     """Wait for a signal, or for the end of the process that the platform was started for."""
-    created = None
-    if until_pid is not None:
-        try:
-            created = psutil.Process(until_pid).create_time()
-        except psutil.NoSuchProcess:
-            return
-    while not stop.is_set() and (until_pid is None or is_alive(until_pid, created)):
+    while not stop.is_set() and wanted():
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 0.5)
 
 
 def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
-    """Take the first free port from ``first`` upward. Raises OnboardingError."""
+    """Take the first free port from ``first`` upward, or any one for 0. Raises OnboardingError."""
+    if not 0 <= first <= 65535:
+        raise OnboardingError(f"There is no port {first}: name one from 0 to 65535.")
+    nowhere = OnboardingError(f"{host!r} can't be listened on: give --host an address of this machine.")
+    if not host:
+        raise nowhere  # tornado would take every address
     for port in range(first, min(first + PORTS_TRIED, 65536)):
         try:
-            return bind_sockets(port, host), port
+            sockets = bind_sockets(port, host)
+            return sockets, sockets[0].getsockname()[1]
+        except UnicodeError:  # no name of a host
+            raise nowhere from None
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise OnboardingError(f"{host} can't be listened on: give --host an address of this machine.") from None
+                raise nowhere from None
     raise OnboardingError(f"No port from {first} upward is free on {host}: name another one.")
 
 
 def _credentials(file: Path) -> Credentials:
     """Read the tenants' logins; the first time, make them with random passwords."""
     try:
-        known: Mapping[str, Mapping[str, str]] = json.loads(file.read_bytes())
+        kept = json.loads(file.read_bytes())
+        known = {
+            tenant: {"user": login["user"] + "", "password": login["password"] + ""} for tenant, login in kept.items()
+        }
     except FileNotFoundError:
         known = {}
-    except ValueError:
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise OnboardingError(f"{file} is damaged: move it away, and new passwords are made.") from None
     missing = {t: {"user": USER, "password": secrets.token_urlsafe(18)} for t in TENANTS if t not in known}
     if missing:

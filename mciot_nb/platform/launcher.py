@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
+from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import PROFILES
@@ -29,14 +30,21 @@ if TYPE_CHECKING:
 START_SECONDS, STOP_SECONDS = 20.0, 10.0
 
 
-def is_alive(pid: int, created: float | None) -> bool:
-    """Whether the process that had this number and began at ``created`` still runs."""
+def is_alive(process: psutil.Process) -> bool:
+    """Whether this very process still runs: no zombie, and no other one that was given its number."""
     try:
-        process = psutil.Process(pid)
-        same = created is None or abs(process.create_time() - created) < 2  # a number may be given out again
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a platform holds this folder's lock; times of processes move with the clock, and numbers come again."""
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 @dataclass(frozen=True)
@@ -49,18 +57,18 @@ class Running:
     tenants: tuple[dict[str, str], ...]
     pid: int
     profile: str
-    created: float
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
         """Give what the platform of this folder has written, or None if it does not run."""
         try:
             kept = json.loads((folder / "running.json").read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        kept |= {"mqtt": tuple(kept["mqtt"]), "server_certificate": Path(kept["server_certificate"])}
-        running = cls(**kept | {"tenants": tuple(kept["tenants"])})
-        return running if is_alive(running.pid, running.created) else None
+            kept |= {"mqtt": tuple(kept["mqtt"]), "server_certificate": Path(kept["server_certificate"])}
+            running = cls(**kept | {"tenants": tuple(kept["tenants"])})
+            alive = is_alive(psutil.Process(running.pid))  # first, to touch no lock that a starting one needs
+        except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
+            return None  # there is none, or another version wrote it
+        return running if alive and _is_locked(folder) else None
 
     def write(self, folder: Path) -> None:
         """Leave it for other processes."""
@@ -176,7 +184,7 @@ class LocalPlatform:
             process = psutil.Process(self.pid)
             process.terminate()
             give_up = time.monotonic() + STOP_SECONDS
-            while is_alive(self.pid, running.created):  # not Process.wait: nobody may have collected a dead orphan
+            while is_alive(process):  # not Process.wait: nobody may have collected a dead orphan
                 if time.monotonic() > give_up:
                     process.kill()
                 time.sleep(0.02)
@@ -215,4 +223,15 @@ def _folder(workspace: Any) -> Path:
 def _process_to_end_with() -> int:
     """Give the process whose end is the platform's: what started the kernel (the Lab), or this script itself."""
     kernel = sys.modules.get("ipykernel.kernelapp")
-    return os.getppid() if kernel and kernel.IPKernelApp.initialized() else os.getpid()
+    return _starter(psutil.Process()) if kernel and kernel.IPKernelApp.initialized() else os.getpid()
+
+
+def _starter(process: psutil.Process) -> int:
+    """Give what started ``process``. In a venv on Windows python.exe is a stub that runs the real one: passed over."""
+    with suppress(psutil.Error):
+        parent = process.parent()
+        if parent and parent.cmdline() == process.cmdline():
+            parent = parent.parent()
+        if parent:
+            return parent.pid
+    return process.ppid()

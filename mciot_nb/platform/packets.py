@@ -24,6 +24,8 @@ FROM_CLIENTS = {
     packet.PINGREQ: 0,
     packet.DISCONNECT: 0,
 }
+#: Those that always bear a packet identifier.
+NUMBERED = (packet.PUBACK, packet.PUBREL, packet.SUBSCRIBE, packet.UNSUBSCRIBE)
 
 
 class Malformed(Exception):
@@ -48,7 +50,9 @@ class PacketReader:
             body, self._buffer = self._buffer[len(header.to_bytes()) : end], self._buffer[end:]
             if header.packet_type == packet.CONNECT:
                 await _check_protocol_level(body)
-            return await packet_dict[header.packet_type].from_stream(BufferReader(body), header)
+            received = await packet_dict[header.packet_type].from_stream(BufferReader(body), header)
+            _check_content(received, len(body))
+            return received
         except (AMQTTError, MQTTError, NoDataError, AttributeError, ValueError) as error:
             raise Malformed("The client sent something that is no MQTT packet.") from error
 
@@ -67,10 +71,29 @@ class PacketReader:
 
 
 async def _check_protocol_level(connect: bytes) -> None:
-    """Look at the level alone, since an MQTT 5 CONNECT can't be read as a whole."""
-    level = (
-        await ConnectVariableHeader.from_stream(BufferReader(connect), MQTTFixedHeader(packet.CONNECT))
-    ).proto_level
+    """Look at the variable header alone, since an MQTT 5 CONNECT can't be read as a whole."""
+    header = await ConnectVariableHeader.from_stream(BufferReader(connect), MQTTFixedHeader(packet.CONNECT))
+    if header.proto_name not in ("MQTT", "MQIsdp"):
+        raise Malformed("The client's CONNECT names another protocol than MQTT.")
+    level = header.proto_level
     if level not in (3, 4):
         sentence = f"The client speaks MQTT protocol level {level}: use MQTT 3.1.1 (level 4) or 3.1 (level 3)."
         raise Refusal("PROTOCOL_LEVEL", sentence, BAD_PROTOCOL_LEVEL)
+    if header.flags & ConnectVariableHeader.RESERVED_FLAG:
+        raise Malformed("The client's CONNECT sets the flag that MQTT reserves.")
+
+
+def _check_content(received: Any, length: int) -> None:
+    """Refuse what amqtt reads although MQTT forbids it (MQTT 3.1.1, sections 2.3.1, 3.3, 3.8.3 and 3.10.3)."""
+    kind = received.fixed_header.packet_type
+    if kind == packet.PUBLISH and received.qos == 3:
+        raise Malformed("The client sent a message with QoS 3.")
+    if kind == packet.PUBLISH and not received.topic_name:
+        raise Malformed("The client sent a message without a topic.")
+    if kind in (packet.SUBSCRIBE, packet.UNSUBSCRIBE):
+        whole = received.variable_header.to_bytes() + received.payload.to_bytes()
+        if not received.payload.topics or len(whole) != length:
+            raise Malformed("The client sent a SUBSCRIBE or UNSUBSCRIBE without topics, or a truncated one.")
+    numbered = kind in NUMBERED or (kind == packet.PUBLISH and received.qos > 0)
+    if numbered and not received.variable_header.packet_id:
+        raise Malformed("The client sent a packet with the identifier 0.")

@@ -15,10 +15,11 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.platform.description import describe
 from mciot_nb.platform.mqtt import Endpoint
 from mciot_nb.platform.store import Store, TrustedCertificate, timestamp
-from mciot_nb.platform.trust import fingerprint, read_upload
+from mciot_nb.platform.trust import fingerprint
+from mciot_nb.platform.upload import read_upload
 
 Credentials = Mapping[str, Mapping[str, str]]
-LONGEST_BODY = 1024 * 1024
+LONGEST_BODY, LONGEST_NAME = 1024 * 1024, 256
 DEFAULT_PAGE, LONGEST_PAGE = 5, 2000
 ERROR_TYPE = "application/vnd.com.nsn.cumulocity.error+json"
 TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
@@ -132,6 +133,7 @@ class Handler(RequestHandler):
         if self.request.method == "GET" or "Accept" in self.request.headers:
             self.finish(dict(body))
         else:
+            self.clear_header("Content-Type")
             self.finish()
 
     def address(self, path: str) -> str:
@@ -194,9 +196,10 @@ class Collection(Handler):
         if any(t.fingerprint == identifier and not t.deleted for t in self.platform.store.trusted_certificates()):
             raise Problem(409, "certificate/Conflict", f"The certificate {identifier} is trusted already.")
         trusted = changed(TrustedCertificate(identifier, self.tenant, certificate, "", "ENABLED", False), body)
+        answer = self.presented(trusted)  # before it is kept: what can't be described must not be in the list
         self.platform.store.put_trusted_certificate(trusted)
         self.set_status(201)
-        self.respond(self.presented(trusted))
+        self.respond(answer)
 
 
 class One(Handler):
@@ -235,10 +238,10 @@ def invalid(message: str) -> Problem:
 
 def changed(trusted: TrustedCertificate, body: Mapping[str, Any]) -> TrustedCertificate:
     """Give ``trusted`` with what a request may set. Raises Problem."""
-    name, status = body.get("name", trusted.name), body.get("status", trusted.status)
+    name, status = trusted.name if body.get("name") is None else body["name"], body.get("status", trusted.status)
     automatic = body.get("autoRegistrationEnabled", trusted.auto_registration)
-    if not isinstance(name, str) or any(0xD800 <= ord(character) <= 0xDFFF for character in name):
-        raise invalid("name must be a text.")
+    if not isinstance(name, str) or len(name) > LONGEST_NAME or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise invalid(f"name must be a text of {LONGEST_NAME} characters at most.")
     if status not in ("ENABLED", "DISABLED"):
         raise invalid("status must be ENABLED or DISABLED.")
     if automatic not in (True, False, "true", "false"):

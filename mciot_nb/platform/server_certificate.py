@@ -1,54 +1,74 @@
 """The key and the certificate with which the local platform shows itself, on both of its ports."""
 
 import ipaddress
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import write_whole
 
 VALIDITY = timedelta(days=730)
 ALWAYS = ("localhost", "127.0.0.1")
 
 
-def ensure_server_certificate(folder: Path, host: str) -> tuple[Path, Path]:
-    """Give the files of key and certificate, made anew only if they are missing, expired, or lack ``host``.
-
-    Kept otherwise, because learners copy the certificate into their trust stores.
-    """
-    key_file, certificate_file = folder / "serverKey.pem", folder / "serverCert.pem"
-    names = [_general_name(name) for name in dict.fromkeys((*ALWAYS, host)) if name not in ("0.0.0.0", "::")]
-    if not (key_file.exists() and certificate_file.exists() and _still_good(certificate_file, names)):
+def server_key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    """Give the platform's key, made the first time. Raises OnboardingError where its file is damaged."""
+    file = folder / "serverKey.pem"
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+    except FileNotFoundError:
         key = ec.generate_private_key(ec.SECP256R1())
+        (folder / "serverCert.pem").unlink(missing_ok=True)  # never an old certificate beside a new key
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        certificate = _self_signed(key, names)
-        certificate_file.unlink(missing_ok=True)  # never an old certificate beside a new key
-        write_whole(key_file, pem, private=True, replace=True)
-        write_whole(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), replace=True)
-    return key_file, certificate_file
+        write_whole(file, pem, private=True, replace=True)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _damaged(file) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _damaged(file)
+    return key
+
+
+def _damaged(file: Path) -> OnboardingError:
+    return OnboardingError(f"{file} is damaged: move it away, and a new key and certificate are made.")
+
+
+def server_certificate(folder: Path, key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
+    """Give the platform's certificate, signed anew only if it is missing, expired, another key's, or lacks ``host``.
+
+    Kept otherwise, because learners copy it into their trust stores. Raises OnboardingError.
+    """
+    file = folder / "serverCert.pem"
+    needed = {_general_name(name) for name in (*ALWAYS, host) if name not in ("0.0.0.0", "::")}
+    try:
+        kept = x509.load_pem_x509_certificate(file.read_bytes())
+        there = set(kept.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        expired = kept.not_valid_after_utc < datetime.now(UTC)
+        if needed <= there and not expired and kept.public_key() == key.public_key():
+            return kept
+    except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
+        there = set()  # missing or damaged
+    certificate = _self_signed(key, sorted(needed | there, key=str))
+    write_whole(file, certificate.public_bytes(serialization.Encoding.PEM), replace=True)
+    return certificate
 
 
 def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        return x509.DNSName(name)
-
-
-def _still_good(file: Path, names: Iterable[x509.GeneralName]) -> bool:
+        pass
     try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        return x509.DNSName(name)
     except ValueError:
-        return False
-    there = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return certificate.not_valid_after_utc > datetime.now(UTC) and set(names) <= set(there)
+        raise OnboardingError(f"{name} can't stand in a certificate: give --host an ASCII name or address.") from None
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]) -> x509.Certificate:

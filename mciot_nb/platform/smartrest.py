@@ -6,6 +6,7 @@ One message a line; a value with a comma, a quote or a newline stands in quotes,
 import csv
 import io
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,10 @@ from typing import NamedTuple
 from mciot_nb.platform.store import Device, Store
 
 ANSWERS, ERRORS = "s/ds", "s/e"
+NUMBER = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII
+)  # float takes more: 1_000, other scripts' digits
+QUOTED = re.compile(r'((?:^|[,\r\n]) *")((?:\\"|[^"])*)')
 
 
 class Reply(NamedTuple):
@@ -80,7 +85,8 @@ def answer(payload: bytes, store: Store, device: Device) -> list[Reply]:
 def parse(payload: bytes) -> list[list[str]]:
     """Split a payload into its lines and values. Raises BadMessage."""
     try:
-        text = payload.decode().replace('\\"', '""')  # the csv module's own way to write a quote inside quotes
+        # "" is the csv module's own way to write a quote inside quotes
+        text = QUOTED.sub(lambda value: value[1] + value[2].replace('\\"', '""'), payload.decode())
         return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True) if row]
     except UnicodeDecodeError:
         raise BadMessage("The message is not UTF-8.") from None
@@ -115,10 +121,7 @@ def _internal_id(message: Message) -> Reply:
 def _measurement(message: Message) -> None:
     # A device that has not sent 100 may measure too: nothing that we acknowledge is thrown away (not verified).
     text = message.value(2, "value")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise BadMessage(f"The value {text!r} is no number.")
     fragment, series = message.value(0, "fragment"), message.value(1, "series")

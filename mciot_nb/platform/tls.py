@@ -7,20 +7,18 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 
 from mciot_nb.pki.chain import is_ca
-from mciot_nb.platform.trust import FailedCertificate, Refusal
+from mciot_nb.platform.trust import INVALID_PURPOSE, FailedCertificate, Refusal
 
 CHUNK = 65536
 LINGER_SECONDS = 2.0
-INVALID_PURPOSE = 26  # X509_V_ERR_INVALID_PURPOSE
+WRITE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,6 @@ class ServerIdentity:
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
-
-    @classmethod
-    def load(cls, key_file: Path, certificate_file: Path) -> "ServerIdentity":
-        """Read both from their files."""
-        key = load_pem_private_key(key_file.read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)  # the kind that we make
-        return cls(key, x509.load_pem_x509_certificate(certificate_file.read_bytes()))
 
 
 class TlsStream:
@@ -70,6 +61,7 @@ class TlsStream:
         return context
 
     def _verified(self, _: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
+        """Hear OpenSSL's verdict on one certificate. One that can't be read raises, which ends the handshake."""
         certificate = presented.to_cryptography()
         if not ok and error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
             return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
@@ -80,7 +72,8 @@ class TlsStream:
     async def handshake(self) -> None:
         """Do the TLS handshake. Raises Refusal where it fails for another reason than the client's certificate.
 
-        A certificate that fails raises SSL.Error and stands in `failed`. The alert is on its way to the client then.
+        A certificate that fails raises SSL.Error and stands in `failed`. `close` sends the alert, so that the log has
+        its record before the client learns of it.
         """
         first = await self._reader.read(CHUNK)
         if first[:1] == b"\x10":
@@ -91,11 +84,11 @@ class TlsStream:
             self._tls.bio_write(first)
             try:
                 self._tls.do_handshake()
-                return
             except SSL.WantReadError:
-                pass
-            finally:
-                self._send_pending()  # our part of the handshake, or the alert that ends it
+                self._send_pending()  # our part of the handshake
+            else:
+                self._send_pending()
+                return
             first = await self._reader.read(CHUNK)
         raise Refusal(
             "HANDSHAKE_FAILED",
@@ -129,10 +122,11 @@ class TlsStream:
                 return b""
 
     async def write(self, data: bytes) -> None:
-        """Send ``data`` to the client."""
+        """Send ``data`` to the client. Raises TimeoutError where it does not read."""
         self._tls.sendall(data)
         self._send_pending()
-        await self._writer.drain()
+        async with asyncio.timeout(WRITE_SECONDS):
+            await self._writer.drain()
 
     def _send_pending(self) -> None:
         with suppress(SSL.WantReadError):
@@ -140,11 +134,11 @@ class TlsStream:
                 self._writer.write(self._tls.bio_read(CHUNK))
 
     async def close(self) -> None:
-        """Say goodbye and wait a little for the client's own.
+        """Say goodbye, wait a little for the client's own, and let go of it.
 
         Closing with unread bytes would reset the connection, and the client would lose the alert or CONNACK before.
         """
-        with suppress(OSError, TimeoutError, SSL.Error):
+        try:
             async with asyncio.timeout(LINGER_SECONDS):
                 with suppress(SSL.Error):
                     self._tls.shutdown()
@@ -152,4 +146,9 @@ class TlsStream:
                 self._writer.write_eof()
                 while await self._reader.read(CHUNK):
                     pass
-        self._writer.close()
+                self._writer.close()
+                await self._writer.wait_closed()
+        except (OSError, SSL.Error):
+            pass
+        finally:
+            self._writer.transport.abort()  # a client that does not read would keep the connection for ever

@@ -1,21 +1,39 @@
-"""Whom the local platform lets in: which uploads it accepts, and the verdict on a device, with its reason."""
+"""Whom the local platform lets in: the verdict on a device, with its reason."""
 
-import base64
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import Finding, Profile, diagnose, is_ca, parse_certificates
+from mciot_nb.pki.chain import Finding, Profile, diagnose
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.platform.store import Attempt, Device, Store, TrustedCertificate
 
 BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
-PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
+#: OpenSSL's own words for errors that `diagnose` does not name (X509_verify_cert_error_string, which pyOpenSSL hides).
+INVALID_PURPOSE = 26
+OPENSSL_WORDS = {
+    7: "certificate signature failure",
+    25: "path length constraint exceeded",
+    INVALID_PURPOSE: "unsuitable certificate purpose",
+    32: "key usage does not include certificate signing",
+    34: "unhandled critical extension",
+    37: "invalid non-CA certificate (has CA markings)",
+    41: "invalid or inconsistent certificate extension",
+    42: "invalid or inconsistent certificate policy extension",
+    47: "permitted subtree violation",
+    48: "excluded subtree violation",
+    66: "EE certificate key too weak",
+    67: "CA certificate key too weak",
+    68: "CA signature digest algorithm too weak",
+    76: "Cannot find certificate signature algorithm",
+    79: "invalid CA certificate",
+    94: "Certificate public key has explicit ECC parameters",
+}
 
 
 class Refusal(Exception):
@@ -35,30 +53,22 @@ class FailedCertificate:
     error: int
 
 
-def read_upload(text: str) -> x509.Certificate:
-    """Read the certificate of an upload: PEM with line breaks or on one line, text around it, or bare base64.
-
-    Raises OnboardingError where there is not exactly one that can serve as a trusted certificate: a CA's, version 3,
-    not expired. (That an expired one or version 1 is refused by the real platform too is inferred, not documented.)
-    """
-    bodies = PEM.findall(text) or [text]
-    if len(bodies) > 1:
-        raise OnboardingError(f"The text holds {len(bodies)} certificates: upload the CA certificate alone.", "BAD_PEM")
+@contextmanager
+def readable_certificates() -> Iterator[None]:
+    """Turn what cryptography raises on odd certificates into a Refusal: they are the client's fault, not ours."""
     try:
-        certificate = x509.load_der_x509_certificate(base64.b64decode("".join(bodies[0].split()), validate=True))
-        certificate.public_key()
-        subject, usable = readable(certificate.subject), is_ca(certificate)
-    except Exception:  # cryptography has a type for each of many kinds of damage
-        parse_certificates(text.encode("utf-8", "replace"))  # says what is wrong with the markers
-        raise OnboardingError("The certificate is damaged: copy the whole file again.", "BAD_PEM") from None
-    if certificate.version != x509.Version.v3 or not usable:
-        raise OnboardingError(
-            f"The certificate of {subject} is not a CA's (version 3 with CA:true): upload the one that signs devices.",
-            "NOT_A_CA",
+        yield
+    except (
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
+        ValueError,
+    ) as error:
+        sentence = (
+            f"A certificate that the client sent can't be read ({type(error).__name__}, {error}): sign a new one."
         )
-    if certificate.not_valid_after_utc < datetime.now(UTC):
-        raise OnboardingError(f"The certificate of {subject} has expired: make a new one and upload that.", "EXPIRED")
-    return certificate
+        raise Refusal("INVALID", sentence, NOT_AUTHORIZED) from error
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -107,11 +117,11 @@ class Trust:
             # pyOpenSSL does not tell what else was presented. If the issuer's name is one that we trust, its
             # certificate most likely was, and did not make the signature.
             presented += [anchor for anchor in anchors if anchor.subject == presented[0].issuer != presented[0].subject]
-        finding = self._finding(presented, anchors) or Finding(
-            "INVALID",
-            f"OpenSSL refuses the certificate of {readable(failed.certificate.subject)}, error {failed.error}: "
-            "run openssl verify on the chain to see what it means.",
-        )
+        finding = self._finding(presented, anchors)
+        if finding is None or finding.code == "INVALID":
+            finding = _in_openssl_words(failed)
+        elif finding.code == "BAD_SIGNATURE" and len(path) < 2:
+            finding = Finding(finding.code, _not_signed_by_its_name(presented[0]))
         return Refusal(finding.code, finding.sentence)
 
     def _finding(
@@ -155,6 +165,34 @@ class Trust:
                 NOT_AUTHORIZED,
             )
         return device
+
+
+def _not_signed_by_its_name(certificate: x509.Certificate) -> str:
+    """Word it for both: the trusted certificate was presented too and did not sign, or a namesake of it signed."""
+    return (
+        f"The certificate of {readable(certificate.subject)} was not signed by the trusted certificate of that name, "
+        f"{readable(certificate.issuer)}: upload the CA that signed it, or put that one into the chain."
+    )
+
+
+def _in_openssl_words(failed: FailedCertificate) -> Finding:
+    subject = readable(failed.certificate.subject)
+    if failed.error == INVALID_PURPOSE and failed.depth == 0 and not _may_be_client(failed.certificate):
+        return Finding(
+            "INVALID_PURPOSE",
+            f"The certificate of {subject} is no device's, its extended key usage does not allow clientAuth: sign it "
+            "as a device's.",
+        )
+    words = OPENSSL_WORDS.get(failed.error, f"error {failed.error}")
+    return Finding("INVALID", f"OpenSSL refuses the certificate of {subject} ({words}): sign it anew without that.")
+
+
+def _may_be_client(certificate: x509.Certificate) -> bool:
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return bool({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages))
 
 
 def _no_longer_trusted(trusted: TrustedCertificate) -> Finding:

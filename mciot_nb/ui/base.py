@@ -77,6 +77,8 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
             self.take()
         except OnboardingError as error:
             self._say(f"✗ {error}")
+        except OSError as error:  # a form may keep its value in a file
+            self._say(f"✗ Not submitted: {error.strerror or error}. Mend that, and press Submit again.")
         else:
             self._say(_SUBMITTED)
 
@@ -95,7 +97,7 @@ def style() -> str:
 
 def number_field(label: str, value: int) -> Any:
     """Make a field for a whole number."""
-    return widgets.IntText(description=label, value=value, style=_LABEL, layout=widgets.Layout(width="22em"))
+    return widgets.IntText(description=label, value=value, style=_LABEL, layout=_as_wide_as("22em"))
 
 
 def _note(kind: str, sign: str, sentence: str | None) -> str:
@@ -104,13 +106,15 @@ def _note(kind: str, sign: str, sentence: str | None) -> str:
 
 def text_field(label: str, value: str, example: str = "") -> Any:
     """Make a line to type in; ``example`` stands in it, pale, while it is empty."""
-    return widgets.Text(
-        description=label, value=value, placeholder=example, style=_LABEL, layout=widgets.Layout(width="36em")
-    )
+    return widgets.Text(description=label, value=value, placeholder=example, style=_LABEL, layout=_as_wide_as("36em"))
 
 
 def choice(label: str, options: list[tuple[str, bool]], value: bool) -> Any:
     """Make a choice between a few words, each standing for a value."""
     return widgets.RadioButtons(
-        description=label, options=options, value=value, style=_LABEL, layout=widgets.Layout(width="36em")
+        description=label, options=options, value=value, style=_LABEL, layout=_as_wide_as("36em")
     )
+
+
+def _as_wide_as(width: str) -> Any:
+    return widgets.Layout(flex=f"1 1 {width}", max_width=width, min_width="0")  # narrower where the window is

@@ -27,6 +27,7 @@ _MEANINGS = {
     ExtensionOID.KEY_USAGE: "what this key may be used for, and nothing else",
     ExtensionOID.EXTENDED_KEY_USAGE: "the protocols in which this certificate may be shown",
     ExtensionOID.SUBJECT_ALTERNATIVE_NAME: "the host names and addresses that a client checks when it connects",
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: "the short name of the key that signed this certificate",
 }
 _PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth"}
 
@@ -101,13 +102,21 @@ def _extension_rows(certificate: x509.Certificate) -> Iterator[Row]:
     except ValueError as error:
         yield "Extensions", f"can't be read: {error}", ""
         return
-    for extension in extensions:
+    identifiers = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
+    for extension in sorted(extensions, key=lambda extension: isinstance(extension.value, identifiers)):
         name = _NAMES.get(extension.oid, f"Extension {extension.oid.dotted_string}")
         critical = "critical: " if extension.critical else ""
-        meaning = _MEANINGS.get(extension.oid, "" if extension.oid in _NAMES else "not used in this tutorial")
-        if isinstance(extension.value, x509.BasicConstraints):
-            meaning = _what_it_may_sign(extension.value)
-        yield name, critical + _content(extension.value), meaning
+        yield name, critical + _content(extension.value), _meaning(extension, is_ca(certificate))
+
+
+def _meaning(extension: x509.Extension[x509.ExtensionType], ca: bool) -> str:
+    match extension.value:
+        case x509.BasicConstraints():
+            return _what_it_may_sign(extension.value)
+        case x509.SubjectKeyIdentifier():
+            by_others = ", by which the certificates that it signs refer to it" if ca else ""
+            return f"a short name of this key{by_others}"
+    return _MEANINGS.get(extension.oid, "" if extension.oid in _NAMES else "not used in this tutorial")
 
 
 def _content(value: x509.ExtensionType) -> str:
@@ -125,9 +134,9 @@ def _content(value: x509.ExtensionType) -> str:
         case x509.SubjectAlternativeName():
             return ", ".join(str(getattr(name, "value", name)) for name in value)
         case x509.SubjectKeyIdentifier():
-            return "a short name of this key (below), by which the certificates that it signs refer to it"
-        case x509.AuthorityKeyIdentifier():
-            return "the short name of the key that signed this certificate (below)"
+            return value.digest.hex()
+        case x509.AuthorityKeyIdentifier() if value.key_identifier:
+            return value.key_identifier.hex()
     return "present"
 
 
@@ -147,18 +156,6 @@ def _changing_rows(certificate: x509.Certificate) -> Iterator[Row]:
     yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
     if not _counted(certificate):
         yield "Serial number", f"{certificate.serial_number:040x} (hexadecimal, drawn at random)", ""
-    yield from _key_identifiers(certificate)
-    yield "SHA-1 fingerprint", certificate.fingerprint(hashes.SHA1()).hex(), "by this the platform knows it"
+    kept = "under this the platform keeps it once it is uploaded" if is_ca(certificate) else ""
+    yield "SHA-1 fingerprint", certificate.fingerprint(hashes.SHA1()).hex(), kept
     yield "SHA-256 fingerprint", certificate.fingerprint(hashes.SHA256()).hex(), ""
-
-
-def _key_identifiers(certificate: x509.Certificate) -> Iterator[Row]:
-    try:
-        extensions = list(certificate.extensions)
-    except ValueError:
-        return
-    for extension in extensions:
-        if isinstance(extension.value, x509.SubjectKeyIdentifier):
-            yield "Subject key id", extension.value.digest.hex(), ""
-        if isinstance(extension.value, x509.AuthorityKeyIdentifier) and extension.value.key_identifier:
-            yield "Authority key id", extension.value.key_identifier.hex(), ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis
 from mciot_nb.pki.database import hex_serial
 from mciot_nb.ui.card import certificate_html, certificate_line, certificate_text
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["card", "chain_picture", "diagnosis_html", "diagnosis_text", "register", "signing_table"]
+__all__ = ["card", "chain_picture", "diagnosis_html", "diagnosis_text", "register", "sentence", "signing_table"]
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
 _MOST_ROWS = 50  # a notebook is no place for thousands: the frame itself holds them all
@@ -32,6 +33,8 @@ def register(ip: "InteractiveShell") -> None:
     text.for_type(x509.Certificate, _pretty(certificate_text, certificate_line))
     html.for_type(Diagnosis, diagnosis_html)
     text.for_type(Diagnosis, _pretty(diagnosis_text, repr))
+    html.for_type(OnboardingError, lambda error: _paragraph(str(error), ' class="mciot-problem"'))
+    text.for_type(OnboardingError, _pretty(lambda error: visible(str(error)), repr))
 
 
 def _pretty(alone: Callable[[Any], str], inside: Callable[[Any], str]) -> Callable[[Any, Any, bool], None]:
@@ -58,10 +61,17 @@ def diagnosis_html(diagnosis: Diagnosis) -> str:
     """Show a verdict as a list; a sign and a word say good or bad, not the colour alone."""
     lines = [("✗", finding.code, finding.sentence) for finding in diagnosis.findings]
     lines = lines or [("✓", "OK", "Nothing wrong was found.")]
-    items = "".join(
-        f"<li>{sign} <strong>{escape(code)}</strong> {escape(sentence)}</li>" for sign, code, sentence in lines
-    )
-    return f'<ul class="mciot-diagnosis" style="list-style:none;padding-left:0">{items}</ul>'
+    items = "".join(f"<li>{sign} <strong>{escape(code)}</strong> {escape(words)}</li>" for sign, code, words in lines)
+    return f'<ul class="mciot-diagnosis" style="list-style:none;padding-left:0;overflow-wrap:anywhere">{items}</ul>'
+
+
+def sentence(text: str) -> Shown:
+    """Show a plain sentence that wraps between words; what is printed the Lab breaks at any character."""
+    return Shown(visible(text), _paragraph(text))
+
+
+def _paragraph(text: str, attributes: str = "") -> str:
+    return f'<p{attributes} style="overflow-wrap:anywhere">{escape(text)}</p>'
 
 
 def signing_table(frame: "pd.DataFrame", *, at: datetime | None = None) -> Shown:
@@ -74,7 +84,8 @@ def signing_table(frame: "pd.DataFrame", *, at: datetime | None = None) -> Shown
     shown = _signing_columns(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
     older = len(frame) - len(shown)
     more = f"… and {older} older: the table itself holds them all." if older else ""
-    left = [{"selector": "th, td", "props": "text-align:left"}]
+    # overflow-wrap, because a subject may be longer than the page is wide
+    left = [{"selector": "th, td", "props": "text-align:left;vertical-align:top;overflow-wrap:anywhere"}]
     styler = shown.map(escape).style.hide(axis="index").set_uuid("db").set_table_styles(left)  # type: ignore[arg-type]
     text = _columns([list(shown.columns), *shown.map(visible).to_numpy().tolist()]) + (f"\n{more}" if more else "")
     return Shown(text, styler.to_html() + (f"<p>{more}</p>" if more else ""))

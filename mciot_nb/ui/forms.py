@@ -13,9 +13,12 @@ from mciot_nb.connect.settings import TenantSettings
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem
 from mciot_nb.secret import Secret
-from mciot_nb.ui.base import Form, choice, number_field, style, text_field
-from mciot_nb.ui.markup import StaticPicture, escape, table
+from mciot_nb.ui.base import Form, choice, number_field, text_field
+from mciot_nb.ui.markup import escape, table
+from mciot_nb.ui.passphrase import PassphraseForm
 from mciot_nb.ui.secret import SecretField
+
+__all__ = ["PassphraseForm", "SubjectForm", "TenantForm"]
 
 
 class SubjectForm(Form):
@@ -90,6 +93,7 @@ class TenantForm(Form):
 
     ``on_submit(settings, secret)`` is called then, to keep the settings in a file. The secret is the user's password, a
     bearer token where the settings have no user, or None for the local platform; it is in this kernel's memory only.
+    With ``ask_secret=False`` no secret is asked for: for a notebook that only keeps the choice.
     """
 
     def __init__(
@@ -98,9 +102,11 @@ class TenantForm(Form):
         on_submit: Callable[[TenantSettings, Secret | None], None] | None = None,
         *,
         secret: Secret | None = None,
+        ask_secret: bool = True,
     ) -> None:
         super().__init__("Tenant")
-        self._settings, self._on_submit = settings, on_submit
+        self._settings, self._on_submit, self._ask_secret = settings, on_submit, ask_secret
+        self._forgotten: set[SecretField] = set()
         by_token = not settings.local and not settings.user
         self.secret = None if settings.local else secret
         self._fields = _tenant_fields(settings)
@@ -110,14 +116,29 @@ class TenantForm(Form):
         self._secret_field().value = secret
         for field in (self._password, self._token):
             field.on_secret(lambda _: self._edited(None))
+        for name in ("url", "tenant_id", "user"):  # first of all, so that no note speaks of what is forgotten
+            self._fields[name].observe(self._forget, "value")
         self._build()
 
     def _build(self) -> None:
         rows = {name: self.row(name, field) for name, field in self._fields.items()}
-        user, password, token = rows.pop("user"), self.row("password", self._password), self.row("token", self._token)
-        self._only_for = {False: [user, password], True: [token]}
-        self._real = widgets.VBox([*rows.values(), self.row("login", self._login), user, password, token])
+        self._only_for = {False: [rows.pop("user")], True: []}
+        if self._ask_secret:
+            self._only_for[False].append(self.row("password", self._password))
+            self._only_for[True].append(self.row("token", self._token))
+            last = []
+        else:
+            last = [widgets.HTML("The password or token is asked for in 06 and 07.").add_class("mciot-later")]
+        by_login = [row for rows_of_one in self._only_for.values() for row in rows_of_one]
+        self._real = widgets.VBox([*rows.values(), self.row("login", self._login), *by_login, *last])
         self.build(self.row("where", self._where), self._real)
+
+    def _forget(self, _change: object) -> None:
+        """Forget what was typed for one host: it must not be handed over to another."""
+        for field in (self._password, self._token):
+            if field.value:
+                field.value, field.status = None, ""
+                self._forgotten.add(field)
 
     @property
     def settings(self) -> TenantSettings:
@@ -138,8 +159,10 @@ class TenantForm(Form):
         """Ask `TenantSettings.problems` about a real tenant; a secret is wanted too, and a token needs no user."""
         problems = _problems(self.typed(), by_token=self._login.value)
         name, label = ("token", "Bearer token") if self._login.value else ("password", "Password")
-        if not self._where.value and self._secret_field().value is None:
-            problems[name] = f"{label} is missing: it is kept in no file, so type it once in each kernel."
+        if self._ask_secret and not self._where.value and self._secret_field().value is None:
+            again = self._secret_field() in self._forgotten
+            what = "type it again for this host" if again else "it is kept in no file, so type it once in each kernel"
+            problems[name] = f"{label} is missing: {what}."
         return problems
 
     def refresh(self) -> None:
@@ -188,34 +211,3 @@ def _tenant_fields(settings: TenantSettings) -> dict[str, Any]:
         "mqtt_port": number_field("MQTT port", settings.mqtt_port),
         "user": text_field("User", settings.user),
     }
-
-
-class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
-    """Say which passphrase serves, and take another one: ``on_secret`` gets what is typed, and it is kept in no file.
-
-    ``have``: one is there already (this workspace's practice passphrase, or the environment's), so nothing need be
-    typed. Where ``on_secret`` raises OnboardingError, its sentence stands beside the field.
-    """
-
-    def __init__(self, have: bool, on_secret: Callable[[Secret], None]) -> None:
-        super().__init__()
-        self._line = (
-            "Passphrase: the practice one of this workspace."
-            if have
-            else "Passphrase: this workspace's keys were made with one that is kept nowhere: type it, press Enter, "
-            "and run the cells below."
-        )
-        self._shown = widgets.HTML(escape(self._line))
-        self.field = SecretField("Passphrase", folded="Type one of your own instead" if have else "")
-        self.field.on_secret(on_secret)
-        self.field.on_secret(self._received)
-        self.children = [widgets.HTML(style()), self._shown, self.field]
-        self.add_class("mciot-form")
-
-    def _received(self, _secret: Secret) -> None:
-        self._line = "Passphrase: your own, kept in no file. Now run the cells below."
-        self._shown.value = escape(self._line)
-
-    def static_text(self) -> str:
-        """Give the one line that says which passphrase serves."""
-        return self._line

@@ -19,18 +19,29 @@ class SecretField(StaticPicture, anywidget.AnyWidget):
 
     The text goes on Enter or by the button "Use", then the field is empty again. With ``when_left`` it also goes when
     the person leaves the field: in a form with a button of its own the text is then here before the press of that
-    button. ``folded`` is the line under which the field waits until somebody opens it.
+    button. ``folded`` is the line under which the field waits until somebody opens it, ``hint`` a sentence above it.
+    With ``twice`` the text has to be typed in a second field too, for nobody sees a slip of the finger.
     """
 
     _esm = _HERE / "secret.js"
     _css = _HERE / "ui.css"
     label = Unicode("Passphrase").tag(sync=True)
     folded = Unicode("").tag(sync=True)
+    hint = Unicode("").tag(sync=True)
     when_left = Bool(False).tag(sync=True)
+    twice = Bool(False).tag(sync=True)
     status = Unicode("").tag(sync=True)  # what the kernel says beside the field; the secret is in no trait
 
-    def __init__(self, label: str = "Passphrase", *, folded: str = "", when_left: bool = False) -> None:
-        super().__init__(label=label, folded=folded, when_left=when_left)
+    def __init__(
+        self,
+        label: str = "Passphrase",
+        *,
+        folded: str = "",
+        hint: str = "",
+        when_left: bool = False,
+        twice: bool = False,
+    ) -> None:
+        super().__init__(label=label, folded=folded, hint=hint, when_left=when_left, twice=twice)
         #: The last text that was handed over and not refused by a callback, or None.
         self.value: Secret | None = None
         self._callbacks: list[Callable[[Secret], None]] = []
@@ -42,10 +53,13 @@ class SecretField(StaticPicture, anywidget.AnyWidget):
 
     def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
         # Taken out of the message at once: a traceback that shows local variables would show the message.
-        secret = Secret(str(content.pop("secret", "")))
+        secret, repeated = (Secret(str(content.pop(name, ""))) for name in ("secret", "repeated"))
         if not secret.reveal():
             return
         self.status = ""  # so that a second "Received" is a change, and is shown
+        if self.twice and repeated != secret:
+            self.status = "✗ The two differ: type both again."
+            return
         before, self.value = self.value, secret
         try:
             for callback in self._callbacks:

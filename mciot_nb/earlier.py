@@ -1,0 +1,38 @@
+"""Nothing is ever deleted: what no longer fits moves to ``earlier/1`` (2, 3 …) in the workspace, and may come back."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography import x509
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import is_issued_by, read_certificates
+from mciot_nb.pki.files import disk_problem
+from mciot_nb.pki.keys import read_request
+from mciot_nb.pki.names import DistinguishedName
+
+
+def move_aside(workspace: Path, paths: list[Path], what: str) -> None:
+    """Move files and folders of ``workspace`` to the next free folder in ``earlier``, and say so in one sentence."""
+    numbers = [int(folder.name) for folder in (workspace / "earlier").glob("*") if folder.name.isdecimal()]
+    target = workspace / "earlier" / str(max(numbers, default=0) + 1)
+    there = [path for path in paths if path.exists()]
+    for path in there:
+        new = target / path.relative_to(workspace)
+        try:
+            new.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(new)
+        except OSError as error:  # on Windows, a terminal that stands in the folder
+            raise disk_problem(path, error) from None
+    if there:
+        print(f"Moved {what} to {target.relative_to(workspace.parent).as_posix()}.")
+
+
+def find_device(workspace: Path, subject: DistinguishedName, issuer: x509.Certificate) -> Path | None:
+    """Look in ``earlier`` for the folder of a device that asked for ``subject`` and was signed by ``issuer``."""
+    for request in (workspace / "earlier").glob("*/caCertificate/deviceCertificates/deviceCsr.pem"):
+        with suppress(OnboardingError):  # what can't be read can't be taken back
+            mine = is_issued_by(read_certificates(request.with_name("deviceCert.pem"))[0], issuer)
+            if mine and DistinguishedName.from_x509(read_request(request).subject) == subject:
+                return request.parent
+    return None

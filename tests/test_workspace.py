@@ -1,0 +1,227 @@
+"""The workspace loses nothing, whatever is missing, wrong or interrupted."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import PASSPHRASE
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from mciot_nb import DistinguishedName, OnboardingError, Secret, Workspace
+from mciot_nb.pki import authority, keys
+from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.platform.launcher import LocalPlatform
+
+OWN = Secret("Zeppelin-9 Oelkanne")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """An empty workspace whose keys are quick to make."""
+    for name in [name for name in os.environ if name.startswith("MCIOT_")]:
+        monkeypatch.delenv(name)
+    for function in (authority.CertificateAuthority.create.__func__, keys.create_private_key):  # type: ignore[attr-defined]
+        defaults = function.__kwdefaults__ or {}
+        monkeypatch.setattr(function, "__kwdefaults__", {**defaults, "bits": 2048} if "bits" in defaults else None)
+    monkeypatch.setattr(keys.create_private_key, "__defaults__", (2048,))
+    yield Workspace(tmp_path / "workspace")
+    if platform := LocalPlatform.running(tmp_path / "workspace"):
+        platform.stop()
+
+
+def contents(workspace: Workspace) -> dict[str, bytes]:
+    ours = (p for p in workspace.ca_folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(workspace.folder)): p.read_bytes() for p in ours}
+
+
+def again(workspace: Workspace) -> Workspace:
+    """The same folder in another kernel."""
+    return Workspace(workspace.folder)
+
+
+def test_an_own_passphrase_is_asked_for_and_nothing_moves(workspace: Workspace) -> None:
+    workspace.type_passphrase(OWN)
+    workspace.catch_up("stores")
+    assert not (workspace.folder / "passphrase").exists()
+    before, other = contents(workspace), again(workspace)
+    assert other.passphrase_source == ""
+    for step in (other.create_keystore, other.create_truststore, other.ca):
+        with pytest.raises(OnboardingError, match="Stop here"):
+            step()
+    with pytest.raises(OnboardingError, match="does not open the CA"):
+        other.type_passphrase(Secret("Zeppelin-9 Oelkanme"))
+    with pytest.raises(OnboardingError, match="6 characters"):
+        other.type_passphrase(Secret("abcde"))
+    assert contents(workspace) == before and not (workspace.folder / "earlier").exists()
+    other.type_passphrase(OWN)
+    other.catch_up("stores")
+    assert contents(workspace) == before
+
+
+def test_another_passphrase_in_the_environment_moves_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.catch_up("stores")
+    before = contents(workspace)
+    monkeypatch.setenv("MCIOT_PASSPHRASE", PASSPHRASE)
+    for step in (again(workspace).create_keystore, again(workspace).create_truststore):
+        with pytest.raises(OnboardingError, match="does not open"):
+            step()
+    assert contents(workspace) == before and not (workspace.folder / "earlier").exists()
+
+
+def test_a_subject_that_can_not_be_leaves_everything_as_it_was(workspace: Workspace) -> None:
+    workspace.catch_up("device")
+    before = contents(workspace)
+    nameless = DistinguishedName(country="DE")
+    for make in (workspace.create_ca, workspace.create_device_request):
+        with pytest.raises(OnboardingError, match=r"(?i)common ?name"):
+            make(nameless)
+    assert contents(workspace) == before and not (workspace.folder / "earlier").exists()
+
+
+def test_an_interrupted_new_ca_leaves_the_old_one(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.catch_up("device")
+    before = contents(workspace)
+
+    def stop(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rsa, "generate_private_key", stop)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.create_ca(DistinguishedName(common_name="Another"))
+    assert contents(workspace) == before
+    assert {path.name for path in workspace.folder.iterdir()} <= {"caCertificate", "passphrase", ".caCertificate.lock"}
+
+
+def test_no_key_is_ever_lost(workspace: Workspace) -> None:
+    first, second = DistinguishedName(common_name="first"), DistinguishedName(common_name="second")
+    workspace.create_ca(DistinguishedName(common_name="CA"))
+    made = []
+    for subject in (first, second, first, second):
+        workspace.create_device_request(subject)
+        workspace.sign_device_request()
+        made.append(workspace.device_file("deviceKey.pem").read_bytes())
+    assert made[0] == made[2] and made[1] == made[3]
+    workspace.device_file("deviceCsr.pem").unlink()
+    workspace.create_device_request(first)
+    kept = [path.read_bytes() for path in workspace.folder.rglob("deviceKey.pem")]
+    assert made[1] in kept and workspace.device_file("deviceKey.pem").read_bytes() == made[0]
+
+
+def test_a_lost_key_makes_a_new_device_not_a_wrong_one(workspace: Workspace) -> None:
+    workspace.catch_up("stores")
+    workspace.device_file("deviceKey.pem").unlink()
+    workspace.create_device_key()
+    workspace.create_device_request(DistinguishedName(common_name="new"))
+    certificate = workspace.sign_device_request()
+    assert certificate.subject == DistinguishedName(common_name="new").to_x509()
+    workspace.catch_up("stores")
+    assert (workspace.folder / "earlier" / "1" / "caCertificate" / "deviceCertificates" / "deviceCert.pem").exists()
+
+
+def test_a_certificate_for_another_request_or_of_another_ca_is_made_anew(workspace: Workspace) -> None:
+    workspace.catch_up("device")
+    stranger = authority.CertificateAuthority.create(
+        workspace.folder / "stranger", DistinguishedName(common_name="Stranger"), PASSPHRASE, bits=2048
+    )
+    request = keys.read_request(workspace.device_file("deviceCsr.pem"))
+    workspace.device_file("deviceCert.pem").write_bytes(to_pem([stranger.sign(request)]))
+    certificate = workspace.sign_device_request()
+    assert certificate == read_certificates(workspace.device_file("1000.pem"))[0], "found again by its copy"
+    assert len(workspace.ca().database.rows()) == 1
+
+
+@pytest.mark.parametrize("lost", ["caCert.pem", "caKey.pem", "caConfig.cnf"])
+def test_a_ca_with_something_missing_is_made_anew_and_the_rest_kept(workspace: Workspace, lost: str) -> None:
+    workspace.catch_up("device")
+    (workspace.ca_folder / lost).unlink()
+    again(workspace).catch_up("stores")
+    assert (
+        again(workspace).ca() and (workspace.folder / "earlier" / "1" / "caCertificate" / "deviceCertificates").exists()
+    )
+
+
+def test_a_moved_workspace_is_said_and_goes_on(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace.catch_up("device")
+    moved = Workspace(workspace.folder.rename(workspace.folder.with_name("moved")))
+    assert moved.ca().sign and "was moved" in capsys.readouterr().out
+    assert again(moved).ca() and capsys.readouterr().out == ""
+
+
+def test_the_practice_passphrase_is_private_and_survives_an_editor(workspace: Workspace) -> None:
+    file = workspace.folder / "passphrase"
+    practice = workspace.passphrase
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and again(workspace).passphrase == practice
+    file.write_text(f"{practice.reveal()}\n")
+    assert again(workspace).passphrase == practice and practice.reveal() not in repr(practice)
+
+
+def test_the_disk_is_named_where_it_refuses(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OnboardingError, match=r"can't be used, .*: check the folder") as error:
+            Workspace(folder)
+        assert error.value.code == "DISK"
+    for read in (read_certificates, keys.read_request):
+        with pytest.raises(OnboardingError, match="can't be used, is a directory"):
+            read(tmp_path)
+    with pytest.raises(OnboardingError, match="can't be used"):
+        authority.CertificateAuthority.create(tmp_path / "file" / "ca", DistinguishedName(common_name="a"), PASSPHRASE)
+
+
+def test_starting_over_moves_everything_aside(workspace: Workspace) -> None:
+    workspace.catch_up("upload")
+    before = {path.name for path in workspace.folder.iterdir()}
+    workspace.start_over()
+    assert {"caCertificate", "platform", "passphrase"} <= before
+    assert {path.name for path in (workspace.folder / "earlier" / "1").iterdir()} == {
+        "caCertificate",
+        "platform",
+        "passphrase",
+    }
+    assert LocalPlatform.running(workspace.folder) is None and not workspace.has_ca
+
+
+def test_a_step_that_does_not_exist_is_named(workspace: Workspace) -> None:
+    with pytest.raises(OnboardingError, match="no step 'stors'"):
+        workspace.catch_up("stors")
+
+
+def test_the_environment_goes_before_the_form(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCIOT_URL", "https://t.example.com")
+    with pytest.raises(OnboardingError, match="MCIOT_URL"):
+        workspace.choose_tenant(workspace.tenant_settings)
+    assert not (workspace.folder / "tenant.json").exists()
+
+
+def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform == "win32":
+        pytest.skip("the home folder is named otherwise there")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MCIOT_WORKSPACE", "~/here")
+    assert Workspace().folder == tmp_path / "here"
+
+
+def test_a_renewed_ca_is_followed_by_the_certificate_that_was_presented(ca: authority.CertificateAuthority) -> None:
+    from mciot_nb.pki.chain import PROFILES, diagnose
+
+    now = datetime.now(UTC)
+    builder = authority._builder(
+        ca.certificate.subject, ca.certificate.subject, ca.certificate.public_key(), 30, now - timedelta(days=1)
+    )  # type: ignore[arg-type]
+    for extension in ca.certificate.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    renewed = builder.serial_number(99).sign(ca._key, ca.certificate.signature_hash_algorithm)  # type: ignore[arg-type]
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    device = ca.sign(keys.create_request(ca.folder / "csr.pem", key, DistinguishedName(common_name="device")))
+    for presented in (renewed, ca.certificate):
+        for anchors in ([ca.certificate, renewed], [renewed, ca.certificate]):
+            assert diagnose([device, presented], anchors, PROFILES["guide-2021"]).ok
+    later = renewed.not_valid_after_utc + timedelta(days=1)
+    assert diagnose([device, renewed], [ca.certificate, renewed], at=later).code == "EXPIRED"
+    assert diagnose([device, ca.certificate], [renewed, ca.certificate], PROFILES["guide-2021"], at=later).ok
