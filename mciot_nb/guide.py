@@ -128,7 +128,7 @@ def sanitized(outputs: Any) -> str:
     """Write outputs as text, with what differs from run to run replaced as nbval does."""
     patterns = configparser.RawConfigParser()
     patterns.read(SANITIZE, encoding="utf-8")
-    text = json.dumps(outputs)
+    text = json.dumps(outputs, sort_keys=True)
     for section in patterns.sections():
         text = re.sub(patterns[section]["regex"], patterns[section]["replace"], text)
     return text

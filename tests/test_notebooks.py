@@ -15,7 +15,7 @@ import pytest
 from conftest import PASSPHRASE, ROOT, tool
 
 from mciot_nb import DistinguishedName, LocalPlatform, Workspace
-from mciot_nb.guide import NOTEBOOKS, SANITIZE, canonical, execute, prepare
+from mciot_nb.guide import NOTEBOOKS, SANITIZE, canonical, execute, keep_old_outputs, prepare
 from mciot_nb.pki.chain import read_certificates
 
 NAMES = [path.stem for path in NOTEBOOKS]
@@ -221,3 +221,22 @@ def the_real_tools_agree(folder: Path, secret: str) -> None:
         assert without.returncode != 0 and "alert handshake failure" in without.stderr
     finally:
         platform.stop()
+
+
+def test_rebuilding_keeps_an_output_that_differs_only_in_what_differs_in_every_run() -> None:
+    def notebook(text: str) -> Any:
+        data = {"text/plain": text, "text/html": f"<b>{text}</b>"}
+        cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("execute_result", data)])
+        cell.id = "one"
+        return nbformat.v4.new_notebook(cells=[cell])
+
+    old, same, other = (
+        notebook("at 2026-11-23 10:00:00 UTC"),
+        notebook("at 2027-01-02 11:12:13 UTC"),
+        notebook("at noon"),
+    )
+    same.cells[0].outputs[0].data = dict(reversed(same.cells[0].outputs[0].data.items()))
+    keep_old_outputs(same, old)
+    assert same.cells[0].outputs == old.cells[0].outputs
+    keep_old_outputs(other, old)
+    assert other.cells[0].outputs != old.cells[0].outputs

@@ -84,8 +84,12 @@ def signing_table(frame: "pd.DataFrame", *, at: datetime | None = None) -> Shown
     shown = _signing_columns(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
     older = len(frame) - len(shown)
     more = f"… and {older} older: the table itself holds them all." if older else ""
-    # overflow-wrap, because a subject may be longer than the page is wide
-    left = [{"selector": "th, td", "props": "text-align:left;vertical-align:top;overflow-wrap:anywhere"}]
+    # Only the names wrap, for they may be longer than the page is wide; a serial or a word stays whole.
+    left = [{"selector": "th, td", "props": "text-align:left;vertical-align:top"}]
+    left += [
+        {"selector": f"td.col{shown.columns.get_loc(name)}", "props": "overflow-wrap:anywhere;min-width:7em"}
+        for name in ("Common name", "Subject")
+    ]
     styler = shown.map(escape).style.hide(axis="index").set_uuid("db").set_table_styles(left)  # type: ignore[arg-type]
     text = _columns([list(shown.columns), *shown.map(visible).to_numpy().tolist()]) + (f"\n{more}" if more else "")
     return Shown(text, styler.to_html() + (f"<p>{more}</p>" if more else ""))
