@@ -57,7 +57,11 @@ def main() -> int:
     environment = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
     if os.environ.get("MCIOT_WORKSPACE"):  # as seen from where you are, not from where the child runs
         environment["MCIOT_WORKSPACE"] = str(Path(os.environ["MCIOT_WORKSPACE"]).expanduser().absolute())
-    child = subprocess.Popen([python, *COMMANDS[command], *arguments], cwd=ROOT, env=environment)
+    line = [python, *COMMANDS[command], *arguments]
+    if os.name != "nt":
+        os.chdir(ROOT)
+        os.execve(python, line, environment)  # the command takes our place: whoever ends us ends it
+    child = subprocess.Popen(line, cwd=ROOT, env=environment)
     while True:
         try:
             return child.wait()

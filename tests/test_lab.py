@@ -5,6 +5,7 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +43,18 @@ def lab(tmp_path: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(20)
-        if platform := LocalPlatform.running(tmp_path / "workspace"):
-            platform.stop()
+        ended = wait_for_the_end_of_the_platform(tmp_path / "workspace")
+    assert ended, "the local platform ends with the Lab"
+
+
+def wait_for_the_end_of_the_platform(workspace: Path) -> bool:
+    for _ in range(200):
+        platform = LocalPlatform.running(workspace)
+        if platform is None:
+            return True
+        time.sleep(0.1)
+    platform.stop()
+    return False
 
 
 @contextmanager
