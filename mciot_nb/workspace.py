@@ -333,8 +333,8 @@ class Workspace:
         self.create_keystore()
         self.create_truststore()
         if last == "upload" and self.tenant_settings.local:  # a real tenant is asked for in 06 only
-            tenant = self.tenant()
-            yield "the upload", tenant.trusted_certificates.find(self.ca().certificate) is None
+            tenant, certificate = self.tenant(), read_certificates(self.ca_folder / "caCert.pem")[0]
+            yield "the upload", tenant.trusted_certificates.find(certificate) is None
             self.upload_ca(tenant)
 
     def start_over(self) -> None:
