@@ -55,7 +55,7 @@ def run() -> int:
 
 
 def execute(notebook: Any, path: Path) -> str:
-    """Run all cells of ``notebook``, as the Lab's Run All does; gives the failing cell and its error, or nothing."""
+    """Run all cells of ``notebook``, as the Lab's Run All does; gives the error that stopped them, or nothing."""
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,

@@ -210,7 +210,7 @@ class Device:
             name = alert[1].strip().replace(" ", "_")
             meaning = ALERTS.get(name, "the platform ended the handshake")
             return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
-        if isinstance(error, ConnectionRefusedError | TimeoutError | OSError) and not isinstance(error, ssl.SSLError):
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
             return OnboardingError(
                 f"Nothing answers at {where}: check host, port and network, and that the platform runs.",
                 "NOT_REACHED",
