@@ -21,12 +21,13 @@ from mciot_nb.connect.tenant import Tenant, TrustedCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.passphrase import Passphrase, checked
 from mciot_nb.pki import keystore
-from mciot_nb.pki.authority import CertificateAuthority, apply_policy
+from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import build_chain, is_issued_by, read_certificates, to_pem
 from mciot_nb.pki.config import read_config, with_dir
 from mciot_nb.pki.files import disk_problem, write_whole
 from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.pki.policy import signed_subject
 from mciot_nb.platform.launcher import LocalPlatform
 from mciot_nb.secret import Secret
 
@@ -200,7 +201,7 @@ class Workspace:
     def _as_signed(self, subject: x509.Name) -> x509.Name:
         """Give the subject that the CA's policy would sign; raises OnboardingError where it would refuse."""
         issuer = read_certificates(self.ca_folder / "caCert.pem")[0].subject
-        return apply_policy(read_config(self.ca_folder / "caConfig.cnf"), subject, issuer)
+        return signed_subject(read_config(self.ca_folder / "caConfig.cnf"), subject, issuer)
 
     def create_chain(self) -> list[x509.Certificate]:
         """Write the device's certificate followed by its issuers (guide: "Creating the chain of certificates")."""

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import guide_config, read_config
-from mciot_nb.pki.database import Row, SigningDatabase
+from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
+from mciot_nb.pki.rows import Row
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "device", "a@example.com")
@@ -244,8 +245,10 @@ def test_days_have_bounds(ca: CertificateAuthority, days: int) -> None:
         ca.sign(request(SUBJECT), days=days)
 
 
-def test_time_can_be_set(ca: CertificateAuthority) -> None:
+def test_time_can_be_set(tmp_path: Path) -> None:
     at = datetime(2049, 6, 1, 12, tzinfo=UTC)
+    subject = DistinguishedName(common_name="Late CA")
+    ca = CertificateAuthority.create(tmp_path / "ca", subject, PASSPHRASE, bits=2048, at=at)
     signed = ca.sign(request(SUBJECT), at=at)
     assert (signed.not_valid_before_utc, signed.not_valid_after_utc) == (at, at + timedelta(days=365))
     assert ca.database.path.read_text().split("\t")[1] == "20500601120000Z", "four digits from 2050 on"
@@ -277,7 +280,7 @@ def test_a_serial_that_was_set_back_is_not_issued_twice(ca: CertificateAuthority
 @pytest.mark.parametrize("text", ["", "0x10", "no", "ü"])
 def test_a_damaged_serial_file_is_named(ca: CertificateAuthority, text: str) -> None:
     (ca.folder / "serial").write_text(text)
-    with pytest.raises(OnboardingError, match="next serial number in hexadecimal"):
+    with pytest.raises(OnboardingError, match="next number in hexadecimal"):
         ca.sign(request(SUBJECT))
     assert ca.database.rows() == []
 

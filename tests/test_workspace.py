@@ -12,7 +12,7 @@ from conftest import PASSPHRASE
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mciot_nb import DistinguishedName, OnboardingError, Secret, Workspace
-from mciot_nb.pki import authority, keys
+from mciot_nb.pki import authority, keys, signing
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.platform.launcher import LocalPlatform
 
@@ -210,10 +210,9 @@ def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_renewed_ca_is_followed_by_the_certificate_that_was_presented(ca: authority.CertificateAuthority) -> None:
     from mciot_nb.pki.chain import PROFILES, diagnose
 
-    now = datetime.now(UTC)
-    builder = authority._builder(
-        ca.certificate.subject, ca.certificate.subject, ca.certificate.public_key(), 30, now - timedelta(days=1)
-    )  # type: ignore[arg-type]
+    own, begin = ca.certificate, datetime.now(UTC) - timedelta(days=1)
+    builder = signing.certificate_builder(own.subject, own.subject, begin, begin + timedelta(days=30))
+    builder = builder.public_key(own.public_key())
     for extension in ca.certificate.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
     renewed = builder.serial_number(99).sign(ca._key, ca.certificate.signature_hash_algorithm)  # type: ignore[arg-type]

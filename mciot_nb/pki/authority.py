@@ -1,40 +1,40 @@
 """The certificate authority: a folder of files that openssl's ``ca`` command reads and writes as well."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.config import CaConfig, guide_config, read_config, with_dir
-from mciot_nb.pki.database import Row, SigningDatabase, hex_serial
+from mciot_nb.pki.chain import Diagnosis, read_certificates, to_pem
+from mciot_nb.pki.config import CaConfig, read_config, with_dir
+from mciot_nb.pki.database import SigningDatabase, read_serial, write_serial
+from mciot_nb.pki.directory import fill_tree, find_config, new_folder
 from mciot_nb.pki.extensions import build_extensions
-from mciot_nb.pki.files import disk_problem, sync_folder, write_whole
-from mciot_nb.pki.keys import KEY_SIZE, PrivateKey, create_private_key, read_private_key
-from mciot_nb.pki.names import DistinguishedName, Field, oneline, readable
+from mciot_nb.pki.files import remove, write_drafts, write_whole
+from mciot_nb.pki.inspection import inspect
+from mciot_nb.pki.keys import KEY_SIZE, PrivateKey, create_private_key, create_request, read_private_key
+from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.pki.policy import Preview, preview_subject, signed_subject
+from mciot_nb.pki.recovery import draft_name, publish, recover
+from mciot_nb.pki.revocation import crl_builder, expire, number_extension, revoke, revoked_rows
+from mciot_nb.pki.rows import Row
+from mciot_nb.pki.signing import Issuer, certificate_builder, checked_days, moment, prepare, refuse_second, row_of
 from mciot_nb.secret import Secret
 
-#: How long the guide's CA certificate is valid, in days.
-CA_DAYS = 7300
-#: A hundred years: whoever asks for more has mistyped.
-LONGEST_DAYS = 36500
-#: The guide's first serial number (hexadecimal 1000).
-FIRST_SERIAL = 0x1000
+#: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
+CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
 
 
 @dataclass(frozen=True)
 class CertificateAuthority:
     """A CA in its folder, opened: its configuration, certificate and signing database, and the key, held in memory.
 
-    Make one with `create`, or open one, ours or openssl's, with `open`.
+    Make one with `create` or `create_intermediate`, or open one, ours or openssl's, with `open`. ``recovered`` says
+    what a crash had left and opening has put in order; mostly it is empty.
     """
 
     folder: Path
@@ -42,6 +42,7 @@ class CertificateAuthority:
     certificate: x509.Certificate
     database: SigningDatabase
     _key: PrivateKey = field(repr=False)
+    recovered: str = ""
 
     @classmethod
     def create(
@@ -61,34 +62,55 @@ class CertificateAuthority:
 
         Raises OnboardingError where the folder is there already, or ``subject`` has no common name.
         """
-        if subject.common_name is None:
-            raise OnboardingError("A CA needs a common name, by which people know it: fill in Common Name.", "BAD_NAME")
-        with _new_folder(folder) as draft:
-            (draft / "crl").mkdir()
-            (draft / "deviceCertificates").mkdir()
-            write_whole(draft / "caConfig.cnf", guide_config(folder))
-            write_whole(draft / "database.txt", b"")
-            write_whole(draft / "serial", f"{hex_serial(FIRST_SERIAL)}\n".encode())
-            write_whole(draft / "crl" / "crlnumber", f"{hex_serial(FIRST_SERIAL)}\n".encode())
+        _demand_common_name(subject)
+        with new_folder(folder) as draft:
+            config = fill_tree(draft, folder, "ca")
             key = create_private_key(draft / "caKey.pem", passphrase, bits)
-            config = read_config(draft / "caConfig.cnf")
-            builder = _builder(subject.to_x509(), subject.to_x509(), key.public_key(), days, at)
-            for extension in build_extensions(
-                config, config.required("req", "x509_extensions"), key.public_key(), None
-            ):
+            name, section = subject.with_string_mask(config.string_mask), config.required("req", "x509_extensions")
+            end = moment(at) + checked_days(days)
+            builder = certificate_builder(name, name, moment(at), end).public_key(key.public_key())
+            for extension in build_extensions(config, section, key.public_key(), None):
                 builder = builder.add_extension(extension.value, extension.critical)
-            certificate = builder.serial_number(x509.random_serial_number()).sign(key, SHA256())
+            certificate = builder.serial_number(x509.random_serial_number()).sign(key, config.digest)
             write_whole(draft / "caCert.pem", to_pem([certificate]))
-        return cls._opened(folder, key)
+        return cls._opened(folder, read_config(folder / "caConfig.cnf"), key)
+
+    def create_intermediate(
+        self,
+        folder: Path,
+        subject: DistinguishedName,
+        passphrase: Secret | str,
+        *,
+        extensions: str = "v3_ca",
+        days: int = INTERMEDIATE_DAYS,
+        bits: int = KEY_SIZE,
+        at: datetime | None = None,
+    ) -> "CertificateAuthority":
+        """Make an intermediate CA, signed by this one, in a folder of its own (guide: "Creating an intermediate …").
+
+        Any depth will do: the result can make intermediates in turn, as far as path lengths allow. ``extensions`` names
+        the section of *this* CA's configuration for the certificate.
+
+        Raises OnboardingError where the folder is there already, or this CA would not sign ``subject``.
+        """
+        _demand_common_name(subject)
+        signed_subject(self.config, subject.to_x509(), self.certificate.subject)  # before a key is made
+        with new_folder(folder) as draft:
+            config = fill_tree(draft, folder, "intermediate")
+            key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
+            request = create_request(draft / "intermediateCsr.pem", key, subject, config.string_mask)
+            certificate = self.sign(request, extensions, days, at=at)
+            write_whole(draft / "intermediateCert.pem", to_pem([certificate]))
+        return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
     @classmethod
     def open(cls, folder: Path, passphrase: Secret | str) -> "CertificateAuthority":
-        """Open a CA directory that `create` or openssl made.
+        """Open a CA directory that `create` or openssl made, and put in order what a crash has left in it.
 
-        Raises OnboardingError where something is missing, the passphrase is wrong, or the configuration's ``dir`` names
-        another folder: openssl would sign into that one.
+        Raises OnboardingError where something is missing or damaged, the passphrase is wrong, or the configuration's
+        ``dir`` names another folder: openssl would sign into that one. `inspect` says what is wrong without opening.
         """
-        config = read_config(folder / "caConfig.cnf")
+        config = read_config(find_config(folder))
         named = Path(config.ca("dir"))
         if not (named.exists() and named.samefile(folder)):
             raise OnboardingError(
@@ -96,18 +118,17 @@ class CertificateAuthority:
                 f"moved, call CertificateAuthority.relocate(Path({str(folder)!r})) and open it again.",
                 "OTHER_DIR",
             )
-        return cls._opened(folder, read_private_key(Path(config.ca("private_key")), passphrase))
+        return cls._opened(folder, config, read_private_key(Path(config.ca("private_key")), passphrase))
 
     @staticmethod
     def relocate(folder: Path) -> None:
         """Make a copied or moved directory a CA of its own: rewrites the configuration's ``dir`` line, nothing else."""
-        config = folder / "caConfig.cnf"
+        config = find_config(folder)
         read_config(config)
         write_whole(config, with_dir(config, folder), replace=True)
 
     @classmethod
-    def _opened(cls, folder: Path, key: PrivateKey) -> "CertificateAuthority":
-        config = read_config(folder / "caConfig.cnf")
+    def _opened(cls, folder: Path, config: CaConfig, key: PrivateKey) -> "CertificateAuthority":
         certificate = read_certificates(Path(config.ca("certificate")))[0]
         if certificate.public_key() != key.public_key():
             raise OnboardingError(
@@ -116,128 +137,112 @@ class CertificateAuthority:
                 "KEY_MISMATCH",
             )
         database = SigningDatabase(Path(config.ca("database")), Path(config.ca("serial")))
-        return cls(folder, config, certificate, database, key)
+        others = [Path(path) for name in ("crl", "crlnumber") if (path := config.optional(name))]
+        recovered = recover(database, Path(config.ca("new_certs_dir")), others)
+        database.index()
+        return cls(folder, config, certificate, database, key, recovered)
+
+    @staticmethod
+    def inspect(folder: Path) -> Diagnosis:
+        """Look through a CA directory, ours or anybody's, and say what is wrong with it. It changes nothing."""
+        return inspect(folder)
+
+    def check(self) -> Diagnosis:
+        """Look through this CA's directory, as `inspect` does."""
+        return inspect(self.folder)
+
+    def preview(self, subject: DistinguishedName | x509.CertificateSigningRequest) -> Preview:
+        """Say what signing would make of a subject: what the policy drops, misses or refuses. Nothing is signed."""
+        name = subject.to_x509() if isinstance(subject, DistinguishedName) else subject.subject
+        return preview_subject(self.config, name, self.certificate.subject)
 
     def sign(
         self,
         csr: x509.CertificateSigningRequest,
         extensions: str = "v3_signed",
-        days: int = 365,
+        days: int = DEVICE_DAYS,
         *,
         at: datetime | None = None,
     ) -> x509.Certificate:
-        """Sign a request by the policy, keep a copy under the serial number, and write the database's row.
+        """Sign a request by the policy, write the database's row, and keep a copy under the serial number.
 
         The same as ``openssl ca -extensions … -days … -notext -md sha256`` (guide: "Creating a device certificate").
-        Raises OnboardingError where the request's signature is wrong, the policy refuses it, or a valid certificate for
-        the same subject is there already; then nothing has changed.
+        Raises OnboardingError where the request is bad, the policy refuses it, a valid certificate for the same subject
+        is there already, or the certificate would outlive the CA; then nothing has changed.
         """
-        if not csr.is_signature_valid:
-            raise OnboardingError(
-                f"The request of {readable(csr.subject)} was changed after it was made, or its key is not its own: "
-                "make the request anew.",
-                "BAD_REQUEST",
-            )
-        subject = apply_policy(self.config, csr.subject, self.certificate.subject)
-        builder = _builder(subject, self.certificate.subject, csr.public_key(), days, at)
-        for extension in build_extensions(self.config, extensions, csr.public_key(), self.certificate):
-            builder = builder.add_extension(extension.value, extension.critical)
+        return self.sign_many([csr], extensions, days, at=at)[0]
+
+    def sign_many(
+        self,
+        requests: Iterable[x509.CertificateSigningRequest],
+        extensions: str = "v3_signed",
+        days: int = DEVICE_DAYS,
+        *,
+        at: datetime | None = None,
+    ) -> list[x509.Certificate]:
+        """Sign many requests as `sign` does, all of them or none, in a fraction of the time.
+
+        Raises OnboardingError for the first request that can't be signed; then none is.
+        """
+        issuer, begin = Issuer(self.config, self.certificate), moment(at)
+        prepared = [prepare(issuer, csr, extensions, days, begin) for csr in requests]
+        if not prepared:
+            return []
+        copies = Path(self.config.ca("new_certs_dir"))
         with self.database.locked():
-            rows = self.database.rows()
-            self._refuse_second(rows, subject)
-            copies = Path(self.config.ca("new_certs_dir"))
-            serial = self.database.reserve_serial(rows, copies)
-            certificate = builder.serial_number(serial).sign(self._key, SHA256())
-            write_whole(copies / f"{hex_serial(serial)}.pem", to_pem([certificate]))
-            row = Row("V", certificate.not_valid_after_utc, None, "", serial, "unknown", oneline(subject))
-            self.database.append(row)
-        return certificate
+            refuse_second(self.database, self.config, [subject for subject, _ in prepared])
+            serials = self.database.reserve_serials(len(prepared), copies)
+            certificates = [
+                builder.serial_number(serial).sign(self._key, self.config.digest)
+                for serial, (_, builder) in zip(serials, prepared, strict=True)
+            ]
+            drafts = {copies / draft_name(c.serial_number): to_pem([c]) for c in certificates}
+            write_drafts(drafts)
+            try:
+                self.database.record([row_of(certificate) for certificate in certificates])
+            except OnboardingError:
+                remove(drafts)
+                raise
+            publish(copies, serials)
+        return certificates
 
-    def _refuse_second(self, rows: list[Row], subject: x509.Name) -> None:
-        unique = self.database.unique_subject
-        if unique is None:
-            word = self.config.value(self.config.required("ca", "default_ca"), "unique_subject") or "yes"
-            unique = word[0] not in "nNfF0"
-        twin = next((row for row in rows if row.status == "V" and row.subject == oneline(subject)), None)
-        if unique and twin:
-            raise OnboardingError(
-                f"There is already a certificate for {twin.subject}, with serial {hex_serial(twin.serial)}: revoke "
-                "that one first, or request another subject.",
-                "SUBJECT_TAKEN",
-            )
+    def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> Row:
+        """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).
 
+        ``serial`` is its number, or the certificate itself. ``reason`` is one of openssl's words, such as
+        keyCompromise, or empty for none. Nobody learns of it before `update_crl`.
 
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """Give a draft folder that becomes ``folder`` at the end, or vanishes where anything fails."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise OnboardingError(f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS")
-    draft = folder.parent / f".{folder.name}.draft"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        yield draft
-        if folder.exists():
-            folder.rmdir()  # empty, or this raises; Windows can't rename onto it
-        draft.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise disk_problem(folder, error) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        Raises OnboardingError where the certificate is not this CA's or is revoked already; then nothing has changed.
+        """
+        return revoke(self.database, self.certificate, serial, reason, moment(at))
 
+    def update_database(self, *, at: datetime | None = None) -> list[Row]:
+        """Mark as expired what has expired by ``at``, now by default; gives these rows (``openssl ca -updatedb``).
 
-def apply_policy(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> x509.Name:
-    """Build the subject that ``openssl ca`` would sign: the policy's fields, in the policy's order.
+        Only then can a subject be signed again whose certificate has run out.
+        """
+        return expire(self.database, moment(at))
 
-    What the policy does not list vanishes. Raises OnboardingError, with openssl's own words first, where a field is
-    missing or differs from the CA's.
-    """
-    attributes: list[x509.NameAttribute[str | bytes]] = []
-    for policy_field, word in config.policy:
-        found = requested.get_attributes_for_oid(policy_field.oid)
-        if word == "match":
-            _refuse_mismatch(policy_field, found, issuer.get_attributes_for_oid(policy_field.oid))
-        if word == "supplied" and not found:
-            raise OnboardingError(
-                f"The {policy_field.long_name} field needed to be supplied and was missing: "
-                f"make the request with a {policy_field.label}.",
-                "POLICY",
-            )
-        attributes += found
-    return x509.Name(attributes)
+    def update_crl(self, days: int = 30, *, at: datetime | None = None) -> x509.CertificateRevocationList:
+        """Write a new revocation list, valid for ``days``, to the configuration's ``crl`` (``openssl ca -gencrl``).
+
+        Raises OnboardingError where the configuration names no ``crl``, or the file of its ``crlnumber`` is missing.
+        """
+        begin, end = moment(at), moment(at) + checked_days(days, "A revocation list")
+        section, own = self.config.optional("crl_extensions"), self.certificate
+        extensions = build_extensions(self.config, section, own.public_key(), own) if section else []
+        path, number_path = Path(self.config.ca("crl")), Path(self.config.ca("crlnumber"))
+        with self.database.locked():
+            number = read_serial(number_path)
+            builder = crl_builder(own.subject, revoked_rows(self.database), begin, end)
+            for extension in [*extensions, number_extension(number)]:
+                builder = builder.add_extension(extension.value, extension.critical)
+            crl = builder.sign(self._key, self.config.digest)
+            write_serial(number_path, number + 1)  # first: a number that is lost does no harm, one given twice does
+            write_whole(path, crl.public_bytes(Encoding.PEM), replace=True)
+        return crl
 
 
-def _refuse_mismatch(
-    policy_field: Field, found: list[x509.NameAttribute[str | bytes]], own: list[x509.NameAttribute[str | bytes]]
-) -> None:
-    if not own:
-        raise OnboardingError(
-            f"The {policy_field.long_name} field does not exist in the CA certificate, so the policy can't match it: "
-            "say optional or supplied in the policy.",
-            "POLICY",
-        )
-    # openssl compares the encoded string, its type included
-    if [x509.Name([a]).public_bytes() for a in found] != [x509.Name([own[0]]).public_bytes()] * max(len(found), 1):
-        values = " + ".join(str(attribute.value) for attribute in found)
-        raise OnboardingError(
-            f"The {policy_field.long_name} field is different between CA certificate ({own[0].value!s}) and the "
-            f"request ({values}): make the request with the CA's value.",
-            "POLICY",
-        )
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: CertificatePublicKeyTypes, days: int, at: datetime | None
-) -> x509.CertificateBuilder:
-    if not 1 <= days <= LONGEST_DAYS:
-        raise OnboardingError(f"A certificate is valid for 1 to {LONGEST_DAYS} days, not {days}.", "BAD_DAYS")
-    begin = (at or datetime.now(UTC)).replace(microsecond=0)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .not_valid_before(begin)
-        .not_valid_after(begin + timedelta(days=days))
-    )
+def _demand_common_name(subject: DistinguishedName) -> None:
+    if subject.common_name is None:
+        raise OnboardingError("A CA needs a common name, by which people know it: fill in Common Name.", "BAD_NAME")

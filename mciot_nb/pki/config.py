@@ -6,13 +6,15 @@ and ``$section::name``; a test holds this reading against libcrypto's own.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives import hashes
+
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import read_file
-from mciot_nb.pki.names import BY_LONG_NAME, Field
+from mciot_nb.pki.names import BY_LONG_NAME, DistinguishedName, Field
 
 #: The guide's configuration: its directives, with comments of ours.
 GUIDE_CONFIG = Path(__file__).parents[2] / "data" / "caConfig.cnf"
@@ -28,6 +30,11 @@ _TOKEN = re.compile(
     re.DOTALL | re.ASCII,
 )
 _CONTROL = {"n": "\n", "r": "\r", "b": "\b", "t": "\t"}
+#: openssl's words for hashes.
+Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+DIGESTS: dict[str, Digest] = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+#: What ``openssl req`` reads at a prompt at most.
+LONGEST_ANSWER = 1024
 _POLICY_WORDS = ("match", "supplied", "optional")
 
 
@@ -53,12 +60,56 @@ class CaConfig:
         """Look ``name`` up in the section that ``default_ca`` names, as ``openssl ca`` does."""
         return self.required(self.required("ca", "default_ca"), name)
 
+    def optional(self, name: str) -> str | None:
+        """Look ``name`` up as `ca` does; None where it is nowhere."""
+        return self.value(self.required("ca", "default_ca"), name)
+
     def section(self, name: str) -> dict[str, str]:
         """Give one section whole; raises OnboardingError where the file does not have it."""
         if name not in self.sections:
             known = ", ".join(section for section in self.sections if section != "default")
             raise OnboardingError(f"{self.path} has no section [ {name} ]: it has {known}.", "BAD_CONFIG")
         return self.sections[name]
+
+    def subject(self, answers: Mapping[str, str]) -> DistinguishedName:
+        """Make a subject of what somebody would answer at the prompts of ``openssl req``, by field: ``commonName``.
+
+        An answer that is blank or missing takes the field's ``_default``; a ``.`` leaves the field empty. Raises
+        OnboardingError for a value that X.509, or the field's ``_min`` and ``_max``, would refuse.
+        """
+        name = self.required("req", "distinguished_name")
+        prompts = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
+        values = {}
+        for long_name, key in prompts.items():
+            value = answers.get(long_name, "") or self.value(name, f"{key}_default") or ""
+            values[BY_LONG_NAME[long_name].attribute] = value = "" if value == "." else value
+            shortest, longest = self._number(name, f"{key}_min", 0), self._number(name, f"{key}_max", LONGEST_ANSWER)
+            if value and not shortest <= len(value) <= longest:
+                raise OnboardingError(
+                    f"{BY_LONG_NAME[long_name].label} must have {shortest} to {longest} characters, says {self.path}: "
+                    f"{value!r} has {len(value)}.",
+                    "BAD_NAME",
+                )
+        return DistinguishedName(**values)
+
+    def _number(self, section: str, name: str, default: int) -> int:
+        text = self.value(section, name) or str(default)
+        if not text.isascii() or not text.isdecimal():
+            raise OnboardingError(f"{self.path} says {name} = {text}: write a whole number.", "BAD_CONFIG")
+        return int(text)
+
+    @property
+    def string_mask(self) -> str:
+        """In which string types ``openssl req`` writes a subject: utf8only unless the configuration says otherwise."""
+        return self.value("req", "string_mask") or "utf8only"
+
+    @property
+    def digest(self) -> Digest:
+        """The hash of signatures, ``default_md``; raises OnboardingError for one that is not fit for certificates."""
+        word = self.optional("default_md") or "sha256"
+        if word.lower() not in DIGESTS:
+            raise OnboardingError(f"{self.path} says default_md = {word}: use {', '.join(DIGESTS)}.", "BAD_CONFIG")
+        return DIGESTS[word.lower()]
 
     @property
     def policy(self) -> list[tuple[Field, str]]:
@@ -164,9 +215,18 @@ def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> s
     return value
 
 
-def guide_config(folder: Path) -> bytes:
-    """Give the guide's configuration with ``dir`` set to ``folder``, made absolute so that openssl works anywhere."""
-    return _with_dir(GUIDE_CONFIG.read_text(encoding="utf-8"), folder).encode()
+def _field_name(key: str) -> str:
+    """Drop what may stand before a field's name to tell two of a kind apart: ``0.organizationName``."""
+    return re.sub(r"^[^:,.]*[:,.](?=.)", "", key)
+
+
+def guide_config(folder: Path, prefix: str = "ca") -> bytes:
+    """Give the guide's configuration with ``dir`` set to ``folder``, made absolute so that openssl works anywhere.
+
+    ``prefix`` begins the names of key, certificate and CRL; ``intermediate`` makes the guide's intermediateConfig.cnf.
+    """
+    text = re.sub(r"(?<=/)ca(?=(?:Key|Cert|Crl)\.pem)", prefix, GUIDE_CONFIG.read_text(encoding="utf-8"))
+    return _with_dir(text, folder).encode()
 
 
 def with_dir(config: Path, folder: Path) -> bytes:

@@ -4,81 +4,65 @@ Every change is made under one lock, and is on the disk before it is reported. O
 and the notebooks sign one after the other.
 """
 
-import os
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import disk_problem, read_file, write_whole
+from mciot_nb.pki.files import append, disk_problem, read_file, write_whole
+from mciot_nb.pki.rows import Columns, Row, common_name_of, hex_serial, split_columns, with_century
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Seconds to wait for somebody else who is signing in the same directory.
 LOCK_TIMEOUT = 30.0
+#: RFC 5280, section 4.1.2.2: a serial number has at most 20 bytes, and its first bit is not set.
+LARGEST_SERIAL = 1 << 159
 
 
-@dataclass(frozen=True)
-class Row:
-    """One certificate that the CA signed. ``status`` is V (valid), R (revoked) or E (expired); times are UTC.
+@dataclass
+class Index:
+    """What a CA must know before it signs: the serials that are used, and the subjects that are valid.
 
-    ``subject`` is openssl's one-line form, ``/C=DE/CN=device``; ``reason`` openssl's word, empty where none was given.
+    It covers the first ``size`` bytes of the file, its ``lines`` whole lines, whose checksum is ``crc``. ``stamp``
+    tells whether the file is still the one that was read.
     """
 
-    status: str
-    expires: datetime
-    revoked: datetime | None
-    reason: str
-    serial: int
-    file: str
-    subject: str
+    stamp: tuple[int, ...] = ()
+    size: int = 0
+    lines: int = 0
+    crc: int = 0
+    serials: set[int] = field(default_factory=set)
+    valid: dict[str, int] = field(default_factory=dict)
 
-    @classmethod
-    def parse(cls, line: str) -> Self:
-        """Read one line of the database; raises ValueError where it is none."""
-        status, expires, revocation, serial, file, subject = line.split("\t")
-        if status not in ("V", "R", "E"):
-            raise ValueError(status)
-        revoked, _, reason = revocation.partition(",")
-        return cls(
-            status,
-            _read_time(expires),
-            _read_time(revoked) if revoked else None,
-            reason,
-            int(serial, 16),
-            file,
-            subject,
-        )
+    def clear(self) -> None:
+        """Forget everything: the file was written anew."""
+        self.stamp, self.size, self.lines, self.crc = (), 0, 0, 0
+        self.serials.clear()
+        self.valid.clear()
 
-    def __str__(self) -> str:
-        revocation = ",".join(filter(None, [_write_time(self.revoked) if self.revoked else "", self.reason]))
-        return "\t".join(
-            (self.status, _write_time(self.expires), revocation, hex_serial(self.serial), self.file, self.subject)
-        )
-
-
-def hex_serial(serial: int) -> str:
-    """Write a serial number as openssl's files hold it: upper-case hexadecimal of even length."""
-    digits = f"{serial:X}"
-    return digits if len(digits) % 2 == 0 else f"0{digits}"
-
-
-def _read_time(text: str) -> datetime:
-    """Read ASN.1's UTCTime (two-digit years up to 2049) or GeneralizedTime (RFC 5280, section 4.1.2.5)."""
-    if len(text) == len("YYMMDDHHMMSSZ"):
-        text = ("19" if text[:2] >= "50" else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-
-
-def _write_time(time: datetime) -> str:
-    return time.strftime("%Y%m%d%H%M%SZ" if time.year >= 2050 else "%y%m%d%H%M%SZ")
+    def add(self, text: bytes, columns: Columns, stamp: tuple[int, ...]) -> None:
+        """Take in the file's further rows; raises OnboardingError where a serial stands twice, as openssl does."""
+        serials = [int(serial, 16) for serial in columns.serial]
+        if len(self.serials) + len(serials) != len(self.serials.union(serials)):
+            twice = next(s for n, s in enumerate(serials) if s in self.serials or s in serials[:n])
+            raise OnboardingError(
+                f"the serial {hex_serial(twice)} stands there twice, so openssl would refuse the whole file: "
+                "remove the row that does not belong to the certificate of that serial.",
+                "BAD_DATABASE",
+            )
+        self.serials.update(serials)
+        rows = zip(columns.status, serials, columns.subject, strict=True)
+        self.valid.update({subject: serial for status, serial, subject in rows if status == "V"})
+        self.crc, self.size = zlib.crc32(text, self.crc), self.size + len(text)
+        self.lines, self.stamp = self.lines + text.count(b"\n"), stamp
 
 
 @dataclass(frozen=True)
@@ -87,13 +71,14 @@ class SigningDatabase:
 
     path: Path
     serial_path: Path
+    _index: Index = field(default_factory=Index, init=False, repr=False, compare=False)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other writer of ours out; the lock file lies beside the CA's folder, not among openssl's."""
         folder = self.path.parent
         try:
-            with FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT):
+            with FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01):
                 yield
         except Timeout:
             raise OnboardingError(
@@ -106,91 +91,155 @@ class SigningDatabase:
 
         Raises OnboardingError for a line that openssl would refuse.
         """
-        rows = []
-        for number, line in enumerate(self._read().split("\n")[:-1], 1):
-            if line.startswith("#"):
-                continue
-            try:
-                rows.append(Row.parse(line))
-            except ValueError:
-                raise OnboardingError(
-                    f"{self.path}, line {number} is no row of a signing database, so openssl would refuse the whole "
-                    "file: correct or remove that line.",
-                    "BAD_DATABASE",
-                ) from None
-        return rows
+        columns = self.columns()
+        return [Row.parse("\t".join(fields)) for fields in zip(*vars(columns).values(), strict=True)]
 
-    def _read(self) -> str:
-        data = read_file(self.path, f"There is no signing database {self.path}: put it back.")
+    def find(self, serial: int) -> Row | None:
+        """Give the row of one certificate, or None."""
+        columns = self.columns()
+        position = next((n for n, text in enumerate(columns.serial) if int(text, 16) == serial), None)
+        return None if position is None else Row.parse("\t".join(column[position] for column in vars(columns).values()))
+
+    def columns(self) -> Columns:
+        """Read all rows as columns of text, checked; raises OnboardingError as `rows` does."""
+        return self._split(self._read())
+
+    def _read(self) -> bytes:
+        return read_file(self.path, f"There is no signing database {self.path}: put it back.")
+
+    def _split(self, data: bytes, first_line: int = 1) -> Columns:
         try:
-            return data.decode()
+            return split_columns(data.decode(), first_line)
         except UnicodeDecodeError:
             raise OnboardingError(f"{self.path} is no text: put the database back.", "BAD_DATABASE") from None
+        except OnboardingError as error:
+            raise OnboardingError(f"{self.path}, {error}", error.code) from None
+
+    def index(self) -> Index:
+        """Say which serials are used and which subjects are valid. Only what was added since the last call is read."""
+        index, stamp = self._index, self._stamp()
+        if not stamp or stamp != index.stamp:
+            data = self._read()
+            if zlib.crc32(data[: index.size]) != index.crc:
+                index.clear()  # openssl, or a revocation of ours, has written the file anew
+            self._take_in(data[index.size : data.rfind(b"\n") + 1], stamp)
+        return index
+
+    def _take_in(self, text: bytes, stamp: tuple[int, ...]) -> None:
+        try:
+            self._index.add(text, self._split(text, self._index.lines + 1), stamp)
+        except OnboardingError as error:
+            self._index.clear()
+            if str(self.path) in str(error):
+                raise
+            raise OnboardingError(f"{self.path}: {error}", error.code) from None
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise disk_problem(self.path, error) from None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     @property
     def unique_subject(self) -> bool | None:
-        """What ``database.txt.attr`` says, which overrides the configuration; None where openssl has made none."""
+        """What ``database.txt.attr`` says, which overrides the configuration; None where it says nothing."""
         try:
             text = self.path.with_name(f"{self.path.name}.attr").read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        return not re.search(r"(?m)^\s*unique_subject\s*=\s*[nNfF0]", text)
+        word = re.search(r"(?m)^\s*unique_subject\s*=\s*(\w)", text)
+        return None if word is None else word[1] not in "nNfF0"
 
-    def append(self, row: Row) -> None:
-        """Write one row behind the others, on the disk when this returns. Call it while `locked`."""
-        try:
-            with self.path.open("r+b") as file:
-                data = file.read()
-                file.seek(data.rfind(b"\n") + 1)
-                file.truncate()  # a tail without newline would melt into our row
-                file.write(f"{row}\n".encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise disk_problem(self.path, error) from None
+    def record(self, rows: Sequence[Row]) -> None:
+        """Write rows behind the others, all of them or none, on the disk when this returns. Call it while `locked`."""
+        index, added = self.index(), "".join(f"{row}\n" for row in rows).encode()
+        if len(rows) == 1:
+            append(self.path, index.size, added)  # over a tail without newline, which would melt into our row
+        else:
+            write_whole(self.path, self._read()[: index.size] + added, replace=True)
+        self._take_in(added, self._stamp())
 
-    def reserve_serial(self, rows: list[Row], taken: Path) -> int:
-        """Take the next serial number for good, and write the one behind it. Call it while `locked`.
+    def rewrite(self, changed: Sequence[Row]) -> None:
+        """Write the file anew with other rows for these serials, everything else untouched. Call it while `locked`."""
+        new = {row.serial: str(row) for row in changed}
+        lines = self._read().decode().split("\n")[:-1]  # without a torn tail
+        for position, line in enumerate(lines):
+            if not line.startswith("#") and (text := new.get(int(line.split("\t")[3], 16))):
+                lines[position] = text
+        write_whole(self.path, "".join(f"{line}\n" for line in lines).encode(), replace=True)
+
+    def reserve_serials(self, count: int, taken: Path) -> list[int]:
+        """Take the next serial numbers for good, and write the one behind them. Call it while `locked`.
 
         Numbers that have a row, or a certificate in the folder ``taken``, are passed over: a gap does no harm.
         """
-        used = {row.serial for row in rows}
-        serial = self._read_serial()
-        while serial in used or (taken / f"{hex_serial(serial)}.pem").exists():
+        used, serial = self.index().serials, read_serial(self.serial_path)
+        reserved: list[int] = []
+        while len(reserved) < count:
+            if not 0 < serial < LARGEST_SERIAL:
+                raise OnboardingError(
+                    f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive and has at most "
+                    "20 bytes: write a number that is higher than every one given so far.",
+                    "BAD_SERIAL",
+                )
+            if serial not in used and not (taken / f"{hex_serial(serial)}.pem").exists():
+                reserved.append(serial)
             serial += 1
-        write_whole(self.serial_path, f"{hex_serial(serial + 1)}\n".encode(), replace=True)
-        return serial
-
-    def _read_serial(self) -> int:
-        try:
-            text = self.serial_path.read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            text = ""
-        except UnicodeDecodeError:
-            text = "?"
-        if not re.fullmatch(r"[0-9A-Fa-f]+", text):
-            raise OnboardingError(
-                f"{self.serial_path} must hold the next serial number in hexadecimal, such as 1000, but it holds "
-                f"{text!r}: write a number that is higher than every serial in {self.path.name}.",
-                "BAD_SERIAL",
-            )
-        return int(text, 16)
+        write_serial(self.serial_path, serial)
+        return reserved
 
     def to_frame(self) -> "pd.DataFrame":
-        """Give the rows as a table, in the file's order; ``serial`` is an int, times are UTC."""
+        """Give the rows as a table, in the file's order; ``serial`` is an int, times are UTC, NaT where there is none.
+
+        Its columns are status, expires, revoked, reason, serial, subject, common_name and file.
+        """
         import pandas as pd  # here, because it takes half a second and signing needs no table
 
-        columns = ["status", "expires", "revoked", "reason", "serial", "subject", "common_name", "file"]
-        records = [vars(row) | {"common_name": common_name_of(row.subject)} for row in self.rows()]
-        frame = pd.DataFrame(records, columns=columns)
-        times = {name: pd.to_datetime(frame[name], utc=True) for name in ("expires", "revoked")}
-        return frame.assign(**times).astype({"serial": object})
+        columns = self.columns()
+        revocations = [text.partition(",") for text in columns.revocation]
+        return pd.DataFrame(
+            {
+                "status": columns.status,
+                "expires": _times(columns.expires),
+                "revoked": _times([time for time, _, _ in revocations]),
+                "reason": [reason for _, _, reason in revocations],
+                "serial": pd.Series([int(serial, 16) for serial in columns.serial], dtype=object),
+                "subject": columns.subject,
+                "common_name": [common_name_of(subject) for subject in columns.subject],
+                "file": columns.file,
+            }
+        )
 
 
-def common_name_of(subject: str) -> str:
-    r"""Take the common name out of openssl's one-line form, ``\xHH`` and ``\/`` resolved; empty where there is none."""
-    match = re.search(r"(?<!\\)/CN=((?:\\.|[^/\\])*)", subject)
-    if not match:
-        return ""
-    text = re.sub(r"\\([/+])", r"\1", match[1])
-    return re.sub(rb"\\x([0-9A-F]{2})", lambda byte: bytes([int(byte[1], 16)]), text.encode()).decode(errors="replace")
+def _times(texts: Sequence[str]) -> "pd.Series[pd.Timestamp]":
+    """Read a column of times, an empty text as NaT, by way of ISO 8601, which numpy reads fastest."""
+    import numpy as np
+    import pandas as pd
+
+    full = [with_century(text) if text else "" for text in texts]
+    iso = [f"{t[:4]}-{t[4:6]}-{t[6:8]}T{t[8:10]}:{t[10:12]}:{t[12:14]}" if t else "NaT" for t in full]
+    return pd.Series(np.array(iso, dtype="datetime64[s]")).dt.tz_localize("UTC")
+
+
+def read_serial(path: Path) -> int:
+    """Read the next number from ``serial`` or ``crlnumber``: hexadecimal of even length, as openssl wants it.
+
+    Raises OnboardingError where it holds anything else.
+    """
+    missing = f"There is no file {path}, which holds the next number: write one with: echo 1000 > {path.name}"
+    first = read_file(path, missing).split(b"\n")[0].rstrip()
+    if not re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", first):
+        raise OnboardingError(
+            f"{path} must hold the next number in hexadecimal, with an even number of digits, such as 1000, but it "
+            f"holds {first.decode(errors='replace')!r}: write a number that is higher than every one given so far.",
+            "BAD_SERIAL",
+        )
+    return int(first, 16)
+
+
+def write_serial(path: Path, number: int) -> None:
+    """Write the next number into ``serial`` or ``crlnumber``."""
+    write_whole(path, f"{hex_serial(number)}\n".encode(), replace=True)

@@ -6,6 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.names import readable
 
 if TYPE_CHECKING:
     from mciot_nb.pki.config import CaConfig
@@ -54,7 +55,7 @@ def _extension(
     if name == "subjectKeyIdentifier" and words == ["hash"]:
         return x509.SubjectKeyIdentifier.from_public_key(public_key)
     if name == "authorityKeyIdentifier" and {word.split(":")[0] for word in words} <= {"keyid", "issuer"}:
-        return _authority_key_identifier(public_key, issuer)
+        return _authority_key_identifier(words, public_key, issuer)
     if name == "basicConstraints":
         values = dict(word.split(":", 1) for word in words)
         ca = {"true": True, "false": False}[values.pop("CA", "false").lower()]
@@ -68,13 +69,19 @@ def _extension(
 
 
 def _authority_key_identifier(
-    public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
+    words: list[str], public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
 ) -> x509.AuthorityKeyIdentifier:
-    """Name the issuer's key as the issuer names it itself: the key id alone, as openssl writes it."""
+    """Name the issuer's key as the issuer names it itself: by the key id, or else by name and serial number."""
     if issuer is None:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)  # type: ignore[arg-type]
     try:
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
+        if "keyid:always" in words or not any(word.startswith("issuer") for word in words):
+            raise OnboardingError(
+                f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: say "
+                "authorityKeyIdentifier = keyid,issuer in the configuration.",
+                "BAD_CONFIG",
+            ) from None
+        return x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)

@@ -1,9 +1,11 @@
 """Reading and writing files: whole or not at all, and with a sentence where the disk refuses."""
 
 import errno
+import glob
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
@@ -28,8 +30,8 @@ def disk_problem(path: Path, error: OSError) -> OnboardingError:
 def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool = False) -> None:
     """Write ``data`` to ``path`` whole or not at all, and see it safely on the disk.
 
-    ``private`` files can be read by their owner only (0600; on Windows the user's profile protects them).
-    Without ``replace`` a file that is there already is left alone.
+    ``private`` files can be read by their owner only (0600; on Windows the user's profile protects them). Without
+    ``replace`` a file that is there already is left alone; with it, the new file has the old one's rights.
 
     Raises FileExistsError if the file is there and ``replace`` is false, OnboardingError (DISK) if the disk refuses.
     """
@@ -39,16 +41,17 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
         raise disk_problem(path, error) from None
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         if not private:
-            temporary.chmod(0o644)
+            temporary.chmod(path.stat().st_mode & 0o777 if replace and path.exists() else 0o644)
         if replace:
             temporary.replace(path)
         else:
-            _rename_to_new(temporary, path)
+            rename_to_new(temporary, path)
     except FileExistsError:
         raise
     except OSError as error:
@@ -59,7 +62,74 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
     sync_folder(path.parent)
 
 
-def _rename_to_new(temporary: Path, path: Path) -> None:
+def left_behind(path: Path) -> list[Path]:
+    """Find what `write_whole` left beside ``path`` because its process was killed."""
+    return [other for other in path.parent.glob(f".{glob.escape(path.name)}.????????") if other.is_file()]
+
+
+def write_drafts(drafts: Mapping[Path, bytes]) -> None:
+    """Write files of one folder, and see them all safely on the disk: the names once, behind all the content.
+
+    Raises OnboardingError (DISK) if the disk refuses; then none of them is left.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    try:
+        for path, data in drafts.items():
+            with _opened(path, flags | os.O_TRUNC) as descriptor:
+                _write_all(descriptor, data)
+        for path in drafts:  # behind all writing: by then the disk has most of it
+            with _opened(path, flags) as descriptor:
+                os.fsync(descriptor)
+        for folder in {path.parent for path in drafts}:
+            sync_folder(folder)
+    except OSError as error:
+        remove(drafts)
+        raise disk_problem(path, error) from None
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files that nobody was told of; one that is not there, or that the disk keeps, is passed over."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def append(path: Path, size: int, data: bytes) -> None:
+    """Write ``data`` behind the first ``size`` bytes of ``path``, on the disk when this returns; what stood there goes.
+
+    Raises OnboardingError (DISK) if the disk refuses; then the file has its first ``size`` bytes as before.
+    """
+    try:
+        with _opened(path, os.O_RDWR | getattr(os, "O_BINARY", 0)) as descriptor:
+            try:
+                os.ftruncate(descriptor, size)
+                os.lseek(descriptor, size, os.SEEK_SET)
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, size)
+                raise
+    except OSError as error:
+        raise disk_problem(path, error) from None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def rename_to_new(temporary: Path, path: Path) -> None:
     """Give ``temporary`` the name ``path``; raises FileExistsError where that is taken."""
     if os.name == "nt":
         temporary.rename(path)  # refuses an existing file there

@@ -31,16 +31,39 @@ def create_private_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZ
 
     Raises OnboardingError where the file is there already or the passphrase is one that openssl would refuse.
     """
-    password = encode_passphrase(passphrase)
+    password = _fit_for_new_key(path, passphrase)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    _write_key(path, key, password)
+    return key
+
+
+def create_ec_key(path: Path, passphrase: Secret | str) -> ec.EllipticCurvePrivateKey:
+    """Make a P-256 key, small and quick, and write it encrypted (mode 0600), as ``openssl genpkey -aes256`` does.
+
+    Raises OnboardingError where the file is there already or the passphrase is one that openssl would refuse.
+    """
+    password = _fit_for_new_key(path, passphrase)
+    key = ec.generate_private_key(ec.SECP256R1())
+    _write_key(path, key, password)
+    return key
+
+
+def _fit_for_new_key(path: Path, passphrase: Secret | str) -> bytes:
     if path.exists():
         raise OnboardingError(f"{path} is there already and is never overwritten: move it away first.", "EXISTS")
-    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    return encode_passphrase(passphrase)
+
+
+def encrypted_pem(key: PrivateKey, password: bytes) -> bytes:
+    """Give a private key in PEM form, encrypted with AES-256 as openssl's ``-aes256`` does."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+
+
+def _write_key(path: Path, key: PrivateKey, password: bytes) -> None:
     try:
-        write_whole(path, pem, private=True)
+        write_whole(path, encrypted_pem(key, password), private=True)
     except FileExistsError:
         raise OnboardingError(f"{path} was made by somebody else meanwhile: run the cell again.", "EXISTS") from None
-    return key
 
 
 def encode_passphrase(passphrase: Secret | str) -> bytes:
@@ -78,12 +101,15 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     return key
 
 
-def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> x509.CertificateSigningRequest:
+def create_request(
+    path: Path, key: PrivateKey, subject: DistinguishedName, string_mask: str = "utf8only"
+) -> x509.CertificateSigningRequest:
     """Write a certificate signing request for ``subject``, as ``openssl req -new -sha256 -key … -out PATH`` does.
 
-    Raises OnboardingError where the file is there already.
+    ``string_mask`` is the configuration's. Raises OnboardingError where the file is there already.
     """
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
+    name = subject.with_string_mask(string_mask)
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
     try:
         write_whole(path, request.public_bytes(Encoding.PEM))
     except FileExistsError:

@@ -1,10 +1,12 @@
 """The seven fields of a distinguished name: their checks, and openssl's ways to write them on one line."""
 
+import re
 import unicodedata
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
@@ -108,6 +110,27 @@ class DistinguishedName:
         pairs = [(field.oid, getattr(self, field.attribute)) for field in FIELDS]
         return x509.Name([x509.NameAttribute(oid, value) for oid, value in pairs if value is not None])
 
+    def with_string_mask(self, mask: str) -> x509.Name:
+        """Give the name with its strings typed as ``string_mask`` of a configuration's ``[ req ]`` section says.
+
+        Raises OnboardingError where a mask other than utf8only would write umlauts and the like in an old string type.
+        """
+        if mask == "utf8only":
+            return self.to_x509()
+        if mask not in ("default", "pkix", "nombstr"):
+            raise OnboardingError(f"There is no string_mask {mask}: use utf8only.", "BAD_CONFIG")
+        for attribute in self.to_x509():
+            if attribute.oid != NameOID.EMAIL_ADDRESS and not is_printable(str(attribute.value)):
+                raise OnboardingError(
+                    f"With string_mask = {mask}, {attribute.value!s} would be written in a string type of old, which "
+                    "few programs read right: set string_mask = utf8only in the configuration.",
+                    "BAD_NAME",
+                )
+        types = {NameOID.EMAIL_ADDRESS: _ASN1Type.IA5String}
+        return x509.Name(
+            [x509.NameAttribute(a.oid, a.value, types.get(a.oid, _ASN1Type.PrintableString)) for a in self.to_x509()]
+        )
+
     def __str__(self) -> str:
         return readable(self.to_x509())
 
@@ -131,6 +154,16 @@ def common_name(name: x509.Name) -> str | None:
     """Give the common name of ``name``, which a device uses as its ClientId, or None."""
     values = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(values[0].value) if values else None
+
+
+def label(oid: x509.ObjectIdentifier) -> str:
+    """Give a field's name for people, such as Locality Name; its number where the guide does not know the field."""
+    return BY_OID[oid].label if oid in BY_OID else oid.dotted_string
+
+
+def is_printable(value: str) -> bool:
+    """Whether ``value`` fits ASN.1's PrintableString."""
+    return re.fullmatch(r"[A-Za-z0-9 '()+,./:=?-]*", value) is not None
 
 
 def _short(oid: x509.ObjectIdentifier) -> str:

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from mciot_nb.pki.chain import is_ca, is_issued_by
-from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.extensions import KEY_USAGES
 from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.ui.markup import Row, plain, table
 
 _NAMES = {

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis
-from mciot_nb.pki.database import hex_serial
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.ui.card import certificate_html, certificate_line, certificate_text
 from mciot_nb.ui.markup import Row, Shown, escape, plain, table, visible
 from mciot_nb.ui.picture import chain_picture

@@ -1,0 +1,149 @@
+"""Revoking, expiring, and the certificate revocation list, as ``openssl ca`` does these (RFC 5280, section 5)."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import is_issued_by
+from mciot_nb.pki.database import SigningDatabase
+from mciot_nb.pki.files import read_file
+from mciot_nb.pki.names import readable
+from mciot_nb.pki.rows import REASONS, Row, check_reason, hex_serial, read_time
+from mciot_nb.pki.signing import row_of
+
+#: What RFC 5280 dropped, and openssl still writes: section 5.3.2 of RFC 3280.
+HOLD_INSTRUCTION = x509.ObjectIdentifier("2.5.29.23")
+HOLD_INSTRUCTIONS = {
+    "holdInstructionNone": "1.2.840.10040.2.1",
+    "holdInstructionCallIssuer": "1.2.840.10040.2.2",
+    "holdInstructionReject": "1.2.840.10040.2.3",
+}
+
+
+def revoke(
+    database: SigningDatabase, issuer: x509.Certificate, serial: int | x509.Certificate, reason: str, at: datetime
+) -> Row:
+    """Mark the row of a certificate as revoked, and give it; a certificate that the database lost gets one.
+
+    Raises OnboardingError for a reason that openssl does not know, and for a certificate that ``issuer`` did not sign,
+    that the database does not have, or that is revoked already.
+    """
+    reason = _checked_reason(reason)
+    if not 1950 <= at.year < 2050:
+        raise OnboardingError("openssl's database takes revocations from 1950 to 2049 only: set at= so.", "BAD_TIME")
+    certificate = None if isinstance(serial, int) else serial
+    number = serial if isinstance(serial, int) else serial.serial_number
+    if certificate and not is_issued_by(certificate, issuer):
+        raise OnboardingError(
+            f"The certificate of {readable(certificate.subject)} was signed by {readable(certificate.issuer)}, not by "
+            "this CA: let that one revoke it.",
+            "NOT_OURS",
+        )
+    with database.locked():
+        row = database.find(number)
+        if row is None and certificate:
+            database.record([revoked := replace(row_of(certificate), status="R", revoked=at, reason=reason)])
+            return revoked
+        revoked = replace(_refuse_odd_row(database, number, row, certificate), status="R", revoked=at, reason=reason)
+        database.rewrite([revoked])
+    return revoked
+
+
+def _refuse_odd_row(
+    database: SigningDatabase, number: int, row: Row | None, certificate: x509.Certificate | None
+) -> Row:
+    if row is None:
+        problem = (
+            f"There is no certificate with serial {hex_serial(number)} in {database.path}: look up its number there."
+        )
+        raise OnboardingError(problem, "NO_ROW")
+    if certificate and row.subject != row_of(certificate).subject:
+        raise OnboardingError(
+            f"{database.path} has serial {hex_serial(number)} for {row.subject}, and the certificate is that of "
+            f"{readable(certificate.subject)}: find out which of them is right.",
+            "NOT_OURS",
+        )
+    if row.status == "R":
+        raise OnboardingError(
+            f"The certificate {hex_serial(number)}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
+            "nothing is left to do but update_crl().",
+            "REVOKED",
+        )
+    return row
+
+
+def _checked_reason(reason: str) -> str:
+    """Give ``reason`` in openssl's spelling; the empty text stands for none."""
+    try:
+        full = check_reason(reason) if reason else ""
+        revoked_entry(Row("R", datetime.max, datetime(2000, 1, 1), full, 1, "", ""))
+    except ValueError as error:
+        raise OnboardingError(f"This is no reason for a revocation: {error}.", "BAD_REASON") from None
+    return full
+
+
+def expire(database: SigningDatabase, at: datetime) -> list[Row]:
+    """Mark as expired the valid rows whose time has come by ``at``, and give them."""
+    with database.locked():
+        due = [row for row in database.rows() if row.status == "V" and row.expires <= at]
+        expired = [replace(row, status="E") for row in due]
+        if expired:
+            database.rewrite(expired)
+    return expired
+
+
+def revoked_rows(database: SigningDatabase) -> list[Row]:
+    """Give the revoked rows, ordered by serial, as a revocation list has them."""
+    return sorted((row for row in database.rows() if row.status == "R"), key=lambda row: row.serial)
+
+
+def crl_builder(
+    issuer: x509.Name, revoked: Iterable[Row], begin: datetime, end: datetime
+) -> x509.CertificateRevocationListBuilder:
+    """Begin a revocation list with its entries; what follows is its extensions and its signature."""
+    # Entries added one by one would copy the list each time.
+    builder = x509.CertificateRevocationListBuilder(revoked_certificates=[revoked_entry(row) for row in revoked])
+    return builder.issuer_name(issuer).last_update(begin).next_update(end)
+
+
+def number_extension(number: int) -> x509.Extension[x509.CRLNumber]:
+    """Give the list's own number as openssl writes it, behind the other extensions."""
+    return x509.Extension(x509.CRLNumber.oid, False, x509.CRLNumber(number))
+
+
+def revoked_entry(row: Row) -> x509.RevokedCertificate:
+    """Make the list's entry for a revoked row: its serial, when, and why if a reason was given."""
+    assert row.revoked
+    builder = x509.RevokedCertificateBuilder().serial_number(row.serial).revocation_date(row.revoked)
+    word, _, argument = row.reason.partition(",")
+    if word:
+        reason = x509.CRLReason(x509.ReasonFlags(REASONS[check_reason(row.reason).partition(",")[0]]))
+        builder = builder.add_extension(reason, critical=False)
+    if word.lower() in ("keytime", "cakeytime"):
+        builder = builder.add_extension(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)), critical=False)
+    if word.lower() == "holdinstruction":
+        builder = builder.add_extension(_hold_instruction(argument), critical=False)
+    return builder.build()
+
+
+def _hold_instruction(name: str) -> x509.UnrecognizedExtension:
+    try:
+        oid = x509.ObjectIdentifier(HOLD_INSTRUCTIONS.get(name, name))
+    except ValueError:
+        known = ", ".join(HOLD_INSTRUCTIONS)
+        raise ValueError(f"there is no hold instruction {name!r}; use {known}, or a number such as 1.2.3") from None
+    return x509.UnrecognizedExtension(HOLD_INSTRUCTION, asn1.encode_der(oid))
+
+
+def read_crl(path: Path) -> x509.CertificateRevocationList:
+    """Read a revocation list in PEM form; raises OnboardingError where there is none or it is damaged."""
+    pem = read_file(path, f"There is no revocation list {path}: make it with update_crl().")
+    try:
+        return x509.load_pem_x509_crl(pem)
+    except ValueError:
+        raise OnboardingError(f"{path} is no revocation list in PEM form: make it anew.", "BAD_PEM") from None

@@ -1,0 +1,113 @@
+"""What stands between a request and a signature: every check that openssl makes, and those that it leaves out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.config import CaConfig
+from mciot_nb.pki.database import SigningDatabase
+from mciot_nb.pki.extensions import build_extensions
+from mciot_nb.pki.names import oneline, readable
+from mciot_nb.pki.policy import check_request, signed_subject
+from mciot_nb.pki.rows import Row, hex_serial
+
+#: A hundred years: whoever asks for more has mistyped.
+LONGEST_DAYS = 36500
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """Who signs, and by which rules."""
+
+    config: CaConfig
+    certificate: x509.Certificate
+
+
+def moment(at: datetime | None) -> datetime:
+    """Give ``at``, or now, in UTC and whole seconds, as certificates and databases have it."""
+    return (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+
+
+def checked_days(days: int, what: str = "A certificate") -> timedelta:
+    """Give the time that ``what`` is valid; raises OnboardingError where it makes no sense."""
+    if not 1 <= days <= LONGEST_DAYS:
+        raise OnboardingError(f"{what} is valid for 1 to {LONGEST_DAYS} days, not {days}.", "BAD_DAYS")
+    return timedelta(days=days)
+
+
+def prepare(
+    issuer: Issuer, csr: x509.CertificateSigningRequest, section: str, days: int, begin: datetime
+) -> tuple[x509.Name, x509.CertificateBuilder]:
+    """Check a request, and give the subject and everything to be signed but the serial number.
+
+    Raises OnboardingError for a request that is bad, that the policy refuses, or that asks for more than the issuer
+    has.
+    """
+    check_request(csr)
+    own, key = issuer.certificate, csr.public_key()
+    subject, end = signed_subject(issuer.config, csr.subject, own.subject), begin + checked_days(days)
+    if end > own.not_valid_after_utc:
+        raise OnboardingError(
+            f"The certificate of {readable(subject)} would outlive its CA, which is valid until "
+            f"{own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: ask for {max((own.not_valid_after_utc - begin).days, 0)} "
+            "days or fewer.",
+            "OUTLIVES_CA",
+        )
+    builder = certificate_builder(own.subject, subject, begin, end).public_key(key)
+    for extension in build_extensions(issuer.config, section, key, own):
+        _refuse_beyond_path_length(own, extension.value)
+        builder = builder.add_extension(extension.value, extension.critical)
+    return subject, builder
+
+
+def certificate_builder(
+    issuer: x509.Name, subject: x509.Name, begin: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    """Begin a certificate with its names and times."""
+    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject)
+    return builder.not_valid_before(begin).not_valid_after(end)
+
+
+def _refuse_beyond_path_length(issuer: x509.Certificate, value: x509.ExtensionType) -> None:
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return
+    if isinstance(value, x509.BasicConstraints) and value.ca and own.path_length == 0:
+        raise OnboardingError(
+            f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
+            "let the CA above it sign.",
+            "PATH_LENGTH",
+        )
+
+
+def refuse_second(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
+    """Raise OnboardingError where a subject has a valid certificate already, or stands twice in the batch.
+
+    Unless ``unique_subject = no``, in ``database.txt.attr`` or else in the configuration. Call it while ``locked``.
+    """
+    unique = database.unique_subject
+    if unique is None:
+        unique = (config.optional("unique_subject") or "yes")[0] not in "nNfF0"
+    if not unique:
+        return
+    taken, seen = database.index().valid, set[str]()
+    for subject in map(oneline, subjects):
+        if subject in taken:
+            raise OnboardingError(
+                f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: revoke that "
+                "one first (or call update_database(), if it has expired), or request another subject.",
+                "SUBJECT_TAKEN",
+            )
+        if subject and subject in seen:
+            raise OnboardingError(f"Two of the requests are for {subject}: give each its own.", "SUBJECT_TAKEN")
+        seen.add(subject)
+
+
+def row_of(certificate: x509.Certificate) -> Row:
+    """Give the row of a certificate that was just signed; openssl writes the serial for an empty subject."""
+    subject = oneline(certificate.subject) or hex_serial(certificate.serial_number)
+    return Row("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)
