@@ -28,11 +28,16 @@ def move_aside(workspace: Path, paths: list[Path], what: str) -> None:
         print(f"Moved {what} to {target.relative_to(workspace.parent).as_posix()}.")
 
 
-def find_device(workspace: Path, subject: DistinguishedName, issuer: x509.Certificate) -> Path | None:
-    """Look in ``earlier`` for the folder of a device that asked for ``subject`` and was signed by ``issuer``."""
-    for request in (workspace / "earlier").glob("*/caCertificate/deviceCertificates/deviceCsr.pem"):
+def find_signed(
+    workspace: Path, request: Path, certificate: str, subject: DistinguishedName, issuer: x509.Certificate
+) -> Path | None:
+    """Look in ``earlier`` for a folder whose ``request`` asked for ``subject`` and was signed by ``issuer``.
+
+    ``request`` is the file's path within the workspace, ``certificate`` the name of what was signed, beside it.
+    """
+    for found in (workspace / "earlier").glob(f"*/{request.as_posix()}"):
         with suppress(OnboardingError):  # what can't be read can't be taken back
-            mine = is_issued_by(read_certificates(request.with_name("deviceCert.pem"))[0], issuer)
-            if mine and DistinguishedName.from_x509(read_request(request).subject) == subject:
-                return request.parent
+            mine = is_issued_by(read_certificates(found.with_name(certificate))[0], issuer)
+            if mine and DistinguishedName.from_x509(read_request(found).subject) == subject:
+                return found.parent
     return None

@@ -6,7 +6,6 @@ what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,29 +13,25 @@ from pathlib import Path
 from cryptography import x509
 
 from mciot_nb import earlier
+from mciot_nb.ca_workspace import DEFAULT_CA, DEFAULT_INTERMEDIATE, CaWorkspace
 from mciot_nb.connect.device import Device
 from mciot_nb.connect.server import fetch_server_certificate
 from mciot_nb.connect.settings import TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.tenant import Tenant, TrustedCertificate
 from mciot_nb.errors import OnboardingError
-from mciot_nb.passphrase import Passphrase, checked
 from mciot_nb.pki import keystore
-from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import build_chain, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.config import read_config, with_dir
-from mciot_nb.pki.files import disk_problem, write_whole
+from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName
-from mciot_nb.pki.policy import signed_subject
 from mciot_nb.platform.launcher import LocalPlatform
 from mciot_nb.secret import Secret
 
-#: What the forms offer, and what a notebook that was opened first catches up with.
-DEFAULT_CA = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "Example Root CA")
+#: What the form offers, and what a notebook that was opened first catches up with.
 DEFAULT_DEVICE = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "device-0001")
 
 #: What `Workspace.catch_up` can be asked for.
-STEPS = ("ca", "device", "chain", "stores", "upload")
+STEPS = ("ca", "intermediate", "issuer", "device", "chain", "stores", "upload")
 
 #: The files of the tutorial's own device, under the guide's names. They move together.
 DEVICE_FILES = (
@@ -45,116 +40,24 @@ DEVICE_FILES = (
 )
 
 
-class Workspace:
+class Workspace(CaWorkspace):
     """The folder in which the tutorial works: ``MCIOT_WORKSPACE``, or ``workspace`` beside the notebooks."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        default = os.environ.get("MCIOT_WORKSPACE") or Path(__file__).parents[1] / "workspace"
-        self.folder = Path(folder or default).expanduser().absolute()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_problem(self.folder, error) from None
-        self._passphrase = Passphrase(self.folder)
+        super().__init__(folder)
         self._tenant_secret: Secret | None = None
-        self._ca: CertificateAuthority | None = None
-
-    def __repr__(self) -> str:
-        return f"Workspace({str(self.folder)!r})"
-
-    @property
-    def ca_folder(self) -> Path:
-        """The CA's directory, as the guide lays it out."""
-        return self.folder / "caCertificate"
 
     def device_file(self, name: str) -> Path:
         """Give the path of one of the tutorial device's files, such as ``deviceCertChain.pem``."""
-        return self.ca_folder / "deviceCertificates" / name
+        return self.issuer_folder / "deviceCertificates" / name
 
-    # Passphrase ------------------------------------------------------------------------------------------------------
-
-    @property
-    def passphrase_source(self) -> str:
-        """Where the passphrase comes from: typed, environment or practice; empty where it has yet to be typed."""
-        return self._passphrase.source or ("" if (self.ca_folder / "caKey.pem").exists() else "practice")
-
-    def type_passphrase(self, passphrase: Secret) -> None:
-        """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
-
-        Raises OnboardingError where keytool would refuse it, or it does not open the CA that is there.
-        """
-        checked(passphrase)
-        if self.has_ca:
-            try:
-                self._ca = CertificateAuthority.open(self.ca_folder, passphrase)
-            except OnboardingError as error:
-                if error.code != "WRONG_PASSPHRASE":
-                    raise
-                raise OnboardingError(
-                    "This passphrase does not open the CA that is here: type it again. If it is lost, or you want a CA "
-                    "with another one, workspace.start_over() moves everything aside and begins anew.",
-                    error.code,
-                ) from None
-        self._passphrase.typed = passphrase
-
-    @property
-    def passphrase(self) -> Secret:
-        """The passphrase of every key and store here; a practice one is made up where no key needs another.
-
-        Raises OnboardingError (NEED_PASSPHRASE) where only the learner knows it.
-        """
-        if not self.passphrase_source:
-            raise OnboardingError(
-                "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of "
-                "this notebook, press Enter, and run the cells below it.",
-                "NEED_PASSPHRASE",
-            )
-        return self._passphrase.find() or self._passphrase.make_up()
-
-    # The guide's steps -----------------------------------------------------------------------------------------------
-
-    @property
-    def has_ca(self) -> bool:
-        """Whether there is a CA, with its configuration, key and certificate."""
-        return all((self.ca_folder / name).exists() for name in ("caConfig.cnf", "caKey.pem", "caCert.pem"))
-
-    def create_ca(self, subject: DistinguishedName) -> CertificateAuthority:
-        """Make the CA for ``subject``, or open it if it is there; what was there for another subject moves aside."""
-        if self.has_ca and self.ca_subject == subject:
-            return self.ca()
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as draft:
-            new = Path(draft) / self.ca_folder.name
-            CertificateAuthority.create(new, subject, self.passphrase)  # whole, before the old one moves
-            config = new / "caConfig.cnf"
-            write_whole(config, with_dir(config, self.ca_folder), replace=True)
-            unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
-            self._move_aside([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
-            new.rename(self.ca_folder)
-        self._ca = None
-        return self.ca()
-
-    @property
-    def ca_subject(self) -> DistinguishedName:
-        """The subject of the CA that is there, or else the one that is suggested."""
-        path = self.ca_folder / "caCert.pem"
-        return DistinguishedName.from_x509(read_certificates(path)[0].subject) if path.exists() else DEFAULT_CA
+    # The device ------------------------------------------------------------------------------------------------------
 
     @property
     def device_subject(self) -> DistinguishedName:
         """The subject that the tutorial's device asked for, or else the one that is suggested."""
         request = self.device_file("deviceCsr.pem")
         return DistinguishedName.from_x509(read_request(request).subject) if request.exists() else DEFAULT_DEVICE
-
-    def ca(self) -> CertificateAuthority:
-        """Open the CA; its key is unlocked once and held in memory."""
-        certificate = read_certificates(self.ca_folder / "caCert.pem")[0]
-        if self._ca is None or self._ca.certificate != certificate:
-            config = read_config(self.ca_folder / "caConfig.cnf")
-            if not Path(config.ca("dir")).exists():  # openssl could not sign either
-                CertificateAuthority.relocate(self.ca_folder)
-                print(f"The workspace was moved: {config.path.name} names its new folder now.")
-            self._ca = CertificateAuthority.open(self.ca_folder, self.passphrase)
-        return self._ca
 
     def create_device_key(self) -> Path:
         """Make the device's private key, encrypted, or find it (guide: "Creating a device certificate", step 2)."""
@@ -167,7 +70,7 @@ class Workspace:
     def create_device_request(self, subject: DistinguishedName) -> x509.CertificateSigningRequest:
         """Make the device's signing request for ``subject``, or find it (step 3). Another device's files move aside.
 
-        Raises OnboardingError where the CA's policy would refuse ``subject``; then nothing has moved.
+        Raises OnboardingError where the issuer's policy would refuse ``subject``; then nothing has moved.
         """
         self._as_signed(subject.to_x509())
         path, key = self.device_file("deviceCsr.pem"), self.create_device_key()
@@ -182,9 +85,9 @@ class Workspace:
         return read_request(path)
 
     def sign_device_request(self) -> x509.Certificate:
-        """Let the CA sign the device's request, or find what it signed (step 4)."""
+        """Let the CA, or the intermediate, sign the device's request, or find what it signed (step 4)."""
         path, request = self.device_file("deviceCert.pem"), read_request(self.device_file("deviceCsr.pem"))
-        subject, issuer = self._as_signed(request.subject), read_certificates(self.ca_folder / "caCert.pem")[0]
+        subject, issuer = self._as_signed(request.subject), self.issuer_certificate
 
         def fits(file: Path) -> bool:
             signed = read_certificates(file)[0]
@@ -195,18 +98,16 @@ class Workspace:
         if not path.exists():
             copies = (copy for copy in path.parent.glob("*.pem") if re.fullmatch(r"[0-9A-F]+", copy.stem))
             copy = next((copy for copy in copies if fits(copy)), None)  # signed, and then something was interrupted
-            write_whole(path, to_pem([read_certificates(copy)[0] if copy else self.ca().sign(request)]))
+            write_whole(path, to_pem([read_certificates(copy)[0] if copy else self.signer().sign(request)]))
         return read_certificates(path)[0]
 
-    def _as_signed(self, subject: x509.Name) -> x509.Name:
-        """Give the subject that the CA's policy would sign; raises OnboardingError where it would refuse."""
-        issuer = read_certificates(self.ca_folder / "caCert.pem")[0].subject
-        return signed_subject(read_config(self.ca_folder / "caConfig.cnf"), subject, issuer)
-
     def create_chain(self) -> list[x509.Certificate]:
-        """Write the device's certificate followed by its issuers (guide: "Creating the chain of certificates")."""
+        """Write the device's certificate followed by its issuer's, the one to upload (guide: "Creating the chain …").
+
+        Below an intermediate the chain ends with that, so that every platform takes it: two certificates.
+        """
         device = read_certificates(self.device_file("deviceCert.pem"))[0]
-        chain = build_chain(device, read_certificates(self.ca_folder / "caCert.pem"))
+        chain = build_chain(device, [self.issuer_certificate], up_to=self.issuer_certificate)
         path = self.device_file("deviceCertChain.pem")
         self._keep(path, lambda: read_certificates(path) == chain, to_pem(chain))
         return chain
@@ -262,13 +163,13 @@ class Workspace:
         return self.platform().tenant if settings.local else real_tenant(settings, self._tenant_secret)
 
     def platform(self) -> LocalPlatform:
-        """Start the local platform, or find the one that runs for this workspace."""
-        return LocalPlatform.start(self.folder)
+        """Start the local platform, or find the one that runs for this workspace, whichever profile it has."""
+        return LocalPlatform.running(self.folder) or LocalPlatform.start(self.folder)
 
     def upload_ca(
         self, tenant: Tenant, *, practice_ca: bool = False, auto_registration: bool | None = None
     ) -> TrustedCertificate:
-        """Upload the CA certificate, or find it if the tenant has it already.
+        """Upload the certificate of the CA, or of the intermediate if that signs, or find it in the tenant.
 
         A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
         ``practice_ca=True``, and then without auto-registration unless you ask for it.
@@ -283,8 +184,7 @@ class Workspace:
             )
         if auto_registration is None:
             auto_registration = tenant.is_local or not practice
-        certificate = read_certificates(self.ca_folder / "caCert.pem")[0]
-        return tenant.trusted_certificates.ensure(certificate, auto_registration=auto_registration)
+        return tenant.trusted_certificates.ensure(self.issuer_certificate, auto_registration=auto_registration)
 
     def device(self, tenant: Tenant, client_id: str | None = None) -> Device:
         """Give the tutorial's device, ready to connect to ``tenant`` with its chain and key.
@@ -303,7 +203,7 @@ class Workspace:
     # Catching up, starting over ---------------------------------------------------------------------------------------
 
     def catch_up(self, step: str) -> None:
-        """Make, with the defaults, what is missing up to ``step``: ca, device, chain, stores or upload.
+        """Make, with the defaults, what is missing up to ``step``, one of `STEPS`; ``issuer`` is whoever was chosen.
 
         What is there stays. One sentence says what was made, or nothing is said.
         """
@@ -320,6 +220,12 @@ class Workspace:
             self.create_ca(DEFAULT_CA)
         if last == "ca":
             return
+        if last == "intermediate" or self.issuer == "intermediate":
+            yield "the intermediate CA", not self.has_intermediate
+            if not self.has_intermediate:
+                self.create_intermediate(DEFAULT_INTERMEDIATE)
+        if last in ("intermediate", "issuer"):
+            return
         yield "the device certificate", not self.device_file("deviceCert.pem").exists()
         if not all(self.device_file(name).exists() for name in ("deviceCsr.pem", "deviceCert.pem")):
             self.create_device_request(self.device_subject)
@@ -334,20 +240,17 @@ class Workspace:
         self.create_keystore()
         self.create_truststore()
         if last == "upload" and self.tenant_settings.local:  # a real tenant is asked for in 06 only
-            tenant, certificate = self.tenant(), read_certificates(self.ca_folder / "caCert.pem")[0]
-            yield "the upload", tenant.trusted_certificates.find(certificate) is None
+            tenant = self.tenant()
+            yield "the upload", tenant.trusted_certificates.find(self.issuer_certificate) is None
             self.upload_ca(tenant)
 
     def start_over(self) -> None:
         """Stop the local platform and move everything that was made aside, for a fresh start."""
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
-        paths = [self.ca_folder, self.folder / "platform", self._passphrase.practice_file]
+        paths = [self.ca_folder, self.folder / "platform", self.folder / "issuer", self._passphrase.practice_file]
         self._move_aside(paths, "everything that was made")
-        self._ca = None
-
-    def _move_aside(self, paths: list[Path], what: str) -> None:
-        earlier.move_aside(self.folder, paths, what)
+        self._opened.clear()
 
     def _move_device_aside(self, what: str, but_a_lone_key: bool = False) -> None:
         """Move the device's files aside; with ``but_a_lone_key``, a key that nothing was made with yet may stay."""
@@ -356,9 +259,9 @@ class Workspace:
             self._move_aside(there, what)
 
     def _bring_back(self, subject: DistinguishedName) -> bool:
-        """Take back the files of a device of this subject that this very CA has signed, if they moved aside once."""
-        issuer = read_certificates(self.ca_folder / "caCert.pem")[0]
-        found = earlier.find_device(self.folder, subject, issuer)
+        """Take back the files of a device of this subject that this very issuer signed, if they moved aside once."""
+        request = self.device_file("deviceCsr.pem").relative_to(self.folder)
+        found = earlier.find_signed(self.folder, request, "deviceCert.pem", subject, self.issuer_certificate)
         if found is None:
             return False
         self._move_device_aside("the key that was made meanwhile")

@@ -3,14 +3,17 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from mciot_nb.pki import keys
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.workspace import Workspace
 
 #: The passphrase of every key that the tests make. No test may find it in a file of the project or in an output.
 PASSPHRASE = "Zeppelin-7 Ölkanne"
@@ -73,3 +76,17 @@ def ca(tmp_path: Path) -> CertificateAuthority:
     """A CA of the test's own."""
     subject = DistinguishedName(country="DE", locality="Ulm", organization="Probe & Söhne", common_name="Test CA")
     return CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, bits=2048)
+
+
+@pytest.fixture
+def quick_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """An empty workspace whose keys are quick to make, with no choice of the environment's."""
+    for name in [name for name in os.environ if name.startswith("MCIOT_")]:
+        monkeypatch.delenv(name)
+    makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
+    for function in makers:
+        monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "bits": 2048})
+    monkeypatch.setattr(keys.create_private_key, "__defaults__", (2048,))
+    yield Workspace(tmp_path / "workspace")
+    if platform := LocalPlatform.running(tmp_path / "workspace"):
+        platform.stop()

@@ -13,11 +13,12 @@ from conftest import PASSPHRASE, ROOT, tool
 from cryptography import x509
 
 from mciot_nb import LocalPlatform, Workspace
+from mciot_nb.ca_workspace import DEFAULT_CA, DEFAULT_INTERMEDIATE
 from mciot_nb.guide import NOTEBOOKS
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keystore import read_keystore
-from mciot_nb.workspace import DEFAULT_CA, DEFAULT_DEVICE
+from mciot_nb.workspace import DEFAULT_DEVICE
 
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
 
@@ -32,6 +33,8 @@ def commands() -> list[str]:
 def answers(command: str) -> str:
     """Give what a learner types at the prompts of a command, a line each."""
     subject = DEFAULT_CA if "-x509" in command else DEFAULT_DEVICE
+    if "intermediateCsr" in command:
+        subject = DEFAULT_INTERMEDIATE
     fields = [value or "" for value in vars(subject).values()]
     typed = {
         "openssl genrsa": [PASSWORD] * 2,
@@ -57,7 +60,9 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
     workspace = Workspace(tutorial / "workspace")
     platform = LocalPlatform.start(workspace.folder)
     try:
+        workspace.catch_up("intermediate")  # in the notebooks' order, for the serial numbers
         workspace.catch_up("upload")
+        workspace.branch("intermediate").catch_up("chain")
         printed, folder = {}, tutorial
         for command in commands():
             if command.startswith("cd "):
@@ -111,21 +116,31 @@ By = tuple[Workspace, Path, dict[str, str]]
 
 def test_what_openssl_made_by_hand_equals_ours_field_by_field(by_hand: By) -> None:
     workspace, folder, _ = by_hand
-    for name in ("caCert.pem", "deviceCertificates/deviceCert.pem", "deviceCertificates/deviceCertChain.pem"):
+    below = "intermediateCertificate"
+    files = ["caCert.pem", "deviceCertificates/deviceCert.pem", "deviceCertificates/deviceCertChain.pem"]
+    files += [f"{below}/intermediateCert.pem", *(f"{below}/{name}" for name in files[1:])]
+    for name in files:
         theirs, ours = read_certificates(folder / name), read_certificates(workspace.ca_folder / name)
         assert [shape(certificate) for certificate in theirs] == [shape(certificate) for certificate in ours]
-    serials = [
-        read_certificates(f / "deviceCertificates" / "1000.pem")[0].serial_number for f in (folder, workspace.ca_folder)
-    ]
-    assert serials == [0x1000, 0x1000]
-    theirs_config, ours_config = (read_config(f / "caConfig.cnf").sections for f in (folder, workspace.ca_folder))
-    for section in theirs_config:
-        if section != "CA_default":
-            assert theirs_config[section] == ours_config[section]
-    rows = [(f / "database.txt").read_text().split("\t") for f in (folder, workspace.ca_folder)]
-    assert rows[0][:1] + rows[0][2:] == rows[1][:1] + rows[1][2:]
-    assert (folder / "crl" / "crlnumber").read_text() == (workspace.ca_folder / "crl" / "crlnumber").read_text()
-    assert (folder / "serial").read_text() == (workspace.ca_folder / "serial").read_text() == "1001\n"
+        assert [c.serial_number for c in theirs][:-1] == [c.serial_number for c in ours][:-1]
+    for name, config, next_serial in (
+        (".", "caConfig.cnf", "1002\n"),
+        ("intermediateCertificate", "intermediateConfig.cnf", "1001\n"),
+    ):
+        pair = [folder / name, workspace.ca_folder / name]
+        theirs_config, ours_config = (read_config(f / config).sections for f in pair)
+        for section in theirs_config:
+            if section != "CA_default":
+                assert theirs_config[section] == ours_config[section]
+            else:  # but for the folder the same
+                moved = {
+                    key: value.replace(str(pair[0]), str(pair[1])) for key, value in theirs_config[section].items()
+                }
+                assert moved == ours_config[section]
+        rows = [[row.split("\t") for row in (f / "database.txt").read_text().splitlines()] for f in pair]
+        assert [row[:1] + row[2:] for row in rows[0]] == [row[:1] + row[2:] for row in rows[1]]
+        assert (pair[0] / "crl" / "crlnumber").read_text() == (pair[1] / "crl" / "crlnumber").read_text()
+        assert (pair[0] / "serial").read_text() == (pair[1] / "serial").read_text() == next_serial
 
 
 def test_the_stores_made_by_hand_hold_what_ours_hold(by_hand: By) -> None:
@@ -152,8 +167,8 @@ def test_the_stores_made_by_hand_hold_what_ours_hold(by_hand: By) -> None:
 
 def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     _, _, printed = by_hand
-    verified = next(text for command, text in printed.items() if command.startswith("openssl verify"))
-    assert "deviceCert.pem: OK" in verified
+    verified = [text for command, text in printed.items() if command.startswith("openssl verify")]
+    assert [text.count(": OK") for text in verified] == [1, 1, 1], "the intermediate, and a device below each CA"
     handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
     assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
 

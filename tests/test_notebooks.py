@@ -108,7 +108,7 @@ def test_run_all_works_in_any_order_again_and_again(workspace: Workspace) -> Non
     run_all(NOTEBOOKS[::-1])
     made = {path: path.read_bytes() for path in workspace.ca_folder.rglob("*") if path.is_file()}
     run_all(NOTEBOOKS)
-    run_all(NOTEBOOKS[1:3])
+    run_all(NOTEBOOKS[1:4])
     assert {path: path.read_bytes() for path in workspace.ca_folder.rglob("*") if path.is_file()} == made
     assert not (workspace.folder / "earlier").exists()
 
@@ -187,12 +187,20 @@ def the_real_tools_agree(folder: Path, secret: str) -> None:
 
     for name in ("deviceCert.pem", "deviceCertChain.pem"):
         assert "OK" in openssl("verify", "-CAfile", ca / "caCert.pem", devices / name).stdout
-    assert "1000=Valid" in openssl("ca", "-config", ca / "caConfig.cnf", "-status", "1000").stderr
+    for serial in ("1000", "1001"):  # the intermediate, and the device
+        assert f"{serial}=Valid" in openssl("ca", "-config", ca / "caConfig.cnf", "-status", serial).stderr
+    below = ca / "intermediateCertificate"
+    assert "OK" in openssl("verify", "-CAfile", ca / "caCert.pem", below / "intermediateCert.pem").stdout
+    leaf = below / "deviceCertificates" / "deviceCert.pem"
+    chain = ["-CAfile", ca / "caCert.pem", "-untrusted", below / "intermediateCert.pem"]
+    assert "OK" in openssl("verify", *chain, leaf).stdout
+    assert openssl("verify", *chain[:2], leaf).returncode != 0, "without the intermediate there is no way to the root"
+    assert "1000=Valid" in openssl("ca", "-config", below / "intermediateConfig.cnf", "-status", "1000").stderr
     next_key = ["-newkey", "rsa:2048", "-nodes", "-keyout", folder / "next.key", "-out", folder / "next.csr"]
     openssl("req", "-config", ca / "caConfig.cnf", "-new", *next_key, "-subj", "/CN=next")
     sign = ["-batch", "-extensions", "v3_signed", "-notext", "-in", folder / "next.csr", "-out", folder / "next.pem"]
     assert openssl("ca", "-config", ca / "caConfig.cnf", "-passin", "env:PASS", *sign).returncode == 0
-    assert read_certificates(folder / "next.pem")[0].serial_number == 0x1001
+    assert read_certificates(folder / "next.pem")[0].serial_number == 0x1002
 
     for store, alias in [
         ("deviceKeystore", "devicekeyentry, .*PrivateKeyEntry"),

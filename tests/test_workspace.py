@@ -1,9 +1,7 @@
 """The workspace loses nothing, whatever is missing, wrong or interrupted."""
 
-import os
 import stat
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,17 +18,8 @@ OWN = Secret("Zeppelin-9 Oelkanne")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """An empty workspace whose keys are quick to make."""
-    for name in [name for name in os.environ if name.startswith("MCIOT_")]:
-        monkeypatch.delenv(name)
-    for function in (authority.CertificateAuthority.create.__func__, keys.create_private_key):  # type: ignore[attr-defined]
-        defaults = function.__kwdefaults__ or {}
-        monkeypatch.setattr(function, "__kwdefaults__", {**defaults, "bits": 2048} if "bits" in defaults else None)
-    monkeypatch.setattr(keys.create_private_key, "__defaults__", (2048,))
-    yield Workspace(tmp_path / "workspace")
-    if platform := LocalPlatform.running(tmp_path / "workspace"):
-        platform.stop()
+def workspace(quick_workspace: Workspace) -> Workspace:
+    return quick_workspace
 
 
 def contents(workspace: Workspace) -> dict[str, bytes]:

@@ -82,14 +82,15 @@ class CertificateAuthority:
         passphrase: Secret | str,
         *,
         extensions: str = "v3_ca",
-        days: int = INTERMEDIATE_DAYS,
+        days: int | None = None,
         bits: int = KEY_SIZE,
         at: datetime | None = None,
     ) -> "CertificateAuthority":
         """Make an intermediate CA, signed by this one, in a folder of its own (guide: "Creating an intermediate …").
 
         Any depth will do: the result can make intermediates in turn, as far as path lengths allow. ``extensions`` names
-        the section of *this* CA's configuration for the certificate.
+        the section of *this* CA's configuration for the certificate; ``days`` are the guide's 3650 unless you say
+        otherwise, or what is left of this CA's own.
 
         Raises OnboardingError where the folder is there already, or this CA would not sign ``subject``.
         """
@@ -99,7 +100,8 @@ class CertificateAuthority:
             config = fill_tree(draft, folder, "intermediate")
             key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
             request = create_request(draft / "intermediateCsr.pem", key, subject, config.string_mask)
-            certificate = self.sign(request, extensions, days, at=at)
+            left = (self.certificate.not_valid_after_utc - moment(at)).days
+            certificate = self.sign(request, extensions, days or min(left, INTERMEDIATE_DAYS), at=at)
             write_whole(draft / "intermediateCert.pem", to_pem([certificate]))
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 

@@ -112,13 +112,15 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     return True
 
 
-def build_chain(leaf: x509.Certificate, candidates: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """Put ``leaf`` first and each certificate's issuer behind it, up to a self-signed one.
+def build_chain(
+    leaf: x509.Certificate, candidates: Iterable[x509.Certificate], *, up_to: x509.Certificate | None = None
+) -> list[x509.Certificate]:
+    """Put ``leaf`` first and each certificate's issuer behind it, as far as ``up_to``, or else a self-signed one.
 
     Raises OnboardingError where an issuer is not among ``candidates`` (guide: "Creating the chain of certificates").
     """
     chain, rest = [leaf], list(candidates)
-    while not is_issued_by(chain[-1], chain[-1]):
+    while chain[-1] != up_to and not is_issued_by(chain[-1], chain[-1]):
         issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c)), None)
         if issuer is None:
             raise OnboardingError(

@@ -9,6 +9,8 @@ from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis
+from mciot_nb.pki.names import label
+from mciot_nb.pki.policy import Preview
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.ui.card import certificate_html, certificate_line, certificate_text
 from mciot_nb.ui.markup import Row, Shown, escape, plain, table, visible
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["card", "chain_picture", "diagnosis_html", "diagnosis_text", "register", "sentence", "signing_table"]
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
+_PREVIEW = "What signing would make of it"
 _MOST_ROWS = 50  # a notebook is no place for thousands: the frame itself holds them all
 
 
@@ -33,6 +36,8 @@ def register(ip: "InteractiveShell") -> None:
     text.for_type(x509.Certificate, _pretty(certificate_text, certificate_line))
     html.for_type(Diagnosis, diagnosis_html)
     text.for_type(Diagnosis, _pretty(diagnosis_text, repr))
+    html.for_type(Preview, lambda preview: table(_PREVIEW, preview_rows(preview)))
+    text.for_type(Preview, _pretty(lambda preview: plain(_PREVIEW, preview_rows(preview)), repr))
     html.for_type(OnboardingError, lambda error: _paragraph(str(error), ' class="mciot-problem"'))
     text.for_type(OnboardingError, _pretty(lambda error: visible(str(error)), repr))
 
@@ -63,6 +68,15 @@ def diagnosis_html(diagnosis: Diagnosis) -> str:
     lines = lines or [("✓", "OK", "Nothing wrong was found.")]
     items = "".join(f"<li>{sign} <strong>{escape(code)}</strong> {escape(words)}</li>" for sign, code, words in lines)
     return f'<ul class="mciot-diagnosis" style="list-style:none;padding-left:0;overflow-wrap:anywhere">{items}</ul>'
+
+
+def preview_rows(preview: Preview) -> list[Row]:
+    """Give what the policy makes of a requested subject, field by field, and then what would stop the signing."""
+    rows = [
+        (label(a.oid), str(a.value), "vanishes: the policy does not list it" if a in preview.vanishing else "is kept")
+        for a in preview.requested
+    ]
+    return rows + [("Refused", "", refusal) for refusal in preview.refusals]
 
 
 def sentence(text: str) -> Shown:

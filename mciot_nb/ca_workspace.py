@@ -1,0 +1,245 @@
+"""The CA's part of the learner's folder: its passphrase, the CA, an intermediate below it, and which of them signs.
+
+Every making method can be called again: it finds what it made for the same input. Asked for something else, it moves
+what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
+"""
+
+import copy
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+
+from mciot_nb import earlier
+from mciot_nb.errors import OnboardingError
+from mciot_nb.passphrase import Passphrase, checked
+from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.chain import is_issued_by, read_certificates
+from mciot_nb.pki.config import read_config, with_dir
+from mciot_nb.pki.directory import find_config
+from mciot_nb.pki.files import disk_problem, write_whole
+from mciot_nb.pki.keys import read_request
+from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.pki.policy import signed_subject
+from mciot_nb.secret import Secret
+
+#: What the forms offer, and what a notebook that was opened first catches up with.
+DEFAULT_CA = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "Example Root CA")
+DEFAULT_INTERMEDIATE = DistinguishedName(
+    "DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "Example Intermediate CA"
+)
+
+#: Who can sign the tutorial's device, and the folder of each (the guide: "CA or intermediate").
+ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCertificate"}
+
+
+class CaWorkspace:
+    """What `Workspace` knows of certificate authorities."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        default = os.environ.get("MCIOT_WORKSPACE") or Path(__file__).parents[1] / "workspace"
+        self.folder = Path(folder or default).expanduser().absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_problem(self.folder, error) from None
+        self._passphrase = Passphrase(self.folder)
+        self._opened: dict[Path, CertificateAuthority] = {}
+        self._branch = ""
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.folder)!r})"
+
+    @property
+    def ca_folder(self) -> Path:
+        """The CA's directory, as the guide lays it out."""
+        return self.folder / ISSUERS["ca"]
+
+    @property
+    def intermediate_folder(self) -> Path:
+        """The intermediate CA's directory, inside the CA's."""
+        return self.folder / ISSUERS["intermediate"]
+
+    # Passphrase ------------------------------------------------------------------------------------------------------
+
+    @property
+    def passphrase_source(self) -> str:
+        """Where the passphrase comes from: typed, environment or practice; empty where it has yet to be typed."""
+        return self._passphrase.source or ("" if (self.ca_folder / "caKey.pem").exists() else "practice")
+
+    def type_passphrase(self, passphrase: Secret) -> None:
+        """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
+
+        Raises OnboardingError where keytool would refuse it, or it does not open the CA that is there.
+        """
+        checked(passphrase)
+        if self.has_ca:
+            try:
+                self._opened[self.ca_folder] = CertificateAuthority.open(self.ca_folder, passphrase)
+            except OnboardingError as error:
+                if error.code != "WRONG_PASSPHRASE":
+                    raise
+                raise OnboardingError(
+                    "This passphrase does not open the CA that is here: type it again. If it is lost, or you want a CA "
+                    "with another one, workspace.start_over() moves everything aside and begins anew.",
+                    error.code,
+                ) from None
+        self._passphrase.typed = passphrase
+
+    @property
+    def passphrase(self) -> Secret:
+        """The passphrase of every key and store here; a practice one is made up where no key needs another.
+
+        Raises OnboardingError (NEED_PASSPHRASE) where only the learner knows it.
+        """
+        if not self.passphrase_source:
+            raise OnboardingError(
+                "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of "
+                "this notebook, press Enter, and run the cells below it.",
+                "NEED_PASSPHRASE",
+            )
+        return self._passphrase.find() or self._passphrase.make_up()
+
+    # The CA ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_ca(self) -> bool:
+        """Whether there is a CA, with its configuration, key and certificate."""
+        return all((self.ca_folder / name).exists() for name in ("caConfig.cnf", "caKey.pem", "caCert.pem"))
+
+    def create_ca(self, subject: DistinguishedName) -> CertificateAuthority:
+        """Make the CA for ``subject``, or open it if it is there; what was there for another subject moves aside."""
+        if self.has_ca and self.ca_subject == subject:
+            return self.ca()
+        passphrase = self.passphrase  # which may be made up now
+        unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
+        self._replace(
+            self.ca_folder,
+            lambda folder: CertificateAuthority.create(folder, subject, passphrase),
+            unused,
+            "the CA that was here, and everything made with it,",
+        )
+        return self.ca()
+
+    @property
+    def ca_subject(self) -> DistinguishedName:
+        """The subject of the CA that is there, or else the one that is suggested."""
+        path = self.ca_folder / "caCert.pem"
+        return DistinguishedName.from_x509(read_certificates(path)[0].subject) if path.exists() else DEFAULT_CA
+
+    def ca(self) -> CertificateAuthority:
+        """Open the CA; its key is unlocked once and held in memory."""
+        return self._open(self.ca_folder, self.ca_folder / "caCert.pem")
+
+    # The intermediate ------------------------------------------------------------------------------------------------
+
+    @property
+    def has_intermediate(self) -> bool:
+        """Whether there is an intermediate CA that the CA which is here has signed."""
+        certificate = self.intermediate_folder / "intermediateCert.pem"
+        if not (certificate.exists() and (self.intermediate_folder / "intermediateKey.pem").exists()):
+            return False
+        return is_issued_by(read_certificates(certificate)[0], read_certificates(self.ca_folder / "caCert.pem")[0])
+
+    def create_intermediate(self, subject: DistinguishedName) -> CertificateAuthority:
+        """Make an intermediate CA for ``subject`` below the CA, or find it (guide: "Creating an intermediate …").
+
+        One for another subject moves aside, and comes back when it is asked for again.
+        """
+        if self.has_intermediate and self.intermediate_subject == subject:
+            return self.intermediate()
+        ca, what = self.ca(), "the intermediate CA that was here, and everything made with it,"
+        request = Path(ISSUERS["intermediate"]) / "intermediateCsr.pem"
+        if found := earlier.find_signed(self.folder, request, "intermediateCert.pem", subject, ca.certificate):
+            self._move_aside([self.intermediate_folder], what)
+            found.rename(self.intermediate_folder)
+        else:
+            self._replace(
+                self.intermediate_folder,
+                lambda folder: ca.create_intermediate(folder, subject, self.passphrase),
+                [],
+                what,
+            )
+        return self.intermediate()
+
+    @property
+    def intermediate_subject(self) -> DistinguishedName:
+        """The subject that the intermediate CA asked for, or else the one that is suggested."""
+        request = self.intermediate_folder / "intermediateCsr.pem"
+        return DistinguishedName.from_x509(read_request(request).subject) if request.exists() else DEFAULT_INTERMEDIATE
+
+    def intermediate(self) -> CertificateAuthority:
+        """Open the intermediate CA; its key is unlocked once and held in memory."""
+        return self._open(self.intermediate_folder, self.intermediate_folder / "intermediateCert.pem")
+
+    # Who signs -------------------------------------------------------------------------------------------------------
+
+    @property
+    def issuer(self) -> str:
+        """Who signs the tutorial's device: ``ca``, or ``intermediate`` where that was chosen."""
+        path = self.folder / "issuer"
+        chosen = self._branch or (path.read_text(encoding="utf-8").strip() if path.exists() else "ca")
+        return chosen if chosen in ISSUERS else "ca"
+
+    def choose_issuer(self, issuer: str) -> None:
+        """Let ``ca`` or ``intermediate`` sign in all notebooks from now on. What the other has signed stays."""
+        _check_issuer(issuer)
+        write_whole(self.folder / "issuer", f"{issuer}\n".encode(), replace=True)
+
+    def branch(self, issuer: str) -> Self:
+        """Give this workspace with another issuer, for a look at the other way; the choice stays as it is."""
+        _check_issuer(issuer)
+        other = copy.copy(self)  # the passphrase and the opened keys are the same
+        other._branch = issuer
+        return other
+
+    @property
+    def issuer_folder(self) -> Path:
+        """The folder of who signs; the device's files lie in its ``deviceCertificates``."""
+        return self.folder / ISSUERS[self.issuer]
+
+    @property
+    def issuer_certificate(self) -> x509.Certificate:
+        """The certificate of who signs, which is the one to upload."""
+        return read_certificates(self.issuer_folder / f"{self.issuer}Cert.pem")[0]
+
+    def signer(self) -> CertificateAuthority:
+        """Open who signs: the CA, or the intermediate."""
+        return self.ca() if self.issuer == "ca" else self.intermediate()
+
+    def _as_signed(self, subject: x509.Name) -> x509.Name:
+        """Give the subject that the signer's policy would sign; raises OnboardingError where it would refuse."""
+        return signed_subject(read_config(find_config(self.issuer_folder)), subject, self.issuer_certificate.subject)
+
+    def _open(self, folder: Path, certificate: Path) -> CertificateAuthority:
+        known = self._opened.get(folder)
+        if known is None or known.certificate != read_certificates(certificate)[0]:
+            config = read_config(find_config(folder))
+            if not Path(config.ca("dir")).exists():  # openssl could not sign either
+                CertificateAuthority.relocate(folder)
+                print(f"The workspace was moved: {config.path.name} names its new folder now.")
+            known = self._opened[folder] = CertificateAuthority.open(folder, self.passphrase)
+            if known.recovered:
+                print(known.recovered)
+        return known
+
+    def _replace(self, folder: Path, make: Callable[[Path], CertificateAuthority], also: list[Path], what: str) -> None:
+        """Make a CA's directory whole before the one that is there moves aside."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as draft:
+            new = Path(draft) / folder.name
+            config = make(new).config.path
+            write_whole(config, with_dir(config, folder), replace=True)
+            self._move_aside([folder, *also], what)
+            new.rename(folder)
+        self._opened.pop(folder, None)
+
+    def _move_aside(self, paths: list[Path], what: str) -> None:
+        earlier.move_aside(self.folder, paths, what)
+
+
+def _check_issuer(issuer: str) -> None:
+    if issuer not in ISSUERS:
+        raise OnboardingError(f"There is no issuer {issuer!r}: say {' or '.join(ISSUERS)}.", "NO_ISSUER")

@@ -1,0 +1,206 @@
+"""Intermediate CAs: the guide's folder, any depth, path lengths, and the branch of the tutorial below one."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import PASSPHRASE, Run
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mciot_nb import CertificateAuthority, DistinguishedName, LocalPlatform, OnboardingError, Workspace, diagnose
+from mciot_nb.guide import NOTEBOOKS, execute
+from mciot_nb.pki.chain import build_chain, read_certificates, to_pem
+from mciot_nb.pki.config import read_config
+from mciot_nb.pki.signing import certificate_builder
+
+DEVICE = DistinguishedName(common_name="device")
+
+
+def request(name: DistinguishedName) -> x509.CertificateSigningRequest:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name.to_x509())
+    return builder.sign(ec.generate_private_key(ec.SECP256R1()), SHA256())
+
+
+def below(ca: CertificateAuthority, name: str = "Below", **options: str) -> CertificateAuthority:
+    subject = DistinguishedName(country="DE", locality="Ulm", common_name=name)
+    return ca.create_intermediate(ca.folder / "intermediateCertificate", subject, PASSPHRASE, bits=2048, **options)  # type: ignore[arg-type]
+
+
+def test_the_folder_is_the_guides(ca: CertificateAuthority) -> None:
+    intermediate = below(ca)
+    names = {path.relative_to(intermediate.folder).as_posix() for path in intermediate.folder.rglob("*")}
+    guide = {"intermediateConfig.cnf", "intermediateKey.pem", "intermediateCsr.pem", "intermediateCert.pem"}
+    assert names == guide | {"database.txt", "serial", "crl", "crl/crlnumber", "deviceCertificates"}
+    assert (intermediate.folder / "intermediateKey.pem").stat().st_mode & 0o777 == 0o600
+    config = read_config(intermediate.folder / "intermediateConfig.cnf")
+    assert config.ca("dir") == intermediate.folder.as_posix()
+    for name, file in (("private_key", "Key"), ("certificate", "Cert"), ("crl", "Crl")):
+        assert Path(config.ca(name)).name == f"intermediate{file}.pem"
+    reopened = CertificateAuthority.open(intermediate.folder, PASSPHRASE)
+    assert reopened.certificate == intermediate.certificate and reopened.database == intermediate.database
+    assert (ca.folder / "deviceCertificates" / "1000.pem").read_bytes() == to_pem([intermediate.certificate])
+    assert [row.subject for row in ca.database.rows()] == ["/C=DE/CN=Below"], "the policy drops L here too"
+
+
+def test_openssl_goes_on_below_the_intermediate(ca: CertificateAuthority, openssl: Run, tmp_path: Path) -> None:
+    intermediate = below(ca)
+    ours = intermediate.sign(request(DEVICE))
+    (tmp_path / "csr.pem").write_bytes(request(DistinguishedName(common_name="next")).public_bytes(Encoding.PEM))
+    sign = ["-batch", "-passin", "env:PASS", "-extensions", "v3_signed", "-notext", "-out", tmp_path / "next.pem"]
+    openssl("ca", "-config", intermediate.folder / "intermediateConfig.cnf", *sign, "-in", tmp_path / "csr.pem")
+    theirs = read_certificates(tmp_path / "next.pem")[0]
+    assert (ours.serial_number, theirs.serial_number) == (0x1000, 0x1001)
+    assert [row.serial for row in intermediate.database.rows()] == [0x1000, 0x1001]
+    path = ["-CAfile", ca.folder / "caCert.pem", "-untrusted", intermediate.folder / "intermediateCert.pem"]
+    assert "OK" in openssl("verify", *path, tmp_path / "next.pem").stdout
+    partial = ["-CAfile", intermediate.folder / "intermediateCert.pem", tmp_path / "next.pem"]
+    assert "OK" in openssl("verify", "-partial_chain", *partial).stdout
+    assert openssl("verify", *partial, check=False).returncode != 0, "without -partial_chain it wants the root"
+
+
+def test_chains_of_any_depth(ca: CertificateAuthority, openssl: Run, tmp_path: Path) -> None:
+    issuer, issuers = ca, [ca.certificate]
+    for depth in range(3):
+        issuer = below(issuer, f"Level {depth}")
+        issuers.append(issuer.certificate)
+    device = issuer.sign(request(DEVICE))
+    chain = build_chain(device, issuers)
+    assert chain == [device, *reversed(issuers)]
+    assert build_chain(device, issuers, up_to=issuers[-1]) == [device, issuers[-1]]
+    assert diagnose(chain, [ca.certificate]).ok and diagnose(chain[:3], [issuers[-2]]).ok
+    assert diagnose([device, *chain[2:]], [ca.certificate]).code == "UNKNOWN_CA", "one is missing in between"
+    (tmp_path / "chain.pem").write_bytes(to_pem(chain[1:-1]))
+    (tmp_path / "device.pem").write_bytes(to_pem([device]))
+    path = ["-CAfile", ca.folder / "caCert.pem", "-untrusted", tmp_path / "chain.pem", tmp_path / "device.pem"]
+    assert "OK" in openssl("verify", *path).stdout
+
+
+def test_a_path_length_ends_the_chain(ca: CertificateAuthority, openssl: Run, tmp_path: Path) -> None:
+    config = ca.folder / "caConfig.cnf"
+    section = "[ v3_last ]\nsubjectKeyIdentifier = hash\nauthorityKeyIdentifier = keyid:always,issuer\n"
+    section += "basicConstraints = critical, CA:true, pathlen:0\nkeyUsage = cRLSign, keyCertSign\n"
+    config.write_text(config.read_text() + section)
+    last = below(CertificateAuthority.open(ca.folder, PASSPHRASE), extensions="v3_last")
+    device = last.sign(request(DEVICE))
+    assert diagnose([device, last.certificate, ca.certificate], [ca.certificate]).ok
+    with pytest.raises(OnboardingError, match="path length 0") as refused:
+        below(last, "Too deep")
+    assert refused.value.code == "PATH_LENGTH" and not (last.folder / "intermediateCertificate").exists()
+    assert len(last.database.rows()) == 1
+
+    # What we refuse, openssl signs; and then nobody trusts what comes of it, openssl included.
+    key, csr = ec.generate_private_key(ec.SECP256R1()), tmp_path / "deep.csr"
+    builder = x509.CertificateSigningRequestBuilder().subject_name(DistinguishedName(common_name="Deep").to_x509())
+    csr.write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    sign = ["-batch", "-passin", "env:PASS", "-extensions", "v3_ca", "-notext", "-out", tmp_path / "deep.pem"]
+    openssl("ca", "-config", last.folder / "intermediateConfig.cnf", *sign, "-in", csr)
+    deep = read_certificates(tmp_path / "deep.pem")[0]
+    begin, end = deep.not_valid_before_utc, deep.not_valid_after_utc
+    leaf = certificate_builder(deep.subject, DEVICE.to_x509(), begin, end).public_key(key.public_key())
+    leaf = leaf.add_extension(x509.BasicConstraints(False, None), critical=True)
+    leaf = leaf.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+    too_deep = [leaf.serial_number(1).sign(key, SHA256()), deep, last.certificate, ca.certificate]
+    assert diagnose(too_deep, [ca.certificate]).code == "INVALID"
+    (tmp_path / "leaf.pem").write_bytes(to_pem(too_deep[:1]))
+    (tmp_path / "between.pem").write_bytes(to_pem(too_deep[1:3]))
+    path = ["-CAfile", ca.folder / "caCert.pem", "-untrusted", tmp_path / "between.pem", tmp_path / "leaf.pem"]
+    assert "path length constraint exceeded" in openssl("verify", *path, check=False).stderr
+
+
+def test_what_the_ca_refuses_leaves_nothing_behind(ca: CertificateAuthority) -> None:
+    before = {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()}
+    for subject, says in ((DistinguishedName(country="DE"), "common name"), (DEVICE, "outlive")):
+        days = 9000 if subject is DEVICE else 3650
+        with pytest.raises(OnboardingError, match=says):
+            ca.create_intermediate(ca.folder / "intermediateCertificate", subject, PASSPHRASE, bits=2048, days=days)
+    assert {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()} == before
+    assert below(ca).certificate.serial_number == 0x1000
+
+
+# The branch of the tutorial ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["guide-2021", "current"])
+def test_both_ways_on_the_local_platform(quick_workspace: Workspace, profile: str) -> None:
+    """Root uploaded and three certificates: by profile. Intermediate uploaded and two: accepted by both."""
+    workspace = quick_workspace
+    workspace.choose_issuer("intermediate")
+    platform = LocalPlatform.start(workspace, profile)
+    workspace.catch_up("device")
+    workspace.create_chain()
+    workspace.fetch_server_certificate()
+    root, chain_file = workspace.ca().certificate, workspace.device_file("deviceCertChain.pem")
+    two = read_certificates(chain_file)
+    assert len(two) == 2 and chain_file.parent.parent.name == "intermediateCertificate"
+
+    platform.tenant.trusted_certificates.upload(root)
+    chain_file.write_bytes(to_pem([*two, root]))
+    device = workspace.device(platform.tenant)
+    if profile == "current":
+        with device:
+            device.publish("100,device-0001,c8y_MQTTDevice")
+    else:
+        with pytest.raises(OnboardingError) as refused:
+            device.connect()
+        assert refused.value.code != "OK" and platform.log().iloc[-1]["code"] == "CHAIN_TOO_LONG"
+    platform.tenant.trusted_certificates.delete(root)
+
+    chain_file.write_bytes(to_pem(two))
+    with pytest.raises(OnboardingError):
+        workspace.device(platform.tenant).connect()  # the control: nobody is uploaded now
+    workspace.upload_ca(platform.tenant)
+    with workspace.device(platform.tenant) as device:
+        device.publish("100,device-0001,c8y_MQTTDevice")
+    assert platform.log().iloc[-1]["code"] == "CONNECTED"
+
+
+def test_the_notebooks_follow_the_choice(quick_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCIOT_WORKSPACE", str(quick_workspace.folder))
+    quick_workspace.choose_issuer("intermediate")
+    for path in NOTEBOOKS[3:]:
+        assert execute(nbformat.read(path, as_version=4), path) == ""
+    folder = quick_workspace.intermediate_folder / "deviceCertificates"
+    chain = read_certificates(folder / "deviceCertChain.pem")
+    assert chain[1:] == [quick_workspace.intermediate().certificate]
+    assert {"deviceKeystore.pkcs12", "deviceTruststore.pkcs12"} <= {path.name for path in folder.iterdir()}
+    assert not (quick_workspace.ca_folder / "deviceCertificates" / "deviceCert.pem").exists()
+    platform = quick_workspace.platform()
+    trusted = platform.tenant.trusted_certificates
+    assert trusted.find(chain[1]) and trusted.find(quick_workspace.ca().certificate) is None
+    assert "CONNECTED" in set(platform.log()["code"]) and len(platform.measurements()) == 1
+    quick_workspace.choose_issuer("ca")  # and back: nothing moves, the CA's own device is made beside the other
+    quick_workspace.catch_up("upload")
+    assert trusted.find(quick_workspace.ca().certificate) and not (quick_workspace.folder / "earlier").exists()
+
+
+def test_another_intermediate_moves_the_old_one_aside_and_back(quick_workspace: Workspace) -> None:
+    workspace = quick_workspace
+    workspace.catch_up("intermediate")
+    first, subject = workspace.intermediate().certificate, workspace.intermediate_subject
+    assert workspace.create_intermediate(subject).certificate == first, "the same is found, not made again"
+    second = workspace.create_intermediate(DistinguishedName(common_name="Other")).certificate
+    assert second != first and workspace.intermediate_subject.common_name == "Other"
+    assert [path.name for path in (workspace.folder / "earlier").iterdir()] == ["1"]
+    assert workspace.create_intermediate(subject).certificate == first
+    assert workspace.intermediate().sign(request(DEVICE)).issuer == first.subject
+    assert len(workspace.ca().database.rows()) == 2
+
+
+def test_an_intermediate_of_an_old_ca_is_not_taken_for_the_new_ones(quick_workspace: Workspace) -> None:
+    quick_workspace.catch_up("intermediate")
+    old = quick_workspace.intermediate().certificate
+    quick_workspace.create_ca(DistinguishedName(common_name="New CA"))
+    assert not quick_workspace.has_intermediate
+    quick_workspace.catch_up("intermediate")
+    assert quick_workspace.intermediate().certificate != old
+
+
+def test_an_issuer_that_is_none_is_named(quick_workspace: Workspace) -> None:
+    for choose in (quick_workspace.choose_issuer, quick_workspace.branch):
+        with pytest.raises(OnboardingError, match="ca or intermediate"):
+            choose("root")
+    (quick_workspace.folder / "issuer").write_text("nonsense")
+    assert quick_workspace.issuer == "ca"
