@@ -25,7 +25,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from mciot_nb.connect.settings import TenantSettings
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis, Finding, diagnose
+from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.names import FIELDS, DistinguishedName
+from mciot_nb.pki.policy import preview_subject
 from mciot_nb.secret import Secret
 from mciot_nb.ui.base import Form
 from mciot_nb.ui.card import certificate_html, certificate_text
@@ -619,6 +621,23 @@ def test_a_diagnosis_says_good_or_bad_in_words() -> None:
     refused = diagnose([DEVICE], [])
     assert diagnosis_text(refused).startswith("✗ UNKNOWN_CA: The certificate of CN=device")
     assert "UNKNOWN_CA" in Tags(diagnosis_html(refused)).text
+
+
+def policy(fields: dict[str, str]) -> CaConfig:
+    sections = {"default": {}, "ca": {"default_ca": "CA_default"}, "CA_default": {"policy": "p"}, "p": fields}
+    return CaConfig(Path("ca.cnf"), sections)
+
+
+@pytest.mark.parametrize("nasty", [*NASTY, "Munich"])
+def test_a_preview_says_field_by_field_what_signing_would_make_of_it(nasty: str) -> None:
+    asked = DistinguishedName(locality=nasty, common_name="device").to_x509()
+    preview = preview_subject(policy({"organizationName": "supplied", "commonName": "optional"}), asked, CA.subject)
+    data, _ = shell().display_formatter.format(preview)  # type: ignore[union-attr]
+    assert "vanishes: the policy does not list it" in data["text/plain"] and "is kept" in data["text/plain"]
+    assert "organizationName field needed to be supplied and was missing" in Tags(data["text/html"]).text
+    assert "<script" not in data["text/html"]
+    good = preview_subject(policy({"localityName": "optional", "commonName": "optional"}), asked, CA.subject)
+    assert "vanishes" not in repr(shell().display_formatter.format(good))  # type: ignore[union-attr]
 
 
 def frame(name: str = "device", rows: int = 3) -> pd.DataFrame:

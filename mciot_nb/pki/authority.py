@@ -1,6 +1,6 @@
 """The certificate authority: a folder of files that openssl's ``ca`` command reads and writes as well."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis, read_certificates, to_pem
 from mciot_nb.pki.config import CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase, read_serial, write_serial
-from mciot_nb.pki.directory import fill_tree, find_config, new_folder
+from mciot_nb.pki.directory import fill_tree, find_config, is_folder, new_folder
 from mciot_nb.pki.extensions import build_extensions
 from mciot_nb.pki.files import remove, write_drafts, write_whole
 from mciot_nb.pki.inspection import inspect
@@ -101,7 +101,7 @@ class CertificateAuthority:
             key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
             request = create_request(draft / "intermediateCsr.pem", key, subject, config.string_mask)
             left = (self.certificate.not_valid_after_utc - moment(at)).days
-            certificate = self.sign(request, extensions, days or min(left, INTERMEDIATE_DAYS), at=at)
+            certificate = self.sign(request, extensions, min(left, INTERMEDIATE_DAYS) if days is None else days, at=at)
             write_whole(draft / "intermediateCert.pem", to_pem([certificate]))
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
@@ -114,7 +114,7 @@ class CertificateAuthority:
         """
         config = read_config(find_config(folder))
         named = Path(config.ca("dir"))
-        if not (named.exists() and named.samefile(folder)):
+        if not is_folder(named, folder):
             raise OnboardingError(
                 f"{config.path} says dir = {named}, so openssl would sign into that folder: if this is a copy or was "
                 f"moved, call CertificateAuthority.relocate(Path({str(folder)!r})) and open it again.",
@@ -194,16 +194,19 @@ class CertificateAuthority:
         with self.database.locked():
             refuse_second(self.database, self.config, [subject for subject, _ in prepared])
             serials = self.database.reserve_serials(len(prepared), copies)
-            certificates = [
-                builder.serial_number(serial).sign(self._key, self.config.digest)
-                for serial, (_, builder) in zip(serials, prepared, strict=True)
-            ]
-            drafts = {copies / draft_name(c.serial_number): to_pem([c]) for c in certificates}
-            write_drafts(drafts)
+            certificates: list[x509.Certificate] = []
+
+            def drafts() -> Iterator[tuple[Path, bytes]]:
+                for serial, (_, builder) in zip(serials, prepared, strict=True):
+                    certificates.append(builder.serial_number(serial).sign(self._key, self.config.digest))
+                    yield copies / draft_name(serial), to_pem(certificates[-1:])
+
+            write_drafts(drafts(), threads=8 if len(prepared) > 1 else 0)
             try:
                 self.database.record([row_of(certificate) for certificate in certificates])
-            except OnboardingError:
-                remove(drafts)
+            except OnboardingError:  # what was recorded all the same gets its name when the CA is opened next
+                known = self.database.index().serials
+                remove(copies / draft_name(serial) for serial in serials if serial not in known)
                 raise
             publish(copies, serials)
         return certificates

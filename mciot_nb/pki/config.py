@@ -50,9 +50,9 @@ class CaConfig:
         return self.sections.get(section, {}).get(name, self.sections["default"].get(name))
 
     def required(self, section: str, name: str) -> str:
-        """Look ``name`` up; raises OnboardingError where it is missing."""
+        """Look ``name`` up; raises OnboardingError where it is missing or empty."""
         value = self.value(section, name)
-        if value is None:
+        if not value:
             raise OnboardingError(f"{self.path}: section [ {section} ] has no {name}: add it.", "BAD_CONFIG")
         return value
 
@@ -81,13 +81,14 @@ class CaConfig:
         prompts = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
         values = {}
         for long_name, key in prompts.items():
-            value = answers.get(long_name, "") or self.value(name, f"{key}_default") or ""
-            values[BY_LONG_NAME[long_name].attribute] = value = "" if value == "." else value
+            answer = self.value(name, f"{key}_value") or answers.get(long_name, "")  # _value is not asked for
+            value = "" if answer == "." else answer or self.value(name, f"{key}_default") or ""
+            values[BY_LONG_NAME[long_name].attribute] = value
             shortest, longest = self._number(name, f"{key}_min", 0), self._number(name, f"{key}_max", LONGEST_ANSWER)
-            if value and not shortest <= len(value) <= longest:
+            if value and not shortest <= (length := len(value.encode())) <= longest:
                 raise OnboardingError(
-                    f"{BY_LONG_NAME[long_name].label} must have {shortest} to {longest} characters, says {self.path}: "
-                    f"{value!r} has {len(value)}.",
+                    f"{BY_LONG_NAME[long_name].label} must have {shortest} to {longest} bytes, says {self.path}, and "
+                    f"{value!r} has {length}: answer otherwise.",
                     "BAD_NAME",
                 )
         return DistinguishedName(**values)
@@ -139,6 +140,8 @@ def read_config(path: Path) -> CaConfig:
         text = read_file(path, f"There is no configuration {path}: create the CA first.").decode("utf-8-sig")
     except UnicodeDecodeError:
         raise OnboardingError(f"{path} is not in UTF-8: save it as UTF-8 text.", "BAD_CONFIG") from None
+    if "\0" in text:
+        raise OnboardingError(f"{path} holds a zero byte, so it is no text: put the file back.", "BAD_CONFIG")
     sections: dict[str, dict[str, str]] = {"default": {}}
     current = "default"
     for number, line in _logical_lines(text):
@@ -213,6 +216,11 @@ def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> s
     if value is None:
         raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
     return value
+
+
+def is_yes(word: str) -> bool:
+    """Read a yes or no as openssl does: whatever does not begin like a no is a yes."""
+    return word[:1] not in tuple("nNfF0")
 
 
 def _field_name(key: str) -> str:

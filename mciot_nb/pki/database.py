@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import append, disk_problem, read_file, write_whole
+from mciot_nb.pki.config import is_yes, read_config
+from mciot_nb.pki.files import append, disk_problem, overwrite, read_file, write_whole
 from mciot_nb.pki.rows import Columns, Row, common_name_of, hex_serial, split_columns, with_century
 
 if TYPE_CHECKING:
@@ -31,38 +32,45 @@ LARGEST_SERIAL = 1 << 159
 class Index:
     """What a CA must know before it signs: the serials that are used, and the subjects that are valid.
 
-    It covers the first ``size`` bytes of the file, its ``lines`` whole lines, whose checksum is ``crc``. ``stamp``
-    tells whether the file is still the one that was read.
+    It covers the first ``size`` bytes of the file, whose checksum is ``crc``. ``stamp`` tells whether the file is still
+    the one that was read.
     """
 
     stamp: tuple[int, ...] = ()
     size: int = 0
-    lines: int = 0
     crc: int = 0
     serials: set[int] = field(default_factory=set)
     valid: dict[str, int] = field(default_factory=dict)
+    valid_rows: int = 0
 
     def clear(self) -> None:
         """Forget everything: the file was written anew."""
-        self.stamp, self.size, self.lines, self.crc = (), 0, 0, 0
+        self.stamp, self.size, self.crc, self.valid_rows = (), 0, 0, 0
         self.serials.clear()
         self.valid.clear()
 
     def add(self, text: bytes, columns: Columns, stamp: tuple[int, ...]) -> None:
         """Take in the file's further rows; raises OnboardingError where a serial stands twice, as openssl does."""
-        serials = [int(serial, 16) for serial in columns.serial]
-        if len(self.serials) + len(serials) != len(self.serials.union(serials)):
-            twice = next(s for n, s in enumerate(serials) if s in self.serials or s in serials[:n])
+        if twice := self.serials.intersection(columns.serial):
+            raise OnboardingError(f"The serial {hex_serial(min(twice))} stands twice in the database.", "BAD_DATABASE")
+        self.serials.update(columns.serial)
+        rows = zip(columns.status, columns.serial, columns.subject, strict=True)
+        valid = {subject: serial for status, serial, subject in rows if status == "V"}
+        if self.valid:
+            self.valid.update(valid)
+        else:
+            self.valid = valid
+        self.valid_rows += columns.status.count("V")
+        self.crc, self.size, self.stamp = zlib.crc32(text, self.crc), self.size + len(text), stamp
+
+    def refuse_doubles(self) -> None:
+        """Raise OnboardingError where two valid rows have one subject, which openssl refuses if subjects are unique."""
+        if self.valid_rows != len(self.valid):
             raise OnboardingError(
-                f"the serial {hex_serial(twice)} stands there twice, so openssl would refuse the whole file: "
-                "remove the row that does not belong to the certificate of that serial.",
-                "BAD_DATABASE",
+                "The signing database has two valid rows for one subject, so openssl refuses the whole file: revoke "
+                "one of the two, or say unique_subject = no.",
+                "SUBJECT_TWICE",
             )
-        self.serials.update(serials)
-        rows = zip(columns.status, serials, columns.subject, strict=True)
-        self.valid.update({subject: serial for status, serial, subject in rows if status == "V"})
-        self.crc, self.size = zlib.crc32(text, self.crc), self.size + len(text)
-        self.lines, self.stamp = self.lines + text.count(b"\n"), stamp
 
 
 @dataclass(frozen=True)
@@ -77,28 +85,35 @@ class SigningDatabase:
     def locked(self) -> Iterator[None]:
         """Keep every other writer of ours out; the lock file lies beside the CA's folder, not among openssl's."""
         folder = self.path.parent
+        lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
         try:
-            with FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01):
-                yield
+            lock.acquire()
         except Timeout:
             raise OnboardingError(
                 f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
                 "LOCKED",
             ) from None
+        except OSError as error:
+            raise disk_problem(folder.parent, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def rows(self) -> list[Row]:
         """Read all rows. A last row without its newline was never finished: openssl passes over it, and so do we.
 
         Raises OnboardingError for a line that openssl would refuse.
         """
-        columns = self.columns()
-        return [Row.parse("\t".join(fields)) for fields in zip(*vars(columns).values(), strict=True)]
+        return list(self.columns().rows())
 
     def find(self, serial: int) -> Row | None:
         """Give the row of one certificate, or None."""
         columns = self.columns()
-        position = next((n for n, text in enumerate(columns.serial) if int(text, 16) == serial), None)
-        return None if position is None else Row.parse("\t".join(column[position] for column in vars(columns).values()))
+        if serial not in columns.serial:
+            return None
+        position = columns.serial.index(serial)
+        return next(Columns(*([column[position]] for column in vars(columns).values())).rows())
 
     def columns(self) -> Columns:
         """Read all rows as columns of text, checked; raises OnboardingError as `rows` does."""
@@ -107,9 +122,9 @@ class SigningDatabase:
     def _read(self) -> bytes:
         return read_file(self.path, f"There is no signing database {self.path}: put it back.")
 
-    def _split(self, data: bytes, first_line: int = 1) -> Columns:
+    def _split(self, data: bytes) -> Columns:
         try:
-            return split_columns(data.decode(), first_line)
+            return split_columns(data.decode())
         except UnicodeDecodeError:
             raise OnboardingError(f"{self.path} is no text: put the database back.", "BAD_DATABASE") from None
         except OnboardingError as error:
@@ -127,12 +142,11 @@ class SigningDatabase:
 
     def _take_in(self, text: bytes, stamp: tuple[int, ...]) -> None:
         try:
-            self._index.add(text, self._split(text, self._index.lines + 1), stamp)
-        except OnboardingError as error:
+            self._index.add(text, self._split(text), stamp)
+        except OnboardingError:
             self._index.clear()
-            if str(self.path) in str(error):
-                raise
-            raise OnboardingError(f"{self.path}: {error}", error.code) from None
+            self.columns()  # names the line, counted from the file's beginning
+            raise
 
     def _stamp(self) -> tuple[int, ...]:
         try:
@@ -144,14 +158,17 @@ class SigningDatabase:
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     @property
+    def attributes_path(self) -> Path:
+        """The path of openssl's ``database.txt.attr``."""
+        return self.path.with_name(f"{self.path.name}.attr")
+
+    @property
     def unique_subject(self) -> bool | None:
         """What ``database.txt.attr`` says, which overrides the configuration; None where it says nothing."""
-        try:
-            text = self.path.with_name(f"{self.path.name}.attr").read_text(encoding="utf-8")
-        except FileNotFoundError:
+        if not self.attributes_path.exists():
             return None
-        word = re.search(r"(?m)^\s*unique_subject\s*=\s*(\w)", text)
-        return None if word is None else word[1] not in "nNfF0"
+        word = read_config(self.attributes_path).sections["default"].get("unique_subject")
+        return None if word is None else is_yes(word)
 
     def record(self, rows: Sequence[Row]) -> None:
         """Write rows behind the others, all of them or none, on the disk when this returns. Call it while `locked`."""
@@ -206,7 +223,7 @@ class SigningDatabase:
                 "expires": _times(columns.expires),
                 "revoked": _times([time for time, _, _ in revocations]),
                 "reason": [reason for _, _, reason in revocations],
-                "serial": pd.Series([int(serial, 16) for serial in columns.serial], dtype=object),
+                "serial": pd.Series(columns.serial, dtype=object),
                 "subject": columns.subject,
                 "common_name": [common_name_of(subject) for subject in columns.subject],
                 "file": columns.file,
@@ -229,7 +246,7 @@ def read_serial(path: Path) -> int:
 
     Raises OnboardingError where it holds anything else.
     """
-    missing = f"There is no file {path}, which holds the next number: write one with: echo 1000 > {path.name}"
+    missing = f"There is no file {path}, which holds the next number: write one with echo 1000 > {path.name}."
     first = read_file(path, missing).split(b"\n")[0].rstrip()
     if not re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", first):
         raise OnboardingError(
@@ -241,5 +258,12 @@ def read_serial(path: Path) -> int:
 
 
 def write_serial(path: Path, number: int) -> None:
-    """Write the next number into ``serial`` or ``crlnumber``."""
-    write_whole(path, f"{hex_serial(number)}\n".encode(), replace=True)
+    """Write the next number into ``serial`` or ``crlnumber``.
+
+    One that is as long goes over the old in place: torn by a crash, it is still no lower than the old was.
+    """
+    data = f"{hex_serial(number)}\n".encode()
+    if path.stat().st_size == len(data):
+        overwrite(path, data)
+    else:
+        write_whole(path, data, replace=True)

@@ -64,3 +64,11 @@ def find_config(folder: Path) -> Path:
         "create the CA first, or name the folder of one.",
         "NO_FILE",
     )
+
+
+def is_folder(named: Path, folder: Path) -> bool:
+    """Whether ``named``, as a configuration has it, is this very folder."""
+    try:
+        return named.samefile(folder)
+    except OSError:  # it is not there, or can't be
+        return False

@@ -4,7 +4,8 @@ import errno
 import glob
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,24 +68,38 @@ def left_behind(path: Path) -> list[Path]:
     return [other for other in path.parent.glob(f".{glob.escape(path.name)}.????????") if other.is_file()]
 
 
-def write_drafts(drafts: Mapping[Path, bytes]) -> None:
-    """Write files of one folder, and see them all safely on the disk: the names once, behind all the content.
+def write_drafts(drafts: Iterable[tuple[Path, bytes]], *, private: bool = False, threads: int = 0) -> None:
+    """Write files of one folder, and see them all safely on the disk.
 
-    Raises OnboardingError (DISK) if the disk refuses; then none of them is left.
+    ``private`` files can be read by their owner only. With ``threads``, the next one is made while others are on their
+    way. Raises OnboardingError (DISK) if the disk refuses; then none of them is left.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    mode, paths = 0o600 if private else 0o644, []
     try:
-        for path, data in drafts.items():
-            with _opened(path, flags | os.O_TRUNC) as descriptor:
-                _write_all(descriptor, data)
-        for path in drafts:  # behind all writing: by then the disk has most of it
-            with _opened(path, flags) as descriptor:
-                os.fsync(descriptor)
-        for folder in {path.parent for path in drafts}:
+        with ThreadPoolExecutor(threads or 1) as pool:  # what waits for the disk together, the disk does together
+            tasks = []
+            for path, data in drafts:
+                paths.append(path)
+                if threads:
+                    tasks.append(pool.submit(_write_draft, path, data, mode))
+                else:
+                    _write_draft(path, data, mode)
+        for task in tasks:
+            task.result()
+        for folder in {path.parent for path in paths}:
             sync_folder(folder)
     except OSError as error:
-        remove(drafts)
-        raise disk_problem(path, error) from None
+        remove(paths)
+        raise disk_problem(paths[-1], error) from None
+    except OnboardingError:
+        remove(paths)
+        raise
+
+
+def _write_draft(path: Path, data: bytes, mode: int) -> None:
+    with _opened(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode) as descriptor:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -95,8 +110,8 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags, 0o644)
+def _opened(path: Path, flags: int, mode: int = 0o644) -> Iterator[int]:
+    descriptor = os.open(path, flags, mode)
     try:
         yield descriptor
     finally:
@@ -123,6 +138,20 @@ def append(path: Path, size: int, data: bytes) -> None:
         raise disk_problem(path, error) from None
 
 
+def overwrite(path: Path, data: bytes) -> None:
+    """Write ``data`` over what ``path`` holds, which is as long, on the disk when this returns.
+
+    A crash may leave the beginning of the new and the end of the old. Raises OnboardingError (DISK) if the disk
+    refuses.
+    """
+    try:
+        with _opened(path, os.O_WRONLY | getattr(os, "O_BINARY", 0)) as descriptor:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+    except OSError as error:
+        raise disk_problem(path, error) from None
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -144,14 +173,19 @@ def rename_to_new(temporary: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable (POSIX keeps them apart from the files' content; Windows does not)."""
+    """Make the names in ``folder`` durable (POSIX keeps them apart from the files' content; Windows does not).
+
+    Raises OnboardingError (UNCONFIRMED) where the disk can't say that they are: the names themselves are there.
+    """
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with _opened(folder, os.O_RDONLY) as descriptor:
+            os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems can't, and say so
-            raise disk_problem(folder, error) from None
-    finally:
-        os.close(descriptor)
+            raise OnboardingError(
+                f"The disk does not confirm what was written in {folder} ({(error.strerror or str(error)).lower()}): "
+                "look whether it is there before you do it again.",
+                "UNCONFIRMED",
+            ) from None

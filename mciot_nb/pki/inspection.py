@@ -11,14 +11,16 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis, Finding, is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.config import CaConfig, read_config
 from mciot_nb.pki.database import SigningDatabase, read_serial
-from mciot_nb.pki.directory import find_config
+from mciot_nb.pki.directory import find_config, is_folder
+from mciot_nb.pki.files import disk_problem
 from mciot_nb.pki.names import BY_LONG_NAME, readable
 from mciot_nb.pki.recovery import traces
 from mciot_nb.pki.revocation import read_crl
 from mciot_nb.pki.rows import Row, hex_serial
+from mciot_nb.pki.signing import must_be_unique
 
 #: Settings of ``openssl ca`` that we do not follow, with the values that change nothing.
-_NOT_FOLLOWED = {"copy_extensions": ("none",), "email_in_dn": ("yes",), "rand_serial": ("no",), "msie_hack": ("no",)}
+_NOT_FOLLOWED = {"copy_extensions": ("none",), "email_in_dn": ("yes",), "rand_serial": (), "msie_hack": ("no",)}
 _MOST_NAMED = 5
 
 
@@ -44,13 +46,16 @@ def inspect(folder: Path, *, at: datetime | None = None) -> Diagnosis:
             findings += look()
         except OnboardingError as error:  # what can't be read is a finding too, and the next look goes on
             findings.append(Finding(error.code, str(error)))
+        except OSError as error:
+            problem = disk_problem(Path(str(error.filename)), error)
+            findings.append(Finding(problem.code, str(problem)))
     return Diagnosis(tuple(dict.fromkeys(findings)))
 
 
 def _configuration(config: CaConfig, folder: Path) -> Iterator[Finding]:
     name, section = config.path.name, config.required("ca", "default_ca")
     named = Path(config.ca("dir"))
-    if not (named.exists() and named.samefile(folder)):
+    if not is_folder(named, folder):
         yield Finding(
             "OTHER_DIR",
             f"{name} says dir = {named}, so openssl works in that folder and not in this one: correct the line, "
@@ -116,7 +121,8 @@ def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
             f"Somebody was interrupted in {config.ca('dir')}: {trace}; opening the CA puts that in order.",
         )
     rows = database.rows()
-    database.index()  # finds a serial that stands twice
+    if must_be_unique(database, config):
+        database.index().refuse_doubles()
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
         yield Finding(
             "COMMENT",

@@ -9,7 +9,7 @@ from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig
-from mciot_nb.pki.names import Field, is_printable, label, readable
+from mciot_nb.pki.names import Field, label, readable
 
 #: The shortest RSA key that is still safe, in bits (the guide: "at least 2048 bits").
 SHORTEST_RSA = 2048
@@ -115,8 +115,8 @@ def check_request(csr: x509.CertificateSigningRequest) -> None:
     """
     try:
         subject, key, valid = csr.subject, csr.public_key(), csr.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # cryptography reads its parts only when asked
-        raise OnboardingError(f"The request can't be read ({error}): make it anew.", "BAD_REQUEST") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
+        raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
     if not valid:
         problem = "was changed after it was made, or its key is not its own: make it anew."
     elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
@@ -136,10 +136,6 @@ def _string_problem(attribute: Attribute) -> str:
         return f"has its {name} in an old string type, such as BMPString or T61String"
     if attribute.oid == NameOID.EMAIL_ADDRESS and _TODAYS_STRINGS[tag] != "IA5String":
         return "has its emailAddress in another type than IA5STRING, which openssl refuses"
-    if _TODAYS_STRINGS[tag] == "PrintableString" and not is_printable(str(attribute.value)):
-        return (
-            f"has characters in its {name} that are illegal for the ASN.1 type PrintableString, which openssl refuses"
-        )
     return ""
 
 

@@ -27,8 +27,11 @@ def publish(copies: Path, serials: Iterable[int]) -> None:
     try:
         for serial in serials:
             draft, copy = copies / draft_name(serial), copies / f"{hex_serial(serial)}.pem"
-            with suppress(FileExistsError):  # a crash came between the new name and the end of the old one
+            try:
                 rename_to_new(draft, copy)
+            except FileExistsError:  # a crash came in between: the new name is there, perhaps empty still
+                if draft.exists() and not copy.stat().st_size:
+                    draft.replace(copy)
             draft.unlink(missing_ok=True)
         sync_folder(copies)
     except OSError as error:
@@ -41,7 +44,7 @@ def traces(database: SigningDatabase, copies: Path, others: Iterable[Path]) -> l
     ``others`` are the further files that the CA replaces: crlnumber and the CRL.
     """
     found = []
-    for path in (database.path, database.serial_path, *others):
+    for path in _replaced(database, others):
         if not path.exists() and _by_openssl(path).exists():
             found.append(f"{path.name} was missing, as openssl leaves it when it is interrupted")
         if left_behind(path):
@@ -60,11 +63,16 @@ def recover(database: SigningDatabase, copies: Path, others: Iterable[Path]) -> 
     between two renames, its new file takes the place of the missing one, if it holds all that the old one held.
     """
     others = list(others)
-    if not traces(database, copies, others):
-        return ""
+    try:
+        return _recover(database, copies, others) if traces(database, copies, others) else ""
+    except OSError as error:
+        raise disk_problem(Path(str(error.filename or database.path)), error) from None
+
+
+def _recover(database: SigningDatabase, copies: Path, others: list[Path]) -> str:
     with database.locked():
         found = traces(database, copies, others)  # somebody may have been at work just now
-        for path in (database.path, database.serial_path, *others):
+        for path in _replaced(database, others):
             remove(left_behind(path))
             _finish_openssls_rename(path)
         known, drafts = database.index(), _drafts(copies)
@@ -76,6 +84,10 @@ def recover(database: SigningDatabase, copies: Path, others: Iterable[Path]) -> 
         if _torn(database.path):
             append(database.path, known.size, b"")
     return f"A crash was put in order: {'; '.join(found)}." if found else ""
+
+
+def _replaced(database: SigningDatabase, others: Iterable[Path]) -> list[Path]:
+    return [database.path, database.attributes_path, database.serial_path, *others]
 
 
 def _listed(serials: Iterable[int]) -> str:

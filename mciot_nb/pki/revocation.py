@@ -13,16 +13,11 @@ from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
-from mciot_nb.pki.rows import REASONS, Row, check_reason, hex_serial, read_time
+from mciot_nb.pki.rows import REASONS, Row, check_reason, hex_serial, hold_instruction, read_time
 from mciot_nb.pki.signing import row_of
 
-#: What RFC 5280 dropped, and openssl still writes: section 5.3.2 of RFC 3280.
+#: The extension of a CRL entry that says what to do while a certificate is on hold (RFC 3280, section 5.3.2).
 HOLD_INSTRUCTION = x509.ObjectIdentifier("2.5.29.23")
-HOLD_INSTRUCTIONS = {
-    "holdInstructionNone": "1.2.840.10040.2.1",
-    "holdInstructionCallIssuer": "1.2.840.10040.2.2",
-    "holdInstructionReject": "1.2.840.10040.2.3",
-}
 
 
 def revoke(
@@ -80,11 +75,9 @@ def _refuse_odd_row(
 def _checked_reason(reason: str) -> str:
     """Give ``reason`` in openssl's spelling; the empty text stands for none."""
     try:
-        full = check_reason(reason) if reason else ""
-        revoked_entry(Row("R", datetime.max, datetime(2000, 1, 1), full, 1, "", ""))
+        return check_reason(reason) if reason else ""
     except ValueError as error:
         raise OnboardingError(f"This is no reason for a revocation: {error}.", "BAD_REASON") from None
-    return full
 
 
 def expire(database: SigningDatabase, at: datetime) -> list[Row]:
@@ -127,17 +120,9 @@ def revoked_entry(row: Row) -> x509.RevokedCertificate:
     if word.lower() in ("keytime", "cakeytime"):
         builder = builder.add_extension(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)), critical=False)
     if word.lower() == "holdinstruction":
-        builder = builder.add_extension(_hold_instruction(argument), critical=False)
+        instruction = x509.UnrecognizedExtension(HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument)))
+        builder = builder.add_extension(instruction, critical=False)
     return builder.build()
-
-
-def _hold_instruction(name: str) -> x509.UnrecognizedExtension:
-    try:
-        oid = x509.ObjectIdentifier(HOLD_INSTRUCTIONS.get(name, name))
-    except ValueError:
-        known = ", ".join(HOLD_INSTRUCTIONS)
-        raise ValueError(f"there is no hold instruction {name!r}; use {known}, or a number such as 1.2.3") from None
-    return x509.UnrecognizedExtension(HOLD_INSTRUCTION, asn1.encode_der(oid))
 
 
 def read_crl(path: Path) -> x509.CertificateRevocationList:

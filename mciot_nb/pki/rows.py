@@ -3,13 +3,15 @@
 A row is ``status⇥expiry⇥revocation⇥SERIAL⇥file⇥subject⏎``: six fields, tabs between them, a newline behind the last.
 """
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import compress
 from operator import itemgetter
-from typing import Self
+from typing import NoReturn, Self
+
+from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
 
@@ -28,10 +30,18 @@ REASONS = {
     "keyTime": "keyCompromise",
     "CAkeyTime": "cACompromise",
 }
+#: What RFC 5280 dropped, and openssl still writes (RFC 3280, section 5.3.2).
+HOLD_INSTRUCTIONS = {
+    "holdInstructionNone": "1.2.840.10040.2.1",
+    "holdInstructionCallIssuer": "1.2.840.10040.2.2",
+    "holdInstructionReject": "1.2.840.10040.2.3",
+}
 _BY_LOWER_CASE = {word.lower(): word for word in REASONS}
 
 _TIME = re.compile(r"(?:\d\d)?\d{12}Z", re.ASCII)
 _PARTS = ((-7,), (-7, -5), (-5, -3), (-3, None))  # of YYMMDDHHMMSSZ: the day, hour, minute, second with its Z
+_UTC_TIME = len("YYMMDDHHMMSSZ")
+_LONGEST_COMMENT = 511  # bytes: openssl takes what is behind for a row
 _UPPER_CASE_HEX = re.compile(r"[0-9A-F]*")
 
 
@@ -60,18 +70,23 @@ class Row:
         status, expires, revocation, serial, file, subject = fields
         if status not in ("V", "R", "E"):
             raise ValueError(f"its status is {status!r}, not V, R or E")
-        if subject.endswith("\r"):
-            raise ValueError("it ends as lines do on Windows (CRLF); save the file with LF alone")
+        if "\r" in line:
+            raise ValueError("it has a carriage return, as lines on Windows have (CRLF); save the file with LF alone")
+        if "\0" in line or "\\\t" in line:
+            raise ValueError("it has a zero byte, or a backslash before a tab")
         if bool(revocation) != (status == "R"):
             raise ValueError("a revocation date belongs to a revoked row (R), and to no other")
         if not re.fullmatch(r"(?:[0-9A-F]{2})+", serial):
             raise ValueError(f"its serial {serial!r} is not upper-case hexadecimal of even length")
+        if revocation:
+            _check_revocation(revocation)
+        return cls.of(status, expires, revocation, int(serial, 16), file, subject)
+
+    @classmethod
+    def of(cls, status: str, expires: str, revocation: str, serial: int, file: str, subject: str) -> Self:
+        """Make a row of fields that are known to be good."""
         revoked, _, reason = revocation.partition(",")
-        if reason:
-            check_reason(reason)
-        return cls(
-            status, read_time(expires), read_time(revoked) if revoked else None, reason, int(serial, 16), file, subject
-        )
+        return cls(status, read_time(expires), read_time(revoked) if revoked else None, reason, serial, file, subject)
 
     def __str__(self) -> str:
         revocation = ",".join(filter(None, [write_time(self.revoked) if self.revoked else "", self.reason]))
@@ -82,47 +97,65 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """Many rows, field by field, as text: a hundred thousand are looked through in a tenth of a second."""
+    """Many rows, field by field: a hundred thousand are looked through in a tenth of a second."""
 
     status: Sequence[str]
     expires: Sequence[str]
     revocation: Sequence[str]
-    serial: Sequence[str]
+    serial: Sequence[int]
     file: Sequence[str]
     subject: Sequence[str]
 
+    def rows(self) -> Iterator[Row]:
+        """Give them row by row."""
+        return itertools.starmap(Row.of, zip(*vars(self).values(), strict=True))
 
-def split_columns(text: str, first_line: int = 1) -> Columns:
+
+def split_columns(text: str) -> Columns:
     """Split the lines of a database into its columns, and check them all, comments left out.
 
-    Raises OnboardingError (BAD_DATABASE) for the first line that openssl would refuse, counted from ``first_line``.
+    A last line without its newline is passed over. Raises OnboardingError (BAD_DATABASE) for the first line that
+    openssl would refuse.
     """
     lines = text[: text.rfind("\n") + 1]
     if "#" in lines:
-        lines = re.sub(r"(?m)^#.*\n", "", lines)
-    fields = lines.replace("\n", "\t").split("\t")[:-1]
-    columns = Columns(*(fields[position::6] for position in range(6)))
-    if len(fields) != 6 * lines.count("\n") or "\r" in lines or not _all_good(columns):
-        _name_the_bad_line(text, first_line)
-    return columns
+        lines = "".join(f"{line}\n" for line in lines.split("\n")[:-1] if not _is_comment(line))
+    # A newline stays before the status behind it, so that a row too short is not made up for by one too long.
+    fields = lines.replace("\n", "\t\n").split("\t")[:-1]
+    starts, expires, revocations, serials, files, subjects = (fields[position::6] for position in range(6))
+    statuses = [start[-1:] for start in starts]
+    good = (
+        len(fields) == 6 * lines.count("\n")
+        and set(starts[1:]) <= {"\nV", "\nR", "\nE"}
+        and set(starts[:1]) <= {"V", "R", "E"}
+        and not ("\r" in lines or "\0" in lines or ("\\" in lines and "\\\t" in lines))
+        and _all_good(statuses, expires, revocations, serials)
+    )
+    numbers = [int(serial, 16) for serial in serials] if good else []
+    if not good or len(set(numbers)) != len(numbers):
+        _name_the_bad_line(text)
+    return Columns(statuses, expires, revocations, numbers, files, subjects)
 
 
-def _all_good(columns: Columns) -> bool:
+def _is_comment(line: str) -> bool:
+    return line.startswith("#") and len(line.encode()) < _LONGEST_COMMENT
+
+
+def _all_good(status: Sequence[str], expires: Sequence[str], revocation: Sequence[str], serial: Sequence[str]) -> bool:
     """Check what `Row.parse` checks, for all rows in one go: each thing once that many rows share."""
-    revocations = list(filter(None, columns.revocation))
+    revocations = list(filter(None, revocation))
     try:
-        _check_times(columns.expires)
-        _check_times([text.partition(",")[0] for text in revocations])
-        for reason in {text.partition(",")[2] for text in revocations} - {""}:
-            check_reason(reason)
+        _check_times(expires)
+        _check_times([text[:_UTC_TIME] for text in revocations])
+        for rest in {text[_UTC_TIME:] for text in revocations}:
+            _check_revocation(f"260101000000Z{rest}")
     except ValueError:
         return False
     return (
-        set(columns.status) <= {"V", "R", "E"}
-        and set(compress(columns.status, columns.revocation)) <= {"R"}
-        and len(revocations) == columns.status.count("R")
-        and not any(length % 2 or not length for length in set(map(len, columns.serial)))
-        and _UPPER_CASE_HEX.fullmatch("".join(columns.serial)) is not None
+        set(itertools.compress(status, revocation)) <= {"R"}
+        and len(revocations) == status.count("R")
+        and not any(length % 2 or not length for length in set(map(len, serial)))
+        and _UPPER_CASE_HEX.fullmatch("".join(serial)) is not None
     )
 
 
@@ -135,17 +168,32 @@ def _check_times(times: Sequence[str]) -> None:
         read_time(time)
 
 
-def _name_the_bad_line(text: str, first_line: int) -> None:
-    for number, line in enumerate(text.split("\n")[:-1], first_line):
-        if not line.startswith("#"):
-            try:
-                Row.parse(line)
-            except ValueError as error:
-                raise OnboardingError(
-                    f"line {number} is no row of a signing database, so openssl would refuse the whole file: {error}. "
-                    "Correct or remove that line.",
-                    "BAD_DATABASE",
-                ) from None
+def _name_the_bad_line(text: str) -> NoReturn:
+    seen = set()
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        if _is_comment(line):
+            continue
+        try:
+            row = Row.parse(line)
+            if row.serial in seen:
+                raise ValueError(f"the serial {hex_serial(row.serial)} stands there twice")
+        except ValueError as error:
+            raise OnboardingError(
+                f"line {number} is no row of a signing database, so openssl would refuse the whole file: {error}; "
+                "correct or remove that line.",
+                "BAD_DATABASE",
+            ) from None
+        seen.add(row.serial)
+    raise OnboardingError("this is no signing database that openssl would read: put it back.", "BAD_DATABASE")
+
+
+def _check_revocation(text: str) -> None:
+    time, comma, reason = text.partition(",")
+    if len(time) != _UTC_TIME:
+        raise ValueError(f"{time!r} is no time of the form YYMMDDHHMMSSZ, with two digits for the year")
+    read_time(time)
+    if comma:
+        check_reason(reason)
 
 
 def check_reason(reason: str) -> str:
@@ -158,9 +206,18 @@ def check_reason(reason: str) -> str:
         if not re.fullmatch(r"\d{14}Z", argument, re.ASCII):
             raise ValueError(f"{known} bears a time, such as {known},20261123120000Z")
         read_time(argument)
-    if known == "holdInstruction" and not argument:
-        raise ValueError("holdInstruction bears an instruction, such as holdInstruction,holdInstructionReject")
+    if known == "holdInstruction":
+        hold_instruction(argument)
     return f"{known},{argument}" if argument else known
+
+
+def hold_instruction(name: str) -> x509.ObjectIdentifier:
+    """Give the number of a hold instruction, by its name or its number; raises ValueError where it is neither."""
+    try:
+        return x509.ObjectIdentifier(HOLD_INSTRUCTIONS.get(name, name))
+    except ValueError:
+        known = ", ".join(HOLD_INSTRUCTIONS)
+        raise ValueError(f"there is no hold instruction {name!r}; use {known}, or a number such as 1.2.3") from None
 
 
 def hex_serial(serial: int) -> str:
@@ -183,14 +240,14 @@ def read_time(text: str) -> datetime:
 
 def with_century(text: str) -> str:
     """Write a time of the database with all four digits of its year."""
-    if len(text) == len("YYMMDDHHMMSSZ"):
+    if len(text) == _UTC_TIME:
         return ("19" if text[:2] >= "50" else "20") + text
     return text
 
 
 def write_time(time: datetime) -> str:
-    """Write a time as the database holds it: with four digits of the year from 2050 on."""
-    return time.strftime("%Y%m%d%H%M%SZ" if time.year >= 2050 else "%y%m%d%H%M%SZ")
+    """Write a time as the database holds it: with two digits of the year from 1950 to 2049, else with four."""
+    return time.strftime("%y%m%d%H%M%SZ" if 1950 <= time.year < 2050 else "%Y%m%d%H%M%SZ")
 
 
 def common_name_of(subject: str) -> str:

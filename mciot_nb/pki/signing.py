@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import CaConfig
+from mciot_nb.pki.config import CaConfig, is_yes
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.extensions import build_extensions
 from mciot_nb.pki.names import oneline, readable
@@ -84,16 +84,20 @@ def _refuse_beyond_path_length(issuer: x509.Certificate, value: x509.ExtensionTy
         )
 
 
+def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
+    """Whether a subject has one valid certificate at most: ``unique_subject``, of the database's own or else here."""
+    own = database.unique_subject
+    return is_yes(config.optional("unique_subject") or "yes") if own is None else own
+
+
 def refuse_second(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
     """Raise OnboardingError where a subject has a valid certificate already, or stands twice in the batch.
 
-    Unless ``unique_subject = no``, in ``database.txt.attr`` or else in the configuration. Call it while ``locked``.
+    Unless subjects need not be unique. Call it while ``locked``.
     """
-    unique = database.unique_subject
-    if unique is None:
-        unique = (config.optional("unique_subject") or "yes")[0] not in "nNfF0"
-    if not unique:
+    if not must_be_unique(database, config):
         return
+    database.index().refuse_doubles()
     taken, seen = database.index().valid, set[str]()
     for subject in map(oneline, subjects):
         if subject in taken:

@@ -1,0 +1,455 @@
+"""With the same keys, dates and serials, what we make is what the real openssl makes, to the byte.
+
+RSA's PKCS#1 v1.5 signatures are deterministic, so that even these must be equal. Every comparison has its negative
+control: the same with one thing different.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from conftest import PASSPHRASE, Run
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
+from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.config import guide_config, read_config
+from mciot_nb.pki.directory import find_config
+from mciot_nb.pki.keys import PrivateKey, create_private_key, create_request, read_private_key, read_request
+from mciot_nb.pki.names import FIELDS
+from mciot_nb.pki.revocation import read_crl
+from mciot_nb.pki.rows import REASONS
+
+ROOT_SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "Wurzel+CA", "a@example.com")
+SUBJECTS = (
+    DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "Gerät 日本 🙂", "a@example.com"),
+    DistinguishedName(common_name="plain"),
+    DistinguishedName(organization="A/B+C=D,E;F", common_name='/CN=not+me "quoted" back\\slash'),
+    DistinguishedName(state="ß" * 128, organization="Ö" * 64, organizational_unit="ü" * 64, common_name="ä" * 32),
+    DistinguishedName(common_name="x" * 64, email="a" * 116 + "@example.com"),
+    DistinguishedName(common_name="  blanks at both ends  "),
+)
+#: What bears an argument is asked of openssl by an option of its own, not by -crl_reason.
+ARGUMENTS = {
+    "keyTime": ("-crl_compromise", "20260102030405Z"),
+    "CAkeyTime": ("-crl_CA_compromise", "20260102030406Z"),
+    "holdInstruction": ("-crl_hold", "holdInstructionReject"),
+}
+
+
+def der(made: x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList) -> bytes:
+    return made.public_bytes(Encoding.DER)
+
+
+def stamp(moment: datetime) -> str:
+    return moment.strftime("%Y%m%d%H%M%SZ")
+
+
+def lines(subject: DistinguishedName) -> str:
+    """What a person would type at openssl's prompts."""
+    return "".join(f"{getattr(subject, field.attribute) or ''}\n" for field in FIELDS)
+
+
+def theirs_of(openssl: Run, config: Path, key: Path, answers: str, *options: object) -> bytes:
+    """Let ``openssl req`` make a request, or a self-signed certificate with -x509, and give its DER form."""
+    out = config.with_suffix(".made")
+    common = ["-new", "-config", config, "-key", key, "-passin", "env:PASS", "-utf8", "-sha256", "-outform", "DER"]
+    openssl("req", *common, *options, "-out", out, input=answers)
+    return out.read_bytes()
+
+
+def openssl_ca(openssl: Run, folder: Path, *options: object) -> None:
+    openssl("ca", "-batch", "-config", find_config(folder), "-passin", "env:PASS", *options)
+
+
+def openssl_sign(
+    openssl: Run, folder: Path, csr: Path, like: x509.Certificate, extensions: str = "v3_signed"
+) -> x509.Certificate:
+    """Let ``openssl ca`` sign a request with the dates of a certificate of ours."""
+    times = ["-startdate", stamp(like.not_valid_before_utc), "-enddate", stamp(like.not_valid_after_utc)]
+    options = ["-extensions", extensions, *times, "-notext", "-md", "sha256", "-in", csr]
+    openssl_ca(openssl, folder, *options, "-out", folder / "out.pem")
+    return read_certificates(folder / "out.pem")[0]
+
+
+def copied(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    CertificateAuthority.relocate(to)
+    return to
+
+
+def assert_same_files(ours: Path, theirs: Path) -> None:
+    lists = [path.relative_to(ours) for path in (ours / "crl").glob("*.pem")]
+    for name in ("database.txt", "serial", "crl/crlnumber", *lists):
+        assert (ours / name).read_text() == (theirs / name).read_text(), name
+    for copy in (ours / "deviceCertificates").iterdir():
+        assert copy.read_bytes() == (theirs / "deviceCertificates" / copy.name).read_bytes()
+    names = [sorted(path.name for path in (side / "deviceCertificates").iterdir()) for side in (ours, theirs)]
+    assert names[0] == names[1]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of ours that the tests copy, and never change."""
+    folder = tmp_path_factory.mktemp("golden") / "caCertificate"
+    CertificateAuthority.create(folder, ROOT_SUBJECT, PASSPHRASE, bits=2048)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def intermediate(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    above = CertificateAuthority.open(copied(root, tmp_path_factory.mktemp("above") / "caCertificate"), PASSPHRASE)
+    folder = above.folder.parent / "intermediateCertificate"
+    above.create_intermediate(folder, DistinguishedName("DE", common_name="Zwischen/CA"), PASSPHRASE, bits=2048)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rsa_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, rsa.RSAPrivateKey]:
+    path = tmp_path_factory.mktemp("key") / "deviceKey.pem"
+    return path, create_private_key(path, PASSPHRASE, bits=2048)
+
+
+def test_the_root_is_openssls(tmp_path: Path, openssl: Run) -> None:
+    # `openssl req` takes no start date: it has to run in the very second that we chose. A busy machine may miss it.
+    for attempt in range(5):
+        at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+        ca = CertificateAuthority.create(tmp_path / str(attempt), ROOT_SUBJECT, PASSPHRASE, bits=2048, at=at)
+        config, key, serial = ca.folder / "caConfig.cnf", ca.folder / "caKey.pem", ca.certificate.serial_number
+        options = ["-x509", "-days", 7300, "-extensions", "v3_ca"]
+        time.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds() + 0.02))
+        theirs, other = (
+            theirs_of(openssl, config, key, lines(ROOT_SUBJECT), *options, "-set_serial", f"0x{number:X}")
+            for number in (serial, serial + 1)
+        )
+        dates = [x509.load_der_x509_certificate(made).not_valid_before_utc for made in (theirs, other)]
+        if dates == [at, at]:
+            break
+    assert dates == [at, at], "five seconds in a row were missed"
+    assert der(ca.certificate) == theirs
+    assert der(ca.certificate) != other and len(other) == len(theirs), "only the serial differs"
+
+
+def test_the_intermediate_is_openssls(root: Path, tmp_path: Path, openssl: Run) -> None:
+    theirs, other = copied(root, tmp_path / "theirs"), copied(root, tmp_path / "other")
+    ca = CertificateAuthority.open(copied(root, tmp_path / "ours"), PASSPHRASE)
+    subject = DistinguishedName("DE", "Bayern", "Köln", "Söhne/Töchter", None, "Zwischen+CA", "b@example.com")
+    folder, at = tmp_path / "intermediate", datetime.now(UTC) + timedelta(days=1)
+    ours = ca.create_intermediate(folder, subject, PASSPHRASE, bits=2048, at=at).certificate
+    csr, key = folder / "intermediateCsr.pem", folder / "intermediateKey.pem"
+    assert der(read_request(csr)) == theirs_of(openssl, folder / "intermediateConfig.cnf", key, lines(subject))
+    assert der(openssl_sign(openssl, theirs, csr, ours, "v3_ca")) == der(ours)
+    assert_same_files(ca.folder, theirs)
+    assert ours.not_valid_after_utc - ours.not_valid_before_utc == timedelta(days=3650), "openssl took our dates"
+    assert der(openssl_sign(openssl, other, csr, ours, "v3_signed")) != der(ours), "other extensions, another DER"
+    with pytest.raises(AssertionError):
+        assert_same_files(ca.folder, other)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ec"])
+@pytest.mark.parametrize("issuer", ["root", "intermediate"])
+def test_device_certificates_are_openssls(
+    issuer: str,
+    kind: str,
+    request: pytest.FixtureRequest,
+    rsa_key: tuple[Path, rsa.RSAPrivateKey],
+    tmp_path: Path,
+    openssl: Run,
+) -> None:
+    above: Path = request.getfixturevalue(issuer)
+    key: PrivateKey = rsa_key[1] if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
+    theirs, ca = (
+        copied(above, tmp_path / "theirs"),
+        CertificateAuthority.open(copied(above, tmp_path / "o"), PASSPHRASE),
+    )
+    late = ca.certificate.not_valid_after_utc - timedelta(days=500)
+    for number, subject in enumerate(SUBJECTS):
+        csr = tmp_path / f"{number}.pem"
+        ours = ca.sign(create_request(csr, key, subject), at=late if number % 2 else None)
+        signed = openssl_sign(openssl, theirs, csr, ours)
+        assert der(signed) == der(ours), str(subject)
+        assert ours.not_valid_after_utc - ours.not_valid_before_utc == timedelta(days=365), "openssl took our dates"
+        assert_same_files(ca.folder, theirs)
+    # The control: one second less, and it is another certificate.
+    csr = tmp_path / "control.pem"
+    create_request(csr, key, DistinguishedName(common_name="control"))
+    control = copied(ca.folder, tmp_path / "control")
+    ours = ca.sign(read_request(csr))
+    sooner = CertificateAuthority.open(control, PASSPHRASE).sign(
+        read_request(csr), at=ours.not_valid_before_utc - timedelta(seconds=1)
+    )
+    assert der(openssl_sign(openssl, theirs, csr, sooner)) == der(sooner) != der(ours)
+
+
+def test_dates_from_2050_on_are_openssls(tmp_path: Path, openssl: Run) -> None:
+    ca = CertificateAuthority.create(tmp_path / "ours", ROOT_SUBJECT, PASSPHRASE, bits=2048, days=36500)
+    theirs = copied(ca.folder, tmp_path / "theirs")
+    key, csr = ec.generate_private_key(ec.SECP256R1()), tmp_path / "csr.pem"
+    create_request(csr, key, SUBJECTS[0])
+    for folder in (ca.folder, theirs):
+        (folder / "database.txt.attr").write_text("unique_subject = no\n")
+    # The last second that has a two-digit year, and the first that needs four: either end is written in its own way.
+    last = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
+    for begin in (last, last + timedelta(seconds=1), last - timedelta(days=365)):
+        ours = ca.sign(read_request(csr), at=begin)
+        assert der(openssl_sign(openssl, theirs, csr, ours)) == der(ours)
+        assert_same_files(ca.folder, theirs)
+    lists = [ca.update_crl(at=begin) for begin in (last, last + timedelta(seconds=1))]
+    assert [der(crl) for crl in lists] == [openssl_list(openssl, theirs, crl) for crl in lists]
+    assert der(lists[1]) != openssl_list(openssl, theirs, lists[0])
+
+
+@pytest.mark.parametrize("subject", [*SUBJECTS, ROOT_SUBJECT], ids=lambda subject: subject.common_name[:8])
+def test_requests_are_openssls(
+    subject: DistinguishedName, rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+) -> None:
+    config = tmp_path / "caConfig.cnf"
+    config.write_bytes(guide_config(tmp_path))
+    ours = der(create_request(tmp_path / "csr.pem", rsa_key[1], subject))
+    assert ours == theirs_of(openssl, config, rsa_key[0], lines(subject))
+    other = DistinguishedName(**{**vars(subject), "common_name": "another"})
+    assert ours != theirs_of(openssl, config, rsa_key[0], lines(other))
+
+
+# --- revocation ---------------------------------------------------------------------------------------------------
+
+
+def openssl_list(openssl: Run, folder: Path, like: x509.CertificateRevocationList) -> bytes:
+    """Let openssl write the revocation list with the dates of one of ours; gives its DER form."""
+    assert like.next_update_utc
+    times = ["-crl_lastupdate", stamp(like.last_update_utc), "-crl_nextupdate", stamp(like.next_update_utc)]
+    path = Path(read_config(find_config(folder)).ca("crl"))
+    openssl_ca(openssl, folder, "-gencrl", *times, "-out", path)
+    return der(read_crl(path))
+
+
+@pytest.fixture
+def signed(root: Path, tmp_path: Path) -> CertificateAuthority:
+    """A CA with a certificate for each reason, one for none, and one that stays valid."""
+    ca = CertificateAuthority.open(copied(root, tmp_path / "ours"), PASSPHRASE)
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [*REASONS, "none", "valid"]
+    ca.sign_many([create_request(tmp_path / f"{n}.pem", key, DistinguishedName(common_name=n)) for n in names])
+    return ca
+
+
+def full_reason(word: str) -> str:
+    return f"{word},{ARGUMENTS[word][1]}" if word in ARGUMENTS else word
+
+
+def test_revocations_and_lists_are_openssls(signed: CertificateAuthority, tmp_path: Path, openssl: Run) -> None:
+    theirs = copied(signed.folder, tmp_path / "theirs")
+    assert der(empty := signed.update_crl()) == openssl_list(openssl, theirs, empty), "nothing is revoked yet"
+    for number, word in enumerate([*REASONS, ""], 0x1000):
+        options: tuple[str, ...] = ARGUMENTS.get(word) or (("-crl_reason", word) if word else ())
+        openssl_ca(openssl, theirs, "-revoke", theirs / "deviceCertificates" / f"{number:X}.pem", *options)
+        row = CertificateAuthority.open(theirs, PASSPHRASE).database.find(number)
+        assert row and row.reason == full_reason(word)
+        signed.revoke(number, full_reason(word), at=row.revoked)
+    assert_same_files(signed.folder, theirs)
+    crl = signed.update_crl(45)
+    assert len(crl) == len(REASONS) + 1 and der(crl) == openssl_list(openssl, theirs, crl)
+    assert_same_files(signed.folder, theirs)
+    again = signed.update_crl(45, at=crl.last_update_utc)
+    assert der(again) != der(crl), "its number has grown"
+    assert der(again) == openssl_list(openssl, theirs, again)
+
+
+@pytest.mark.parametrize("word", [*REASONS, ""])
+def test_each_reason_makes_openssls_list(word: str, signed: CertificateAuthority, tmp_path: Path, openssl: Run) -> None:
+    first, last = datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
+    signed.revoke(0x1003, full_reason(word), at=first)
+    signed.revoke(0x1001, full_reason(word), at=last)
+    theirs, other = copied(signed.folder, tmp_path / "theirs"), copied(signed.folder, tmp_path / "other")
+    crl = signed.update_crl()
+    assert [entry.serial_number for entry in crl] == [0x1001, 0x1003]
+    assert der(crl) == openssl_list(openssl, theirs, crl)
+    assert_same_files(signed.folder, theirs)
+    database = other / "database.txt"
+    database.write_text(database.read_text().replace("991231235959Z", "991231235958Z"))
+    assert der(crl) != openssl_list(openssl, other, crl), "one second earlier, and it is another list"
+    with pytest.raises(AssertionError, match=r"database\.txt"):
+        assert_same_files(signed.folder, other)
+
+
+@pytest.mark.parametrize("instruction", ["holdInstructionNone", "holdInstructionCallIssuer", "1.2.3.4"])
+def test_other_hold_instructions_are_openssls(
+    instruction: str, signed: CertificateAuthority, tmp_path: Path, openssl: Run
+) -> None:
+    theirs = copied(signed.folder, tmp_path / "theirs")
+    openssl_ca(openssl, theirs, "-revoke", theirs / "deviceCertificates" / "1000.pem", "-crl_hold", instruction)
+    row = CertificateAuthority.open(theirs, PASSPHRASE).database.find(0x1000)
+    assert row
+    signed.revoke(0x1000, f"holdInstruction,{instruction}", at=row.revoked)
+    assert_same_files(signed.folder, theirs)
+    crl = signed.update_crl()
+    assert der(crl) == openssl_list(openssl, theirs, crl)
+    assert der(crl) != openssl_list(openssl, theirs, crl), "its number has grown"
+
+
+def test_a_list_of_the_intermediate_is_openssls(intermediate: Path, tmp_path: Path, openssl: Run) -> None:
+    ca = CertificateAuthority.open(copied(intermediate, tmp_path / "ours"), PASSPHRASE)
+    csr = create_request(tmp_path / "csr.pem", ec.generate_private_key(ec.SECP256R1()), SUBJECTS[0])
+    ca.revoke(ca.sign(csr), "superseded")
+    seen = set()
+    for extensions in (2, 1):  # the CA's key id and the list's own number, then the number alone
+        theirs = copied(ca.folder, tmp_path / f"theirs{extensions}")
+        crl = ca.update_crl()
+        assert der(crl) == openssl_list(openssl, theirs, crl) and len(crl.extensions) == extensions
+        assert_same_files(ca.folder, theirs)
+        seen.add(der(crl))
+        config = find_config(ca.folder)
+        config.write_text(config.read_text().replace("crl_extensions    = crl_ext\n", ""))
+        ca = CertificateAuthority.open(ca.folder, PASSPHRASE)
+    assert len(seen) == 2
+
+
+# --- what `openssl req` makes of its configuration ------------------------------------------------------------------
+
+DEFAULTS = {
+    "countryName": "PL",
+    "stateOrProvinceName": "Śląsk",
+    "organizationName": "Łódź & Söhne",
+    "emailAddress": "a@example.com",
+}
+ANSWERS = [
+    {"commonName": "device"},
+    {"countryName": ".", "stateOrProvinceName": ".", "organizationName": ".", "commonName": "d", "emailAddress": "."},
+    {"countryName": "DE", "localityName": "Köln", "organizationalUnitName": "OU", "commonName": "Gerät/1+2"},
+    {"countryName": "", "localityName": "..", "organizationName": " .", "commonName": " . "},
+    {"stateOrProvinceName": " ", "commonName": "..", "emailAddress": "b@example.com"},
+    {"localityName": ".", "organizationalUnitName": ".", "commonName": "#no comment $var"},
+]
+
+
+def config_with(folder: Path, old: str = "", new: str = "", **further: str) -> Path:
+    """Write the guide's configuration with a line of it changed, and with more lines in its section of prompts."""
+    text, prompts = guide_config(folder).decode(), "[ req_distinguished_name ]\n"
+    assert text.count(prompts) == 1 and old in text
+    added = "".join(f"{name} = {value}\n" for name, value in further.items())
+    path = folder / "caConfig.cnf"
+    path.write_text(text.replace(prompts, prompts + added).replace(old, new, 1))
+    return path
+
+
+def typed(answers: Mapping[str, str]) -> str:
+    return "".join(f"{answers.get(field.long_name, '')}\n" for field in FIELDS)
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
+def test_defaults_and_dots_are_openssls(
+    answers: dict[str, str], rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+) -> None:
+    limits = {"countryName_min": "2", "countryName_max": "2", "commonName_max": "64"}
+    config = config_with(tmp_path, **{f"{name}_default": value for name, value in DEFAULTS.items()}, **limits)
+    subject = read_config(config).subject(answers)
+    ours = der(create_request(tmp_path / "csr.pem", rsa_key[1], subject))
+    assert ours == theirs_of(openssl, config, rsa_key[0], typed(answers))
+    assert ours != theirs_of(openssl, config, rsa_key[0], typed({**answers, "localityName": "another"}))
+
+
+def test_a_prefix_before_a_field_is_openssls(
+    rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+) -> None:
+    """``0.organizationName`` has its default under the same prefix, as in openssl's own openssl.cnf."""
+    old = "organizationName                = Organization Name"
+    config = config_with(tmp_path, f"\n{old}", f"\n0.{old}\n0.organizationName_default = Firma Ö")
+    subject = read_config(config).subject({"commonName": "device"})
+    assert subject.organization == "Firma Ö"
+    ours = der(create_request(tmp_path / "csr.pem", rsa_key[1], subject))
+    assert ours == theirs_of(openssl, config, rsa_key[0], typed({"commonName": "device"}))
+    assert ours != theirs_of(openssl, config, rsa_key[0], typed({"organizationName": ".", "commonName": "device"}))
+
+
+def test_a_default_that_is_a_dot_is_openssls(
+    rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+) -> None:
+    """Only the answer "." leaves a field empty: openssl takes the default "." as it stands."""
+    config = config_with(tmp_path, localityName_default=".")
+    ours = create_request(tmp_path / "csr.pem", rsa_key[1], read_config(config).subject({"commonName": "device"}))
+    theirs = x509.load_der_x509_csr(theirs_of(openssl, config, rsa_key[0], typed({"commonName": "device"})))
+    assert ours.subject == theirs.subject
+    assert der(ours) == der(theirs)
+
+
+def test_a_fixed_value_is_openssls(rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run) -> None:
+    """openssl asks nothing where the configuration has a ``_value``: the prompts are one fewer."""
+    config = config_with(tmp_path, localityName_value="Ulm")
+    subject = read_config(config).subject({"commonName": "device"})
+    answers = "\n\n\n\ndevice\n\n"
+    theirs = x509.load_der_x509_csr(theirs_of(openssl, config, rsa_key[0], answers))
+    assert create_request(tmp_path / "csr.pem", rsa_key[1], subject).subject == theirs.subject
+
+
+@pytest.mark.parametrize(
+    ("answer", "limit", "refused"),
+    [
+        ("Sohne", "max = 5", False),
+        ("Sohne", "max = 4", True),
+        ("Söhne", "max = 6", False),
+        ("Söhne", "max = 5", True),
+        ("So", "min = 3", True),
+        ("Soh", "min = 3", False),
+        ("Sö", "min = 3", False),
+    ],
+)
+def test_limits_of_answers_are_openssls(
+    answer: str, limit: str, refused: bool, rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+) -> None:
+    """openssl counts the bytes of an answer: "String too long, must be at most 5 bytes long"."""
+    name, _, number = limit.partition(" = ")
+    config = config_with(tmp_path, **{f"organizationName_{name}": number})
+    answers = {"organizationName": answer, "commonName": "device"}
+    # openssl asks again after a refusal, so that the prompts run out of answers and it makes nothing.
+    out = tmp_path / "theirs.der"
+    common = ["-new", "-config", config, "-key", rsa_key[0], "-passin", "env:PASS", "-utf8", "-sha256"]
+    done = openssl("req", *common, "-outform", "DER", "-out", out, input=typed(answers), check=False)
+    assert (f"String too {'long' if name == 'max' else 'short'}" in done.stderr) == refused, done.stderr
+    if refused:
+        with pytest.raises(OnboardingError, match="must have"):
+            read_config(config).subject(answers)
+    else:
+        ours = create_request(tmp_path / "csr.pem", rsa_key[1], read_config(config).subject(answers))
+        assert der(ours) == out.read_bytes()
+
+
+@pytest.mark.parametrize("mask", ["", "utf8only", "default", "nombstr", "pkix"])
+def test_string_masks_are_openssls(
+    mask: str, rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+) -> None:
+    subject = DistinguishedName("DE", "A b (c)", "d+e,f-g", "h./i", "j:k=l", "m?'n", "a_b@example.com")
+    config = config_with(tmp_path, "string_mask         = utf8only", f"string_mask = {mask}" if mask else "")
+    mask = mask or "utf8only"  # openssl's own default, as the comparison says
+    assert read_config(config).string_mask == mask
+    ours = der(create_request(tmp_path / "csr.pem", rsa_key[1], subject, string_mask=mask))
+    assert ours == theirs_of(openssl, config, rsa_key[0], lines(subject))
+    other = "default" if mask == "utf8only" else "utf8only"
+    assert ours != der(create_request(tmp_path / "other.pem", rsa_key[1], subject, string_mask=other))
+
+
+@pytest.mark.parametrize("mask", ["default", "pkix", "nombstr"])
+def test_umlauts_under_another_string_mask_are_refused(
+    mask: str, rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+) -> None:
+    """openssl writes them in a string type of old, which cryptography does not even read; we say so instead."""
+    config = config_with(tmp_path, "string_mask         = utf8only", f"string_mask = {mask}")
+    subject = DistinguishedName(common_name="Gerät")
+    theirs = theirs_of(openssl, config, rsa_key[0], lines(subject))
+    assert "Gerät".encode() not in theirs and theirs_of(openssl, config, rsa_key[0], lines(SUBJECTS[1]))
+    with pytest.raises(OnboardingError, match="string type of old"):
+        create_request(tmp_path / "csr.pem", rsa_key[1], subject, string_mask=mask)
+
+
+def test_a_key_that_is_read_again_signs_the_same(rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path) -> None:
+    """The ground on which all this stands: RSA signatures are deterministic, and ECDSA's are not."""
+    again = read_private_key(rsa_key[0], PASSPHRASE)
+    made = [der(create_request(tmp_path / f"{n}.pem", key, SUBJECTS[0])) for n, key in enumerate((rsa_key[1], again))]
+    assert made[0] == made[1]
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = [der(create_request(tmp_path / f"ec{number}.pem", key, SUBJECTS[0])) for number in range(2)]
+    assert made[0] != made[1]
