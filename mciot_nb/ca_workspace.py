@@ -7,7 +7,7 @@ what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
 import copy
 import os
 import tempfile
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +18,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.passphrase import Passphrase, checked
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import is_issued_by, read_certificates
-from mciot_nb.pki.config import read_config, with_dir
+from mciot_nb.pki.config import CaConfig, read_config, with_dir
 from mciot_nb.pki.directory import find_config
 from mciot_nb.pki.files import disk_problem, write_whole
 from mciot_nb.pki.keys import read_request
@@ -33,6 +33,7 @@ DEFAULT_INTERMEDIATE = DistinguishedName(
 )
 
 #: Who can sign the tutorial's device, and the folder of each (the guide: "CA or intermediate").
+_INTERMEDIATE_FILES = ("Cert.pem", "Csr.pem", "Key.pem", "Config.cnf")
 ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCertificate"}
 
 
@@ -78,7 +79,7 @@ class CaWorkspace:
         checked(passphrase)
         if self.has_ca:
             try:
-                self._opened[self.ca_folder] = CertificateAuthority.open(self.ca_folder, passphrase)
+                self._open(self.ca_folder, self.ca_folder / "caCert.pem", passphrase)
             except OnboardingError as error:
                 if error.code != "WRONG_PASSPHRASE":
                     raise
@@ -116,12 +117,15 @@ class CaWorkspace:
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
         unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
-        self._replace(
-            self.ca_folder,
-            lambda folder: CertificateAuthority.create(folder, subject, passphrase),
-            unused,
-            "the CA that was here, and everything made with it,",
-        )
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as draft:
+            new = Path(draft) / self.ca_folder.name
+            config = CertificateAuthority.create(
+                new, subject, passphrase
+            ).config.path  # whole, before the old one moves
+            write_whole(config, with_dir(config, self.ca_folder), replace=True)
+            self._move_aside([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
+            new.rename(self.ca_folder)
+        self._opened.clear()
         return self.ca()
 
     @property
@@ -138,11 +142,11 @@ class CaWorkspace:
 
     @property
     def has_intermediate(self) -> bool:
-        """Whether there is an intermediate CA that the CA which is here has signed."""
-        certificate = self.intermediate_folder / "intermediateCert.pem"
-        if not (certificate.exists() and (self.intermediate_folder / "intermediateKey.pem").exists()):
+        """Whether there is an intermediate CA, with all its files, that the CA which is here has signed."""
+        files = [self.intermediate_folder / f"intermediate{name}" for name in _INTERMEDIATE_FILES]
+        if not (self.has_ca and all(path.exists() for path in files)):
             return False
-        return is_issued_by(read_certificates(certificate)[0], read_certificates(self.ca_folder / "caCert.pem")[0])
+        return is_issued_by(read_certificates(files[0])[0], read_certificates(self.ca_folder / "caCert.pem")[0])
 
     def create_intermediate(self, subject: DistinguishedName) -> CertificateAuthority:
         """Make an intermediate CA for ``subject`` below the CA, or find it (guide: "Creating an intermediate …").
@@ -153,16 +157,19 @@ class CaWorkspace:
             return self.intermediate()
         ca, what = self.ca(), "the intermediate CA that was here, and everything made with it,"
         request = Path(ISSUERS["intermediate"]) / "intermediateCsr.pem"
-        if found := earlier.find_signed(self.folder, request, "intermediateCert.pem", subject, ca.certificate):
+        if (self.intermediate_folder / "intermediateCert.pem").exists() or self.intermediate_subject != subject:
+            if not ca.preview(subject).ok:
+                ca.create_intermediate(self.intermediate_folder, subject, self.passphrase)  # says why not
             self._move_aside([self.intermediate_folder], what)
-            found.rename(self.intermediate_folder)
+        if found := earlier.find_signed(self.folder, request, "intermediateCert.pem", subject, ca.certificate):
+            try:
+                found.rename(self.intermediate_folder)
+            except OSError as error:
+                raise disk_problem(self.intermediate_folder, error) from None
         else:
-            self._replace(
-                self.intermediate_folder,
-                lambda folder: ca.create_intermediate(folder, subject, self.passphrase),
-                [],
-                what,
-            )
+            # In its place from the start: once it is signed, its key must not be lost.
+            ca.create_intermediate(self.intermediate_folder, subject, self.passphrase)
+        self._opened.pop(self.intermediate_folder, None)
         return self.intermediate()
 
     @property
@@ -180,8 +187,9 @@ class CaWorkspace:
     @property
     def issuer(self) -> str:
         """Who signs the tutorial's device: ``ca``, or ``intermediate`` where that was chosen."""
-        path = self.folder / "issuer"
-        chosen = self._branch or (path.read_text(encoding="utf-8").strip() if path.exists() else "ca")
+        chosen = self._branch
+        with suppress(OSError, ValueError):  # nobody has chosen, or the file is none of ours
+            chosen = chosen or (self.folder / "issuer").read_text(encoding="utf-8").strip()
         return chosen if chosen in ISSUERS else "ca"
 
     def choose_issuer(self, issuer: str) -> None:
@@ -212,29 +220,23 @@ class CaWorkspace:
 
     def _as_signed(self, subject: x509.Name) -> x509.Name:
         """Give the subject that the signer's policy would sign; raises OnboardingError where it would refuse."""
-        return signed_subject(read_config(find_config(self.issuer_folder)), subject, self.issuer_certificate.subject)
+        return signed_subject(self._config(), subject, self.issuer_certificate.subject)
 
-    def _open(self, folder: Path, certificate: Path) -> CertificateAuthority:
-        known = self._opened.get(folder)
-        if known is None or known.certificate != read_certificates(certificate)[0]:
-            config = read_config(find_config(folder))
-            if not Path(config.ca("dir")).exists():  # openssl could not sign either
+    def _config(self) -> CaConfig:
+        return read_config(find_config(self.issuer_folder))
+
+    def _open(self, folder: Path, certificate: Path, passphrase: Secret | None = None) -> CertificateAuthority:
+        """Open a CA, or give the one that is open if nobody has changed its certificate or configuration since."""
+        known, config = self._opened.get(folder), read_config(find_config(folder))
+        state = (read_certificates(certificate)[0], config)
+        if passphrase or known is None or (known.certificate, known.config) != state:
+            if not config.ca_path("dir").exists():  # openssl could not sign either
                 CertificateAuthority.relocate(folder)
                 print(f"The workspace was moved: {config.path.name} names its new folder now.")
-            known = self._opened[folder] = CertificateAuthority.open(folder, self.passphrase)
+            known = self._opened[folder] = CertificateAuthority.open(folder, passphrase or self.passphrase)
             if known.recovered:
                 print(known.recovered)
         return known
-
-    def _replace(self, folder: Path, make: Callable[[Path], CertificateAuthority], also: list[Path], what: str) -> None:
-        """Make a CA's directory whole before the one that is there moves aside."""
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as draft:
-            new = Path(draft) / folder.name
-            config = make(new).config.path
-            write_whole(config, with_dir(config, folder), replace=True)
-            self._move_aside([folder, *also], what)
-            new.rename(folder)
-        self._opened.pop(folder, None)
 
     def _move_aside(self, paths: list[Path], what: str) -> None:
         earlier.move_aside(self.folder, paths, what)

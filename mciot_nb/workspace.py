@@ -5,9 +5,9 @@ what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -81,24 +81,29 @@ class Workspace(CaWorkspace):
                 return request
         self._move_device_aside("the files of the other device", but_a_lone_key=True)
         if not self._bring_back(subject):
-            create_request(path, read_private_key(self.create_device_key(), self.passphrase), subject)
+            private_key = read_private_key(self.create_device_key(), self.passphrase)
+            create_request(path, private_key, subject, self._config().string_mask)
         return read_request(path)
 
     def sign_device_request(self) -> x509.Certificate:
-        """Let the CA, or the intermediate, sign the device's request, or find what it signed (step 4)."""
+        """Let the CA, or the intermediate, sign the device's request, or find what it signed (step 4).
+
+        A certificate that has expired moves aside, and a new one is signed.
+        """
         path, request = self.device_file("deviceCert.pem"), read_request(self.device_file("deviceCsr.pem"))
         subject, issuer = self._as_signed(request.subject), self.issuer_certificate
 
         def fits(file: Path) -> bool:
             signed = read_certificates(file)[0]
             same = signed.public_key() == request.public_key() and signed.subject == subject
-            return same and is_issued_by(signed, issuer)
+            return same and is_issued_by(signed, issuer) and signed.not_valid_after_utc > datetime.now(UTC)
 
         self._make_room(path, lambda: fits(path))
         if not path.exists():
-            copies = (copy for copy in path.parent.glob("*.pem") if re.fullmatch(r"[0-9A-F]+", copy.stem))
-            copy = next((copy for copy in copies if fits(copy)), None)  # signed, and then something was interrupted
-            write_whole(path, to_pem([read_certificates(copy)[0] if copy else self.signer().sign(request)]))
+            signer = self.signer()
+            signer.update_database()  # the subject of an expired certificate is free again
+            signed = signer.signed_for(request) or signer.sign(request)  # or signed, and then something was interrupted
+            write_whole(path, to_pem([signed]))
         return read_certificates(path)[0]
 
     def create_chain(self) -> list[x509.Certificate]:

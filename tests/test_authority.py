@@ -317,3 +317,102 @@ def test_rows_round_trip(expires: datetime, revoked: datetime, serial: int, reas
 def test_a_missing_database_is_named(tmp_path: Path) -> None:
     with pytest.raises(OnboardingError, match="no signing database"):
         SigningDatabase(tmp_path / "database.txt", tmp_path / "serial").rows()
+
+
+@pytest.mark.parametrize("reason", ["superseded,x", "keyCompromise,\ud800", "keyTime", "keyTime,now", "stolen", "a\tb"])
+def test_a_reason_that_is_none_never_reaches_the_database(ca: CertificateAuthority, reason: str) -> None:
+    ca.sign(request(SUBJECT))
+    before = ca.database.path.read_bytes()
+    with pytest.raises(OnboardingError, match="no reason for a revocation"):
+        ca.revoke(0x1000, reason)
+    assert ca.database.path.read_bytes() == before
+    assert ca.revoke(0x1000, "KEYTIME,20260101000000Z").reason == "keyTime,20260101000000Z"
+
+
+def test_a_serial_as_the_table_shows_it_is_explained(ca: CertificateAuthority) -> None:
+    ca.sign(request(SUBJECT))
+    for serial in ("1000", 1000):
+        with pytest.raises(OnboardingError, match="1000 is 0x1000"):
+            ca.revoke(serial)  # type: ignore[arg-type]
+
+
+def test_an_open_ca_leaves_the_one_alone_that_took_its_place(ca: CertificateAuthority) -> None:
+    ca.sign(request(SUBJECT))
+    ca.folder.rename(ca.folder.with_name("moved"))
+    other = CertificateAuthority.create(ca.folder, DistinguishedName(common_name="Other"), PASSPHRASE, bits=2048)
+    before = {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()}
+    for work in (lambda: ca.sign(request(SUBJECT)), lambda: ca.revoke(0x1000), ca.update_crl, ca.update_database):
+        with pytest.raises(OnboardingError, match="holds another CA by now") as caught:
+            work()
+        assert caught.value.code == "REPLACED"
+    assert {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()} == before
+    assert other.sign(request(SUBJECT)).serial_number == 0x1000
+
+
+def test_what_was_signed_for_a_request_is_found(ca: CertificateAuthority) -> None:
+    csr = request(SUBJECT)
+    assert ca.signed_for(csr) is None
+    signed = ca.sign(csr)
+    assert ca.signed_for(csr) == signed
+    assert ca.signed_for(request(SUBJECT, ec.generate_private_key(ec.SECP256R1()))) is None, "another key"
+    copy = ca.folder / "deviceCertificates" / "1000.pem"
+    copy.rename(copy.with_name(".1000.pem.draft"))  # as a process leaves it that ends between the row and the name
+    assert ca.signed_for(csr) == signed and copy.exists()
+    ca.revoke(0x1000)
+    assert ca.signed_for(csr) is None
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["before signing", "after signing"])
+def test_an_intermediate_that_was_cut_off_is_gone_on_with(ca: CertificateAuthority, signed: bool) -> None:
+    folder, subject = ca.folder / "intermediateCertificate", DistinguishedName(common_name="Below")
+    whole = ca.create_intermediate(folder, subject, PASSPHRASE, bits=2048)
+    (folder / "intermediateCert.pem").unlink()
+    if not signed:
+        ca.database.path.write_bytes(b"")
+        (ca.folder / "deviceCertificates" / "1000.pem").unlink()
+    again = ca.create_intermediate(folder, subject, PASSPHRASE, bits=2048)
+    assert again.certificate.public_key() == whole.certificate.public_key()
+    assert (again.certificate == whole.certificate) == signed and len(ca.database.rows()) == 1
+    for other, says in ((DistinguishedName(common_name="Another"), "there already"), (subject, "there already")):
+        with pytest.raises(OnboardingError, match=says):
+            ca.create_intermediate(folder, other, PASSPHRASE, bits=2048)
+
+
+def test_a_hidden_file_of_a_persons_own_is_left_alone(ca: CertificateAuthority) -> None:
+    backup = ca.folder / ".database.txt.20260101"
+    backup.write_text("mine")
+    assert CertificateAuthority.open(ca.folder, PASSPHRASE).recovered == "" and backup.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "at", [datetime(9999, 6, 1, tzinfo=UTC), datetime(1900, 1, 1, tzinfo=UTC), datetime.min, datetime.max]
+)
+def test_times_beyond_all_bounds_are_named(ca: CertificateAuthority, tmp_path: Path, at: datetime) -> None:
+    for work in (
+        lambda: ca.sign(request(SUBJECT), at=at),
+        lambda: ca.revoke(0x1000, at=at),
+        lambda: ca.update_crl(at=at),
+        lambda: ca.update_database(at=at),
+        lambda: CertificateAuthority.create(tmp_path / "x", SUBJECT, PASSPHRASE, at=at),
+    ):
+        with pytest.raises(OnboardingError):
+            work()
+    assert ca.database.rows() == [] and not (tmp_path / "x").exists()
+
+
+def test_odd_folders_and_keys_are_named(ca: CertificateAuthority, tmp_path: Path) -> None:
+    for folder in (tmp_path / ("x" * 300), tmp_path / "\udcff"):
+        with pytest.raises(OnboardingError):
+            CertificateAuthority.create(folder, SUBJECT, PASSPHRASE, bits=2048)
+    for look in (CertificateAuthority.inspect, CertificateAuthority.relocate):
+        with pytest.raises(OnboardingError):
+            look(tmp_path / ("x" * 300))
+    with pytest.raises(OnboardingError, match="2048 to 16384 bits"):
+        CertificateAuthority.create(tmp_path / "x", SUBJECT, PASSPHRASE, bits=1024)
+
+
+def test_an_expired_ca_says_so(ca: CertificateAuthority) -> None:
+    late = ca.certificate.not_valid_after_utc + timedelta(days=1)
+    with pytest.raises(OnboardingError, match=r"CA's certificate expired on .*: make a new CA") as caught:
+        ca.sign(request(SUBJECT), at=late)
+    assert caught.value.code == "CA_EXPIRED"

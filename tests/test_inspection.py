@@ -102,7 +102,7 @@ def torn(ca: CertificateAuthority) -> None:
 
 
 def half_written(ca: CertificateAuthority) -> None:
-    (ca.folder / ".serial.abc_defg").write_text("10")
+    (ca.folder / ".serial.abc_defg.draft").write_text("10")
 
 
 def half_renamed(ca: CertificateAuthority) -> None:

@@ -213,3 +213,55 @@ def test_a_renewed_ca_is_followed_by_the_certificate_that_was_presented(ca: auth
     later = renewed.not_valid_after_utc + timedelta(days=1)
     assert diagnose([device, renewed], [ca.certificate, renewed], at=later).code == "EXPIRED"
     assert diagnose([device, ca.certificate], [renewed, ca.certificate], PROFILES["guide-2021"], at=later).ok
+
+
+def test_an_expired_device_certificate_is_signed_anew(workspace: Workspace) -> None:
+    workspace.catch_up("ca")
+    request = workspace.create_device_request(workspace.device_subject)
+    old = workspace.ca().sign(request, at=datetime.now(UTC) - timedelta(days=400))
+    workspace.device_file("deviceCert.pem").write_bytes(to_pem([old]))
+    workspace.create_chain()
+    new = workspace.sign_device_request()
+    assert new != old and new.not_valid_after_utc > datetime.now(UTC)
+    assert [row.status for row in workspace.ca().database.rows()] == ["E", "V"]
+    assert workspace.sign_device_request() == new, "one that is valid is found"
+    assert workspace.create_chain()[0] == read_certificates(workspace.device_file("deviceCertChain.pem"))[0] == new
+    assert (workspace.folder / "earlier" / "1" / "caCertificate" / "deviceCertificates" / "deviceCert.pem").exists()
+
+
+def test_a_moved_workspace_opens_with_a_passphrase_of_ones_own(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.type_passphrase(OWN)
+    workspace.catch_up("intermediate")
+    workspace.folder.rename(tmp_path / "elsewhere")
+    moved = Workspace(tmp_path / "elsewhere")
+    moved.type_passphrase(OWN)
+    assert moved.ca().folder == moved.ca_folder and moved.intermediate().folder == moved.intermediate_folder
+    moved.branch("intermediate").catch_up("device")
+    assert len(moved.intermediate().database.rows()) == 1
+
+
+def test_signing_that_was_stopped_is_finished_in_the_same_kernel(workspace: Workspace) -> None:
+    workspace.catch_up("device")
+    signed = workspace.sign_device_request()
+    copy = workspace.device_file("1000.pem")
+    copy.rename(copy.with_name(".1000.pem.draft"))
+    workspace.device_file("deviceCert.pem").unlink()  # stopped between the row and the names
+    assert workspace.sign_device_request() == signed and copy.exists()
+    assert len(workspace.ca().database.rows()) == 1
+
+
+def test_a_changed_configuration_is_followed(workspace: Workspace) -> None:
+    workspace.catch_up("ca")
+    first, config = workspace.ca(), workspace.ca_folder / "caConfig.cnf"
+    assert workspace.ca() is first
+    config.write_text(config.read_text() + "[ v3_last ]\nbasicConstraints = critical, CA:true, pathlen:0\n")
+    assert "v3_last" in workspace.ca().config.sections
+
+
+def test_an_intermediate_that_lacks_a_file_is_made_anew(workspace: Workspace) -> None:
+    workspace.catch_up("intermediate")
+    (workspace.intermediate_folder / "intermediateConfig.cnf").unlink()
+    assert not workspace.has_intermediate
+    subject = DistinguishedName(common_name="Second")
+    assert workspace.create_intermediate(subject).certificate.subject == subject.to_x509()
+    assert (workspace.folder / "earlier" / "1" / "caCertificate" / "intermediateCertificate").is_dir()

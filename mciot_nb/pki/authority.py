@@ -1,6 +1,8 @@
 """The certificate authority: a folder of files that openssl's ``ca`` command reads and writes as well."""
 
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,13 +18,13 @@ from mciot_nb.pki.directory import fill_tree, find_config, is_folder, new_folder
 from mciot_nb.pki.extensions import build_extensions
 from mciot_nb.pki.files import remove, write_drafts, write_whole
 from mciot_nb.pki.inspection import inspect
-from mciot_nb.pki.keys import KEY_SIZE, PrivateKey, create_private_key, create_request, read_private_key
-from mciot_nb.pki.names import DistinguishedName
-from mciot_nb.pki.policy import Preview, preview_subject, signed_subject
+from mciot_nb.pki.keys import KEY_SIZE, PrivateKey, create_private_key, create_request, read_private_key, read_request
+from mciot_nb.pki.names import DistinguishedName, oneline
+from mciot_nb.pki.policy import Preview, preview_subject, signed_subject, subject_of
 from mciot_nb.pki.recovery import draft_name, publish, recover
 from mciot_nb.pki.revocation import crl_builder, expire, number_extension, revoke, revoked_rows
-from mciot_nb.pki.rows import Row
-from mciot_nb.pki.signing import Issuer, certificate_builder, checked_days, moment, prepare, refuse_second, row_of
+from mciot_nb.pki.rows import Row, hex_serial
+from mciot_nb.pki.signing import Issuer, certificate_builder, end_of, moment, prepare, refuse_second, row_of
 from mciot_nb.secret import Secret
 
 #: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
@@ -67,7 +69,7 @@ class CertificateAuthority:
             config = fill_tree(draft, folder, "ca")
             key = create_private_key(draft / "caKey.pem", passphrase, bits)
             name, section = subject.with_string_mask(config.string_mask), config.required("req", "x509_extensions")
-            end = moment(at) + checked_days(days)
+            end = end_of(moment(at), days)
             builder = certificate_builder(name, name, moment(at), end).public_key(key.public_key())
             for extension in build_extensions(config, section, key.public_key(), None):
                 builder = builder.add_extension(extension.value, extension.critical)
@@ -88,21 +90,33 @@ class CertificateAuthority:
     ) -> "CertificateAuthority":
         """Make an intermediate CA, signed by this one, in a folder of its own (guide: "Creating an intermediate …").
 
-        Any depth will do: the result can make intermediates in turn, as far as path lengths allow. ``extensions`` names
-        the section of *this* CA's configuration for the certificate; ``days`` are the guide's 3650 unless you say
-        otherwise, or what is left of this CA's own.
+        The result can make intermediates in turn; a path length of 0 ends that. ``extensions`` names the section of
+        *this* CA's configuration for the certificate; ``days`` are the guide's 3650 unless you say otherwise, or what
+        is left of this CA's own. A folder with key and request alone, where a crash came before the certificate, is
+        gone on with.
 
         Raises OnboardingError where the folder is there already, or this CA would not sign ``subject``.
         """
         _demand_common_name(subject)
         signed_subject(self.config, subject.to_x509(), self.certificate.subject)  # before a key is made
-        with new_folder(folder) as draft:
-            config = fill_tree(draft, folder, "intermediate")
-            key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
-            request = create_request(draft / "intermediateCsr.pem", key, subject, config.string_mask)
-            left = (self.certificate.not_valid_after_utc - moment(at)).days
-            certificate = self.sign(request, extensions, min(left, INTERMEDIATE_DAYS) if days is None else days, at=at)
-            write_whole(draft / "intermediateCert.pem", to_pem([certificate]))
+        made = not _is_unfinished(folder, subject)
+        if made:
+            with new_folder(folder) as draft:
+                config = fill_tree(draft, folder, "intermediate")
+                new_key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
+                create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
+        key = read_private_key(folder / "intermediateKey.pem", passphrase)
+        request = read_request(folder / "intermediateCsr.pem")
+        left = (self.certificate.not_valid_after_utc - moment(at)).days
+        try:
+            certificate = self.signed_for(request) or self.sign(
+                request, extensions, min(left, INTERMEDIATE_DAYS) if days is None else days, at=at
+            )
+        except OnboardingError:
+            if made and self.signed_for(request) is None:
+                shutil.rmtree(folder, ignore_errors=True)  # nothing was signed, so nobody needs this key
+            raise
+        write_whole(folder / "intermediateCert.pem", to_pem([certificate]))
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
     @classmethod
@@ -113,14 +127,14 @@ class CertificateAuthority:
         ``dir`` names another folder: openssl would sign into that one. `inspect` says what is wrong without opening.
         """
         config = read_config(find_config(folder))
-        named = Path(config.ca("dir"))
+        named = config.ca_path("dir")
         if not is_folder(named, folder):
             raise OnboardingError(
                 f"{config.path} says dir = {named}, so openssl would sign into that folder: if this is a copy or was "
                 f"moved, call CertificateAuthority.relocate(Path({str(folder)!r})) and open it again.",
                 "OTHER_DIR",
             )
-        return cls._opened(folder, config, read_private_key(Path(config.ca("private_key")), passphrase))
+        return cls._opened(folder, config, read_private_key(config.ca_path("private_key"), passphrase))
 
     @staticmethod
     def relocate(folder: Path) -> None:
@@ -131,16 +145,15 @@ class CertificateAuthority:
 
     @classmethod
     def _opened(cls, folder: Path, config: CaConfig, key: PrivateKey) -> "CertificateAuthority":
-        certificate = read_certificates(Path(config.ca("certificate")))[0]
+        certificate = read_certificates(config.ca_path("certificate"))[0]
         if certificate.public_key() != key.public_key():
             raise OnboardingError(
                 f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
                 "put the pair back that was made together.",
                 "KEY_MISMATCH",
             )
-        database = SigningDatabase(Path(config.ca("database")), Path(config.ca("serial")))
-        others = [Path(path) for name in ("crl", "crlnumber") if (path := config.optional(name))]
-        recovered = recover(database, Path(config.ca("new_certs_dir")), others)
+        database = SigningDatabase.of(config)
+        recovered = recover(config, database)
         database.index()
         return cls(folder, config, certificate, database, key, recovered)
 
@@ -155,7 +168,7 @@ class CertificateAuthority:
 
     def preview(self, subject: DistinguishedName | x509.CertificateSigningRequest) -> Preview:
         """Say what signing would make of a subject: what the policy drops, misses or refuses. Nothing is signed."""
-        name = subject.to_x509() if isinstance(subject, DistinguishedName) else subject.subject
+        name = subject.to_x509() if isinstance(subject, DistinguishedName) else subject_of(subject)
         return preview_subject(self.config, name, self.certificate.subject)
 
     def sign(
@@ -170,7 +183,8 @@ class CertificateAuthority:
 
         The same as ``openssl ca -extensions … -days … -notext -md sha256`` (guide: "Creating a device certificate").
         Raises OnboardingError where the request is bad, the policy refuses it, a valid certificate for the same subject
-        is there already, or the certificate would outlive the CA; then nothing has changed.
+        is there already, or the certificate would outlive the CA; then nothing has changed. Where the disk fails behind
+        the row (UNFINISHED, UNCONFIRMED) the certificate is signed, and `signed_for` gives it.
         """
         return self.sign_many([csr], extensions, days, at=at)[0]
 
@@ -190,8 +204,8 @@ class CertificateAuthority:
         prepared = [prepare(issuer, csr, extensions, days, begin) for csr in requests]
         if not prepared:
             return []
-        copies = Path(self.config.ca("new_certs_dir"))
-        with self.database.locked():
+        copies = self.config.ca_path("new_certs_dir")
+        with self._locked():
             refuse_second(self.database, self.config, [subject for subject, _ in prepared])
             serials = self.database.reserve_serials(len(prepared), copies)
             certificates: list[x509.Certificate] = []
@@ -211,6 +225,29 @@ class CertificateAuthority:
             publish(copies, serials)
         return certificates
 
+    def signed_for(self, csr: x509.CertificateSigningRequest) -> x509.Certificate | None:
+        """Find the valid certificate that this CA has signed for a request's subject and key already, or None."""
+        subject = signed_subject(self.config, subject_of(csr), self.certificate.subject)
+        serial = self.database.index().valid.get(oneline(subject))
+        if serial is None:
+            return None
+        path = self.config.ca_path("new_certs_dir") / f"{hex_serial(serial)}.pem"
+        if not path.exists():
+            recover(self.config, self.database)  # signing was cut off between the row and the name
+        found = read_certificates(path)[0] if path.exists() else None
+        return found if found and found.public_key() == csr.public_key() else None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep others out, and make sure that the directory still is this CA's: another may have taken its place."""
+        with self.database.locked():
+            if read_certificates(self.config.ca_path("certificate"))[0] != self.certificate:
+                raise OnboardingError(
+                    f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved.",
+                    "REPLACED",
+                )
+            yield
+
     def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> Row:
         """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).
 
@@ -219,25 +256,27 @@ class CertificateAuthority:
 
         Raises OnboardingError where the certificate is not this CA's or is revoked already; then nothing has changed.
         """
-        return revoke(self.database, self.certificate, serial, reason, moment(at))
+        with self._locked():
+            return revoke(self.database, self.certificate, serial, reason, moment(at))
 
     def update_database(self, *, at: datetime | None = None) -> list[Row]:
         """Mark as expired what has expired by ``at``, now by default; gives these rows (``openssl ca -updatedb``).
 
         Only then can a subject be signed again whose certificate has run out.
         """
-        return expire(self.database, moment(at))
+        with self._locked():
+            return expire(self.database, moment(at))
 
     def update_crl(self, days: int = 30, *, at: datetime | None = None) -> x509.CertificateRevocationList:
         """Write a new revocation list, valid for ``days``, to the configuration's ``crl`` (``openssl ca -gencrl``).
 
         Raises OnboardingError where the configuration names no ``crl``, or the file of its ``crlnumber`` is missing.
         """
-        begin, end = moment(at), moment(at) + checked_days(days, "A revocation list")
+        begin, end = moment(at), end_of(moment(at), days, "A revocation list")
         section, own = self.config.optional("crl_extensions"), self.certificate
         extensions = build_extensions(self.config, section, own.public_key(), own) if section else []
-        path, number_path = Path(self.config.ca("crl")), Path(self.config.ca("crlnumber"))
-        with self.database.locked():
+        path, number_path = self.config.ca_path("crl"), self.config.ca_path("crlnumber")
+        with self._locked():
             number = read_serial(number_path)
             builder = crl_builder(own.subject, revoked_rows(self.database), begin, end)
             for extension in [*extensions, number_extension(number)]:
@@ -251,3 +290,10 @@ class CertificateAuthority:
 def _demand_common_name(subject: DistinguishedName) -> None:
     if subject.common_name is None:
         raise OnboardingError("A CA needs a common name, by which people know it: fill in Common Name.", "BAD_NAME")
+
+
+def _is_unfinished(folder: Path, subject: DistinguishedName) -> bool:
+    """Whether ``folder`` is an intermediate CA's for ``subject`` that lacks nothing but its certificate."""
+    if (folder / "intermediateCert.pem").exists() or not (folder / "intermediateKey.pem").exists():
+        return False
+    return read_request(folder / "intermediateCsr.pem").subject == subject.to_x509()

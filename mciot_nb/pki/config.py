@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import read_file
-from mciot_nb.pki.names import BY_LONG_NAME, DistinguishedName, Field
+from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, DistinguishedName, Field
 
 #: The guide's configuration: its directives, with comments of ours.
 GUIDE_CONFIG = Path(__file__).parents[2] / "data" / "caConfig.cnf"
@@ -60,6 +60,10 @@ class CaConfig:
         """Look ``name`` up in the section that ``default_ca`` names, as ``openssl ca`` does."""
         return self.required(self.required("ca", "default_ca"), name)
 
+    def ca_path(self, name: str) -> Path:
+        """Look a file or folder up as `ca` does; relative ones are seen from where you are, as openssl sees them."""
+        return Path(self.ca(name)).absolute()
+
     def optional(self, name: str) -> str | None:
         """Look ``name`` up as `ca` does; None where it is nowhere."""
         return self.value(self.required("ca", "default_ca"), name)
@@ -77,6 +81,8 @@ class CaConfig:
         An answer that is blank or missing takes the field's ``_default``; a ``.`` leaves the field empty. Raises
         OnboardingError for a value that X.509, or the field's ``_min`` and ``_max``, would refuse.
         """
+        if unknown := [name for name in answers if name not in BY_LONG_NAME]:
+            raise OnboardingError(f"There is no field {unknown[0]}: use {', '.join(BY_LONG_NAME)}.", "BAD_NAME")
         name = self.required("req", "distinguished_name")
         prompts = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
         values = {}
@@ -85,7 +91,7 @@ class CaConfig:
             value = "" if answer == "." else answer or self.value(name, f"{key}_default") or ""
             values[BY_LONG_NAME[long_name].attribute] = value
             shortest, longest = self._number(name, f"{key}_min", 0), self._number(name, f"{key}_max", LONGEST_ANSWER)
-            if value and not shortest <= (length := len(value.encode())) <= longest:
+            if value and not shortest <= (length := len(value.encode(errors="surrogatepass"))) <= longest:
                 raise OnboardingError(
                     f"{BY_LONG_NAME[long_name].label} must have {shortest} to {longest} bytes, says {self.path}, and "
                     f"{value!r} has {length}: answer otherwise.",
@@ -95,9 +101,14 @@ class CaConfig:
 
     def _number(self, section: str, name: str, default: int) -> int:
         text = self.value(section, name) or str(default)
-        if not text.isascii() or not text.isdecimal():
+        if not text.isascii() or not text.isdecimal() or len(text) > 9:
             raise OnboardingError(f"{self.path} says {name} = {text}: write a whole number.", "BAD_CONFIG")
         return int(text)
+
+    @property
+    def preserve(self) -> bool:
+        """Whether a subject stays as it was requested: ``preserve = yes`` in ``[ ca ]``, where openssl looks for it."""
+        return (self.value("ca", "preserve") or "no")[0] in "yY"
 
     @property
     def string_mask(self) -> str:
@@ -116,21 +127,22 @@ class CaConfig:
     def policy(self) -> list[tuple[Field, str]]:
         """The signing policy in its order: each field with ``match``, ``supplied`` or ``optional``.
 
-        Raises OnboardingError for a word or a field that openssl would not know either.
+        Raises OnboardingError for a word that openssl does not know either, and for a field beside the guide's seven.
         """
         name, policy = self.ca("policy"), []
-        for long_name, word in self.section(name).items():
-            if long_name not in BY_LONG_NAME:
+        for field_name, word in self.section(name).items():
+            field = BY_LONG_NAME.get(field_name) or BY_SHORT_NAME.get(field_name)
+            if field is None:
                 fields = ", ".join(BY_LONG_NAME)
                 raise OnboardingError(
-                    f"{self.path}: [ {name} ] names the field {long_name}: use {fields}.", "BAD_CONFIG"
+                    f"{self.path}: [ {name} ] names the field {field_name}: use {fields}.", "BAD_CONFIG"
                 )
             if word not in _POLICY_WORDS:
                 raise OnboardingError(
-                    f"{self.path}: [ {name} ] says {long_name} = {word}: write match, supplied or optional.",
+                    f"{self.path}: [ {name} ] says {field_name} = {word}: write match, supplied or optional.",
                     "BAD_CONFIG",
                 )
-            policy.append((BY_LONG_NAME[long_name], word))
+            policy.append((field, word))
         return policy
 
 
@@ -244,8 +256,8 @@ def with_dir(config: Path, folder: Path) -> bytes:
 
 def _with_dir(text: str, folder: Path) -> str:
     value = folder.absolute().as_posix()
-    if re.search(r"[\r\n]", value):
-        raise OnboardingError(f"The folder {value!r} has a line break in its name: choose another one.")
+    if re.search(r"[\r\n\ud800-\udfff]", value):
+        raise OnboardingError(f"The folder {value!r} has a line break in its name, or is no text: choose another one.")
     if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
         value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
     return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1)

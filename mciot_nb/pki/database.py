@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import is_yes, read_config
+from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.files import append, disk_problem, overwrite, read_file, write_whole
 from mciot_nb.pki.rows import Columns, Row, common_name_of, hex_serial, split_columns, with_century
 
@@ -81,9 +81,14 @@ class SigningDatabase:
     serial_path: Path
     _index: Index = field(default_factory=Index, init=False, repr=False, compare=False)
 
+    @classmethod
+    def of(cls, config: CaConfig) -> Self:
+        """Give the database that a configuration names."""
+        return cls(config.ca_path("database"), config.ca_path("serial"))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other writer of ours out; the lock file lies beside the CA's folder, not among openssl's."""
+        """Keep every other writer of ours out; the lock file lies beside the CA's folder, not among its own files."""
         folder = self.path.parent
         lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
         try:
@@ -173,6 +178,7 @@ class SigningDatabase:
     def record(self, rows: Sequence[Row]) -> None:
         """Write rows behind the others, all of them or none, on the disk when this returns. Call it while `locked`."""
         index, added = self.index(), "".join(f"{row}\n" for row in rows).encode()
+        self._split(added)  # nothing is written that could not be read
         if len(rows) == 1:
             append(self.path, index.size, added)  # over a tail without newline, which would melt into our row
         else:
@@ -182,6 +188,7 @@ class SigningDatabase:
     def rewrite(self, changed: Sequence[Row]) -> None:
         """Write the file anew with other rows for these serials, everything else untouched. Call it while `locked`."""
         new = {row.serial: str(row) for row in changed}
+        self._split("".join(f"{text}\n" for text in new.values()).encode())  # nothing that could not be read
         lines = self._read().decode().split("\n")[:-1]  # without a torn tail
         for position, line in enumerate(lines):
             if not line.startswith("#") and (text := new.get(int(line.split("\t")[3], 16))):
@@ -246,7 +253,10 @@ def read_serial(path: Path) -> int:
 
     Raises OnboardingError where it holds anything else.
     """
-    missing = f"There is no file {path}, which holds the next number: write one with echo 1000 > {path.name}."
+    missing = (
+        f"There is no file {path}, which holds the next number: write one with echo 1000 > {path.name}, or a higher "
+        "number in hexadecimal if some were given already."
+    )
     first = read_file(path, missing).split(b"\n")[0].rstrip()
     if not re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", first):
         raise OnboardingError(

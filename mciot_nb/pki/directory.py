@@ -20,10 +20,12 @@ CONFIG_NAMES = ("caConfig.cnf", "intermediateConfig.cnf")
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a draft folder that becomes ``folder`` at the end, or vanishes where anything fails."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise OnboardingError(f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS")
     draft = folder.parent / f".{folder.name}.draft"
     try:
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise OnboardingError(
+                f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS"
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         yield draft
@@ -54,8 +56,11 @@ def find_config(folder: Path) -> Path:
 
     Raises OnboardingError (NO_FILE) where there is none, or several without one of these names.
     """
-    named = [folder / name for name in CONFIG_NAMES if (folder / name).exists()]
-    found = named or sorted(folder.glob("*.cnf"))
+    try:
+        named = [folder / name for name in CONFIG_NAMES if (folder / name).exists()]
+        found = named or sorted(folder.glob("*.cnf"))
+    except OSError as error:
+        raise disk_problem(folder, error) from None
     if len(found) == 1:
         return found[0]
     has = ", ".join(path.name for path in found) or "none"

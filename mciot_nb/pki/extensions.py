@@ -39,7 +39,7 @@ def build_extensions(
         critical = words[0] == "critical"
         try:
             value = _extension(name, words[critical:], public_key, issuer)
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise OnboardingError(
                 f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: write it as the "
                 "guide's configuration does.",

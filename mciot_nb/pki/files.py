@@ -37,7 +37,7 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
     Raises FileExistsError if the file is there and ``replace`` is false, OnboardingError (DISK) if the disk refuses.
     """
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
     except OSError as error:
         raise disk_problem(path, error) from None
     temporary = Path(name)
@@ -65,7 +65,7 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
 
 def left_behind(path: Path) -> list[Path]:
     """Find what `write_whole` left beside ``path`` because its process was killed."""
-    return [other for other in path.parent.glob(f".{glob.escape(path.name)}.????????") if other.is_file()]
+    return [other for other in path.parent.glob(f".{glob.escape(path.name)}.????????.draft") if other.is_file()]
 
 
 def write_drafts(drafts: Iterable[tuple[Path, bytes]], *, private: bool = False, threads: int = 0) -> None:

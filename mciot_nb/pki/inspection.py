@@ -20,7 +20,14 @@ from mciot_nb.pki.rows import Row, hex_serial
 from mciot_nb.pki.signing import must_be_unique
 
 #: Settings of ``openssl ca`` that we do not follow, with the values that change nothing.
-_NOT_FOLLOWED = {"copy_extensions": ("none",), "email_in_dn": ("yes",), "rand_serial": (), "msie_hack": ("no",)}
+_NOT_FOLLOWED = {
+    "copy_extensions": ("none",),
+    "email_in_dn": ("yes",),
+    "rand_serial": (),
+    "default_startdate": ("today",),
+    "default_enddate": (),
+    "msie_hack": ("no",),
+}
 _MOST_NAMED = 5
 
 
@@ -54,7 +61,7 @@ def inspect(folder: Path, *, at: datetime | None = None) -> Diagnosis:
 
 def _configuration(config: CaConfig, folder: Path) -> Iterator[Finding]:
     name, section = config.path.name, config.required("ca", "default_ca")
-    named = Path(config.ca("dir"))
+    named = config.ca_path("dir")
     if not is_folder(named, folder):
         yield Finding(
             "OTHER_DIR",
@@ -74,9 +81,11 @@ def _configuration(config: CaConfig, folder: Path) -> Iterator[Finding]:
             "of version 1, which the platform refuses; add x509_extensions = v3_signed.",
         )
     for setting, harmless in _NOT_FOLLOWED.items():
-        if (value := config.value("ca" if setting == "msie_hack" else section, setting)) not in (None, *harmless):
+        if (value := config.optional(setting) or config.value("ca", setting)) not in (None, *harmless):
             yield Finding(
-                "NOT_FOLLOWED", f"{name} says {setting} = {value}, which openssl follows and this package does not."
+                "NOT_FOLLOWED",
+                f"{name} says {setting} = {value}, which openssl follows and this package does not: take it out, or "
+                "sign with openssl alone.",
             )
 
 
@@ -84,7 +93,7 @@ def _policy(config: CaConfig) -> Iterator[Finding]:
     listed = {field.long_name for field, _ in config.policy}
     asked = config.sections.get(config.value("req", "distinguished_name") or "", {})
     dropped = [name for name in asked if name in BY_LONG_NAME and name not in listed]
-    if dropped and (config.value("ca", "preserve") or "n")[0] not in "yY":
+    if dropped and not config.preserve:
         yield Finding(
             "POLICY_DROPS",
             f"The policy does not list {', '.join(dropped)}: what somebody fills in there vanishes from the signed "
@@ -94,7 +103,7 @@ def _policy(config: CaConfig) -> Iterator[Finding]:
 
 
 def _key_and_certificate(config: CaConfig, now: datetime) -> Iterator[Finding]:
-    key, path = Path(config.ca("private_key")), Path(config.ca("certificate"))
+    key, path = config.ca_path("private_key"), config.ca_path("certificate")
     certificate = read_certificates(path)[0]
     if not key.exists():
         yield Finding("NO_FILE", f"The CA's key {key} is missing: put it back, without it nothing can be signed.")
@@ -113,12 +122,12 @@ def _key_and_certificate(config: CaConfig, now: datetime) -> Iterator[Finding]:
 
 
 def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
-    database = SigningDatabase(Path(config.ca("database")), Path(config.ca("serial")))
-    others = [Path(path) for name in ("crl", "crlnumber") if (path := config.optional(name))]
-    for trace in traces(database, Path(config.ca("new_certs_dir")), others):
+    database = SigningDatabase.of(config)
+    for trace in traces(config, database):
         yield Finding(
             "INTERRUPTED",
-            f"Somebody was interrupted in {config.ca('dir')}: {trace}; opening the CA puts that in order.",
+            f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; opening the CA "
+            "puts that in order.",
         )
     rows = database.rows()
     if must_be_unique(database, config):
@@ -130,7 +139,7 @@ def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
         )
     valid = [row for row in rows if row.status == "V"]
     with suppress(OnboardingError):  # a certificate that can't be read is named elsewhere
-        last = read_certificates(Path(config.ca("certificate")))[0].not_valid_after_utc
+        last = read_certificates(config.ca_path("certificate"))[0].not_valid_after_utc
         if late := [row for row in valid if row.expires > last]:
             yield Finding(
                 "OUTLIVES_CA",
@@ -146,17 +155,17 @@ def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
 
 
 def _numbers(config: CaConfig) -> Iterator[Finding]:
-    number_path = config.optional("crlnumber")
-    if number_path and not Path(number_path).exists():
+    number_path = config.ca_path("crlnumber") if config.optional("crlnumber") else None
+    if number_path and not number_path.exists():
         yield Finding(
             "NO_CRLNUMBER",
             f"There is no file {number_path}, so openssl can't write a revocation list (the guide never makes it): "
-            "echo 1000 > crl/crlnumber in the CA's folder.",
+            "echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet.",
         )
     elif number_path:
-        read_serial(Path(number_path))
-    serial_path, copies = Path(config.ca("serial")), Path(config.ca("new_certs_dir"))
-    serial, database = read_serial(serial_path), SigningDatabase(Path(config.ca("database")), serial_path)
+        read_serial(number_path)
+    database, copies = SigningDatabase.of(config), config.ca_path("new_certs_dir")
+    serial_path, serial = database.serial_path, read_serial(database.serial_path)
     if serial in database.index().serials or (copies / f"{hex_serial(serial)}.pem").exists():
         yield Finding(
             "SERIAL_USED",
@@ -166,16 +175,25 @@ def _numbers(config: CaConfig) -> Iterator[Finding]:
 
 
 def _copies(config: CaConfig) -> Iterator[Finding]:
-    copies = Path(config.ca("new_certs_dir"))
+    copies = config.ca_path("new_certs_dir")
     if not copies.is_dir():
         yield Finding("NO_FILE", f"The folder {copies} for signed certificates is missing: make it, or openssl fails.")
         return
-    database = SigningDatabase(Path(config.ca("database")), Path(config.ca("serial")))
-    own, known = read_certificates(Path(config.ca("certificate")))[0], database.index().serials
+    database = SigningDatabase.of(config)
+    own, known = read_certificates(config.ca_path("certificate"))[0], database.index().serials
     for path in sorted(copies.glob("*.pem")):
         with suppress(OnboardingError):  # a key or a request
             certificate = read_certificates(path)[0]
-            if certificate.serial_number not in known and is_issued_by(certificate, own) and certificate != own:
+            if certificate == own:
+                continue
+            mine = is_issued_by(certificate, own)
+            if not mine and path.stem == hex_serial(certificate.serial_number) and certificate.serial_number in known:
+                yield Finding(
+                    "FOREIGN_COPY",
+                    f"{path.name} has the number of a row, but this CA did not sign it: look for the CA that did, and "
+                    "put the right certificate back.",
+                )
+            if mine and certificate.serial_number not in known:
                 yield Finding(
                     "NO_ROW",
                     f"{path.name}, the certificate of {readable(certificate.subject)}, is signed by this CA and has no "
@@ -185,18 +203,17 @@ def _copies(config: CaConfig) -> Iterator[Finding]:
 
 
 def _revocation_list(config: CaConfig, now: datetime) -> Iterator[Finding]:
-    path = config.optional("crl")
-    if not path or not Path(path).exists():
+    path = config.ca_path("crl") if config.optional("crl") else None
+    if not path or not path.exists():
         return
-    crl = read_crl(Path(path))
+    crl, own = read_crl(path), read_certificates(config.ca_path("certificate"))[0]
+    if not crl.is_signature_valid(own.public_key()):  # type: ignore[arg-type]
+        yield Finding("FOREIGN_CRL", f"{path.name} was not signed by this CA: call update_crl() for one that is.")
     if crl.next_update_utc and crl.next_update_utc < now:
-        yield Finding("CRL_EXPIRED", f"{Path(path).name} ran out on {crl.next_update_utc:%Y-%m-%d}: call update_crl().")
+        yield Finding("CRL_EXPIRED", f"{path.name} ran out on {crl.next_update_utc:%Y-%m-%d}: call update_crl().")
     listed = {entry.serial_number for entry in crl}
-    database = SigningDatabase(Path(config.ca("database")), Path(config.ca("serial")))
-    if missing := [row for row in database.rows() if row.status == "R" and row.serial not in listed]:
-        yield Finding(
-            "CRL_INCOMPLETE", f"Revoked, and not in {Path(path).name} yet: {_named(missing)}; call update_crl()."
-        )
+    if missing := [row for row in SigningDatabase.of(config).rows() if row.status == "R" and row.serial not in listed]:
+        yield Finding("CRL_INCOMPLETE", f"Revoked, and not in {path.name} yet: {_named(missing)}; call update_crl().")
 
 
 def _named(rows: list[Row]) -> str:

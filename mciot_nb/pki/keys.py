@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -22,15 +23,19 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 #: The guide's key size, in bits.
 KEY_SIZE = 4096
-#: openssl takes passphrases from 4 to 1024 characters.
+#: The shortest that is still safe (the guide: "at least 2048 bits"), and the longest that anybody waits for.
+SHORTEST_RSA, LONGEST_RSA = 2048, 16384
+#: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
 
 
 def create_private_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZE) -> rsa.RSAPrivateKey:
     """Make an RSA key and write it encrypted (aes256, mode 0600), as ``openssl genrsa -aes256 -out PATH`` does.
 
-    Raises OnboardingError where the file is there already or the passphrase is one that openssl would refuse.
+    Raises OnboardingError where the file is there already, or the passphrase is one that openssl would refuse.
     """
+    if not SHORTEST_RSA <= bits <= LONGEST_RSA:
+        raise OnboardingError(f"An RSA key has {SHORTEST_RSA} to {LONGEST_RSA} bits, not {bits}.", "BAD_KEY")
     password = _fit_for_new_key(path, passphrase)
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     _write_key(path, key, password)
@@ -91,6 +96,12 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
         raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
     try:
         key = load_pem_private_key(pem, encode_passphrase(passphrase) if b"ENCRYPTED" in pem else None)
+    except UnsupportedAlgorithm:
+        raise OnboardingError(
+            f"{path} is of a kind, or encrypted in a way, that is not known here: openssl pkey -aes256 -in {path.name} "
+            "writes it in one that is.",
+            "BAD_KEY",
+        ) from None
     except (ValueError, TypeError):
         raise OnboardingError(
             f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with.",

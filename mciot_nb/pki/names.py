@@ -42,6 +42,7 @@ FIELDS = (
 )
 BY_OID = {field.oid: field for field in FIELDS}
 BY_LONG_NAME = {field.long_name: field for field in FIELDS}
+BY_SHORT_NAME = {field.short_name: field for field in FIELDS}
 BY_ATTRIBUTE = {field.attribute: field for field in FIELDS}
 
 

@@ -9,10 +9,8 @@ from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig
-from mciot_nb.pki.names import Field, label, readable
-
-#: The shortest RSA key that is still safe, in bits (the guide: "at least 2048 bits").
-SHORTEST_RSA = 2048
+from mciot_nb.pki.keys import SHORTEST_RSA
+from mciot_nb.pki.names import BY_OID, Field, label, readable
 
 #: ASN.1's tags of the string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
 _TODAYS_STRINGS = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String"}
@@ -65,8 +63,14 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
         kept += found
     vanishing = tuple(attribute for attribute in requested if attribute not in kept)
     subject = x509.Name(kept)
-    if (config.value("ca", "preserve") or "n")[0] in "yY":
+    if config.preserve:
         subject, vanishing = requested, ()
+        refusals += [
+            f"The field {attribute.oid.dotted_string} is none of the guide's seven, and preserve = yes would keep it: "
+            "make the request without it."
+            for attribute in requested
+            if attribute.oid not in BY_OID
+        ]
     return Preview(requested, subject, vanishing, tuple(missing), tuple(different), tuple(refusals))
 
 
@@ -107,6 +111,14 @@ def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) ->
     return preview.subject
 
 
+def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
+    """Give a request's subject; raises OnboardingError where it can't be read."""
+    try:
+        return csr.subject
+    except (ValueError, TypeError):  # cryptography reads it only now
+        raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
+
+
 def check_request(csr: x509.CertificateSigningRequest) -> None:
     """Raise OnboardingError for a request that would give a certificate of doubtful use, or is not its owner's.
 
@@ -114,7 +126,7 @@ def check_request(csr: x509.CertificateSigningRequest) -> None:
     one step.
     """
     try:
-        subject, key, valid = csr.subject, csr.public_key(), csr.is_signature_valid
+        subject, key, valid = subject_of(csr), csr.public_key(), csr.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
         raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
     if not valid:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import append, disk_problem, left_behind, remove, rename_to_new, sync_folder
 from mciot_nb.pki.rows import hex_serial
@@ -35,44 +36,46 @@ def publish(copies: Path, serials: Iterable[int]) -> None:
             draft.unlink(missing_ok=True)
         sync_folder(copies)
     except OSError as error:
-        raise disk_problem(copies, error) from None
+        reason = (error.strerror or str(error)).lower()
+        raise OnboardingError(
+            f"What was signed is recorded, but {copies} did not take its copy ({reason}): see to the disk, and "
+            "open the CA again.",
+            "UNFINISHED",
+        ) from None
 
 
-def traces(database: SigningDatabase, copies: Path, others: Iterable[Path]) -> list[str]:
-    """Say what a crash has left in a CA directory, a clause for each trace; nothing where all is well.
-
-    ``others`` are the further files that the CA replaces: crlnumber and the CRL.
-    """
+def traces(config: CaConfig, database: SigningDatabase) -> list[str]:
+    """Say what a crash has left in a CA directory, a clause for each trace; nothing where all is well."""
     found = []
-    for path in _replaced(database, others):
+    for path in _replaced(config, database):
         if not path.exists() and _by_openssl(path).exists():
             found.append(f"{path.name} was missing, as openssl leaves it when it is interrupted")
         if left_behind(path):
             found.append(f"{path.name} was being written")
-    if drafts := _drafts(copies):
+    if drafts := _drafts(config.ca_path("new_certs_dir")):
         found.append(f"signing was cut off at {_listed(drafts)}")
     if _torn(database.path):
         found.append(f"the last row of {database.path.name} was not finished")
     return found
 
 
-def recover(database: SigningDatabase, copies: Path, others: Iterable[Path]) -> str:
+def recover(config: CaConfig, database: SigningDatabase) -> str:
     """Put in order what a crash has left, and say so in one sentence; empty where nothing was to be done.
 
     A draft whose row is there gets its name, any other vanishes: it was handed to nobody. Where openssl was interrupted
     between two renames, its new file takes the place of the missing one, if it holds all that the old one held.
     """
-    others = list(others)
     try:
-        return _recover(database, copies, others) if traces(database, copies, others) else ""
+        return _recover(config, database) if traces(config, database) else ""
     except OSError as error:
         raise disk_problem(Path(str(error.filename or database.path)), error) from None
 
 
-def _recover(database: SigningDatabase, copies: Path, others: list[Path]) -> str:
+def _recover(config: CaConfig, database: SigningDatabase) -> str:
+    copies = config.ca_path("new_certs_dir")
     with database.locked():
-        found = traces(database, copies, others)  # somebody may have been at work just now
-        for path in _replaced(database, others):
+        found = traces(config, database)  # somebody may have been at work just now
+        for path in _replaced(config, database):
             remove(left_behind(path))
             _finish_openssls_rename(path)
         known, drafts = database.index(), _drafts(copies)
@@ -86,7 +89,8 @@ def _recover(database: SigningDatabase, copies: Path, others: list[Path]) -> str
     return f"A crash was put in order: {'; '.join(found)}." if found else ""
 
 
-def _replaced(database: SigningDatabase, others: Iterable[Path]) -> list[Path]:
+def _replaced(config: CaConfig, database: SigningDatabase) -> list[Path]:
+    others = [config.ca_path(name) for name in ("crl", "crlnumber") if config.optional(name)]
     return [database.path, database.attributes_path, database.serial_path, *others]
 
 

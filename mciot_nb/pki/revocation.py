@@ -1,6 +1,6 @@
 """Revoking, expiring, and the certificate revocation list, as ``openssl ca`` does these (RFC 5280, section 5)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +10,10 @@ from cryptography.hazmat import asn1
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import is_issued_by
-from mciot_nb.pki.database import SigningDatabase
+from mciot_nb.pki.database import LARGEST_SERIAL, SigningDatabase
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
-from mciot_nb.pki.rows import REASONS, Row, check_reason, hex_serial, hold_instruction, read_time
+from mciot_nb.pki.rows import REASONS, Row, check_reason, hex_serial, hold_instruction, read_time, reason_word
 from mciot_nb.pki.signing import row_of
 
 #: The extension of a CRL entry that says what to do while a certificate is on hold (RFC 3280, section 5.3.2).
@@ -25,12 +25,16 @@ def revoke(
 ) -> Row:
     """Mark the row of a certificate as revoked, and give it; a certificate that the database lost gets one.
 
-    Raises OnboardingError for a reason that openssl does not know, and for a certificate that ``issuer`` did not sign,
-    that the database does not have, or that is revoked already.
+    Call it while the database is ``locked``. Raises OnboardingError for a reason that openssl does not know, and for a
+    certificate that ``issuer`` did not sign, that the database does not have, or that is revoked already.
     """
     reason = _checked_reason(reason)
     if not 1950 <= at.year < 2050:
         raise OnboardingError("openssl's database takes revocations from 1950 to 2049 only: set at= so.", "BAD_TIME")
+    if not isinstance(serial, int | x509.Certificate):
+        raise OnboardingError(
+            f"{serial!r} is no serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here.", "NO_ROW"
+        )
     certificate = None if isinstance(serial, int) else serial
     number = serial if isinstance(serial, int) else serial.serial_number
     if certificate and not is_issued_by(certificate, issuer):
@@ -39,13 +43,12 @@ def revoke(
             "this CA: let that one revoke it.",
             "NOT_OURS",
         )
-    with database.locked():
-        row = database.find(number)
-        if row is None and certificate:
-            database.record([revoked := replace(row_of(certificate), status="R", revoked=at, reason=reason)])
-            return revoked
-        revoked = replace(_refuse_odd_row(database, number, row, certificate), status="R", revoked=at, reason=reason)
-        database.rewrite([revoked])
+    row = database.find(number)
+    if row is None and certificate:
+        database.record([revoked := replace(row_of(certificate), status="R", revoked=at, reason=reason)])
+        return revoked
+    revoked = replace(_refuse_odd_row(database, number, row, certificate), status="R", revoked=at, reason=reason)
+    database.rewrite([revoked])
     return revoked
 
 
@@ -54,7 +57,8 @@ def _refuse_odd_row(
 ) -> Row:
     if row is None:
         problem = (
-            f"There is no certificate with serial {hex_serial(number)} in {database.path}: look up its number there."
+            f"There is no certificate with serial {hex_serial(number)} in {database.path}: look its number up there, "
+            "and mind that it stands there in hexadecimal (1000 is 0x1000)."
         )
         raise OnboardingError(problem, "NO_ROW")
     if certificate and row.subject != row_of(certificate).subject:
@@ -81,12 +85,11 @@ def _checked_reason(reason: str) -> str:
 
 
 def expire(database: SigningDatabase, at: datetime) -> list[Row]:
-    """Mark as expired the valid rows whose time has come by ``at``, and give them."""
-    with database.locked():
-        due = [row for row in database.rows() if row.status == "V" and row.expires <= at]
-        expired = [replace(row, status="E") for row in due]
-        if expired:
-            database.rewrite(expired)
+    """Mark as expired the valid rows whose time has come by ``at``, and give them. Call it while ``locked``."""
+    due = [row for row in database.rows() if row.status == "V" and row.expires <= at]
+    expired = [replace(row, status="E") for row in due]
+    if expired:
+        database.rewrite(expired)
     return expired
 
 
@@ -96,9 +99,16 @@ def revoked_rows(database: SigningDatabase) -> list[Row]:
 
 
 def crl_builder(
-    issuer: x509.Name, revoked: Iterable[Row], begin: datetime, end: datetime
+    issuer: x509.Name, revoked: Sequence[Row], begin: datetime, end: datetime
 ) -> x509.CertificateRevocationListBuilder:
     """Begin a revocation list with its entries; what follows is its extensions and its signature."""
+    odd = [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]
+    if odd:
+        raise OnboardingError(
+            f"The serial {hex_serial(odd[0].serial)} can't stand in a revocation list, for it is zero or longer than "
+            "20 bytes: take that row out of the database.",
+            "BAD_DATABASE",
+        )
     # Entries added one by one would copy the list each time.
     builder = x509.CertificateRevocationListBuilder(revoked_certificates=[revoked_entry(row) for row in revoked])
     return builder.issuer_name(issuer).last_update(begin).next_update(end)
@@ -115,7 +125,7 @@ def revoked_entry(row: Row) -> x509.RevokedCertificate:
     builder = x509.RevokedCertificateBuilder().serial_number(row.serial).revocation_date(row.revoked)
     word, _, argument = row.reason.partition(",")
     if word:
-        reason = x509.CRLReason(x509.ReasonFlags(REASONS[check_reason(row.reason).partition(",")[0]]))
+        reason = x509.CRLReason(x509.ReasonFlags(REASONS[reason_word(word)]))
         builder = builder.add_extension(reason, critical=False)
     if word.lower() in ("keytime", "cakeytime"):
         builder = builder.add_extension(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)), critical=False)

@@ -37,6 +37,7 @@ HOLD_INSTRUCTIONS = {
     "holdInstructionReject": "1.2.840.10040.2.3",
 }
 _BY_LOWER_CASE = {word.lower(): word for word in REASONS}
+_WITH_ARGUMENT = ("holdinstruction", "keytime", "cakeytime")
 
 _TIME = re.compile(r"(?:\d\d)?\d{12}Z", re.ASCII)
 _PARTS = ((-7,), (-7, -5), (-5, -3), (-3, None))  # of YYMMDDHHMMSSZ: the day, hour, minute, second with its Z
@@ -192,22 +193,30 @@ def _check_revocation(text: str) -> None:
     if len(time) != _UTC_TIME:
         raise ValueError(f"{time!r} is no time of the form YYMMDDHHMMSSZ, with two digits for the year")
     read_time(time)
-    if comma:
-        check_reason(reason)
+    if comma:  # openssl reads past an argument that means nothing
+        word = reason.partition(",")[0]
+        check_reason(reason if word.lower() in _WITH_ARGUMENT else word)
+
+
+def reason_word(word: str) -> str:
+    """Give a reason in openssl's spelling; raises ValueError where openssl does not know it."""
+    if word.lower() not in _BY_LOWER_CASE:
+        raise ValueError(f"there is no reason {word!r}; use one of {', '.join(REASONS)}")
+    return _BY_LOWER_CASE[word.lower()]
 
 
 def check_reason(reason: str) -> str:
-    """Give the reason in openssl's spelling, with its argument; raises ValueError where openssl does not know it."""
+    """Give a reason in openssl's spelling, with its argument; raises ValueError where it is not one, or lacks that."""
     word, _, argument = reason.partition(",")
-    known = _BY_LOWER_CASE.get(word.lower())
-    if known is None:
-        raise ValueError(f"there is no reason {word!r}; use one of {', '.join(REASONS)}")
+    known = reason_word(word)
     if known in ("keyTime", "CAkeyTime"):
         if not re.fullmatch(r"\d{14}Z", argument, re.ASCII):
             raise ValueError(f"{known} bears a time, such as {known},20261123120000Z")
         read_time(argument)
-    if known == "holdInstruction":
+    elif known == "holdInstruction":
         hold_instruction(argument)
+    elif argument:
+        raise ValueError(f"{known} bears nothing behind a comma")
     return f"{known},{argument}" if argument else known
 
 
@@ -247,7 +256,8 @@ def with_century(text: str) -> str:
 
 def write_time(time: datetime) -> str:
     """Write a time as the database holds it: with two digits of the year from 1950 to 2049, else with four."""
-    return time.strftime("%y%m%d%H%M%SZ" if 1950 <= time.year < 2050 else "%Y%m%d%H%M%SZ")
+    year = f"{time:%y}" if 1950 <= time.year < 2050 else f"{time.year:04}"
+    return f"{year}{time:%m%d%H%M%SZ}"
 
 
 def common_name_of(subject: str) -> str:

@@ -16,6 +16,8 @@ from mciot_nb.pki.rows import Row, hex_serial
 
 #: A hundred years: whoever asks for more has mistyped.
 LONGEST_DAYS = 36500
+#: The last year in which something may begin, so that its end can still be written.
+LAST_YEAR = 9898
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,24 @@ class Issuer:
 
 
 def moment(at: datetime | None) -> datetime:
-    """Give ``at``, or now, in UTC and whole seconds, as certificates and databases have it."""
-    return (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    """Give ``at``, or now, in UTC and whole seconds, as certificates and databases have it.
+
+    Raises OnboardingError for a time that no certificate can state.
+    """
+    try:
+        time = (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    except (OverflowError, ValueError):
+        time = datetime.min.replace(tzinfo=UTC)
+    if not 1950 <= time.year <= LAST_YEAR:
+        raise OnboardingError(f"A certificate states times from 1950 to {LAST_YEAR}: set at= so.", "BAD_TIME")
+    return time
 
 
-def checked_days(days: int, what: str = "A certificate") -> timedelta:
-    """Give the time that ``what`` is valid; raises OnboardingError where it makes no sense."""
+def end_of(begin: datetime, days: int, what: str = "A certificate") -> datetime:
+    """Give the end of what begins at ``begin``; raises OnboardingError where ``days`` make no sense."""
     if not 1 <= days <= LONGEST_DAYS:
-        raise OnboardingError(f"{what} is valid for 1 to {LONGEST_DAYS} days, not {days}.", "BAD_DAYS")
-    return timedelta(days=days)
+        raise OnboardingError(f"{what} is valid for 1 to {LONGEST_DAYS} days, not {days}: ask for that.", "BAD_DAYS")
+    return begin + timedelta(days=days)
 
 
 def prepare(
@@ -48,12 +59,16 @@ def prepare(
     """
     check_request(csr)
     own, key = issuer.certificate, csr.public_key()
-    subject, end = signed_subject(issuer.config, csr.subject, own.subject), begin + checked_days(days)
+    subject, end = signed_subject(issuer.config, csr.subject, own.subject), end_of(begin, days)
+    if own.not_valid_after_utc <= begin:
+        raise OnboardingError(
+            f"The CA's certificate expired on {own.not_valid_after_utc:%Y-%m-%d}: make a new CA.", "CA_EXPIRED"
+        )
     if end > own.not_valid_after_utc:
         raise OnboardingError(
             f"The certificate of {readable(subject)} would outlive its CA, which is valid until "
-            f"{own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: ask for {max((own.not_valid_after_utc - begin).days, 0)} "
-            "days or fewer.",
+            f"{own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: ask for {(own.not_valid_after_utc - begin).days} days "
+            "or fewer.",
             "OUTLIVES_CA",
         )
     builder = certificate_builder(own.subject, subject, begin, end).public_key(key)
