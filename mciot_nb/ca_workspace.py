@@ -157,11 +157,12 @@ class CaWorkspace:
             return self.intermediate()
         ca, what = self.ca(), "the intermediate CA that was here, and everything made with it,"
         request = Path(ISSUERS["intermediate"]) / "intermediateCsr.pem"
+        found = earlier.find_signed(self.folder, request, "intermediateCert.pem", subject, ca.certificate)
         if (self.intermediate_folder / "intermediateCert.pem").exists() or self.intermediate_subject != subject:
             if not ca.preview(subject).ok:
                 ca.create_intermediate(self.intermediate_folder, subject, self.passphrase)  # says why not
             self._move_aside([self.intermediate_folder], what)
-        if found := earlier.find_signed(self.folder, request, "intermediateCert.pem", subject, ca.certificate):
+        if found and all((found / f"intermediate{name}").exists() for name in _INTERMEDIATE_FILES):
             try:
                 found.rename(self.intermediate_folder)
             except OSError as error:

@@ -262,6 +262,8 @@ def test_an_intermediate_that_lacks_a_file_is_made_anew(workspace: Workspace) ->
     workspace.catch_up("intermediate")
     (workspace.intermediate_folder / "intermediateConfig.cnf").unlink()
     assert not workspace.has_intermediate
+    with pytest.raises(OnboardingError, match="revoke that one first"):  # whoever has it may still sign with it
+        workspace.create_intermediate(workspace.intermediate_subject)
     subject = DistinguishedName(common_name="Second")
     assert workspace.create_intermediate(subject).certificate.subject == subject.to_x509()
     assert (workspace.folder / "earlier" / "1" / "caCertificate" / "intermediateCertificate").is_dir()
