@@ -144,6 +144,9 @@ def perform(ca: CertificateAuthority, operation: str, arguments: list[str]) -> l
         ca.revoke(int(arguments[0]), "keyCompromise")
     elif operation == "update_crl":
         ca.update_crl()
+    elif operation == "create_intermediate":
+        below = DistinguishedName(common_name="Below")
+        ca.create_intermediate(ca.folder / "intermediateCertificate", below, os.environ["PASS"], bits=2048)
     elif operation == "escape":  # the control: a file written past the functions of os
         (ca.folder / "escaped.txt").write_text("past os")
     else:

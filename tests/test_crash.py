@@ -303,6 +303,33 @@ def test_killed_anywhere_the_directory_is_whole(
     assert any(each.recovered for each in seen) and not all(each.recovered for each in seen)
 
 
+def intermediate_after(base: Base, number: int, parent: Path) -> int:
+    """Kill the making of an intermediate before one of its calls, make it again, and give the rows that were there."""
+    folder = base.copy(parent, Case("create_intermediate"))
+    killed = child("act", folder, "before", number, "create_intermediate")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    ca, below = CertificateAuthority.open(folder, PASSPHRASE), folder / "intermediateCertificate"
+    before = len(ca.database.rows())
+    if not (below / "intermediateCert.pem").exists():
+        ca.create_intermediate(below, DistinguishedName(common_name="Below"), PASSPHRASE, bits=2048)
+    intermediate = CertificateAuthority.open(below, PASSPHRASE)
+    assert len(ca.database.rows()) == 3 and ca.database.find(intermediate.certificate.serial_number)
+    return before
+
+
+def test_an_intermediate_never_loses_its_key_wherever_it_is_killed(
+    base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = base.copy(tmp_path / "undisturbed", Case("create_intermediate"))
+    calls = said(child("act", folder, "count", 0, "create_intermediate").stdout)[-1]["calls"]
+    with ThreadPoolExecutor(4) as pool:
+        numbers = range(1, len(calls) + 1)
+        rows = list(pool.map(lambda number: intermediate_after(base, number, tmp_path / str(number)), numbers))
+    with capsys.disabled():
+        print(f"\ncreate_intermediate: killed before each of {len(calls)} calls")
+    assert set(rows) == {2, 3}, "before it was signed, and behind that"
+
+
 def test_a_change_past_the_kill_points_would_be_seen(base: Base, tmp_path: Path) -> None:
     report = said(child("act", base.copy(tmp_path, Case("escape")), "count", 0, "escape").stdout)[-1]
     assert report["calls"] == [] and "escaped.txt" in report["escaped"][0]
