@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,9 @@ from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.platform.launcher import LocalPlatform
 from mciot_nb.workspace import Workspace
+
+if TYPE_CHECKING:
+    from crash_tools import Base
 
 #: The passphrase of every key that the tests make. No test may find it in a file of the project or in an output.
 PASSPHRASE = "Zeppelin-7 Ölkanne"
@@ -90,3 +94,11 @@ def quick_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield Workspace(tmp_path / "workspace")
     if platform := LocalPlatform.running(tmp_path / "workspace"):
         platform.stop()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> "Base":
+    """What the tests of crashes start from: a CA with two certificates and a revocation list, and requests."""
+    from crash_tools import make_base  # here, because it imports this file
+
+    return make_base(tmp_path_factory.mktemp("crash"))

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ class Killer:
         self.mode, self.point = mode, point
         self.calls: list[str] = []
         self.escaped: list[str] = []
-        self.audited, self._inside, self._armed = 0, False, False
+        self.audited, self._armed = 0, False
+        self._counting, self._thread = threading.Lock(), threading.local()
 
     def arm(self) -> None:
         sys.addaudithook(self._audit)
@@ -94,27 +96,27 @@ class Killer:
         writes = event == "open" and (arguments[2] & WRITING or set(arguments[1] or "") & set("wax+"))
         if self._armed and (writes or event in AUDITED):
             self.audited += 1
-            if not self._inside:
+            if not getattr(self._thread, "inside", False):
                 self.escaped.append(f"{event} {arguments[0]}")
 
     def _meet(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if not self._armed:
             return real(*arguments, **options)
-        self.calls.append(name)
-        here = len(self.calls) == self.point
-        if here and self.mode == "before":
-            die()
-        if here and self.mode == "half":
+        with self._counting:  # several threads write at once
+            self.calls.append(name)
+            here = len(self.calls) == self.point
+        if here and self.mode == "half" and name == "write":  # in another run, a thread's fsync may come here
             descriptor, data = arguments
             os_write(descriptor, data[: len(data) // 2])
+        if here and self.mode in ("before", "half"):
             die()
-        self._inside = True
+        self._thread.inside = True
         try:
             if name == "link" and os.environ.get("NO_LINKS"):
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
             return real(*arguments, **options)
         finally:
-            self._inside = False
+            self._thread.inside = False
             if here and self.mode == "after":
                 die()
 

@@ -1,0 +1,149 @@
+"""What a CA directory is after the disk was full, or failed, in the midst of an operation."""
+
+import errno
+import os
+import stat
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PASSPHRASE, Run
+from crash_child import around_every_change, perform
+from crash_tools import CASES, Base, Case, demand_rows_and_copies_agree, hidden, snapshot, state_of
+from cryptography import x509
+
+from mciot_nb import CertificateAuthority, OnboardingError
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the order of these calls is that of POSIX")
+
+
+class FullDisk:
+    """Lets the call at ``point`` that needs room fail: once, or from there on all that write or create.
+
+    The call that fills the disk for good writes half of its data, and says so, as the kernel does.
+    """
+
+    def __init__(self, needs: str = "", point: int = 0, stays_full: bool = False) -> None:
+        self.needs, self.point, self.stays_full = needs, point, stays_full
+        self.counts: Counter[str] = Counter()
+        self.counting = threading.Lock()
+        self.full = False
+
+    def meet(self, name: str, real: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        need = self._need(name, arguments)
+        if not need:
+            return real(*arguments, **options)
+        if self.full and need in ("write", "create", "link"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self.counting:  # several threads write at once
+            self.counts[need] += 1
+            here = (need, self.counts[need]) == (self.needs, self.point)
+        if here:
+            self.full = self.stays_full
+            if need == "write" and self.stays_full:
+                descriptor, data = arguments
+                return real(descriptor, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **options)
+
+    @staticmethod
+    def _need(name: str, arguments: tuple[Any, ...]) -> str:
+        if name == "open" and arguments[1] & os.O_CREAT and not Path(arguments[0]).exists():
+            return "create"
+        if name == "fsync":
+            return "sync folder" if stat.S_ISDIR(os.fstat(arguments[0]).st_mode) else "sync"
+        return name if name in ("write", "link") else ""
+
+
+def work(ca: CertificateAuthority, case: Case, base: Base, disk: FullDisk) -> list[x509.Certificate]:
+    with pytest.MonkeyPatch.context() as patch:
+        around_every_change(lambda name, function: patch.setattr(os, name, function), disk.meet)
+        return perform(ca, case.operation, case.arguments(base))
+
+
+def demand_unchanged(before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]) -> None:
+    assert before.keys() == after.keys(), f"files came or went: {sorted(before.keys() ^ after.keys())}"
+    changed = [name for name in before if before[name] != after[name]]
+    assert set(changed) <= {"serial", "crl/crlnumber"}, f"changed: {changed}"
+    assert all(int(after[name][1], 16) > int(before[name][1], 16) for name in changed)
+
+
+def fill_and_look(base: Base, case: Case, disk: FullDisk, parent: Path) -> str:
+    """Let the disk be full at one point, and say what is wrong then; nothing where all is well."""
+    folder = base.copy(parent, case)
+    ca, before = CertificateAuthority.open(folder, PASSPHRASE), snapshot(folder)
+    try:
+        try:
+            work(ca, case, base, disk)
+        except OnboardingError as error:
+            assert error.code == ("UNCONFIRMED" if disk.needs == "sync folder" else "DISK"), f"{error.code}: {error}"
+            ca = CertificateAuthority.open(folder, PASSPHRASE) if error.code == "UNCONFIRMED" else ca
+            if error.code == "DISK" or not state_of(case, folder, ca):  # nobody knows what the disk did not confirm
+                demand_unchanged(before, snapshot(folder))
+                perform(ca, case.operation, case.arguments(base))  # there is room again
+        demand_rows_and_copies_agree(folder)
+        assert state_of(case, folder, ca) and hidden(folder) == []
+    except Exception as error:
+        return f"{disk.needs} number {disk.point}: {type(error).__name__}: {str(error) or repr(error)}"
+    return ""
+
+
+@pytest.mark.parametrize("stays_full", [False, True], ids=["once", "for good"])
+@pytest.mark.parametrize("needs", ["write", "create", "sync", "sync folder"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_full_disk_undoes_the_operation(
+    case: Case, needs: str, stays_full: bool, base: Base, tmp_path: Path, openssl: Run
+) -> None:
+    count = FullDisk()
+    work(CertificateAuthority.open(base.copy(tmp_path / "count", case), PASSPHRASE), case, base, count)
+    assert count.counts[needs] > 0
+    disks = [FullDisk(needs, number, stays_full) for number in range(1, count.counts[needs] + 1)]
+    looks = [fill_and_look(base, case, disk, tmp_path / str(disk.point)) for disk in disks]
+    wrong = [each for each in looks if each]
+    assert not wrong, "\n".join([f"{len(wrong)} of {len(disks)} points:", *wrong])
+
+
+@pytest.mark.parametrize("needs", ["sync folder", "link"])
+@pytest.mark.parametrize("case", [Case("sign"), Case("sign_many")], ids=str)
+def test_a_disk_that_fails_late_costs_no_certificate(
+    case: Case, needs: str, base: Base, tmp_path: Path, openssl: Run
+) -> None:
+    """Where the row may be written already, an error may leave work for the next opening, and nothing worse."""
+    count = FullDisk()
+    work(CertificateAuthority.open(base.copy(tmp_path / "count", case), PASSPHRASE), case, base, count)
+    assert count.counts[needs] > 0
+    wrong, completed = [], 0
+    for point in range(1, count.counts[needs] + 1):
+        folder = base.copy(tmp_path / str(point), case)
+        try:
+            with pytest.raises(OnboardingError, match="no space left"):
+                work(CertificateAuthority.open(folder, PASSPHRASE), case, base, FullDisk(needs, point, stays_full=True))
+            again = CertificateAuthority.open(folder, PASSPHRASE)
+            demand_rows_and_copies_agree(folder)
+            assert hidden(folder) == []
+            completed += state_of(case, folder, again)
+        except (Exception, pytest.fail.Exception) as error:
+            wrong.append(f"{needs} number {point}: {type(error).__name__}: {error}")
+    assert not wrong, "\n".join([f"{len(wrong)} of {count.counts[needs]} points:", *wrong])
+    assert completed
+
+
+@pytest.mark.parametrize("case", [Case("sign"), Case("sign_many")], ids=str)
+def test_a_link_that_fails_once_is_done_otherwise(case: Case, base: Base, tmp_path: Path) -> None:
+    folder = base.copy(tmp_path, case)
+    disk = FullDisk("link", 1)
+    assert len(work(CertificateAuthority.open(folder, PASSPHRASE), case, base, disk)) == case.signed
+    assert disk.counts["link"] == case.signed
+    demand_rows_and_copies_agree(folder)
+    assert hidden(folder) == []
+
+
+def test_a_full_disk_makes_itself_felt(base: Base, tmp_path: Path) -> None:
+    """The control: the faults come through, and the sentence names the disk."""
+    ca = CertificateAuthority.open(base.copy(tmp_path, Case("sign")), PASSPHRASE)
+    with pytest.raises(OnboardingError, match=r"no space left on device: check .* the free space") as caught:
+        work(ca, Case("sign"), base, FullDisk("write", 1, stays_full=True))
+    assert caught.value.code == "DISK"
