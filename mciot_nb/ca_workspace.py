@@ -16,7 +16,7 @@ from cryptography import x509
 from mciot_nb import earlier
 from mciot_nb.errors import OnboardingError
 from mciot_nb.passphrase import Passphrase, checked
-from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import is_issued_by, read_certificates
 from mciot_nb.pki.config import CaConfig, read_config, with_dir
 from mciot_nb.pki.directory import find_config
@@ -33,8 +33,9 @@ DEFAULT_INTERMEDIATE = DistinguishedName(
 )
 
 #: Who can sign the tutorial's device, and the folder of each (the guide: "CA or intermediate").
-_INTERMEDIATE_FILES = ("Cert.pem", "Csr.pem", "Key.pem", "Config.cnf")
 ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCertificate"}
+
+_INTERMEDIATE_FILES = ("intermediateCert.pem", "intermediateCsr.pem", "intermediateKey.pem", "intermediateConfig.cnf")
 
 
 class CaWorkspace:
@@ -143,7 +144,7 @@ class CaWorkspace:
     @property
     def has_intermediate(self) -> bool:
         """Whether there is an intermediate CA, with all its files, that the CA which is here has signed."""
-        files = [self.intermediate_folder / f"intermediate{name}" for name in _INTERMEDIATE_FILES]
+        files = [self.intermediate_folder / name for name in _INTERMEDIATE_FILES]
         if not (self.has_ca and all(path.exists() for path in files)):
             return False
         return is_issued_by(read_certificates(files[0])[0], read_certificates(self.ca_folder / "caCert.pem")[0])
@@ -155,21 +156,26 @@ class CaWorkspace:
         """
         if self.has_intermediate and self.intermediate_subject == subject:
             return self.intermediate()
-        ca, what = self.ca(), "the intermediate CA that was here, and everything made with it,"
+        ca, folder, moved = self.ca(), self.intermediate_folder, None
         request = Path(ISSUERS["intermediate"]) / "intermediateCsr.pem"
-        found = earlier.find_signed(self.folder, request, "intermediateCert.pem", subject, ca.certificate)
-        if (self.intermediate_folder / "intermediateCert.pem").exists() or self.intermediate_subject != subject:
-            if not ca.preview(subject).ok:
-                ca.create_intermediate(self.intermediate_folder, subject, self.passphrase)  # says why not
-            self._move_aside([self.intermediate_folder], what)
-        if found and all((found / f"intermediate{name}").exists() for name in _INTERMEDIATE_FILES):
-            try:
-                found.rename(self.intermediate_folder)
-            except OSError as error:
-                raise disk_problem(self.intermediate_folder, error) from None
-        else:
-            # In its place from the start: once it is signed, its key must not be lost.
-            ca.create_intermediate(self.intermediate_folder, subject, self.passphrase)
+        found = earlier.find_signed(
+            self.folder, request, "intermediateCert.pem", subject, ca.certificate, _INTERMEDIATE_FILES
+        )
+        if folder.exists() and not is_unfinished(folder, subject):
+            what = "the intermediate CA that was here, and everything made with it,"
+            moved = self._move_aside([folder], what) / ISSUERS["intermediate"]
+        try:
+            if found:
+                found.rename(folder)
+            else:  # in its place from the start: once it is signed, its key must not be lost
+                ca.create_intermediate(folder, subject, self.passphrase)
+        except (OnboardingError, OSError) as error:
+            if moved and not folder.exists():
+                moved.rename(folder)
+                print("Moved it back.")
+            if isinstance(error, OSError):
+                raise disk_problem(folder, error) from None
+            raise
         self._opened.pop(self.intermediate_folder, None)
         return self.intermediate()
 
@@ -239,8 +245,8 @@ class CaWorkspace:
                 print(known.recovered)
         return known
 
-    def _move_aside(self, paths: list[Path], what: str) -> None:
-        earlier.move_aside(self.folder, paths, what)
+    def _move_aside(self, paths: list[Path], what: str) -> Path:
+        return earlier.move_aside(self.folder, paths, what)
 
 
 def _check_issuer(issuer: str) -> None:

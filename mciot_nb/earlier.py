@@ -12,8 +12,8 @@ from mciot_nb.pki.keys import read_request
 from mciot_nb.pki.names import DistinguishedName
 
 
-def move_aside(workspace: Path, paths: list[Path], what: str) -> None:
-    """Move files and folders of ``workspace`` to the next free folder in ``earlier``, and say so in one sentence."""
+def move_aside(workspace: Path, paths: list[Path], what: str) -> Path:
+    """Move files and folders of ``workspace`` to the next free folder in ``earlier``, which it gives, and say so."""
     numbers = [int(folder.name) for folder in (workspace / "earlier").glob("*") if folder.name.isdecimal()]
     target = workspace / "earlier" / str(max(numbers, default=0) + 1)
     there = [path for path in paths if path.exists()]
@@ -26,16 +26,25 @@ def move_aside(workspace: Path, paths: list[Path], what: str) -> None:
             raise disk_problem(path, error) from None
     if there:
         print(f"Moved {what} to {target.relative_to(workspace.parent).as_posix()}.")
+    return target
 
 
 def find_signed(
-    workspace: Path, request: Path, certificate: str, subject: DistinguishedName, issuer: x509.Certificate
+    workspace: Path,
+    request: Path,
+    certificate: str,
+    subject: DistinguishedName,
+    issuer: x509.Certificate,
+    also: tuple[str, ...] = (),
 ) -> Path | None:
     """Look in ``earlier`` for a folder whose ``request`` asked for ``subject`` and was signed by ``issuer``.
 
-    ``request`` is the file's path within the workspace, ``certificate`` the name of what was signed, beside it.
+    ``request`` is the file's path within the workspace, ``certificate`` the name of what was signed, beside it; the
+    files ``also`` must be there too.
     """
     for found in (workspace / "earlier").glob(f"*/{request.as_posix()}"):
+        if not all((found.parent / name).exists() for name in also):
+            continue
         with suppress(OnboardingError):  # what can't be read can't be taken back
             mine = is_issued_by(read_certificates(found.with_name(certificate))[0], issuer)
             if mine and DistinguishedName.from_x509(read_request(found).subject) == subject:

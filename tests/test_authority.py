@@ -358,8 +358,25 @@ def test_what_was_signed_for_a_request_is_found(ca: CertificateAuthority) -> Non
     copy = ca.folder / "deviceCertificates" / "1000.pem"
     copy.rename(copy.with_name(".1000.pem.draft"))  # as a process leaves it that ends between the row and the name
     assert ca.signed_for(csr) == signed and copy.exists()
+    assert ca.signed_for(csr, ca=True) is None, "it is no CA's"
     ca.revoke(0x1000)
     assert ca.signed_for(csr) is None
+    ca.sign(csr, days=1, at=datetime.now(UTC) - timedelta(days=3))
+    assert ca.signed_for(csr) is None, "it has expired"
+
+
+def test_relative_paths_are_seen_from_where_the_ca_was_opened(
+    ca: CertificateAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ca.folder / "caConfig.cnf"
+    config.write_text(config.read_text().replace(f"= {ca.folder}", "= ."))
+    monkeypatch.chdir(ca.folder)
+    here = CertificateAuthority.open(ca.folder, PASSPHRASE)
+    monkeypatch.chdir(tmp_path)
+    signed = here.sign(request(SUBJECT))
+    assert read_certificates(ca.folder / "deviceCertificates" / "1000.pem") == [signed]
+    with pytest.raises(OnboardingError, match="openssl would sign into that folder"):
+        CertificateAuthority.open(ca.folder, PASSPHRASE)
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["before signing", "after signing"])

@@ -264,6 +264,28 @@ def test_an_intermediate_that_lacks_a_file_is_made_anew(workspace: Workspace) ->
     assert not workspace.has_intermediate
     with pytest.raises(OnboardingError, match="revoke that one first"):  # whoever has it may still sign with it
         workspace.create_intermediate(workspace.intermediate_subject)
+    assert (
+        workspace.intermediate_folder.exists()
+        and not (workspace.intermediate_folder / "intermediateConfig.cnf").exists()
+    )
     subject = DistinguishedName(common_name="Second")
     assert workspace.create_intermediate(subject).certificate.subject == subject.to_x509()
-    assert (workspace.folder / "earlier" / "1" / "caCertificate" / "intermediateCertificate").is_dir()
+    assert list((workspace.folder / "earlier").glob("*/caCertificate/intermediateCertificate/intermediateKey.pem"))
+
+
+def test_an_intermediate_stays_where_another_is_refused(workspace: Workspace) -> None:
+    workspace.catch_up("device")
+    workspace.catch_up("intermediate")
+    before = contents(workspace)
+    with pytest.raises(OnboardingError, match="already a certificate"):
+        workspace.create_intermediate(workspace.device_subject)
+    assert workspace.has_intermediate and contents(workspace) == before
+
+
+def test_a_folder_that_was_begun_by_hand_moves_aside(workspace: Workspace) -> None:
+    workspace.catch_up("ca")
+    workspace.intermediate_folder.mkdir()
+    (workspace.intermediate_folder / "intermediateKey.pem").write_text("begun")
+    workspace.catch_up("intermediate")
+    begun = workspace.folder / "earlier" / "1" / "caCertificate" / "intermediateCertificate" / "intermediateKey.pem"
+    assert workspace.has_intermediate and begun.read_text() == "begun"

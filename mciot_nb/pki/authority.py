@@ -1,6 +1,5 @@
 """The certificate authority: a folder of files that openssl's ``ca`` command reads and writes as well."""
 
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import Diagnosis, read_certificates, to_pem
+from mciot_nb.pki.chain import Diagnosis, is_ca, is_issued_by, read_certificates, to_pem
 from mciot_nb.pki.config import CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase, read_serial, write_serial
 from mciot_nb.pki.directory import fill_tree, find_config, is_folder, new_folder
@@ -20,7 +19,7 @@ from mciot_nb.pki.files import remove, write_drafts, write_whole
 from mciot_nb.pki.inspection import inspect
 from mciot_nb.pki.keys import KEY_SIZE, PrivateKey, create_private_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, oneline
-from mciot_nb.pki.policy import Preview, preview_subject, signed_subject, subject_of
+from mciot_nb.pki.policy import Preview, check_request, preview_subject, signed_subject, subject_of
 from mciot_nb.pki.recovery import draft_name, publish, recover
 from mciot_nb.pki.revocation import crl_builder, expire, number_extension, revoke, revoked_rows
 from mciot_nb.pki.rows import Row, hex_serial
@@ -99,24 +98,28 @@ class CertificateAuthority:
         """
         _demand_common_name(subject)
         signed_subject(self.config, subject.to_x509(), self.certificate.subject)  # before a key is made
-        made = not _is_unfinished(folder, subject)
-        if made:
+        if days is None:
+            days = min((self.certificate.not_valid_after_utc - moment(at)).days, INTERMEDIATE_DAYS)
+        if not is_unfinished(folder, subject):
             with new_folder(folder) as draft:
                 config = fill_tree(draft, folder, "intermediate")
                 new_key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
-                create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
+                request = create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
+                # What would be refused is refused now: from here on the folder stays, for its key must not be lost.
+                name, _ = prepare(Issuer(self.config, self.certificate), request, extensions, days, moment(at))
+                refuse_second(self.database, self.config, [name])
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
         request = read_request(folder / "intermediateCsr.pem")
-        left = (self.certificate.not_valid_after_utc - moment(at)).days
-        try:
-            certificate = self.signed_for(request) or self.sign(
-                request, extensions, min(left, INTERMEDIATE_DAYS) if days is None else days, at=at
+        if key.public_key() != request.public_key():
+            raise OnboardingError(
+                f"The key in {folder} is not the one that the request there was made with: move that folder away.",
+                "KEY_MISMATCH",
             )
-        except OnboardingError:
-            if made and self.signed_for(request) is None:
-                shutil.rmtree(folder, ignore_errors=True)  # nothing was signed, so nobody needs this key
-            raise
-        write_whole(folder / "intermediateCert.pem", to_pem([certificate]))
+        certificate = self.signed_for(request, ca=True) or self.sign(request, extensions, days, at=at)
+        try:
+            write_whole(folder / "intermediateCert.pem", to_pem([certificate]))
+        except FileExistsError:
+            raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS") from None
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
     @classmethod
@@ -225,28 +228,45 @@ class CertificateAuthority:
             publish(copies, serials)
         return certificates
 
-    def signed_for(self, csr: x509.CertificateSigningRequest) -> x509.Certificate | None:
-        """Find the valid certificate that this CA has signed for a request's subject and key already, or None."""
+    def signed_for(self, csr: x509.CertificateSigningRequest, *, ca: bool = False) -> x509.Certificate | None:
+        """Find the valid certificate that this CA signed last for a request's subject, if its key is the request's.
+
+        ``ca`` says whether it is to be a CA's or a device's. None where there is no such certificate. Raises
+        OnboardingError where the request is bad or the policy would refuse it.
+        """
+        check_request(csr)
         subject = signed_subject(self.config, subject_of(csr), self.certificate.subject)
         serial = self.database.index().valid.get(oneline(subject))
         if serial is None:
             return None
         path = self.config.ca_path("new_certs_dir") / f"{hex_serial(serial)}.pem"
         if not path.exists():
+            self._refuse_replaced()
             recover(self.config, self.database)  # signing was cut off between the row and the name
         found = read_certificates(path)[0] if path.exists() else None
-        return found if found and found.public_key() == csr.public_key() else None
+        good = (
+            found
+            and found.public_key() == csr.public_key()
+            and found.serial_number == serial
+            and found.not_valid_after_utc > moment(None)
+            and is_ca(found) == ca
+            and is_issued_by(found, self.certificate)
+        )
+        return found if good else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep others out, and make sure that the directory still is this CA's: another may have taken its place."""
         with self.database.locked():
-            if read_certificates(self.config.ca_path("certificate"))[0] != self.certificate:
-                raise OnboardingError(
-                    f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved.",
-                    "REPLACED",
-                )
+            self._refuse_replaced()
             yield
+
+    def _refuse_replaced(self) -> None:
+        if read_certificates(self.config.ca_path("certificate"))[0] != self.certificate:
+            raise OnboardingError(
+                f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved.",
+                "REPLACED",
+            )
 
     def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> Row:
         """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).
@@ -292,8 +312,11 @@ def _demand_common_name(subject: DistinguishedName) -> None:
         raise OnboardingError("A CA needs a common name, by which people know it: fill in Common Name.", "BAD_NAME")
 
 
-def _is_unfinished(folder: Path, subject: DistinguishedName) -> bool:
+def is_unfinished(folder: Path, subject: DistinguishedName) -> bool:
     """Whether ``folder`` is an intermediate CA's for ``subject`` that lacks nothing but its certificate."""
-    if (folder / "intermediateCert.pem").exists() or not (folder / "intermediateKey.pem").exists():
+    names = ("intermediateKey.pem", "intermediateCsr.pem", "intermediateConfig.cnf", "database.txt", "serial")
+    try:
+        there = all((folder / name).exists() for name in names) and not (folder / "intermediateCert.pem").exists()
+        return there and read_request(folder / "intermediateCsr.pem").subject == subject.to_x509()
+    except (OSError, ValueError, OnboardingError):  # what can't be read can't be gone on with
         return False
-    return read_request(folder / "intermediateCsr.pem").subject == subject.to_x509()

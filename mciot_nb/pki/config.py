@@ -7,7 +7,7 @@ and ``$section::name``; a test holds this reading against libcrypto's own.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
@@ -44,6 +44,8 @@ class CaConfig:
 
     path: Path
     sections: dict[str, dict[str, str]]
+    #: From where relative paths are seen: where the program stood when it read the file, as for openssl.
+    base: Path = field(default_factory=Path.cwd, compare=False, repr=False)
 
     def value(self, section: str, name: str) -> str | None:
         """Look ``name`` up in ``section``, then among the defaults at the top of the file; None where it is nowhere."""
@@ -61,8 +63,8 @@ class CaConfig:
         return self.required(self.required("ca", "default_ca"), name)
 
     def ca_path(self, name: str) -> Path:
-        """Look a file or folder up as `ca` does; relative ones are seen from where you are, as openssl sees them."""
-        return Path(self.ca(name)).absolute()
+        """Look a file or folder up as `ca` does, and give its absolute path."""
+        return self.base / self.ca(name)
 
     def optional(self, name: str) -> str | None:
         """Look ``name`` up as `ca` does; None where it is nowhere."""
