@@ -127,6 +127,7 @@ class DistinguishedName:
                     "few programs read right: set string_mask = utf8only in the configuration.",
                     "BAD_NAME",
                 )
+        # cryptography chooses a string's type itself, and can be told another one by this private name only.
         types = {NameOID.EMAIL_ADDRESS: _ASN1Type.IA5String}
         return x509.Name(
             [x509.NameAttribute(a.oid, a.value, types.get(a.oid, _ASN1Type.PrintableString)) for a in self.to_x509()]

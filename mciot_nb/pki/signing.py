@@ -108,7 +108,7 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
 def refuse_second(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
     """Raise OnboardingError where a subject has a valid certificate already, or stands twice in the batch.
 
-    Unless subjects need not be unique. Call it while ``locked``.
+    Unless subjects need not be unique. Only while the database is ``locked`` does the answer last.
     """
     if not must_be_unique(database, config):
         return
