@@ -468,3 +468,22 @@ def test_many_rows_are_named_by_the_first_few(ca: CertificateAuthority) -> None:
         ca.sign(request(DistinguishedName(common_name=f"device-{number}")), days=1, at=at - timedelta(hours=1))
     sentence = look(ca.folder)["EXPIRED_ROWS"]
     assert "1004 (/CN=device-4) and 2 more" in sentence and "device-5" not in sentence
+
+
+def test_what_another_ca_signed_is_named(ca: CertificateAuthority, tmp_path: Path) -> None:
+    """Two CAs begin with the same serial: what one of them made must not pass for the other's."""
+    other = CertificateAuthority.create(
+        tmp_path / "other", DistinguishedName(common_name="Other"), PASSPHRASE, bits=2048
+    )
+    for each in (ca, other):
+        each.sign(request(SUBJECT))
+        each.update_crl()
+    foreign = {"FOREIGN_COPY": "deviceCertificates/1000.pem", "FOREIGN_CRL": "crl/caCrl.pem"}
+    assert not foreign.keys() & {finding.code for finding in ca.check().findings}, "each has its own"
+    for name in foreign.values():
+        (ca.folder / name).write_bytes((other.folder / name).read_bytes())
+    found = {finding.code: finding.sentence for finding in ca.check().findings}
+    assert "1000.pem has the number of a row, but this CA did not sign it" in found["FOREIGN_COPY"]
+    assert "caCrl.pem was not signed by this CA" in found["FOREIGN_CRL"]
+    ca.update_crl()  # as the finding advises
+    assert "FOREIGN_CRL" not in {finding.code for finding in ca.check().findings}
