@@ -1,5 +1,7 @@
 """Intermediate CAs: the guide's folder, any depth, path lengths, and the branch of the tutorial below one."""
 
+import itertools
+from datetime import timedelta
 from pathlib import Path
 
 import nbformat
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName, LocalPlatform, OnboardingError, Workspace, diagnose
 from mciot_nb.guide import NOTEBOOKS, execute
+from mciot_nb.pki import authority
 from mciot_nb.pki.chain import build_chain, read_certificates, to_pem
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.signing import certificate_builder
@@ -76,6 +79,19 @@ def test_chains_of_any_depth(ca: CertificateAuthority, openssl: Run, tmp_path: P
     (tmp_path / "device.pem").write_bytes(to_pem([device]))
     path = ["-CAfile", ca.folder / "caCert.pem", "-untrusted", tmp_path / "chain.pem", tmp_path / "device.pem"]
     assert "OK" in openssl("verify", *path).stdout
+
+
+def test_the_clock_may_go_on_while_the_key_is_made(ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer = below(ca)
+    begin = issuer.certificate.not_valid_before_utc  # as many days are left of the issuer as an intermediate asks for
+    ticks = (begin + timedelta(seconds=passed) for passed in itertools.count())
+    monkeypatch.setattr(authority, "moment", lambda at: at or next(ticks))
+    certificate = below(issuer, "In time").certificate
+    assert certificate.not_valid_before_utc == begin
+    assert certificate.not_valid_after_utc == issuer.certificate.not_valid_after_utc
+    with pytest.raises(OnboardingError, match="ask for 3649 days") as refused:
+        issuer.sign(request(DEVICE), days=3650)
+    assert refused.value.code == "OUTLIVES_CA", "here the clock has gone on"
 
 
 def test_a_path_length_ends_the_chain(ca: CertificateAuthority, openssl: Run, tmp_path: Path) -> None:

@@ -98,15 +98,16 @@ class CertificateAuthority:
         """
         _demand_common_name(subject)
         signed_subject(self.config, subject.to_x509(), self.certificate.subject)  # before a key is made
+        begin = moment(at)  # once: a key takes seconds to make, and what is left of this CA's days is counted from here
         if days is None:
-            days = min((self.certificate.not_valid_after_utc - moment(at)).days, INTERMEDIATE_DAYS)
+            days = min((self.certificate.not_valid_after_utc - begin).days, INTERMEDIATE_DAYS)
         if not is_unfinished(folder, subject):
             with new_folder(folder) as draft:
                 config = fill_tree(draft, folder, "intermediate")
                 new_key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
                 request = create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
                 # What would be refused is refused now: from here on the folder stays, for its key must not be lost.
-                name, _ = prepare(Issuer(self.config, self.certificate), request, extensions, days, moment(at))
+                name, _ = prepare(Issuer(self.config, self.certificate), request, extensions, days, begin)
                 refuse_second(self.database, self.config, [name])
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
         request = read_request(folder / "intermediateCsr.pem")
@@ -115,7 +116,7 @@ class CertificateAuthority:
                 f"The key in {folder} is not the one that the request there was made with: move that folder away.",
                 "KEY_MISMATCH",
             )
-        certificate = self.signed_for(request, ca=True) or self.sign(request, extensions, days, at=at)
+        certificate = self.signed_for(request, ca=True) or self.sign(request, extensions, days, at=begin)
         try:
             write_whole(folder / "intermediateCert.pem", to_pem([certificate]))
         except FileExistsError:
