@@ -22,6 +22,7 @@ from mciot_nb.pki.config import CaConfig, read_config, with_dir
 from mciot_nb.pki.directory import find_config
 from mciot_nb.pki.files import disk_problem, write_whole
 from mciot_nb.pki.keys import read_request
+from mciot_nb.pki.keystore import store_password
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.pki.policy import signed_subject
 from mciot_nb.secret import Secret
@@ -75,10 +76,12 @@ class CaWorkspace:
     def type_passphrase(self, passphrase: Secret) -> None:
         """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
 
-        Raises OnboardingError where keytool would refuse it, or it does not open the CA that is there.
+        Raises OnboardingError where keytool or Java would refuse it, or it does not open the CA that is there.
         """
         checked(passphrase)
-        if self.has_ca:
+        if not self.has_ca:
+            store_password(passphrase)  # what is there stays open to its passphrase, whatever Java says to it
+        else:
             try:
                 self._open(self.ca_folder, self.ca_folder / "caCert.pem", passphrase)
             except OnboardingError as error:
@@ -117,6 +120,7 @@ class CaWorkspace:
         if self.has_ca and self.ca_subject == subject:
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
+        store_password(passphrase)  # here, and not in 05, when half of the way is gone
         unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as draft:
             new = Path(draft) / self.ca_folder.name

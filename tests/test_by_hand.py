@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PASSPHRASE, ROOT, tool
+from conftest import PASSPHRASE, ROOT, Run, tool
 from cryptography import x509
 
-from mciot_nb import LocalPlatform, Workspace
+from mciot_nb import LocalPlatform, OnboardingError, Workspace
 from mciot_nb.ca_workspace import DEFAULT_CA, DEFAULT_INTERMEDIATE
+from mciot_nb.device_workspace import DEFAULT_DEVICE
 from mciot_nb.guide import NOTEBOOKS
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import read_config
-from mciot_nb.pki.keystore import read_keystore
-from mciot_nb.workspace import DEFAULT_DEVICE
+from mciot_nb.pki.keys import read_private_key
+from mciot_nb.pki.keystore import read_key, read_store
 
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
 
@@ -42,8 +43,8 @@ def answers(command: str) -> str:
         "openssl ca": [PASSWORD, "y", "y"],
         "openssl pkcs12": [PASSWORD] * 3,
         "keytool -importkeystore": [PASSWORD] * 3,
-        "keytool -importcert": [PASSWORD] * 2,
-        "keytool -import": [PASSWORD, PASSWORD, "yes"],
+        "keytool -importcert": [PASSWORD] if "deviceBoth" in command else [PASSWORD] * 2,
+        "keytool -import": [PASSWORD, "yes"] if "deviceBoth" in command else [PASSWORD, PASSWORD, "yes"],
         "keytool -list": [PASSWORD],
         "openssl s_client": [PASSWORD, "Q"],
     }
@@ -146,23 +147,57 @@ def test_what_openssl_made_by_hand_equals_ours_field_by_field(by_hand: By) -> No
 def test_the_stores_made_by_hand_hold_what_ours_hold(by_hand: By) -> None:
     workspace, folder, printed = by_hand
     devices = folder / "deviceCertificates"
-    theirs, ours = (
-        read_keystore(devices / "deviceKeystore.pkcs12", PASSWORD),
-        read_keystore(workspace.device_file("deviceKeystore.pkcs12"), workspace.passphrase),
-    )
-    assert theirs.cert and ours.cert and theirs.cert.friendly_name == ours.cert.friendly_name == b"devicekeyentry"
-    assert [theirs.cert.certificate, *(e.certificate for e in theirs.additional_certs)] == read_certificates(
-        devices / "deviceCertChain.pem"
-    )
-    server = read_certificates(workspace.device_file("serverCertificate.pem"))
-    assert read_certificates(devices / "serverCertificate.pem") == server
-    trust = read_keystore(devices / "deviceTruststore.pkcs12", PASSWORD)
-    assert [e.certificate for e in trust.additional_certs] == server
-    for name in ("deviceKeystore.jks", "deviceTruststore.jks"):
-        assert (devices / name).read_bytes()[:4] == bytes.fromhex("FEEDFEED"), "JKS, not PKCS12 in its clothes"
+    chain, server = (read_certificates(devices / f"{name}.pem") for name in ("deviceCertChain", "serverCertificate"))
+    assert server == read_certificates(workspace.device_file("serverCertificate.pem"))
+    for kind, form in (("pkcs12", "PKCS12"), ("jks", "JKS")):  # JKS, and not PKCS12 in its clothes
+        for name, certificates in (("deviceKeystore", chain), ("deviceTruststore", server)):
+            theirs = read_store(devices / f"{name}.{kind}", PASSWORD)
+            ours = read_store(workspace.device_file(f"{name}.{kind}"), workspace.passphrase)
+            assert theirs.type == ours.type == form and theirs.remark == ours.remark == ""
+            assert [(e.alias, e.kind) for e in theirs.entries] == [(e.alias, e.kind) for e in ours.entries]
+            assert [shape(c) for c in theirs.entries[0].chain] == [shape(c) for c in ours.entries[0].chain]
+            assert theirs.entries[0].chain == tuple(certificates)
+        key, _ = read_key(devices / f"deviceKeystore.{kind}", PASSWORD)
+        assert key.private_numbers() == read_private_key(devices / "deviceKey.pem", PASSWORD).private_numbers()
     listed = printed["keytool -list -v -keystore deviceKeystore.jks"]
     assert "Alias name: devicekeyentry" in listed and "PrivateKeyEntry" in listed
-    assert "trustedCertEntry" in printed["keytool -list -keystore deviceTruststore.pkcs12"]
+    for kind in ("pkcs12", "jks"):
+        assert "trustedCertEntry" in printed[f"keytool -list -v -keystore deviceTruststore.{kind}"]
+    assert (devices / "deviceKeystore.jks").stat().st_mode & 0o777 == 0o600
+    assert (devices / "deviceTruststore.jks").stat().st_mode & 0o077, "what keytool makes, others can read: chmod"
+
+
+def test_all_in_one_file_by_hand(by_hand: By) -> None:
+    """The guide's step 5: as JKS we read it, as PKCS12 it is named."""
+    _, folder, printed = by_hand
+    devices = folder / "deviceCertificates"
+    both = read_store(devices / "deviceBoth.jks", PASSWORD)
+    assert {entry.alias: entry.kind for entry in both.entries} == {
+        "devicekeyentry": "PrivateKeyEntry",
+        "servercertificate": "trustedCertEntry",
+    }
+    assert "contains 2 entries" in printed["keytool -list -keystore deviceBoth.jks"]
+    with pytest.raises(OnboardingError, match="keytool -importkeystore") as odd:
+        read_store(devices / "deviceBoth.pkcs12", PASSWORD)
+    assert odd.value.code == "ODD_STORE"
+
+
+def test_the_mended_commands_needed_their_mend(by_hand: By, keytool: Run, openssl: Run, tmp_path: Path) -> None:
+    """The guide's own words, and what comes of them today."""
+    _, folder, _ = by_hand
+    server = folder / "deviceCertificates" / "serverCertificate.pem"
+    literal = tmp_path / "deviceTruststore.jks"
+    words = ["-import", "-file", server, "-alias", "servercertificate", "-keystore", literal]
+    keytool(*words, input=f"{PASSWORD}\n{PASSWORD}\nyes\n")
+    store = read_store(literal, PASSWORD)
+    assert store.type == "PKCS12" and "-storetype JKS" in store.remark, "step 4 without -storetype"
+    nowhere = ["s_client", "-showcerts", "-connect", "localhost:1"]
+    nothing = openssl(*nowhere, check=False)
+    assert nothing.returncode != 0 and "BEGIN CERTIFICATE" not in nothing.stdout, "step 3 leaves an empty file"
+    unmarked = tmp_path / "unmarked.pkcs12"
+    export = ["pkcs12", "-export", "-nokeys", "-caname", "servercertificate", "-in", server]
+    openssl(*export, "-passout", "stdin", "-out", unmarked, input=f"{PASSWORD}\n")
+    assert "contains 0 entries" in keytool("-list", "-keystore", unmarked, input=f"{PASSWORD}\n").stdout
 
 
 def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:

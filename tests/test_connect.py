@@ -26,9 +26,8 @@ from mciot_nb import (
     Tenant,
     Workspace,
 )
-from mciot_nb.connect.clients import mqttfx_settings
 from mciot_nb.connect.server import fetch_server_certificate
-from mciot_nb.connect.settings import TenantSettings, keep_settings, read_settings, real_tenant
+from mciot_nb.connect.settings import TenantSettings, read_settings, real_tenant
 from mciot_nb.connect.tenant import fingerprint
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.keys import create_private_key, create_request
@@ -179,18 +178,13 @@ def test_what_is_published_while_not_connected_is_not_sent_later(
     assert platform.events()["text"].tolist().count("arrived") == 1
 
 
-def test_the_server_certificate_is_fetched_and_verified(
-    platform: LocalPlatform, tenant: Tenant, files: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_platform_is_trusted_as_soon_as_the_system_trusts_it(
+    platform: LocalPlatform, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(OnboardingError, match="could not be fetched and verified"):
-        fetch_server_certificate("localhost", platform.mqtt[1])
-    monkeypatch.setenv("SSL_CERT_FILE", str(platform.server_certificate))  # now the system trusts it
-    fetched = fetch_server_certificate("localhost", platform.mqtt[1])
-    assert [fetched] == read_certificates(platform.server_certificate)
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    with pytest.raises(OnboardingError, match="Nothing answers"):
-        fetch_server_certificate("127.0.0.1", port)
+    shown = fetch_server_certificate("localhost", platform.mqtt[1])
+    assert list(shown.chain) == read_certificates(platform.server_certificate) and "self-signed" in shown.problem
+    monkeypatch.setenv("SSL_CERT_FILE", str(platform.server_certificate))
+    assert fetch_server_certificate("localhost", platform.mqtt[1]).problem == ""
 
 
 def test_what_a_device_is_made_of_is_checked(platform: LocalPlatform, files: Path, tmp_path: Path) -> None:
@@ -364,12 +358,3 @@ def test_a_practice_ca_stays_away_from_a_real_tenant(
     assert len(tenant.trusted_certificates.list()) <= 1
     assert workspace.upload_ca(real, practice_ca=True).auto_registration is False
     assert stat.S_IMODE((tmp_path / "passphrase").stat().st_mode) == 0o600
-
-
-def test_mqttfx_gets_the_learners_values_and_no_password(tenant: Tenant, files: Path, tmp_path: Path) -> None:
-    (tmp_path / "deviceCertChain.pem").write_bytes((files / "good.pem").read_bytes())
-    settings = {name: value for name, value, _ in mqttfx_settings(tenant, tmp_path)}
-    assert settings["Client ID"] == "device" and settings["Broker port"] == str(tenant.mqtt[1])
-    assert settings["Keystore File"] == str(tmp_path / "deviceTruststore.pkcs12")
-    keep_settings(tmp_path, TenantSettings())
-    assert PASSPHRASE not in str(settings)

@@ -1,3 +1,5 @@
+"""Keystores beside openssl, which password opens what, and how a store looks (for keytool: test_keystore_matrix)."""
+
 from pathlib import Path
 
 import pytest
@@ -5,88 +7,107 @@ from conftest import Run
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from IPython.core.interactiveshell import InteractiveShell
 
-from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
-from mciot_nb.pki.keystore import read_keystore, write_keystore, write_truststore
+from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, Secret
+from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.keys import create_ec_key
+from mciot_nb.pki.keystore import read_key, read_store, write_keystore, write_truststore
+from mciot_nb.pki.passwords import which_password_opens
+from mciot_nb.ui.display import password_table, register
 
-KEY = ec.generate_private_key(ec.SECP256R1())
-PASSWORD = "Kaffee-42 ok"  # ASCII: keytool refuses others in PKCS12
+PASSWORD = "Kaffee-42 ok"  # ASCII: Java opens no other
+OTHER, THIRD = "Tee-Nr-17 ok", "Kakao-8 also"
 
 
 @pytest.fixture(scope="module")
-def chain(shared_ca: CertificateAuthority) -> list[x509.Certificate]:
-    subject = DistinguishedName(common_name="keystore-device").to_x509()
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(KEY, SHA256())
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("device")
+
+
+@pytest.fixture(scope="module")
+def key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    return create_ec_key(folder / "deviceKey.pem", PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def chain(shared_ca: CertificateAuthority, key: ec.EllipticCurvePrivateKey) -> list[x509.Certificate]:
+    subject = DistinguishedName(common_name="keystore-<device>").to_x509()
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
     return [shared_ca.sign(csr), shared_ca.certificate]
 
 
-def test_keytool_lists_our_keystore_with_its_chain(chain: list[x509.Certificate], tmp_path: Path, keytool: Run) -> None:
+Chain = list[x509.Certificate]
+Key = ec.EllipticCurvePrivateKey
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_openssl_opens_our_keystore(chain: Chain, key: Key, tmp_path: Path, openssl: Run, legacy: bool) -> None:
     path = tmp_path / "deviceKeystore.pkcs12"
-    write_keystore(path, KEY, chain, PASSWORD)
-    listed = keytool("-list", "-v", "-keystore", path, input=f"{PASSWORD}\n").stdout
-    assert "Alias name: devicekeyentry" in listed and "Entry type: PrivateKeyEntry" in listed
-    assert "Certificate chain length: 2" in listed and "Your keystore contains 1 entry" in listed
-    fingerprint = chain[0].fingerprint(SHA256()).hex(":").upper()
-    assert fingerprint in listed
-    refused = keytool("-list", "-keystore", path, input="wrong-one\n", check=False)
-    assert refused.returncode != 0 and "password was incorrect" in refused.stdout + refused.stderr
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_keytool_lists_our_truststore(chain: list[x509.Certificate], tmp_path: Path, keytool: Run) -> None:
-    path = tmp_path / "deviceTruststore.pkcs12"
-    write_truststore(path, {"servercertificate": chain[1], "second": chain[0]}, PASSWORD)
-    listed = keytool("-list", "-keystore", path, input=f"{PASSWORD}\n").stdout
-    assert "servercertificate" in listed and listed.count("trustedCertEntry") == 2
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_openssl_opens_our_keystore(chain: list[x509.Certificate], tmp_path: Path, openssl: Run) -> None:
-    path = tmp_path / "deviceKeystore.pkcs12"
-    write_keystore(path, KEY, chain, PASSWORD)
-    shown = openssl("pkcs12", "-in", path, "-nokeys", "-passin", "stdin", input=f"{PASSWORD}\n").stdout
+    write_keystore(path, key, chain, PASSWORD, legacy=legacy)
+    show = ["pkcs12", "-in", path, "-nodes", "-passin", "stdin", *(["-legacy"] if legacy else [])]
+    shown = openssl(*show, input=f"{PASSWORD}\n").stdout
     assert x509.load_pem_x509_certificates(shown.encode()) == chain and "friendlyName: devicekeyentry" in shown
+    assert "BEGIN PRIVATE KEY" in shown and openssl(*show, input=f"{OTHER}\n", check=False).returncode != 0
+    scheme = openssl("pkcs12", "-in", path, "-info", "-noout", "-passin", "stdin", *show[6:], input=f"{PASSWORD}\n")
+    assert ("PBES2, PBKDF2, AES-256-CBC" in scheme.stderr) != legacy
 
 
-def test_we_open_openssls_keystore(chain: list[x509.Certificate], tmp_path: Path, openssl: Run) -> None:
-    encrypted = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSWORD.encode()))
-    (tmp_path / "key.pem").write_bytes(encrypted)
-    (tmp_path / "chain.pem").write_bytes(b"".join(c.public_bytes(Encoding.PEM) for c in chain))
-    arguments = ["-export", "-name", "devicekeyentry", "-inkey", tmp_path / "key.pem", "-in", tmp_path / "chain.pem"]
-    store = tmp_path / "store.pkcs12"
-    passwords = ["-passin", "stdin", "-passout", "stdin"]
-    openssl("pkcs12", *arguments, "-out", store, *passwords, input=f"{PASSWORD}\n{PASSWORD}\n")
-    opened = read_keystore(store, PASSWORD)
-    assert opened.cert and opened.cert.certificate == chain[0] and opened.cert.friendly_name == b"devicekeyentry"
-    assert [entry.certificate for entry in opened.additional_certs] == chain[1:]
+def test_openssl_opens_our_truststore(chain: Chain, tmp_path: Path, openssl: Run) -> None:
+    path = tmp_path / "deviceTruststore.p12"
+    write_truststore(path, {"servercertificate": chain[1], "second": chain[0]}, PASSWORD)
+    shown = openssl("pkcs12", "-in", path, "-nokeys", "-passin", "stdin", input=f"{PASSWORD}\n").stdout
+    assert x509.load_pem_x509_certificates(shown.encode()) == chain[::-1]
+    assert shown.count("2.16.840.1.113894.746875.1.1") == 2, "Java's mark"
 
 
-def test_bad_input_is_named_and_writes_nothing(chain: list[x509.Certificate], tmp_path: Path) -> None:
+def test_which_password_opens_what(chain: Chain, key: Key, folder: Path, tmp_path: Path) -> None:
+    pkcs12, jks, trust = (tmp_path / name for name in ("store.pkcs12", "store.jks", "trust.jks"))
+    write_keystore(pkcs12, key, chain, OTHER)
+    write_keystore(jks, key, chain, THIRD, key_password=OTHER)
+    write_truststore(trust, {"servercertificate": chain[1]}, "nobody knows it")
+    passwords = {"the PEM's": Secret(PASSWORD), "the PKCS12's": OTHER, "the JKS's": THIRD}
+    openings = which_password_opens([folder / "deviceKey.pem", pkcs12, jks, trust], passwords)
+    assert openings == [
+        ("deviceKey.pem", "the key", "the PEM's"),
+        ("store.pkcs12", "the store", "the PKCS12's"),
+        ("store.pkcs12", "the key devicekeyentry in it", "the PKCS12's"),
+        ("store.jks", "the store", "the JKS's"),
+        ("store.jks", "the key devicekeyentry in it", "the PKCS12's"),
+        ("trust.jks", "the store", "none of these"),
+    ]
+    shown = password_table(openings)
+    for text in (repr(shown), shown.html):
+        assert "none of these" in text and not any(word in text for word in (PASSWORD, OTHER, THIRD))
+    same = which_password_opens([jks], {"one": THIRD, "the same": THIRD, "other": OTHER})
+    assert [names for *_, names in same] == ["one, the same", "other"]
+    with pytest.raises(OnboardingError, match="There is no"):
+        which_password_opens([tmp_path / "nowhere.jks"], passwords)
+    (tmp_path / "chain.pem").write_bytes(to_pem(chain))
+    with pytest.raises(OnboardingError, match="no private key"):
+        which_password_opens([tmp_path / "chain.pem"], passwords)
+
+
+def test_a_store_shows_what_is_in_it(chain: Chain, key: Key, tmp_path: Path) -> None:
+    register(shell := InteractiveShell.instance())
+    assert shell.display_formatter
+    path = tmp_path / "both.jks"
+    write_keystore(path, key, chain, PASSWORD, trusted={"servercertificate": chain[1]})
+    shown, _ = shell.display_formatter.format(read_store(path, PASSWORD))
+    fingerprints = [certificate.fingerprint(SHA256()).hex(":").upper() for certificate in chain]
+    for text in (shown["text/plain"], shown["text/html"]):
+        assert "both.jks: JKS, 2 entries" in text and "PrivateKeyEntry" in text and "trustedCertEntry" in text
+        assert "devicekeyentry" in text and "servercertificate" in text and "Created" in text
+        assert [text.count(fingerprint) for fingerprint in fingerprints] == [1, 2]
+    assert "keystore-&lt;device&gt;" in shown["text/html"] and "<device>" not in shown["text/html"]
+    renamed = path.rename(tmp_path / "both.pkcs12")
+    assert "whatever its name says" in shell.display_formatter.format(read_store(renamed, PASSWORD))[0]["text/html"]
+
+
+def test_a_pkcs12_has_one_password(chain: Chain, key: Key, tmp_path: Path) -> None:
     path = tmp_path / "store.pkcs12"
-    other = ec.generate_private_key(ec.SECP256R1())
-    for call, says in [
-        (lambda: write_keystore(path, other, chain, PASSWORD), "does not belong"),
-        (lambda: write_keystore(path, KEY, chain[::-1], PASSWORD), "does not belong"),
-        (lambda: write_keystore(path, KEY, chain, "short"), "6 characters"),
-        (lambda: write_keystore(path, KEY, chain, PASSWORD, alias="DeviceKeyEntry"), "would not survive"),
-        (lambda: write_truststore(path, {}, PASSWORD), "needs a certificate"),
-        (lambda: read_keystore(path, PASSWORD), "There is no store"),
-    ]:
-        with pytest.raises(OnboardingError, match=says):
-            call()
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_a_store_is_never_overwritten_and_a_wrong_password_named(chain: list[x509.Certificate], tmp_path: Path) -> None:
-    path = tmp_path / "store.pkcs12"
-    write_keystore(path, KEY, chain, PASSWORD)
-    before = path.read_bytes()
-    with pytest.raises(OnboardingError, match="never overwritten"):
-        write_keystore(path, KEY, chain, PASSWORD)
-    with pytest.raises(OnboardingError, match="does not open") as caught:
-        read_keystore(path, "another one")
-    assert path.read_bytes() == before and "another one" not in str(caught.value)
-    path.write_bytes(before[:-20])
-    with pytest.raises(OnboardingError, match="damaged"):
-        read_keystore(path, PASSWORD)
+    write_keystore(path, key, chain, PASSWORD, key_password=PASSWORD)
+    assert read_key(path, PASSWORD, PASSWORD)[1] == tuple(chain)
+    with pytest.raises(OnboardingError, match="one for both") as refused:
+        read_key(path, PASSWORD, OTHER)
+    assert refused.value.code == "WRONG_KEY_PASSWORD"

@@ -96,7 +96,7 @@ def test_run_all_goes_through_every_notebook(lab: str, tmp_path: Path) -> None:
         text = run_to_the_end(lab, path, path.stem)
     assert "CLIENT_ID_MISMATCH" in text and "CONNACK 5" in text, "both ends of the refusal in 07"
     platform = LocalPlatform.running(tmp_path / "workspace")
-    assert platform and len(platform.measurements()) == 1
+    assert platform and len(platform.measurements()) == 2, "one by PEM files, one by the stores"
 
 
 def test_another_subject_typed_in_the_browser_is_followed_everywhere(lab: str, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Workspace: {folder}" in done.stdout and "device-0001: CONNECTED" in done.stdout
-    assert "Measurements that arrived: 1" in done.stdout
+    assert "Measurements that arrived: 2" in done.stdout
     assert not (folder / "passphrase").exists(), "the environment's passphrase serves"
     assert LocalPlatform.running(folder) is None, "the guide stops its own platform"
     for path in [p for p in folder.rglob("*") if p.is_file()]:

@@ -2,7 +2,9 @@
 
 import queue
 import re
+import secrets
 import ssl
+import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +15,14 @@ from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from mciot_nb.connect.tls_context import tls_context
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.files import disk_problem
+from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.keys import encrypted_pem
 from mciot_nb.pki.names import common_name
-from mciot_nb.secret import Secret, reveal
+from mciot_nb.pki.store import read_key, read_store
+from mciot_nb.secret import Secret
 
 #: Seconds to wait for the platform's answer.
 TIMEOUT = 15.0
@@ -96,12 +101,54 @@ class Device:
             protocol=mqtt.MQTTv311,
             reconnect_on_failure=False,
         )
-        self._client.tls_set_context(_tls_context(chain, key, passphrase, trusted, tls))
+        self._client.tls_set_context(tls_context(chain, key, passphrase, trusted, tls))
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         self._client.on_log = lambda *arguments: self.notes.append(str(arguments[-1]))
         self._client.on_subscribe = lambda *_: self._subscribed.set()
+
+    @classmethod
+    def from_keystores(
+        cls,
+        keystore: Path,
+        truststore: Path,
+        password: Secret | str,
+        host: str,
+        port: int,
+        *,
+        key_password: Secret | str | None = None,
+        trust_password: Secret | str | None = None,
+        alias: str | None = None,
+        client_id: str | None = None,
+        tls: ssl.TLSVersion | None = None,
+    ) -> Self:
+        """Make a device of its keystore and truststore, PKCS12 or JKS: just what MQTT.fx would load.
+
+        ``password`` opens both stores and the key, unless you give the key or the truststore one of its own; ``alias``
+        names the key where there are several. Raises OnboardingError as `read_key` and `read_store` do, and NO_TRUST
+        where the truststore holds nothing that Java would trust.
+        """
+        key, chain = read_key(keystore, password, key_password, alias)
+        trusted = read_store(truststore, password if trust_password is None else trust_password).trusted
+        if not trusted:
+            raise OnboardingError(
+                f"{truststore} holds no certificate that Java would trust: make a truststore of the server's.",
+                "NO_TRUST",
+            )
+        once = Secret(secrets.token_urlsafe())  # OpenSSL reads keys from files only: encrypted, and gone a moment later
+        with tempfile.TemporaryDirectory() as folder:
+            chain_file, key_file, trusted_file = (
+                Path(folder, name) for name in ("chain.pem", "key.pem", "trusted.pem")
+            )
+            chain_file.write_bytes(to_pem(chain))
+            write_whole(key_file, encrypted_pem(key, once.reveal().encode()), private=True)
+            trusted_file.write_bytes(to_pem(trusted.values()))
+            files = {"chain": chain_file, "key": key_file, "trusted": trusted_file}
+            try:
+                return cls(host, port, passphrase=once, client_id=client_id, tls=tls, **files)
+            except OnboardingError as error:  # the learner knows the store, not the file that is gone
+                raise OnboardingError(str(error).replace(str(chain_file), str(keystore)), error.code) from None
 
     def __repr__(self) -> str:
         state = "connected" if self._client.is_connected() else "not connected"
@@ -230,40 +277,3 @@ def _client_id(certificate: x509.Certificate | None) -> str:
             "NO_CLIENT_ID",
         )
     return name
-
-
-def _tls_context(
-    chain: Path | None, key: Path | None, passphrase: Secret | str, trusted: Path | None, version: ssl.TLSVersion | None
-) -> ssl.SSLContext:
-    if trusted is not None:
-        read_certificates(trusted)  # says in a sentence what is wrong with the file
-    context = ssl.create_default_context(cafile=trusted)
-    if version is not None:
-        context.minimum_version = context.maximum_version = version
-    if chain is None:
-        return context
-    try:
-        # A function, not the text: OpenSSL would ask on the terminal for a passphrase that is empty.
-        context.load_cert_chain(chain, key, lambda: reveal(passphrase))
-    except FileNotFoundError:
-        raise OnboardingError(f"There is no key {key}: make the device's key first.", "NO_FILE") from None
-    except ssl.SSLError as error:
-        if "KEY_VALUES_MISMATCH" in str(error):
-            raise OnboardingError(
-                f"The key {key} does not belong to the first certificate of {chain}: give the pair that was made "
-                "together.",
-                "KEY_MISMATCH",
-            ) from None
-        weak = {"EE_KEY_TOO_SMALL": "its key is too short", "CA_MD_TOO_WEAK": "its signature is too weak"}
-        if error.reason in weak:
-            raise OnboardingError(
-                f"OpenSSL does not take {chain}, for {weak[error.reason]}: make it anew, with RSA 2048 or more.",
-                "WEAK",
-            ) from None
-        raise OnboardingError(
-            f"The passphrase does not open {key}, or the file is no private key: type the one it was made with.",
-            "WRONG_PASSPHRASE",
-        ) from None
-    except OSError as error:
-        raise disk_problem(key or chain, error) from None
-    return context

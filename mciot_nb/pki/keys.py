@@ -112,6 +112,14 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     return key
 
 
+def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
+    """Whether ``key`` is the private half of the certificate's; never where that one can't be read."""
+    try:
+        return certificate.public_key() == key.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
 def create_request(
     path: Path, key: PrivateKey, subject: DistinguishedName, string_mask: str = "utf8only"
 ) -> x509.CertificateSigningRequest:

@@ -7,20 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from mciot_nb.connect.server import ServerCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis
 from mciot_nb.pki.names import label
 from mciot_nb.pki.policy import Preview
 from mciot_nb.pki.rows import hex_serial
+from mciot_nb.pki.store import Store
 from mciot_nb.ui.card import certificate_html, certificate_line, certificate_text
 from mciot_nb.ui.markup import Row, Shown, escape, plain, table, visible
 from mciot_nb.ui.picture import chain_picture
+from mciot_nb.ui.stores import password_table, server_html, server_text, store_html, store_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["card", "chain_picture", "diagnosis_html", "diagnosis_text", "register", "sentence", "signing_table"]
+__all__ = [
+    "card",
+    "chain_picture",
+    "diagnosis_html",
+    "diagnosis_text",
+    "password_table",
+    "register",
+    "sentence",
+    "signing_table",
+]
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
 _PREVIEW = "What signing would make of it"
@@ -38,6 +50,10 @@ def register(ip: "InteractiveShell") -> None:
     text.for_type(Diagnosis, _pretty(diagnosis_text, repr))
     html.for_type(Preview, lambda preview: table(_PREVIEW, preview_rows(preview)))
     text.for_type(Preview, _pretty(lambda preview: plain(_PREVIEW, preview_rows(preview)), repr))
+    html.for_type(Store, store_html)
+    text.for_type(Store, _pretty(store_text, repr))
+    html.for_type(ServerCertificate, server_html)
+    text.for_type(ServerCertificate, _pretty(server_text, repr))
     html.for_type(OnboardingError, lambda error: _paragraph(str(error), ' class="mciot-problem"'))
     text.for_type(OnboardingError, _pretty(lambda error: visible(str(error)), repr))
 

@@ -1,0 +1,330 @@
+"""What keytool and openssl write is read as keytool reads it, or is refused by name: it is never silently shortened."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
+from test_keystore_matrix import (
+    BIG,
+    CHAINS,
+    KEY_PASSWORD,
+    KEYS,
+    MIDDLE,
+    PASSWORD,
+    ROOT,
+    SERVER,
+    Shown,
+    contents,
+    converted,
+    listed,
+    numbers,
+    shown,
+    told,
+)
+
+from mciot_nb import OnboardingError
+from mciot_nb.pki import jks
+from mciot_nb.pki.keys import PrivateKey, encrypted_pem
+from mciot_nb.pki.keystore import KEY_ENTRY, read_key, read_store
+
+#: What keytool of a Java before 8u301 wrote: 3DES and RC2.
+OLD_JAVA = "-J-Dkeystore.pkcs12.legacy"
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of PEM files: the keys, encrypted, each chain in each length, and the certificates by themselves."""
+    folder = tmp_path_factory.mktemp("given")
+    files = {"root": [ROOT], "middle": [MIDDLE], "server": [SERVER], "big": [BIG]}
+    for kind, key in KEYS.items():
+        (folder / f"{kind}.pem").write_bytes(encrypted_pem(key, PASSWORD.encode()))
+        files |= {f"{kind}{length}": CHAINS[kind][:length] for length in (1, 2, 3)}
+        files |= {f"{kind}-reversed": CHAINS[kind][::-1]}
+    for name, certificates in files.items():
+        (folder / f"{name}.pem").write_bytes(b"".join(c.public_bytes(Encoding.PEM) for c in certificates))
+    return folder
+
+
+def pkcs12(openssl: Run, *options: object, **others: Any) -> str:
+    if "-legacy" in options and openssl("list", "-providers", "-provider", "legacy", check=False).returncode:
+        pytest.skip("this openssl has no legacy provider")
+    return openssl("pkcs12", *options, input=f"{PASSWORD}\n" * 2, **others).stdout
+
+
+def export(openssl: Run, given: Path, to: Path, certificates: str, key: str, *options: str) -> Path:
+    """Let openssl make a PKCS12: of a key with its chain, or of certificates alone where the key is ""."""
+    which = ["-inkey", f"{key}.pem", "-passin", "stdin"] if key else ["-nokeys"]
+    arguments = ["-export", "-in", f"{certificates}.pem", *which, "-out", to, "-passout", "stdin", *options]
+    pkcs12(openssl, *arguments, cwd=given)
+    return to
+
+
+def key_that_openssl_shows(openssl: Run, path: Path, *options: str) -> PrivateKey:
+    text = pkcs12(openssl, "-in", path, "-nocerts", "-noenc", "-passin", "stdin", *options)
+    key = load_pem_private_key(text.encode(), None)
+    assert isinstance(key, PrivateKey)
+    return key
+
+
+def dateless(entries: Shown) -> list[object]:
+    """Give the entries as they are in a JKS and in a PKCS12 alike."""
+    return [(alias, kind, length, certificates) for alias, kind, _, length, certificates in entries[1]]
+
+
+# --- stores of one key ----------------------------------------------------------------------------------------------
+
+OPTIONS = {
+    "unnamed": ((), "1"),  # Java counts the entries that have no name
+    "named": (("-name", "Gerät Ä 1"), "gerät ä 1"),
+    "legacy unnamed": (("-legacy",), "1"),
+    "legacy named": (("-legacy", "-name", "deviceKeyEntry"), "devicekeyentry"),
+}
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("form", OPTIONS)
+def test_openssls_keystore_is_read_as_keytool_reads_it(
+    form: str, kind: str, length: int, given: Path, tmp_path: Path, openssl: Run, keytool: Run
+) -> None:
+    options, alias = OPTIONS[form]
+    path = export(openssl, given, tmp_path / "store.p12", f"{kind}{length}", kind, *options)
+    store = read_store(path, PASSWORD)
+    assert shown(store) == listed(keytool, path) and store.remark == ""
+    assert contents(store) == {alias: (KEY_ENTRY, CHAINS[kind][:length])}
+    assert numbers(path, alias=alias) == KEYS[kind].private_numbers()
+    with pytest.raises(OnboardingError, match=f"its keys are {alias}") as caught:
+        numbers(path, alias="another")
+    assert caught.value.code == "NO_KEY"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-certpbe", "NONE"),
+        ("-certpbe", "AES-128-CBC", "-keypbe", "AES-192-CBC", "-macalg", "sha512"),
+        ("-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1", "-noiter"),
+        ("-name", "same", "-caname", "same"),
+    ],
+)
+def test_openssls_other_ways_are_read_as_keytool_reads_them(
+    options: tuple[str, ...], given: Path, tmp_path: Path, openssl: Run, keytool: Run
+) -> None:
+    path = export(openssl, given, tmp_path / "store.p12", "EC-reversed", "EC", *options)  # the root first
+    store = read_store(path, PASSWORD)
+    assert shown(store) == listed(keytool, path) and store.remark == ""
+    assert [list(entry.chain) for entry in store.entries] == [CHAINS["EC"]]
+
+
+def test_a_key_that_openssl_did_not_encrypt_is_said_to_be_unseen_by_java(
+    given: Path, tmp_path: Path, openssl: Run, keytool: Run
+) -> None:
+    path = export(openssl, given, tmp_path / "store.p12", "EC3", "EC", "-keypbe", "NONE")
+    assert listed(keytool, path)[1] == []
+    assert numbers(path) == KEYS["EC"].private_numbers()
+    assert "Java" in read_store(path, PASSWORD).remark
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("kind", KEYS)
+def test_keytools_jks_of_openssls_store_is_read_and_written_again_to_the_byte(
+    kind: str, length: int, given: Path, tmp_path: Path, openssl: Run, keytool: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_PASS", KEY_PASSWORD)
+    source = export(openssl, given, tmp_path / "store.p12", f"{kind}{length}", kind, "-name", "deviceKeyEntry")
+    path = converted(keytool, source, "-srcalias", "devicekeyentry", "-destkeypass:env", "KEY_PASS")
+    store, key = read_store(path, PASSWORD), key_that_openssl_shows(openssl, source)
+    assert shown(store) == listed(keytool, path) and store.remark == ""
+    assert contents(store) == {"devicekeyentry": (KEY_ENTRY, CHAINS[kind][:length])}
+    assert numbers(path, key_password=KEY_PASSWORD) == key.private_numbers() == KEYS[kind].private_numbers()
+    with pytest.raises(OnboardingError) as caught:
+        numbers(path)
+    assert caught.value.code == "WRONG_KEY_PASSWORD"
+
+    data = path.read_bytes()
+    (entry,) = entries = jks.load(data, PASSWORD)
+    assert jks.dump(entries, PASSWORD) == data != jks.dump(entries, KEY_PASSWORD)
+    plain = jks.unseal(entry.sealed, KEY_PASSWORD)
+    opened = load_der_private_key(plain, None)
+    assert isinstance(opened, PrivateKey) and opened.private_numbers() == key.private_numbers()
+    salt = entry.sealed[-len(plain) - 40 :][:20]
+    assert jks.seal(plain, KEY_PASSWORD, lambda length: salt[:length]) == entry.sealed, "with Java's own salt"
+    assert jks.seal(plain, KEY_PASSWORD) != entry.sealed != jks.seal(plain, PASSWORD, lambda length: salt[:length])
+    with pytest.raises(jks.WrongPassword):
+        jks.unseal(entry.sealed, PASSWORD)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_keytools_own_pkcs12_key_is_read(legacy: bool, kind: str, tmp_path: Path, openssl: Run, keytool: Run) -> None:
+    path = tmp_path / "store.pfx"
+    make = ("-genkeypair", "-keyalg", kind, "-dname", "CN=own", "-alias", "OWN.Key", "-keystore", path)
+    told(keytool, *([OLD_JAVA] if legacy else []), *make)
+    store = read_store(path, PASSWORD)
+    assert shown(store) == listed(keytool, path) and list(contents(store)) == ["own.key"] and store.remark == ""
+    theirs = key_that_openssl_shows(openssl, path, *(["-legacy"] if legacy else []))
+    assert numbers(path, alias="Own.KEY") == theirs.private_numbers()
+    with pytest.raises(OnboardingError):
+        read_store(path, KEY_PASSWORD)
+
+
+def test_each_of_two_keys_in_keytools_jks_is_read(
+    tmp_path: Path, keytool: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a name that says PKCS12, and the second with a password of its own."""
+    monkeypatch.setenv("KEY_PASS", KEY_PASSWORD)
+    path = tmp_path / "store.pkcs12"
+    make = ("-genkeypair", "-storetype", "JKS", "-keystore", path, "-dname", "CN=own", "-keyalg")
+    told(keytool, *make, "RSA", "-alias", "First")
+    told(keytool, *make, "EC", "-alias", "Second", "-keypass:env", "KEY_PASS")
+    store = read_store(path, PASSWORD)
+    assert shown(store) == listed(keytool, path) and store.remark == "It is a JKS, whatever its name says."
+    for alias, password in {"first": PASSWORD, "SECOND": KEY_PASSWORD}.items():
+        key, chain = read_key(path, PASSWORD, password, alias)
+        assert contents(store)[alias.lower()] == (KEY_ENTRY, list(chain))
+        assert key.public_key() == chain[0].public_key()
+    for options, code in (({}, "NO_KEY"), ({"alias": "second"}, "WRONG_KEY_PASSWORD")):
+        with pytest.raises(OnboardingError) as caught:
+            numbers(path, **options)
+        assert caught.value.code == code
+    data = path.read_bytes()
+    assert jks.dump(jks.load(data, PASSWORD), PASSWORD) == data
+    assert jks.dump(jks.load(data, PASSWORD)[::-1], PASSWORD) != data
+
+
+# --- trusted certificates -------------------------------------------------------------------------------------------
+
+FORMS = {
+    "PKCS12": ("store.p12", (), ""),
+    "legacy": ("store.pfx", (OLD_JAVA,), ""),
+    "JKS": ("store.jks", ("-storetype", "JKS"), ""),
+    "PKCS12 named JKS": ("store.jks", (), "It is PKCS12, though its name says JKS"),
+    "JKS named PKCS12": ("store.p12", ("-storetype", "JKS"), "It is a JKS, whatever its name says"),
+}
+
+
+def trust(keytool: Run, given: Path, path: Path, alias: str, name: str, *options: str) -> None:
+    arguments = ("-importcert", "-noprompt", "-alias", alias, "-file", f"{name}.pem", "-keystore", path)
+    told(keytool, *options, *arguments, cwd=given)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_keytools_truststore_is_read(form: str, given: Path, tmp_path: Path, keytool: Run) -> None:
+    name, options, remark = FORMS[form]
+    path = tmp_path / name
+    for alias, file in {"ServerCertificate": "server", "ROOT": "root", "b_3": "big"}.items():
+        trust(keytool, given, path, alias, file, *options)
+    store = read_store(path, PASSWORD)
+    assert shown(store) == listed(keytool, path)
+    assert store.trusted == {"servercertificate": SERVER, "root": ROOT, "b_3": BIG}
+    assert store.remark.startswith(remark) and bool(store.remark) == bool(remark)
+    with pytest.raises(OnboardingError, match="no key at all"):
+        read_key(path, PASSWORD)
+
+
+CERTIFICATES_ONLY = {
+    "unnamed": (),
+    "named": ("-caname", "A", "-caname", "b", "-caname", "c"),
+    "one name": ("-caname", "A", "-caname", "A", "-caname", "A"),
+    "unencrypted": ("-certpbe", "NONE", "-caname", "A"),
+    "legacy unnamed": ("-legacy",),
+    "legacy named": ("-legacy", "-caname", "A", "-caname", "b", "-caname", "c"),
+}
+
+
+@pytest.mark.parametrize("form", CERTIFICATES_ONLY)
+def test_openssls_certificates_alone_are_said_to_be_unseen_by_java(
+    form: str, given: Path, tmp_path: Path, openssl: Run, keytool: Run
+) -> None:
+    path = export(openssl, given, tmp_path / "store.p12", "EC3", "", *CERTIFICATES_ONLY[form])
+    assert listed(keytool, path) == ("PKCS12", [])
+    store = read_store(path, PASSWORD)
+    assert {entry.kind for entry in store.entries} == {"not seen by Java"} and store.trusted == {}
+    found: set[x509.Certificate] = {entry.chain[0] for entry in store.entries}
+    assert found == set(CHAINS["EC"]) and "Java sees no entry in it" in store.remark
+    # The control: keytool adds a certificate, and forgets those that it has not seen.
+    trust(keytool, given, path, "Server", "server", *((OLD_JAVA,) if "legacy" in form else ()))
+    store = read_store(path, PASSWORD)
+    assert shown(store) == listed(keytool, path) and store.trusted == {"server": SERVER} and store.remark == ""
+
+
+# --- stores that cryptography would shorten -------------------------------------------------------------------------
+
+SECOND_KEY = ("-genkeypair", "-keyalg", "EC", "-dname", "CN=second", "-alias", "Second")
+SECRET_KEY = ("-genseckey", "-keyalg", "AES", "-keysize", "256", "-alias", "Secret")
+TRUST = ("-importcert", "-noprompt", "-alias", "Trust", "-file")
+BESIDE = "holds trusted certificates"
+#: openssl's store of a chain, the options it is made with, what keytool then adds to it, and what ours says of it.
+ODD = {
+    "second key": ("RSA3", (), SECOND_KEY, "holds several keys"),
+    "second key, legacy": ("RSA3", ("-legacy",), (*SECOND_KEY, OLD_JAVA), "holds several keys"),
+    "server": ("RSA3", (), (*TRUST, "server.pem"), BESIDE),
+    "server, legacy": ("RSA3", ("-legacy",), (*TRUST, "server.pem", OLD_JAVA), BESIDE),
+    "the key's own": ("EC3", (), (*TRUST, "EC1.pem"), BESIDE),
+    "the key's own, alone": ("EC1", (), (*TRUST, "EC1.pem"), BESIDE),
+    "the chain's root": ("EC3", (), (*TRUST, "root.pem"), BESIDE),
+    "the chain's issuer": ("EC3", (), (*TRUST, "middle.pem"), BESIDE),
+    "the root that the chain lacks": ("EC2", (), (*TRUST, "root.pem"), BESIDE),
+    "the root that the chain lacks, legacy": ("EC2", ("-legacy",), (*TRUST, "root.pem", OLD_JAVA), BESIDE),
+    "the issuer that the chain lacks": ("RSA1", (), (*TRUST, "middle.pem"), BESIDE),
+    "an issuer's issuer": ("RSA1", (), (*TRUST, "root.pem"), BESIDE),
+}
+
+
+def shown_command(error: OnboardingError) -> list[str]:
+    """Take the keytool command out of a sentence."""
+    words = str(error).partition(" here: ")[2].partition(" makes a JKS")[0]
+    return shlex.split(words)
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_an_odd_store_is_named_and_the_command_shown_loses_nothing(
+    case: str, given: Path, tmp_path: Path, openssl: Run, keytool: Run
+) -> None:
+    source, options, step, says = ODD[case]
+    path = export(openssl, given, tmp_path / "Bob's store.p12", source, source[:-1], "-name", "device", *options)
+    assert len(read_store(path, PASSWORD).entries) == 1, "before, it is not odd"
+    told(keytool, *step, "-keystore", path, cwd=given)
+    theirs = listed(keytool, path)
+    assert len(theirs[1]) == 2
+    for read in (read_store, read_key):
+        with pytest.raises(OnboardingError, match=says) as caught:
+            read(path, PASSWORD)
+        assert caught.value.code == "ODD_STORE"
+    command = shown_command(caught.value)
+    assert command[0] == "keytool"
+    told(keytool, *command[1:])
+    made = Path(command[command.index("-destkeystore") + 1])
+    assert made.parent == tmp_path
+    assert dateless(shown(read_store(made, PASSWORD))) == dateless(theirs)
+    assert numbers(made, alias="device") == KEYS[source[:-1]].private_numbers()
+
+
+@pytest.mark.parametrize("before", ["nothing", "key", "trusted"])
+def test_a_secret_key_is_named(before: str, given: Path, tmp_path: Path, openssl: Run, keytool: Run) -> None:
+    path = tmp_path / "store.p12"
+    if before == "key":
+        export(openssl, given, path, "EC3", "EC")
+    if before == "trusted":
+        trust(keytool, given, path, "Server", "server")
+    if before != "nothing":
+        assert len(read_store(path, PASSWORD).entries) == 1
+    told(keytool, *SECRET_KEY, "-keystore", path)
+    with pytest.raises(OnboardingError, match="holds a secret key") as caught:
+        read_store(path, PASSWORD)
+    assert caught.value.code == "ODD_STORE"
+    assert "holds it all" not in str(caught.value) and "-srcalias" in str(caught.value), "for no JKS holds it"
+
+
+def test_certificates_that_nobody_asked_for_are_named(given: Path, tmp_path: Path, openssl: Run, keytool: Run) -> None:
+    """Java passes over them; whoever put them there is told, and the command shown makes a store of the rest."""
+    path = export(openssl, given, tmp_path / "store.p12", "EC3", "EC", "-certfile", "big.pem")
+    with pytest.raises(OnboardingError, match="certificates beside the chain of its key") as caught:
+        read_store(path, PASSWORD)
+    told(keytool, *shown_command(caught.value)[1:])
+    made = read_store(tmp_path / "store.p12.jks", PASSWORD)
+    assert dateless(shown(made)) == dateless(listed(keytool, path)) and len(made.entries) == 1
