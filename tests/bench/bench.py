@@ -11,6 +11,7 @@ from pathlib import Path
 
 import authority
 import pandas as pd
+import stores
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mciot_nb import CertificateAuthority, DistinguishedName
@@ -45,6 +46,7 @@ def main() -> None:
         rows.append(("create a CA, RSA-4096", create, "its bare key alone", key))
         if shutil.which("openssl"):
             rows += [*authority.fleets(Path(folder)), *authority.large_database(Path(folder))]
+            rows += stores.stores(Path(folder))
         remark = authority.memory(Path(folder))
     frame = pd.DataFrame(rows, columns=["ours", "seconds", "peer", "peer's seconds"])
     frame["ratio"] = frame["seconds"] / frame["peer's seconds"]
