@@ -18,9 +18,13 @@ from mciot_nb.pki.chain import build_chain, is_issued_by, read_certificates, to_
 from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.secret import Secret
 
 #: What the form offers, and what a notebook that was opened first catches up with.
 DEFAULT_DEVICE = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "device-0001")
+
+#: The forms of the stores, as their files' names end.
+STORE_KINDS = ("pkcs12", "jks")
 
 #: The files of the tutorial's own device, under the guide's names. They move together.
 DEVICE_FILES = (
@@ -102,12 +106,34 @@ class DeviceWorkspace(CaWorkspace):
 
     def create_keystore(self, kind: str = "pkcs12") -> Path:
         """Write deviceKeystore.pkcs12, or .jks: the device's key and chain under ``devicekeyentry`` (steps 1 and 2)."""
-        path, chain = self.device_file(f"deviceKeystore.{kind}"), tuple(self.create_chain())
-        key = read_private_key(self.device_file("deviceKey.pem"), self.passphrase)  # now the passphrase is proven
-        self._make_room(path, lambda: keystore.read_key(path, self.passphrase, alias=keystore.KEY_ALIAS)[1] == chain)
+        path, password, chain = self._store("deviceKeystore", kind), self._store_passphrase(), self.create_chain()
+        key = read_private_key(self.device_file("deviceKey.pem"), password)
+        self._make_room(path, lambda: list(keystore.read_key(path, password, alias=keystore.KEY_ALIAS)[1]) == chain)
         if not path.exists():
-            keystore.write_keystore(path, key, chain, self.passphrase)
+            keystore.write_keystore(path, key, chain, password)
         return path
+
+    def _store(self, name: str, kind: str) -> Path:
+        if kind not in STORE_KINDS:
+            raise OnboardingError(f"There is no store of kind {kind!r}: say {' or '.join(STORE_KINDS)}.", "BAD_NAME")
+        return self.device_file(f"{name}.{kind}")
+
+    def _store_passphrase(self) -> Secret:
+        """Give the passphrase, which is the device key's and fit for a store, before anything moves for it.
+
+        Raises OnboardingError where it is another one, or Java would not open a store with it.
+        """
+        passphrase = self.passphrase
+        read_private_key(self.device_file("deviceKey.pem"), passphrase)
+        try:
+            keystore.store_password(passphrase)
+        except OnboardingError as error:
+            raise OnboardingError(
+                f"{error} This workspace's own is not such a one: workspace.start_over() moves everything aside and "
+                "begins anew with another.",
+                error.code,
+            ) from None
+        return passphrase
 
     def _move_device_aside(self, what: str, but_a_lone_key: bool = False) -> None:
         """Move the device's files aside; with ``but_a_lone_key``, a key that nothing was made with yet may stay."""

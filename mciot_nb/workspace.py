@@ -4,9 +4,11 @@ Every making method can be called again: it finds what it made for the same inpu
 what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -14,19 +16,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.ca_workspace import DEFAULT_CA, DEFAULT_INTERMEDIATE
 from mciot_nb.connect.device import Device
-from mciot_nb.connect.server import ServerCertificate, fetch_server_certificate
+from mciot_nb.connect.server import CHOICES, ServerCertificate, fetch_server_certificate
 from mciot_nb.connect.settings import TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.tenant import Tenant, TrustedCertificate
-from mciot_nb.device_workspace import DeviceWorkspace
+from mciot_nb.device_workspace import STORE_KINDS, DeviceWorkspace
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import keystore
-from mciot_nb.pki.chain import is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.keys import read_private_key
+from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
+from mciot_nb.pki.files import write_whole
 from mciot_nb.platform.launcher import LocalPlatform
 from mciot_nb.secret import Secret
-
-#: The forms of the stores, as their files' names end.
-STORE_KINDS = ("pkcs12", "jks")
 
 #: What `Workspace.catch_up` can be asked for.
 STEPS = ("ca", "intermediate", "issuer", "device", "chain", "stores", "upload")
@@ -45,22 +44,54 @@ class Workspace(DeviceWorkspace):
         """Put the platform's certificate beside the device's files ("Creating keystore and truststore", step 3).
 
         It is fetched from the MQTT port, and proven: the local platform's by its own file, a real one's by this
-        system's trust, or else by the SHA-256 ``fingerprint`` that its operator told you by another way.
+        system's trust, or else by the SHA-256 ``fingerprint`` that its operator told you by another way, once.
 
         Raises OnboardingError where nothing proves it; then the file stays as it was.
         """
-        settings, path = self.tenant_settings, self.device_file("serverCertificate.pem")
-        if settings.local:
-            own = _sha256(self._platforms_own())
-            server = fetch_server_certificate(*self.platform().mqtt).proven(own, "the platform's own file")
-        else:
-            server, kept = fetch_server_certificate(settings.mqtt_host, settings.mqtt_port), self._kept_server()
-            if server.problem and not fingerprint and kept == server.certificate:
-                server = server.proven(_sha256(kept), path.name)  # you have given its fingerprint before
-            else:
-                server = server.proven(fingerprint)
-        self._keep(path, lambda: read_certificates(path) == [server.certificate], to_pem([server.certificate]))
+        server = fetch_server_certificate(*self._mqtt())
+        proof = self._proof_of(server.certificate)
+        if fingerprint:
+            server, by = server.proven(fingerprint), "fingerprint"
+        if self.tenant_settings.local:
+            server, by = server.proven(_sha256(self._platforms_own()), "the platform's own file"), "platform"
+        elif not fingerprint and proof == "fingerprint" and server.certificate.not_valid_after_utc > datetime.now(UTC):
+            server, by = server.proven(_sha256(server.certificate), "you, once before"), "fingerprint"
+        elif not fingerprint:
+            server, by = server.proven(), "system"
+        path, pem = self.device_file("serverCertificate.pem"), to_pem([server.certificate])
+        self._keep(path, lambda: read_certificates(path) == [server.certificate], pem)
+        known = {"mqtt": f"{server.host}:{server.port}", "sha256": _sha256(server.certificate), "by": by}
+        write_whole(self.folder / "server.json", json.dumps(known).encode(), replace=True)
         return server
+
+    def create_truststore(self, kind: str = "pkcs12", trust: str = "") -> Path:
+        """Write deviceTruststore.pkcs12, or .jks: whom the device believes, under ``servercertificate`` (step 4).
+
+        ``trust`` is ``server`` for the server's own certificate, or ``issuer`` for its issuer's; unless you say, what
+        was chosen before, and the server's at first.
+        """
+        if trust not in ("", *CHOICES):
+            raise OnboardingError(f"There is no choice {trust!r}: say {' or '.join(CHOICES)}.", "NO_CHOICE")
+        path, password, kept = self._store("deviceTruststore", kind), self._store_passphrase(), self._kept_server()
+        trust = trust or self._chosen_before()
+        if trust == "server" and self.tenant_settings.local and kept == self._platforms_own():
+            wanted = kept  # no need to ask the platform again
+        else:
+            wanted = self.fetch_server_certificate().to_trust(trust)
+        self._make_room(path, lambda: keystore.read_store(path, password).trusted == {keystore.TRUST_ALIAS: wanted})
+        if not path.exists():
+            keystore.write_truststore(path, {keystore.TRUST_ALIAS: wanted}, password)
+        return path
+
+    def trusted_file(self, tenant: Tenant) -> Path | None:
+        """Give serverCertificate.pem where it proves the tenant's server; None where the system knows it by itself."""
+        path = self.device_file("serverCertificate.pem")
+        by_fingerprint = self._proof_of(self._kept_server(), tenant.mqtt) == "fingerprint"
+        return path if tenant.is_local or by_fingerprint else None
+
+    def _mqtt(self) -> tuple[str, int]:
+        settings = self.tenant_settings
+        return self.platform().mqtt if settings.local else (settings.mqtt_host, settings.mqtt_port)
 
     def _platforms_own(self) -> x509.Certificate:
         """The local platform's certificate, as its own file has it."""
@@ -72,31 +103,33 @@ class Workspace(DeviceWorkspace):
             return read_certificates(self.device_file("serverCertificate.pem"))[0]
         return None
 
-    def create_truststore(self, kind: str = "pkcs12", trust: str = "") -> Path:
-        """Write deviceTruststore.pkcs12, or .jks: whom the device believes, under ``servercertificate`` (step 4).
+    def _proof_of(self, certificate: x509.Certificate | None, mqtt: tuple[str, int] | None = None) -> str:
+        """What proved a certificate for an MQTT address before: platform, system or fingerprint; empty for nothing."""
+        host, port = mqtt or self._mqtt()
+        with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was, or the file is none of ours
+            known = json.loads((self.folder / "server.json").read_text(encoding="utf-8"))
+            if certificate and (known["mqtt"], known["sha256"]) == (f"{host}:{port}", _sha256(certificate)):
+                return str(known["by"])
+        return ""
 
-        ``trust`` is ``server`` for the server's own certificate, or ``issuer`` for its issuer's; unless you say, what
-        was chosen before stays, and is the server's at first.
-        """
-        path, kept = self.device_file(f"deviceTruststore.{kind}"), self._kept_server()
-        if trust in ("", "server") and self.tenant_settings.local and kept == self._platforms_own():
-            server = wanted = kept  # no need to ask the platform again
-        else:
-            fetched = self.fetch_server_certificate()
-            server, wanted = fetched.certificate, fetched.to_trust(trust or "server")
-        read_private_key(self.device_file("deviceKey.pem"), self.passphrase)  # proves the passphrase
+    def _trusted_before(self, kind: str) -> x509.Certificate | None:
+        with suppress(OnboardingError):
+            store = keystore.read_store(self.device_file(f"deviceTruststore.{kind}"), self.passphrase)
+            return store.trusted.get(keystore.TRUST_ALIAS) if len(store.entries) == 1 else None
+        return None
 
-        def fits() -> bool:
-            there = keystore.read_store(path, self.passphrase).trusted
-            before = there.get(keystore.TRUST_ALIAS)
-            if before is None or len(there) > 1:
-                return False
-            return before == wanted or (not trust and is_issued_by(server, before))
+    def _chosen_before(self) -> str:
+        """Whom the truststores that are there believe: ``issuer`` where it is a CA, or else ``server``."""
+        before = [trusted for kind in STORE_KINDS if (trusted := self._trusted_before(kind))]
+        return "issuer" if before and is_ca(before[0]) else "server"
 
-        self._make_room(path, fits)
-        if not path.exists():
-            keystore.write_truststore(path, {keystore.TRUST_ALIAS: wanted}, self.passphrase)
-        return path
+    def _truststore_fits(self, kind: str) -> bool:
+        """Whether a truststore that is there may stay, as far as can be said without asking the server."""
+        kept, before = self._kept_server(), self._trusted_before(kind)
+        if kept is None or before is None or not self._proof_of(kept):
+            return False
+        current = kept == self._platforms_own() if self.tenant_settings.local else True
+        return current and (before == kept or (is_ca(before) and is_issued_by(kept, before)))
 
     # The tenant -------------------------------------------------------------------------------------------------------
 
@@ -154,7 +187,7 @@ class Workspace(DeviceWorkspace):
             chain=self.device_file("deviceCertChain.pem"),
             key=self.device_file("deviceKey.pem"),
             passphrase=self.passphrase,
-            trusted=self.device_file("serverCertificate.pem") if tenant.is_local else None,
+            trusted=self.trusted_file(tenant),
             client_id=client_id,
         )
 
@@ -194,10 +227,12 @@ class Workspace(DeviceWorkspace):
         self.create_chain()
         if last == "chain":
             return
-        yield "keystore and truststore", not self.device_file("deviceTruststore.jks").exists()
+        stores = [self.device_file(f"device{name}store.{kind}") for name in ("Key", "Trust") for kind in STORE_KINDS]
+        yield "keystore and truststore", not all(path.exists() for path in stores)
         for kind in STORE_KINDS:
             self.create_keystore(kind)
-            self.create_truststore(kind)
+            if not self._truststore_fits(kind):
+                self.create_truststore(kind)
         if last == "upload" and self.tenant_settings.local:  # a real tenant is asked for in 06 only
             tenant = self.tenant()
             yield "the upload", tenant.trusted_certificates.find(self.issuer_certificate) is None
@@ -207,7 +242,13 @@ class Workspace(DeviceWorkspace):
         """Stop the local platform and move everything that was made aside, for a fresh start."""
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
-        paths = [self.ca_folder, self.folder / "platform", self.folder / "issuer", self._passphrase.practice_file]
+        paths = [
+            self.ca_folder,
+            self.folder / "platform",
+            self.folder / "issuer",
+            self.folder / "server.json",
+            self._passphrase.practice_file,
+        ]
         self._move_aside(paths, "everything that was made")
         self._opened.clear()
 

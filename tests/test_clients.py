@@ -37,6 +37,10 @@ def folder(workspace: Workspace) -> Path:
     return workspace.device_file("")
 
 
+def trusted(workspace: Workspace) -> Path | None:
+    return workspace.trusted_file(workspace.tenant())
+
+
 def values(settings: list[Setting]) -> dict[str, str]:
     return {name: value for name, value, _ in settings}
 
@@ -65,7 +69,7 @@ def test_mqttfx_is_told_what_connects(workspace: Workspace, folder: Path) -> Non
 
 def test_mosquitto_pub_sends_a_measurement(workspace: Workspace, folder: Path) -> None:
     program = tool("mosquitto_pub")
-    command = [program, *shlex.split(mosquitto_command(workspace.tenant(), folder))[1:]]
+    command = [program, *shlex.split(mosquitto_command(workspace.tenant(), folder, trusted(workspace)))[1:]]
     arrived = len(workspace.platform().measurements())
     sent = typed(command, f"{workspace.passphrase.reveal()}\n")
     assert sent.returncode == 0, sent.stderr
@@ -79,7 +83,7 @@ def test_mosquitto_pub_sends_a_measurement(workspace: Workspace, folder: Path) -
 
 
 def test_the_paho_snippet_sends_a_measurement(workspace: Workspace, folder: Path) -> None:
-    program = paho_snippet(workspace.tenant(), folder)
+    program = paho_snippet(workspace.tenant(), folder, trusted(workspace))
     arrived = len(workspace.platform().measurements())
     sent = typed([sys.executable, "-W", "ignore", "-c", program], f"{workspace.passphrase.reveal()}\n")
     assert "CONNACK: Success" in sent.stdout and "\nacknowledged" in sent.stdout, sent.stderr
@@ -94,7 +98,7 @@ def test_mqttx_is_told_of_three_pem_files(workspace: Workspace, folder: Path, op
     """MQTTX needs a screen: openssl connects with the same three files in its place."""
     open_key = typed(shlex.split(open_key_command(folder)), f"{workspace.passphrase.reveal()}\n")
     assert open_key.returncode == 0, open_key.stderr
-    card = values(mqttx_settings(workspace.tenant(), folder))
+    card = values(mqttx_settings(workspace.tenant(), folder, trusted(workspace)))
     key = Path(card["Client key file"])
     assert load_pem_private_key(key.read_bytes(), None) and key.stat().st_mode & 0o777 == 0o600
     chain, server = card["Client Certificate File"], card["CA File"]
@@ -108,20 +112,23 @@ def test_mqttx_is_told_of_three_pem_files(workspace: Workspace, folder: Path, op
 
 def test_a_real_tenant_is_trusted_by_the_system(workspace: Workspace, folder: Path) -> None:
     tenant = Tenant("https://example.com", "t1", "user", "password", mqtt=("mqtt.example.com", 8883))
-    assert values(mqttx_settings(tenant, folder))["CA File"] == "(leave it empty)"
-    assert "--cafile" not in mosquitto_command(tenant, folder)
-    assert "ca_certs=None" in paho_snippet(tenant, folder)
+    assert values(mqttx_settings(tenant, folder, None))["CA File"] == "(leave it empty)"
+    assert "--cafile" not in mosquitto_command(tenant, folder, None)
+    assert "ca_certs=None" in paho_snippet(tenant, folder, None)
 
 
 def test_nothing_that_is_shown_holds_a_password(workspace: Workspace, folder: Path) -> None:
     tenant = workspace.tenant()
-    shown = [str(mqttfx_settings(tenant, folder)), str(mqttx_settings(tenant, folder)), open_key_command(folder)]
-    shown += [mosquitto_command(tenant, folder), paho_snippet(tenant, folder)]
+    shown = [str(mqttfx_settings(tenant, folder)), str(mqttx_settings(tenant, folder, None)), open_key_command(folder)]
+    shown += [mosquitto_command(tenant, folder, None), paho_snippet(tenant, folder, None)]
     for secret in (workspace.passphrase.reveal(), PASSPHRASE):
         assert secret not in "\n".join(shown)
 
 
 def test_without_a_device_certificate_one_sentence_says_so(workspace: Workspace, tmp_path: Path) -> None:
-    for give in (mqttfx_settings, mqttx_settings, mosquitto_command, paho_snippet):
+    tenant = workspace.tenant()
+    for give in (mqttx_settings, mosquitto_command, paho_snippet):
         with pytest.raises(OnboardingError, match=r"deviceCertChain\.pem"):
-            give(workspace.tenant(), tmp_path)
+            give(tenant, tmp_path, None)
+    with pytest.raises(OnboardingError, match=r"deviceCertChain\.pem"):
+        mqttfx_settings(tenant, tmp_path)

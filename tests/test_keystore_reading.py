@@ -317,7 +317,7 @@ def test_a_secret_key_is_named(before: str, given: Path, tmp_path: Path, openssl
     with pytest.raises(OnboardingError, match="holds a secret key") as caught:
         read_store(path, PASSWORD)
     assert caught.value.code == "ODD_STORE"
-    assert "holds it all" not in str(caught.value) and "-srcalias" in str(caught.value), "for no JKS holds it"
+    assert "makes a JKS" not in str(caught.value) and "-srcalias" in str(caught.value), "for no JKS holds it"
 
 
 def test_certificates_that_nobody_asked_for_are_named(given: Path, tmp_path: Path, openssl: Run, keytool: Run) -> None:

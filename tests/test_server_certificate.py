@@ -1,5 +1,6 @@
 """Fetching a server's certificate: from real TLS servers on loopback, and from all that is none."""
 
+import dataclasses
 import gc
 import ipaddress
 import itertools
@@ -28,7 +29,9 @@ from platform_tools import TLS, Entity
 from mciot_nb import OnboardingError, Workspace
 from mciot_nb.connect.server import ServerCertificate, fetch_server_certificate
 from mciot_nb.connect.settings import TenantSettings
+from mciot_nb.connect.tenant import Tenant
 from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.keys import encrypted_pem, read_private_key
 from mciot_nb.pki.keystore import read_store
 
 Handler = Callable[[socket.socket], None]
@@ -559,7 +562,7 @@ def test_a_real_tenant_needs_a_fingerprint_once(quick_workspace: Workspace, whol
         assert error.value.code == "SERVER_DIFFERS" and not kept.exists()
         assert "operator" in quick_workspace.fetch_server_certificate(fingerprint).proof
         assert read_certificates(kept) == [LEAF.certificate]
-        assert "serverCertificate.pem" in quick_workspace.fetch_server_certificate().proof
+        assert "you, once before" in quick_workspace.fetch_server_certificate().proof
         for trust, wanted in [("server", LEAF), ("", LEAF), ("issuer", MIDDLE), ("", MIDDLE), ("server", LEAF)]:
             for kind in ("jks", "pkcs12"):  # without a word, what was chosen before stays
                 store = read_store(quick_workspace.create_truststore(kind, trust), quick_workspace.passphrase)
@@ -597,3 +600,65 @@ def test_the_local_platforms_certificate_is_not_a_real_tenants(quick_workspace: 
             quick_workspace.create_truststore("jks")
     assert error.value.code == "SERVER_NOT_TRUSTED"
     assert read_certificates(quick_workspace.device_file("serverCertificate.pem")) == [local]
+
+
+def test_a_renewed_platform_is_followed(quick_workspace: Workspace) -> None:
+    """The local platform renews its self-signed certificate with the same key, so the old one "signed" the new one."""
+    quick_workspace.catch_up("stores")
+    platform = quick_workspace.platform()
+    before = read_certificates(platform.server_certificate)
+    platform.stop()
+    platform.server_certificate.unlink()
+    quick_workspace.catch_up("stores")
+    renewed = read_certificates(quick_workspace.platform().server_certificate)
+    assert renewed != before and renewed[0].public_key() == before[0].public_key()
+    for kind in ("pkcs12", "jks"):
+        store = read_store(quick_workspace.device_file(f"deviceTruststore.{kind}"), quick_workspace.passphrase)
+        assert list(store.trusted.values()) == renewed
+
+
+def test_a_proof_is_for_its_own_server_and_what_is_there_needs_no_network(
+    quick_workspace: Workspace, whole: Path, trusting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick_workspace.catch_up("chain")
+    with served(tls(whole)) as port:
+        real = TenantSettings("https://localhost", "t1", "u", "localhost", port, local=False)
+        quick_workspace.choose_tenant(real)
+        tenant = Tenant("https://localhost", "t1", "u", "secret", mqtt=("localhost", port))
+        assert "this system trusts it" in quick_workspace.fetch_server_certificate().proof
+        assert quick_workspace.trusted_file(tenant) is None, "the system knows it by itself"
+        quick_workspace.create_truststore("jks", "issuer")
+        quick_workspace.catch_up("stores")
+        stores = [quick_workspace.device_file(f"deviceTruststore.{kind}") for kind in ("pkcs12", "jks")]
+        for path in stores:  # the choice for one form is the choice for the other
+            assert list(read_store(path, quick_workspace.passphrase).trusted.values()) == [MIDDLE.certificate]
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(OnboardingError) as error:  # the file alone proves nothing: nobody gave its fingerprint
+            quick_workspace.fetch_server_certificate()
+        assert error.value.code == "SERVER_NOT_TRUSTED"
+        quick_workspace.fetch_server_certificate(LEAF.certificate.fingerprint(hashes.SHA256()).hex())
+        assert quick_workspace.trusted_file(tenant) == quick_workspace.device_file("serverCertificate.pem")
+        other = dataclasses.replace(tenant, mqtt=("127.0.0.1", port))
+        assert quick_workspace.trusted_file(other) is None, "it was given for another address"
+    before = [path.read_bytes() for path in stores]
+    quick_workspace.catch_up("stores")  # nobody answers any more
+    assert [path.read_bytes() for path in stores] == before
+    with pytest.raises(OnboardingError, match="Nothing answers"):
+        quick_workspace.create_truststore("jks", "server")
+
+
+def test_what_can_not_be_made_is_said_before_anything_moves(quick_workspace: Workspace) -> None:
+    quick_workspace.catch_up("stores")
+    folder, key = quick_workspace.device_file(""), quick_workspace.device_file("deviceKey.pem")
+    for make in (quick_workspace.create_keystore, quick_workspace.create_truststore):
+        with pytest.raises(OnboardingError, match="no store of kind 'pem'"):
+            make("pem")
+    # A workspace from before new passphrases had to be ASCII.
+    key.write_bytes(encrypted_pem(read_private_key(key, quick_workspace.passphrase), "Schlüssel-123".encode()))
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MCIOT_PASSPHRASE", "Schlüssel-123")
+        for make in (quick_workspace.create_keystore, quick_workspace.create_truststore):
+            with pytest.raises(OnboardingError, match="start_over"):
+                make("jks")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before

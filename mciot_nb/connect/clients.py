@@ -48,10 +48,11 @@ def mqttfx_settings(tenant: Tenant, device_folder: Path) -> list[Setting]:
     ]
 
 
-def mqttx_settings(tenant: Tenant, device_folder: Path) -> list[Setting]:
+def mqttx_settings(tenant: Tenant, device_folder: Path, trusted: Path | None) -> list[Setting]:
     """Give the settings of MQTTX, and in its last lines those of MQTT Explorer where they have other names.
 
-    Both take PEM files. Raises OnboardingError where the device has no certificate.
+    Both take PEM files; ``trusted`` is the one to believe, None for what the system trusts. Raises OnboardingError
+    where the device has no certificate.
     """
     host, port = tenant.mqtt
     return [
@@ -61,7 +62,7 @@ def mqttx_settings(tenant: Tenant, device_folder: Path) -> list[Setting]:
         ("MQTT Version", "3.1.1", "the platform speaks no MQTT 5"),
         ("SSL/TLS, SSL Secure", "both on", "the second one checks the server's certificate"),
         ("Certificate", "CA or Self signed certificates", ""),
-        ("CA File", _server_file(tenant, device_folder) or "(leave it empty)", ""),
+        ("CA File", str(trusted or "(leave it empty)"), ""),
         ("Client Certificate File", str(device_folder / "deviceCertChain.pem"), "the whole chain, not deviceCert.pem"),
         ("Client key file", str(device_folder / _OPEN_KEY), "the open copy of deviceKey.pem"),
         ("In MQTT Explorer", "Validate certificate and Encryption on", "the rest under Advanced, Certificates"),
@@ -72,32 +73,30 @@ def mqttx_settings(tenant: Tenant, device_folder: Path) -> list[Setting]:
 def open_key_command(device_folder: Path) -> str:
     """Give the command that copies the device's key without its passphrase, for clients that can't ask for it.
 
-    openssl asks for the passphrase, and lets nobody but its owner read the copy. Whoever has it *is* the device.
+    It asks for the passphrase, and OpenSSL lets nobody but its owner read a new file. Whoever has it *is* the device.
     """
     return f"openssl pkey -in {_quoted(device_folder / 'deviceKey.pem')} -out {_quoted(device_folder / _OPEN_KEY)}"
 
 
-def mosquitto_command(tenant: Tenant, device_folder: Path) -> str:
+def mosquitto_command(tenant: Tenant, device_folder: Path, trusted: Path | None) -> str:
     """Give the command with which ``mosquitto_pub`` sends a measurement; it asks for the key's passphrase itself.
 
-    Raises OnboardingError where the device has no certificate.
+    ``trusted`` is as in `mqttx_settings`. Raises OnboardingError where the device has no certificate.
     """
     host, port = tenant.mqtt
-    server = _server_file(tenant, device_folder)
-    trust = ["--cafile", server] if server else ["--tls-use-os-certs"]
+    trust = ["--cafile", str(trusted)] if trusted else ["--tls-use-os-certs"]
     own = [("--cert", "deviceCertChain.pem"), ("--key", "deviceKey.pem")]
     files = [part for option, name in own for part in (option, str(device_folder / name))]
     address = ["-h", host, "-p", str(port), "-i", _client_id(device_folder)]
     return shlex.join(["mosquitto_pub", *address, *trust, *files, "-q", "1", "-t", PUBLISH_TOPIC, "-m", _MESSAGE])
 
 
-def paho_snippet(tenant: Tenant, device_folder: Path) -> str:
+def paho_snippet(tenant: Tenant, device_folder: Path, trusted: Path | None) -> str:
     """Give a Python program that sends a measurement with paho-mqtt alone; it asks for the key's passphrase.
 
-    Raises OnboardingError where the device has no certificate.
+    ``trusted`` is as in `mqttx_settings`. Raises OnboardingError where the device has no certificate.
     """
     host, port = tenant.mqtt
-    server = _server_file(tenant, device_folder) or None
     return f"""\
 from getpass import getpass
 
@@ -105,7 +104,7 @@ import paho.mqtt.client as mqtt
 
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id={_client_id(device_folder)!r})
 client.tls_set(
-    ca_certs={server!r},
+    ca_certs={str(trusted) if trusted else None!r},
     certfile={str(device_folder / "deviceCertChain.pem")!r},
     keyfile={str(device_folder / "deviceKey.pem")!r},
     keyfile_password=getpass("Passphrase of deviceKey.pem: "),
@@ -122,11 +121,6 @@ client.disconnect()
 
 def _client_id(device_folder: Path) -> str:
     return common_name(read_certificates(device_folder / "deviceCertChain.pem")[0].subject) or ""
-
-
-def _server_file(tenant: Tenant, device_folder: Path) -> str:
-    """The PEM file that says which server is the right one; empty where the system knows it by itself."""
-    return str(device_folder / "serverCertificate.pem") if tenant.is_local else ""
 
 
 def _quoted(path: Path) -> str:

@@ -147,7 +147,12 @@ class Device:
             files = {"chain": chain_file, "key": key_file, "trusted": trusted_file}
             try:
                 return cls(host, port, passphrase=once, client_id=client_id, tls=tls, **files)
-            except OnboardingError as error:  # the learner knows the store, not the file that is gone
+            except OnboardingError as error:  # the learner knows the store, not the files that are gone
+                if error.code == "WRONG_PASSPHRASE":
+                    raise OnboardingError(
+                        f"OpenSSL can't use the key and the chain in {keystore}: make them anew as the guide does.",
+                        "BAD_STORE",
+                    ) from None
                 raise OnboardingError(str(error).replace(str(chain_file), str(keystore)), error.code) from None
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.names import readable
 
-#: Seconds for the server to show its certificate, all together.
+#: Seconds for the server to take a connection, and then to show its certificate.
 TIMEOUT = 10.0
 #: What can go into the truststore: the server's own certificate, or its issuer's.
 CHOICES = ("server", "issuer")
@@ -111,7 +111,7 @@ def fetch_server_certificate(host: str, port: int) -> ServerCertificate:
     """Fetch the chain that a TLS server shows (guide: "Creating keystore and truststore", step 3).
 
     The guide's ``openssl s_client`` waits for ever where nothing answers, and takes whatever comes over the wire. This
-    one ends after 10 seconds, and says whether this system trusts what came: `ServerCertificate.proven`.
+    one looks three times, with a limit of time for each, and says whether this system trusts what came.
 
     Raises OnboardingError: NOT_REACHED, NO_ANSWER where it hangs, NO_TLS where it speaks something else.
     """

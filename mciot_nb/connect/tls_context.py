@@ -8,6 +8,12 @@ from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.files import disk_problem
 from mciot_nb.secret import Secret, reveal
 
+_WEAK = {
+    "EE_KEY_TOO_SMALL": "its key is too short: make it anew, with RSA 2048 or more",
+    "CA_KEY_TOO_SMALL": "the key of a CA in it is too short: make that CA anew, with RSA 2048 or more",
+    "CA_MD_TOO_WEAK": "a signature in it is too weak: let it be signed anew, with SHA-256",
+}
+
 
 def tls_context(
     chain: Path | None, key: Path | None, passphrase: Secret | str, trusted: Path | None, version: ssl.TLSVersion | None
@@ -37,12 +43,8 @@ def tls_context(
                 "together.",
                 "KEY_MISMATCH",
             ) from None
-        weak = {"EE_KEY_TOO_SMALL": "its key is too short", "CA_MD_TOO_WEAK": "its signature is too weak"}
-        if error.reason in weak:
-            raise OnboardingError(
-                f"OpenSSL does not take {chain}, for {weak[error.reason]}: make it anew, with RSA 2048 or more.",
-                "WEAK",
-            ) from None
+        if error.reason in _WEAK:
+            raise OnboardingError(f"OpenSSL does not take {chain}, for {_WEAK[error.reason]}.", "WEAK") from None
         raise OnboardingError(
             f"The passphrase does not open {key}, or the file is no private key: type the one it was made with.",
             "WRONG_PASSPHRASE",

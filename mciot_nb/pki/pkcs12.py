@@ -5,48 +5,24 @@ certificates beside a key, and a mark without which it sees no trusted certifica
 would be lost is refused here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives import hashes, padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import KeySerializationEncryption, PrivateFormat, pkcs12
 
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.keys import PrivateKey
+from mciot_nb.pki.pkcs12_layers import NoPkcs12, OddStore, Pfx, decrypted, hidden_length, structure
+
+__all__ = ["Contents", "NoPkcs12", "OddStore", "dump_key", "dump_trusted", "load"]
 
 #: How a bag's kind and Java's trust mark stand in a file. So many bytes stand nowhere by chance, so they are counted.
 _BAG = bytes.fromhex("060b2a864886f70d010c0a01")
 _KEY_BAGS, _SECRET_BAG = (_BAG + b"\x01", _BAG + b"\x02"), _BAG + b"\x05"
 _TRUST_MARK = bytes.fromhex("060c6086480186f966adca7b0101")
-
-#: RFC 8018, appendices A.2, B.1.2 and C: the parts of an encryption, by their identifiers.
-_ENCRYPTED, _PBES2 = "1.2.840.113549.1.7.6", "1.2.840.113549.1.5.13"
-_PRF: dict[str, type[hashes.HashAlgorithm]] = {
-    "1.2.840.113549.2.7": hashes.SHA1,
-    "1.2.840.113549.2.9": hashes.SHA256,
-    "1.2.840.113549.2.11": hashes.SHA512,
-}
-#: Tags of ASN.1, and how often Java hashes a password at most.
-_INTEGER, _OCTETS, _CONSTRUCTED, _MOST_ROUNDS = 0x02, 0x04, 0x20, 5_000_000
-_AES_KEY_BYTES = {"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32}
-
-
-class OddStore(ValueError):
-    """A store of which something would be lost here; says what that is, and whether a JKS could hold it all."""
-
-    def __init__(self, what: str, *, fits_jks: bool = True) -> None:
-        super().__init__(what)
-        self.fits_jks = fits_jks
-
-
-class NoPkcs12(ValueError):
-    """The bytes are no PKCS #12 of version 3, or are damaged."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +64,7 @@ def load(data: bytes, password: bytes) -> Contents:
     Raises OddStore where something would be lost, NoPkcs12, and ValueError where the password is wrong, or the store
     is damaged behind its structure.
     """
-    pfx = _structure(data)
+    pfx = structure(data)
     if b"\0" in password:
         raise ValueError("no password holds a NUL")  # and cryptography would not survive it
     try:
@@ -122,14 +98,14 @@ def _text(friendly_name: bytes | None) -> str | None:
     return None if friendly_name is None else friendly_name.decode(errors="replace").lower()  # as Java shows it
 
 
-def _are_marked(pfx: "_Pfx", password: bytes, found: Sequence[tuple[str | None, x509.Certificate]]) -> bool:
+def _are_marked(pfx: Pfx, password: bytes, found: Sequence[tuple[str | None, x509.Certificate]]) -> bool:
     """Whether a store's certificates bear Java's trust mark, all of them."""
     try:
-        marks = sum(content.count(_TRUST_MARK) for content in _decrypted(pfx, password))
+        marks = sum(content.count(_TRUST_MARK) for content in decrypted(pfx, password))
     except (ValueError, KeyError):  # an older encryption: the marks make longer what it hides
         entries = [pkcs12.PKCS12Certificate(certificate, (alias or "").encode()) for alias, certificate in found]
         marked = pkcs12.serialize_java_truststore(entries, _encryption(password or b" ", True)) if entries else b""
-        marks = len(found) if entries and _hidden(pfx) >= _hidden(_structure(marked)) else 0
+        marks = len(found) if entries and hidden_length(pfx) >= hidden_length(structure(marked)) else 0
     if 0 < marks < len(found):
         raise OddStore("certificates that Java trusts and others that it does not")
     aliases = [alias for alias, _ in found]
@@ -138,148 +114,8 @@ def _are_marked(pfx: "_Pfx", password: bytes, found: Sequence[tuple[str | None, 
     return marks > 0
 
 
-def _is_one_marked(pfx: "_Pfx", password: bytes, found: Sequence[tuple[str | None, x509.Certificate]]) -> bool:
+def _is_one_marked(pfx: Pfx, password: bytes, found: Sequence[tuple[str | None, x509.Certificate]]) -> bool:
     try:
-        return any(_TRUST_MARK in content for content in _decrypted(pfx, password))
+        return any(_TRUST_MARK in content for content in decrypted(pfx, password))
     except (ValueError, KeyError):  # an older encryption: keytool names a chain's certificates by their subjects
         return any(alias and "=" not in alias for alias, _ in found)
-
-
-# What it takes to see the mark, which cryptography does not show: RFC 7292, section 4, and RFC 8018, appendix A.
-
-
-@asn1.sequence
-class _Algorithm:
-    oid: x509.ObjectIdentifier
-    parameters: asn1.TLV
-
-
-@asn1.sequence
-class _Prf:
-    oid: x509.ObjectIdentifier
-    parameters: asn1.Null | None
-
-
-@asn1.sequence
-class _Pbkdf2:
-    salt: bytes
-    iterations: int
-    length: int | None
-    prf: _Prf | None
-
-
-@asn1.sequence
-class _Pbes2:
-    derivation: _Algorithm
-    cipher: _Algorithm
-
-
-@asn1.sequence
-class _EncryptedContent:
-    oid: x509.ObjectIdentifier
-    algorithm: _Algorithm
-    content: Annotated[bytes, asn1.Implicit(0)]
-
-
-@asn1.sequence
-class _EncryptedData:
-    version: int
-    content: _EncryptedContent
-
-
-@asn1.sequence
-class _ContentInfo:
-    oid: x509.ObjectIdentifier
-    content: Annotated[asn1.TLV, asn1.Explicit(0)]
-
-
-@asn1.sequence
-class _Safes:
-    first: _ContentInfo
-    second: _ContentInfo | None
-    third: _ContentInfo | None
-
-
-@asn1.sequence
-class _Digest:
-    algorithm: _Prf
-    digest: bytes
-
-
-@asn1.sequence
-class _Mac:
-    digest: _Digest
-    salt: bytes
-    iterations: int | None
-
-
-@asn1.sequence
-class _Pfx:
-    version: int
-    safes: _ContentInfo
-    mac: _Mac | None
-
-
-def _structure(data: bytes) -> _Pfx:
-    """Read the outermost layer; raises NoPkcs12, and OddStore where the file would take minutes or is not in DER."""
-    if data[1:2] == b"\x80":
-        raise OddStore("an encoding of lengths that is not read here")
-    if max(_rounds(data), default=0) > _MOST_ROUNDS:
-        raise OddStore("a password that was stretched too often to be tried")
-    try:
-        pfx = asn1.decode_der(_Pfx, data)
-    except ValueError:
-        raise NoPkcs12 from None
-    if pfx.version != 3:
-        raise NoPkcs12
-    return pfx
-
-
-def _rounds(data: bytes, depth: int = 0) -> Iterator[int]:
-    """Find the numbers that follow a salt: so often is a password hashed, before it can turn out to be wrong."""
-    before = None
-    while len(data) > 2 and depth < 20:
-        tag, length, data = data[0], data[1], data[2:]
-        if length > 0x80:
-            count = length & 0x7F
-            length, data = int.from_bytes(data[:count]), data[count:]
-        body, data = data[:length], data[length:]
-        if (before, tag) == (_OCTETS, _INTEGER):
-            yield int.from_bytes(body)
-        if tag & _CONSTRUCTED or (tag == _OCTETS and body[:1] == b"\x30"):
-            yield from _rounds(body, depth + 1)
-        before = tag
-
-
-def _parts(pfx: _Pfx) -> list[_ContentInfo]:
-    safes = asn1.decode_der(_Safes, pfx.safes.content.parse(bytes))
-    return [part for part in (safes.first, safes.second, safes.third) if part]
-
-
-def _hidden(pfx: _Pfx) -> int:
-    """Count the bytes that are encrypted, but for keys."""
-    encrypted = (part.content.parse(_EncryptedData) for part in _parts(pfx) if part.oid.dotted_string == _ENCRYPTED)
-    return sum(len(data.content.content) for data in encrypted)
-
-
-def _decrypted(pfx: _Pfx, password: bytes) -> list[bytes]:
-    """Give what each part of a store holds; raises ValueError or KeyError for an encryption other than PBES2's AES."""
-    return [
-        _decrypt(part.content.parse(_EncryptedData).content, password)
-        if part.oid.dotted_string == _ENCRYPTED
-        else part.content.parse(bytes)
-        for part in _parts(pfx)
-    ]
-
-
-def _decrypt(encrypted: _EncryptedContent, password: bytes) -> bytes:
-    if encrypted.algorithm.oid.dotted_string != _PBES2:
-        raise ValueError("not PBES2")
-    scheme = encrypted.algorithm.parameters.parse(_Pbes2)
-    derivation = scheme.derivation.parameters.parse(_Pbkdf2)
-    prf = _PRF[derivation.prf.oid.dotted_string] if derivation.prf else hashes.SHA1
-    length = _AES_KEY_BYTES[scheme.cipher.oid.dotted_string]
-    key = PBKDF2HMAC(prf(), length, derivation.salt, derivation.iterations).derive(password)
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(scheme.cipher.parameters.parse(bytes))).decryptor()
-    unpadder = padding.PKCS7(128).unpadder()
-    return unpadder.update(decryptor.update(encrypted.content) + decryptor.finalize()) + unpadder.finalize()

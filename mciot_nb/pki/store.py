@@ -223,7 +223,7 @@ def _way_out(path: Path, odd: pkcs12.OddStore) -> str:
     name = shlex.quote(str(path))
     convert = f"keytool -importkeystore -srckeystore {name} -srcstoretype PKCS12 -destkeystore {name}.jks"
     if odd.fits_jks:
-        return f"some of which would be lost here: {convert} -deststoretype JKS makes a JKS that holds it all."
+        return f"which is not read here: {convert} -deststoretype JKS makes a JKS of what Java sees in it."
     return f"which no JKS holds: {convert} -deststoretype JKS -srcalias ALIAS copies the one entry that you need."
 
 
