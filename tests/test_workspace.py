@@ -172,6 +172,7 @@ def test_starting_over_moves_everything_aside(workspace: Workspace) -> None:
         "caCertificate",
         "platform",
         "passphrase",
+        "server.json",
     }
     assert LocalPlatform.running(workspace.folder) is None and not workspace.has_ca
 
