@@ -167,7 +167,7 @@ def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -
     """Call REST; a path that does not begin with a slash is below the tenant's trusted certificates."""
     with requests.Session() as session:
         session.trust_env = False
-        options.setdefault("auth", (f"{platform.tenant_id}/{platform.user}", password(platform)))
+        options.setdefault("auth", (f"{platform.tenant_id}/{platform.tenant.user}", password(platform)))
         if not path.startswith("/"):
             path = f"/tenant/tenants/{platform.tenant_id}/trusted-certificates{'/' if path else ''}{path}"
         return session.request(

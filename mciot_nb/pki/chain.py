@@ -25,16 +25,20 @@ Chain = Sequence[x509.Certificate]
 
 @dataclass(frozen=True)
 class Profile:
-    """What a platform of a certain time accepts: how many certificates, and whether the device's alone is enough."""
+    """What a platform of a certain time accepts: how many certificates, and whether the device's alone is enough.
+
+    ``later_calls``: whether it has what came after the guide, proof of possession, revocation and device tokens.
+    """
 
     name: str
     longest_chain: int
     device_alone: bool
+    later_calls: bool
 
 
 PROFILES = {
-    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False),
-    "current": Profile("current", longest_chain=10, device_alone=True),
+    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, later_calls=False),
+    "current": Profile("current", longest_chain=10, device_alone=True, later_calls=True),
 }
 
 
@@ -167,7 +171,7 @@ def diagnose(
         )
     at = at or datetime.now(UTC)
     anchors = list(anchors)
-    path, findings = _path_to_anchor(presented, anchors, at)
+    path, findings = path_to_anchor(presented, anchors, at)
     findings += [finding for certificate in path for finding in _outside_validity(certificate, at)]
     if not findings:
         findings += _second_opinion(path, at)
@@ -176,7 +180,7 @@ def diagnose(
     return Diagnosis(tuple(findings))
 
 
-def _path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list[x509.Certificate], list[Finding]]:
+def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list[x509.Certificate], list[Finding]]:
     """Follow the issuers from the device to a trust anchor; gives the path, and why it ends early if it does.
 
     A CA that was renewed with its old key has two certificates that fit: the presented goes first, then a valid one.

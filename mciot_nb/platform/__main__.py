@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import errno
+import ipaddress
 import json
 import logging
 import os
@@ -17,8 +18,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
+from cryptography.hazmat.primitives.serialization import Encoding
 from filelock import FileLock, Timeout
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -26,16 +29,19 @@ from tornado.netutil import bind_sockets
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import PROFILES
 from mciot_nb.pki.files import write_whole
+from mciot_nb.platform.handler import Credentials, Platform
 from mciot_nb.platform.launcher import START_SECONDS, Running, is_alive
 from mciot_nb.platform.mqtt import Endpoint
-from mciot_nb.platform.rest import LONGEST_BODY, Credentials, Platform, make_application
+from mciot_nb.platform.rest import LONGEST_BODY, make_application
 from mciot_nb.platform.server_certificate import server_certificate, server_key
 from mciot_nb.platform.store import Store
 from mciot_nb.platform.tls import ServerIdentity
+from mciot_nb.platform.tokens import Tokens
 from mciot_nb.platform.trust import Trust
 
-TENANTS = ("t1001",)
-USER = "admin"
+FIRST_TENANT, MOST_TENANTS = 1001, 1000
+#: The administrator of each tenant, and a user of it without any role, who may look but not trust.
+USER, WITHOUT_ROLE = "admin", "viewer"
 PORTS_TRIED = 200
 IDLE_SECONDS = 30.0
 
@@ -55,9 +61,15 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mciot_nb.platform", description=__doc__)
     parser.add_argument("--workspace", type=Path, required=True, help="the learner's folder; ours is platform/ in it")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on, or the name by which others reach this machine: it goes into the server "
+        "certificate, and every address is listened on",
+    )
     parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free one if it is taken")
     parser.add_argument("--https-port", type=int, default=8443, help="the next free one if it is taken")
+    parser.add_argument("--tenants", type=int, default=1, help="how many, each with its own trust: t1001, t1002 …")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="guide-2021", help="whose rules to keep")
     parser.add_argument("--until-pid", type=int, help="end with the process of this number")
     return parser.parse_args()
@@ -85,16 +97,19 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     wanted, key = _wanted(options.until_pid), server_key(folder)
-    credentials = _credentials(folder / "credentials.json")
+    credentials = _credentials(folder / "credentials.json", options.tenants)
     store = Store(folder / "platform.sqlite")
+    store.end_what_was_cut_off()
     mqtt_sockets, mqtt_port = _bind(options.host, options.mqtt_port)
     https_sockets, https_port = _bind(options.host, options.https_port)
     # only now: a start that fails must not change the certificate that learners have copied
     identity = ServerIdentity(key, server_certificate(folder, key, options.host))
-    endpoint = Endpoint(store, Trust(store, PROFILES[options.profile]), identity)
+    trust, tokens = Trust(store, PROFILES[options.profile]), Tokens(key)
+    endpoint = Endpoint(store, trust, tokens, identity)
     _raise_file_limit()
     await endpoint.listen(mqtt_sockets)
-    server = _https_server(Platform(credentials, store, endpoint), folder)
+    context = _https_context(folder, trust)
+    server = _https_server(Platform(credentials, store, trust, tokens, endpoint, identity, context))
     server.add_sockets(https_sockets)
     _announce(options, folder, credentials, mqtt_port, https_port)
     try:
@@ -120,6 +135,7 @@ def _announce(
         profile=options.profile,
     )
     running.write(folder)
+    _warn_if_shared(options.host)
     print(running.line(), flush=True)
 
 
@@ -132,14 +148,27 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _https_server(platform: Platform, folder: Path) -> HTTPServer:
+def _https_context(folder: Path, trust: Trust) -> ssl.SSLContext:
+    """Make the HTTPS port's context: a device may show its certificate there too, where the profile has a use for it.
+
+    Every call judges that certificate anew, so it does no harm that OpenSSL goes on knowing a CA that was deleted.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(folder / "serverCert.pem", folder / "serverKey.pem")
+    if trust.profile.later_calls:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for trusted in trust.store.trusted_certificates():
+        context.load_verify_locations(cadata=trusted.certificate.public_bytes(Encoding.DER))
+    return context
+
+
+def _https_server(platform: Platform) -> HTTPServer:
     logging.getLogger("tornado.general").setLevel(logging.CRITICAL)  # what clients do wrong is no news here
     return HTTPServer(
         make_application(platform),
-        ssl_options=context,
+        ssl_options=platform.context,
         max_body_size=LONGEST_BODY,
         idle_connection_timeout=IDLE_SECONDS,  # a TLS handshake that never comes is waited for no longer either
         body_timeout=IDLE_SECONDS,
@@ -183,36 +212,72 @@ def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
     if not 0 <= first <= 65535:
         raise OnboardingError(f"There is no port {first}: name one from 0 to 65535.")
     nowhere = OnboardingError(f"{host!r} can't be listened on: give --host an address of this machine.")
-    if not host:
-        raise nowhere  # tornado would take every address
+    address: str | None = host
+    if not _is_address(host):
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError):
+            raise nowhere from None
+        address = None  # a machine's own name often stands for its loopback address only, so: every address
     for port in range(first, min(first + PORTS_TRIED, 65536)):
         try:
-            sockets = bind_sockets(port, host)
+            sockets = bind_sockets(port, address)
             return sockets, sockets[0].getsockname()[1]
-        except UnicodeError:  # no name of a host
-            raise nowhere from None
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise nowhere from None
     raise OnboardingError(f"No port from {first} upward is free on {host}: name another one.")
 
 
-def _credentials(file: Path) -> Credentials:
-    """Read the tenants' logins; the first time, make them with random passwords."""
+def _is_address(host: str) -> bool:
+    """Whether ``host`` names one address to listen on; any other name stands for this machine as a whole."""
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(host))
+    return host == "localhost"
+
+
+def _warn_if_shared(host: str) -> None:
+    """Say on stderr what it means to listen on more than the loopback."""
+    if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
+        return
+    name = "" if host not in ("0.0.0.0", "::") else " Give --host this machine's name, or they can't verify it."
+    print(
+        f"Listening on {host}: everybody on the network can reach this platform now. A device gets in with a "
+        "certificate of a CA that was uploaded, a user with a password of platform/credentials.json." + name,
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _credentials(file: Path, tenants: int) -> Credentials:
+    """Read the tenants' logins, and make those that are missing, with random passwords. Raises OnboardingError."""
+    if not 1 <= tenants <= MOST_TENANTS:
+        raise OnboardingError(f"There can't be {tenants} tenants: give --tenants a number from 1 to {MOST_TENANTS}.")
     try:
         kept = json.loads(file.read_bytes())
         known = {
-            tenant: {"user": login["user"] + "", "password": login["password"] + ""} for tenant, login in kept.items()
+            tenant: _login(given) | {"others": [*map(_login, given.get("others", ()))]}
+            for tenant, given in kept.items()
         }
     except FileNotFoundError:
-        known = {}
+        known, kept = {}, None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise OnboardingError(f"{file} is damaged: move it away, and new passwords are made.") from None
-    missing = {t: {"user": USER, "password": secrets.token_urlsafe(18)} for t in TENANTS if t not in known}
-    if missing:
-        known = {**known, **missing}
+    for number in range(FIRST_TENANT, FIRST_TENANT + tenants):
+        known.setdefault(f"t{number}", {**_new_login(USER), "others": []})
+    for login in known.values():
+        login["others"] = login["others"] or [_new_login(WITHOUT_ROLE)]
+    if known != kept:
         write_whole(file, json.dumps(known, indent=1).encode(), private=True, replace=True)
     return known
+
+
+def _new_login(user: str) -> dict[str, str]:
+    return {"user": user, "password": secrets.token_urlsafe(18)}
+
+
+def _login(given: Any) -> dict[str, Any]:
+    return {"user": given["user"] + "", "password": given["password"] + ""}
 
 
 if __name__ == "__main__":

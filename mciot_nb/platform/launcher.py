@@ -88,20 +88,27 @@ class LocalPlatform:
     mqtt: tuple[str, int]
     https: str
     server_certificate: Path
-    tenant_id: str
-    user: str
+    tenant_ids: tuple[str, ...]
     profile: str
     pid: int
 
     @classmethod
-    def start(cls, workspace: Any, profile: str = "guide-2021") -> Self:
+    def start(cls, workspace: Any, profile: str = "guide-2021", *, tenants: int = 1, host: str = "127.0.0.1") -> Self:
         """Start the platform of ``workspace``, a folder or a `Workspace`, or find the one that runs.
 
-        It is a process of its own, which ends with the Lab, or with the script that started it. Raises OnboardingError
-        where it can't start, or runs with another profile.
+        For a class: ``tenants`` with a trust of their own, and as ``host`` the name by which the others reach this
+        machine, which then listens on every address. It is a process of its own, which ends with the Lab, or with the
+        script that started it. Raises OnboardingError where it can't start, or runs otherwise than you ask for.
         """
         folder = _folder(workspace)
-        platform = cls.running(workspace) or cls._launch(folder, profile)
+        options = ["--profile", profile, "--tenants", str(tenants), "--host", host]
+        platform = cls.running(workspace) or cls._launch(folder, options)
+        if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.mqtt[0]):
+            raise OnboardingError(
+                f"The local platform of {folder.parent} runs for {len(platform.tenant_ids)} tenants as "
+                f"{platform.mqtt[0]}: stop it first, with LocalPlatform.running(workspace).stop().",
+                "OTHER_SETTINGS",
+            )
         if platform.profile != profile:
             raise OnboardingError(
                 f"The local platform of {folder.parent} runs with profile {platform.profile}, not {profile}: "
@@ -122,17 +129,16 @@ class LocalPlatform:
             mqtt=running.mqtt,
             https=running.https,
             server_certificate=running.server_certificate,
-            tenant_id=running.tenants[0]["id"],
-            user=running.tenants[0]["user"],
+            tenant_ids=tuple(tenant["id"] for tenant in running.tenants),
             profile=running.profile,
             pid=running.pid,
         )
 
     @classmethod
-    def _launch(cls, folder: Path, profile: str) -> Self:
+    def _launch(cls, folder: Path, options: list[str]) -> Self:
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mciot_nb.platform", "--workspace", str(folder.parent)]
-        command += ["--profile", profile, "--until-pid", str(_process_to_end_with())]
+        command = [sys.executable, "-m", "mciot_nb.platform", "--workspace", str(folder.parent), *options]
+        command += ["--until-pid", str(_process_to_end_with())]
         messages = folder / "messages.txt"  # a file, since nobody would empty a pipe
         with messages.open("ab") as out:
             start = out.tell()
@@ -159,21 +165,34 @@ class LocalPlatform:
         )
 
     @property
+    def tenant_id(self) -> str:
+        """The platform's first tenant."""
+        return self.tenant_ids[0]
+
+    @property
     def tenant(self) -> "Tenant":
-        """The platform's tenant, to be used like any other."""
+        """The first tenant, to be used like any other."""
+        return self.tenants[0]
+
+    @property
+    def tenants(self) -> "list[Tenant]":
+        """All tenants of the platform."""
         from mciot_nb.connect.tenant import Tenant
 
-        known = json.loads((self.folder / "credentials.json").read_bytes())[self.tenant_id]
-        return Tenant(
-            url=self.https,
-            tenant_id=self.tenant_id,
-            user=self.user,
-            password=Secret(known["password"]),
-            mqtt=self.mqtt,
-            profile=PROFILES[self.profile],
-            verify=str(self.server_certificate),
-            is_local=True,
-        )
+        known = json.loads((self.folder / "credentials.json").read_bytes())
+        return [
+            Tenant(
+                url=self.https,
+                tenant_id=tenant,
+                user=known[tenant]["user"],
+                password=Secret(known[tenant]["password"]),
+                mqtt=self.mqtt,
+                profile=PROFILES[self.profile],
+                verify=str(self.server_certificate),
+                is_local=True,
+            )
+            for tenant in self.tenant_ids
+        ]
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""
@@ -190,8 +209,18 @@ class LocalPlatform:
                 time.sleep(0.02)
 
     def log(self) -> "pd.DataFrame":
-        """Give every connection attempt, with its verdict and the reason."""
-        return self._frame("SELECT * FROM log ORDER BY id", "time", "ended")
+        """Give every connection attempt: its verdict as a code and in a sentence, and the ``chain`` it presented.
+
+        Where the handshake failed, the chain is as long as OpenSSL tells: up to the certificate that it refused.
+        """
+        frame = self._frame("SELECT * FROM log ORDER BY id", "time", "ended")
+        frame["chain"] = frame["chain"].map(json.loads)
+        return frame
+
+    def connected(self) -> "pd.DataFrame":
+        """Give who has connected: each device's last connection, still there where ``ended`` is empty."""
+        log = self.log().query("code == 'CONNECTED'").drop_duplicates(["tenant", "subject"], keep="last")
+        return log[["tenant", "subject", "client_id", "address", "tls", "time", "ended", "ending"]]
 
     def devices(self) -> "pd.DataFrame":
         """Give the registered devices; ``created`` is when their message 100 came."""
@@ -204,6 +233,14 @@ class LocalPlatform:
     def events(self) -> "pd.DataFrame":
         """Give every event."""
         return self._frame("SELECT * FROM events ORDER BY id", "time", "received")
+
+    def alarms(self) -> "pd.DataFrame":
+        """Give every alarm, with how often it was raised and whether it is active."""
+        return self._frame("SELECT * FROM alarms ORDER BY id", "time", "received")
+
+    def operations(self) -> "pd.DataFrame":
+        """Give every operation that was sent to a device, and what it said of it."""
+        return self._frame("SELECT * FROM operations ORDER BY id", "time")
 
     def _frame(self, query: str, *times: str) -> "pd.DataFrame":
         import pandas as pd

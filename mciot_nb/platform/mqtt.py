@@ -2,18 +2,22 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from socket import socket
 
 from amqtt.mqtt import ConnackPacket, packet  # type: ignore[import-untyped]
+from cryptography import x509
 from OpenSSL import SSL
 
 from mciot_nb.pki.names import readable
 from mciot_nb.platform.packets import Malformed, PacketReader
+from mciot_nb.platform.records import Device, Operation
 from mciot_nb.platform.session import Session
 from mciot_nb.platform.store import Attempt, Store, TrustedCertificate
 from mciot_nb.platform.tls import ServerIdentity, TlsStream
-from mciot_nb.platform.trust import Refusal, Trust, readable_certificates
+from mciot_nb.platform.tokens import Tokens
+from mciot_nb.platform.trust import Refusal, Trust, named, readable_certificates
 
 HANDSHAKE_SECONDS = 10.0
 
@@ -21,11 +25,12 @@ HANDSHAKE_SECONDS = 10.0
 class Endpoint:
     """Takes connections, lets devices in or refuses them with a record in the log, and keeps who is connected."""
 
-    def __init__(self, store: Store, trust: Trust, identity: ServerIdentity) -> None:
-        self.store, self.trust, self.identity = store, trust, identity
+    def __init__(self, store: Store, trust: Trust, tokens: Tokens, identity: ServerIdentity) -> None:
+        self.store, self.trust, self.tokens, self.identity = store, trust, tokens, identity
         self._sessions: dict[tuple[str, str], tuple[Session, str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
+        self._closing = False
 
     async def listen(self, sockets: list[socket]) -> None:
         """Take connections on sockets that are bound already."""
@@ -37,8 +42,19 @@ class Endpoint:
             if anchor == fingerprint:
                 session.end(sentence)
 
+    def end_device(self, device: Device, sentence: str) -> None:
+        """End the live session of a device, if there is one."""
+        if known := self._sessions.get((device.tenant, device.device)):
+            known[0].end(sentence)
+
+    async def deliver(self, operation: Operation) -> None:
+        """Send an operation to its device, if that is connected."""
+        if known := self._sessions.get((operation.tenant, operation.device)):
+            await known[0].deliver(operation)
+
     async def close(self) -> None:
         """End everything."""
+        self._closing = True
         for server in self._servers:
             server.close()
         for session, _ in list(self._sessions.values()):
@@ -52,26 +68,21 @@ class Endpoint:
         assert task is not None
         self._tasks.add(task)
         attempt = Attempt(address="{}:{}".format(*writer.get_extra_info("peername", ("", ""))))
-        stream: TlsStream | None = None
+        stream = TlsStream(reader, writer, self.identity, self.trust.anchors)
         try:
-            anchors = [trusted.certificate for trusted in self.trust.enabled()]
-            stream = TlsStream(reader, writer, self.identity, anchors)
             await self._serve(stream, attempt)
         except Exception:  # a fault of ours ends this one connection, never the platform
             logging.exception("The connection from %s failed.", attempt.address)
             self.store.log(attempt, "SERVER_ERROR", "The platform failed: see its own messages.")
         finally:
             self._tasks.discard(task)
-            if stream:
-                await stream.close()
-            else:
-                writer.close()
+            await stream.close()
 
     async def _serve(self, stream: TlsStream, attempt: Attempt) -> None:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 with readable_certificates():
-                    session, trusted, keep_alive = await self._admit(stream, attempt)
+                    session, trusted = await self._admit(stream, attempt)
         except Refusal as refusal:
             self.store.log(attempt, refusal.code, refusal.sentence)
             if refusal.connack:
@@ -84,18 +95,24 @@ class Endpoint:
         except (OSError, SSL.Error):
             self.store.log(attempt, "CONNECTION_LOST", "The connection broke before the client was let in.")
         else:
-            await self._keep(session, trusted, attempt, keep_alive)
+            await self._keep(session, trusted, attempt)
 
-    async def _admit(self, stream: TlsStream, attempt: Attempt) -> tuple[Session, TrustedCertificate, int]:
-        """Do the handshake and read CONNECT. Raises Refusal, Malformed, OSError."""
+    async def _handshake(self, stream: TlsStream, attempt: Attempt) -> None:
+        """Do the TLS handshake, and note for the log what it showed. Raises Refusal, OSError, SSL.Error."""
         try:
             await stream.handshake()
         except SSL.Error as error:
-            if stream.failed:
-                attempt.subject = readable((stream.verified or [stream.failed.certificate])[0].subject)
-                raise self.trust.after_failed_handshake(stream.verified, stream.failed) from error
-            raise _without_certificate(error) from error
-        attempt.subject = readable(stream.presented[0].subject)
+            if not stream.failed:
+                raise _without_certificate(error) from error
+            _note(attempt, stream.verified or [stream.failed.certificate])
+            raise self.trust.after_failed_handshake(stream.verified, stream.failed) from error
+        finally:
+            attempt.tls = stream.version
+        _note(attempt, stream.presented)
+
+    async def _admit(self, stream: TlsStream, attempt: Attempt) -> tuple[Session, TrustedCertificate]:
+        """Do the handshake and read CONNECT. Raises Refusal, Malformed, OSError."""
+        await self._handshake(stream, attempt)
         packets = PacketReader(stream.read)
         connect = await packets.next()
         if connect is None:
@@ -104,9 +121,9 @@ class Endpoint:
             raise Malformed("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
         device, trusted = self.trust.admit(stream.presented, stream.verified, attempt)
-        return Session(stream, packets, self.store, device), trusted, connect.keep_alive
+        return Session(stream, packets, self.store, self.tokens, device, connect), trusted
 
-    async def _keep(self, session: Session, trusted: TrustedCertificate, attempt: Attempt, keep_alive: int) -> None:
+    async def _keep(self, session: Session, trusted: TrustedCertificate, attempt: Attempt) -> None:
         key = (session.device.tenant, session.device.device)
         if key in self._sessions:
             self._sessions[key][0].end(f"The same ClientId connected again, from {attempt.address}.")
@@ -115,8 +132,8 @@ class Endpoint:
         record = self.store.log(attempt, "CONNECTED", reason)
         try:
             with suppress(OSError, SSL.Error):
-                await session.stream.write(ConnackPacket.build(0, 0).to_bytes())
-            await session.run(keep_alive)
+                await session.stream.write(ConnackPacket.build(int(session.resume()), 0).to_bytes())
+            await session.run()
         except asyncio.CancelledError:
             if not session.ending:
                 raise
@@ -124,6 +141,12 @@ class Endpoint:
             if self._sessions.get(key, (None,))[0] is session:
                 del self._sessions[key]
             self.store.log_end(record, session.ending)
+            if not self._closing:
+                session.publish_will()
+
+
+def _note(attempt: Attempt, chain: Sequence[x509.Certificate]) -> None:
+    attempt.subject, attempt.chain = readable(chain[0].subject), [named(certificate) for certificate in chain]
 
 
 def _without_certificate(error: SSL.Error) -> Refusal:

@@ -8,6 +8,7 @@ from amqtt.errors import AMQTTError, MQTTError, NoDataError  # type: ignore[impo
 from amqtt.mqtt import MQTTFixedHeader, packet, packet_dict  # type: ignore[import-untyped]
 from amqtt.mqtt.connect import ConnectVariableHeader  # type: ignore[import-untyped]
 
+from mciot_nb.platform.tls import NO_WEBSOCKET
 from mciot_nb.platform.trust import Refusal
 
 LONGEST_PAYLOAD = 16184
@@ -51,13 +52,15 @@ class PacketReader:
             if header.packet_type == packet.CONNECT:
                 await _check_protocol_level(body)
             received = await packet_dict[header.packet_type].from_stream(BufferReader(body), header)
-            _check_content(received, len(body))
+            _check_content(received, body)
             return received
         except (AMQTTError, MQTTError, NoDataError, AttributeError, ValueError) as error:
             raise Malformed("The client sent something that is no MQTT packet.") from error
 
     async def _header(self) -> Any:
         """Give the fixed header once the whole packet is in the buffer."""
+        if self._buffer.startswith(b"GET "):
+            raise Refusal("WEBSOCKET", NO_WEBSOCKET)
         header = await MQTTFixedHeader.from_stream(BufferReader(self._buffer))
         if header is None:
             return None
@@ -83,17 +86,28 @@ async def _check_protocol_level(connect: bytes) -> None:
         raise Malformed("The client's CONNECT sets the flag that MQTT reserves.")
 
 
-def _check_content(received: Any, length: int) -> None:
-    """Refuse what amqtt reads although MQTT forbids it (MQTT 3.1.1, sections 2.3.1, 3.3, 3.8.3 and 3.10.3)."""
-    kind = received.fixed_header.packet_type
+def _check_content(received: Any, body: bytes) -> None:
+    """Refuse what amqtt reads although MQTT forbids it (MQTT 3.1.1, sections 1.5.3, 2.3.1, 3.1.2, 3.3, 3.8.3)."""
+    kind, parts = received.fixed_header.packet_type, (received.variable_header, received.payload)
+    if kind == packet.CONNECT:
+        _check_connect(received)
+    readable = kind != packet.CONNECT or not (received.client_id_is_random or received.password_flag)
+    if readable and b"".join(part.to_bytes() for part in parts if part) != body:
+        raise Malformed("The client sent a packet with a part missing, bytes left over, or text that is not UTF-8.")
     if kind == packet.PUBLISH and received.qos == 3:
         raise Malformed("The client sent a message with QoS 3.")
-    if kind == packet.PUBLISH and not received.topic_name:
-        raise Malformed("The client sent a message without a topic.")
-    if kind in (packet.SUBSCRIBE, packet.UNSUBSCRIBE):
-        whole = received.variable_header.to_bytes() + received.payload.to_bytes()
-        if not received.payload.topics or len(whole) != length:
-            raise Malformed("The client sent a SUBSCRIBE or UNSUBSCRIBE without topics, or a truncated one.")
+    if kind == packet.PUBLISH and (not received.topic_name or set(received.topic_name) & set("+#\0")):
+        raise Malformed("The client sent a message without a topic, or with a wildcard in it.")
+    if kind in (packet.SUBSCRIBE, packet.UNSUBSCRIBE) and not received.payload.topics:
+        raise Malformed("The client sent a SUBSCRIBE or UNSUBSCRIBE without topics.")
     numbered = kind in NUMBERED or (kind == packet.PUBLISH and received.qos > 0)
     if numbered and not received.variable_header.packet_id:
         raise Malformed("The client sent a packet with the identifier 0.")
+
+
+def _check_connect(connect: Any) -> None:
+    header = connect.variable_header
+    if header.will_qos == 3 or (not header.will_flag and (header.will_qos or header.will_retain_flag)):
+        raise Malformed("The client's CONNECT has a last will that contradicts itself.")
+    if "\0" in connect.client_id:
+        raise Malformed("The client's ClientId holds a character that MQTT does not allow.")

@@ -4,6 +4,7 @@ It is no general broker: a device publishes to the platform's topics and receive
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from amqtt.mqtt import (  # type: ignore[import-untyped]
@@ -18,13 +19,17 @@ from amqtt.mqtt import (  # type: ignore[import-untyped]
 )
 from OpenSSL import SSL
 
+from mciot_nb.connect.smartrest import line
 from mciot_nb.platform import smartrest
 from mciot_nb.platform.packets import LONGEST_PAYLOAD, Malformed, PacketReader
-from mciot_nb.platform.store import Device, Store
+from mciot_nb.platform.records import Device, Operation
+from mciot_nb.platform.store import Store
 from mciot_nb.platform.tls import WRITE_SECONDS, TlsStream
+from mciot_nb.platform.tokens import Tokens
 from mciot_nb.platform.trust import Refusal
 
-PUBLISH_TOPICS, SUBSCRIBE_TOPICS = ("s/us", "s/uat"), ("s/ds", "s/e", "s/dat")
+MESSAGES, TOKEN_REQUESTS = "s/us", "s/uat"
+SUBSCRIBE_TOPICS = (smartrest.ANSWERS, smartrest.ERRORS, smartrest.TOKENS)
 FAILED_SUBSCRIPTION = 0x80
 
 
@@ -35,17 +40,44 @@ class Ended(Exception):
 class Session:
     """One device's connection, from its CONNACK to its end.
 
-    Nothing of it outlives the connection, also with clean_session=0: a QoS 2 message that the client sends again after
-    a reconnect is stored a second time. Exactly once across reconnects is later work.
+    Its subscriptions and unfinished QoS 2 messages outlive it if the client asked for that (clean session 0).
     """
 
-    def __init__(self, stream: TlsStream, packets: PacketReader, store: Store, device: Device) -> None:
-        self.stream, self.packets, self.store, self.device = stream, packets, store, device
-        self.ending = ""
+    def __init__(
+        self, stream: TlsStream, packets: PacketReader, store: Store, tokens: Tokens, device: Device, connect: Any
+    ) -> None:
+        self.stream, self.packets, self.store, self.tokens, self.device = stream, packets, store, tokens, device
+        self.ending, self.keep_alive = "", connect.keep_alive
         self._task = asyncio.current_task()
+        self._clean = connect.clean_session_flag
+        self._will = (connect.will_topic, connect.will_message) if connect.will_flag else None
         self._subscribed: dict[str, int] = {}
         self._unreleased: set[int] = set()  # QoS 2 messages that are stored, until the client's PUBREL
         self._last_packet_id = 0
+
+    def resume(self) -> bool:
+        """Take up the session that was kept, or forget it, as the client asked. Returns whether there was one."""
+        kept = self.store.session(self.device)
+        if self._clean:
+            self.store.forget_session(self.device)
+            return False
+        self._subscribed, self._unreleased = kept or ({}, set())
+        return kept is not None
+
+    def _remember(self) -> None:
+        if not self._clean:
+            self.store.keep_session(self.device, self._subscribed, self._unreleased)
+
+    def publish_will(self) -> None:
+        """Carry out the client's last will, unless it said goodbye (MQTT 3.1.1, section 3.1.2.5)."""
+        if self._will:
+            with self.store.transaction():
+                self._carry_out(*self._will)
+
+    async def deliver(self, operation: Operation) -> None:
+        """Send an operation to the device, if it listens; if not, it asks for it with message 500."""
+        with suppress(OSError, SSL.Error):  # TimeoutError is one too; the session itself notices a broken connection
+            await self._tell(smartrest.tell_operation(operation))
 
     def end(self, sentence: str) -> None:
         """End the connection from outside; ``sentence`` goes into the log."""
@@ -53,11 +85,11 @@ class Session:
         if self._task:
             self._task.cancel()
 
-    async def run(self, keep_alive: int) -> None:
+    async def run(self) -> None:
         """Serve the device until it leaves or breaks a rule; `ending` says afterwards which."""
         try:
             while True:
-                await self._handle(await self._next(keep_alive))
+                await self._handle(await self._next(self.keep_alive))
                 await asyncio.sleep(0)  # a busy device must not keep the others waiting
         except (Ended, Malformed, Refusal) as end:
             self.ending = str(end)
@@ -77,6 +109,7 @@ class Session:
         if received is None:
             raise Ended("The client closed the connection.")
         if received.fixed_header.packet_type == packet.DISCONNECT:
+            self._will = None
             raise Ended("The client disconnected.")
         return received
 
@@ -86,12 +119,14 @@ class Session:
                 await self._publish(received)
             case packet.PUBREL:
                 self._unreleased.discard(received.variable_header.packet_id)
+                self._remember()
                 await self._send(PubcompPacket.build(received.variable_header.packet_id))
             case packet.SUBSCRIBE:
                 await self._subscribe(received)
             case packet.UNSUBSCRIBE:
                 for topic in received.payload.topics:
                     self._subscribed.pop(topic, None)
+                self._remember()
                 await self._send(UnsubackPacket.build(received.variable_header.packet_id))
             case packet.PINGREQ:
                 await self._send(PingRespPacket())
@@ -103,23 +138,27 @@ class Session:
             raise Malformed(f"The client sent more than {LONGEST_PAYLOAD} bytes in a message.")
         replies: list[smartrest.Reply] = []
         if message.qos < 2 or message.packet_id not in self._unreleased:
-            replies = self._carry_out(message.topic_name, message.data)
+            with self.store.transaction():
+                replies = self._carry_out(message.topic_name, message.data)
+                if message.qos == 2:
+                    self._unreleased.add(message.packet_id)
+                    self._remember()
         if message.qos == 1:
             await self._send(PubackPacket.build(message.packet_id))
         elif message.qos == 2:
-            self._unreleased.add(message.packet_id)
             await self._send(PubrecPacket.build(message.packet_id))
         for reply in replies:
             await self._tell(reply)
 
     def _carry_out(self, topic: str, payload: bytes) -> list[smartrest.Reply]:
-        """Do what a message asks for; it is stored when this returns, so that it may be acknowledged."""
-        if topic == "s/us":
-            with self.store.transaction():
-                return smartrest.answer(payload, self.store, self.device)
-        known = topic in PUBLISH_TOPICS
-        sentence = "Tokens are not given yet." if known else f"A device publishes on {' or '.join(PUBLISH_TOPICS)}."
-        return [smartrest.Reply(smartrest.ERRORS, smartrest.line("50", "", sentence))]
+        """Do what a message asks for; it may be acknowledged once the transaction around this has ended."""
+        if topic == MESSAGES:
+            return smartrest.answer(payload, self.store, self.device)
+        if topic == TOKEN_REQUESTS:
+            token = self.tokens.issue(self.device.tenant, self.device.device)
+            return [smartrest.Reply(smartrest.TOKENS, line("71", token))]
+        sentence = f"A device publishes on {MESSAGES} or {TOKEN_REQUESTS}."
+        return [smartrest.Reply(smartrest.ERRORS, line("50", "", sentence))]
 
     async def _tell(self, reply: smartrest.Reply) -> None:
         qos = self._subscribed.get(reply.topic)
@@ -136,6 +175,7 @@ class Session:
             if allowed:
                 self._subscribed[topic] = min(qos, 1)
             granted.append(min(qos, 1) if allowed else FAILED_SUBSCRIPTION)
+        self._remember()
         await self._send(SubackPacket.build(request.variable_header.packet_id, granted))
 
     async def _send(self, answer: Any) -> None:

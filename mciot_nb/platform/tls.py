@@ -4,9 +4,10 @@ asyncio's own TLS sends no alert when a client's certificate fails, so the clien
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from socket import SO_KEEPALIVE, SOL_SOCKET
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +20,9 @@ from mciot_nb.platform.trust import INVALID_PURPOSE, FailedCertificate, Refusal
 CHUNK = 65536
 LINGER_SECONDS = 2.0
 WRITE_SECONDS = 30.0
+NO_WEBSOCKET = (
+    "The client speaks MQTT over WebSocket, where certificates do not work: let it speak MQTT over TLS (mqtts, ssl)."
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,15 @@ class TlsStream:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         identity: ServerIdentity,
-        anchors: Iterable[x509.Certificate],
+        anchors: Callable[[], Iterable[x509.Certificate]],
     ) -> None:
+        """Take a connection; ``anchors`` is asked when the handshake begins, for they may change until then."""
+        with suppress(OSError):  # a client that died may never say so: the system asks it from time to time
+            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         self._reader, self._writer = reader, writer
+        self._identity, self._anchors = identity, anchors
         self.failed: FailedCertificate | None = None
-        self._tls = SSL.Connection(self._context(identity, anchors), None)
-        self._tls.set_accept_state()
+        self._tls: SSL.Connection | None = None  # made when the client speaks: many that connect never do
 
     def _context(self, identity: ServerIdentity, anchors: Iterable[x509.Certificate]) -> SSL.Context:
         """Make a context for this connection alone: today's anchors, and no earlier session to resume past them."""
@@ -78,8 +85,12 @@ class TlsStream:
         first = await self._reader.read(CHUNK)
         if first[:1] == b"\x10":
             raise Refusal("PLAIN_MQTT", "The client speaks MQTT without TLS: switch TLS on in the client.")
+        if first[:4] == b"GET " and b"websocket" in first.lower():
+            raise Refusal("WEBSOCKET", NO_WEBSOCKET)
         if first and first[:1] != b"\x16":
             raise Refusal("NOT_TLS", "The client's first bytes are no TLS handshake: connect with MQTT over TLS.")
+        self._tls = SSL.Connection(self._context(self._identity, self._anchors()), None)
+        self._tls.set_accept_state()
         while first:
             self._tls.bio_write(first)
             try:
@@ -99,6 +110,7 @@ class TlsStream:
     @property
     def presented(self) -> list[x509.Certificate]:
         """The certificates that the client sent, its own first; known after the handshake."""
+        assert self._tls is not None
         own = self._tls.get_peer_certificate(as_cryptography=True)
         rest = self._tls.get_peer_cert_chain(as_cryptography=True) or []  # on the server without the client's own
         return [own, *rest] if own else []
@@ -106,10 +118,16 @@ class TlsStream:
     @property
     def verified(self) -> list[x509.Certificate]:
         """The path that OpenSSL built from the client's certificate, also if it led nowhere."""
-        return self._tls.get_verified_chain(as_cryptography=True) or []
+        return (self._tls and self._tls.get_verified_chain(as_cryptography=True)) or []
+
+    @property
+    def version(self) -> str:
+        """The version of TLS, empty before the client has spoken."""
+        return self._tls.get_protocol_version_name() if self._tls else ""
 
     async def read(self) -> bytes:
         """Wait for the client's next bytes; none at the end of the connection."""
+        assert self._tls is not None
         while True:
             try:
                 return self._tls.recv(CHUNK)
@@ -123,6 +141,7 @@ class TlsStream:
 
     async def write(self, data: bytes) -> None:
         """Send ``data`` to the client. Raises TimeoutError where it does not read."""
+        assert self._tls is not None
         self._tls.sendall(data)
         self._send_pending()
         async with asyncio.timeout(WRITE_SECONDS):
@@ -130,7 +149,7 @@ class TlsStream:
 
     def _send_pending(self) -> None:
         with suppress(SSL.WantReadError):
-            while True:
+            while self._tls:
                 self._writer.write(self._tls.bio_read(CHUNK))
 
     async def close(self) -> None:
@@ -141,7 +160,8 @@ class TlsStream:
         try:
             async with asyncio.timeout(LINGER_SECONDS):
                 with suppress(SSL.Error):
-                    self._tls.shutdown()
+                    if self._tls:
+                        self._tls.shutdown()
                 self._send_pending()
                 self._writer.write_eof()
                 while await self._reader.read(CHUNK):

@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mciot_nb.pki.chain import Finding, Profile, diagnose
+from mciot_nb.pki.chain import Finding, Profile, diagnose, path_to_anchor
 from mciot_nb.pki.names import common_name, readable
-from mciot_nb.platform.store import Attempt, Device, Store, TrustedCertificate
+from mciot_nb.platform.records import Device
+from mciot_nb.platform.store import Attempt, Store, TrustedCertificate
 
 BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
 #: OpenSSL's own words for errors that `diagnose` does not name (X509_verify_cert_error_string, which pyOpenSSL hides).
@@ -81,6 +83,11 @@ def device_identifier(client_id: str) -> str:
     return client_id.removeprefix("d:").partition(":")[0]
 
 
+def named(certificate: x509.Certificate) -> str:
+    """Name a certificate in the log: its subject, and its serial number as ``openssl x509 -serial`` shows it."""
+    return f"{readable(certificate.subject)} (serial number {certificate.serial_number:X})"
+
+
 class Trust:
     """The uploaded certificates as judges of devices. They are read anew each time, so a change works at once."""
 
@@ -90,6 +97,10 @@ class Trust:
     def enabled(self) -> list[TrustedCertificate]:
         """Give the certificates under which devices may connect now."""
         return [trusted for trusted in self.store.trusted_certificates() if trusted.enabled]
+
+    def anchors(self) -> list[x509.Certificate]:
+        """Give the certificates themselves."""
+        return [trusted.certificate for trusted in self.enabled()]
 
     def admit(
         self, presented: Sequence[x509.Certificate], verified: Sequence[x509.Certificate], attempt: Attempt
@@ -106,12 +117,36 @@ class Trust:
         if trusted is None:  # deleted while the handshake was under way
             raise Refusal("UNKNOWN_CA", "The chain leads to no trusted certificate: upload the CA's.", NOT_AUTHORIZED)
         attempt.tenant = trusted.tenant
+        self._check_not_revoked((*presented, *verified), trusted.tenant)
         self._check_client_id(attempt.client_id, presented[0])
-        return self._registered(device_identifier(attempt.client_id), trusted), trusted
+        return self.registered(device_identifier(attempt.client_id), trusted), trusted
+
+    def judge(self, presented: Sequence[x509.Certificate], tenant: str | None = None) -> TrustedCertificate:
+        """Judge a chain without a connection, for one tenant or for whichever it leads to. Raises Refusal."""
+        anchors = {t.certificate: t for t in self.enabled() if tenant in (None, t.tenant)}
+        finding = self._finding(presented, list(anchors), self.profile)
+        if finding:
+            raise Refusal(finding.code, finding.sentence, NOT_AUTHORIZED)
+        path, _ = path_to_anchor(presented, list(anchors), datetime.now(UTC))
+        trusted = anchors[path[-1]]
+        self._check_not_revoked((*presented, *path), trusted.tenant)
+        return trusted
+
+    def _check_not_revoked(self, chain: Sequence[x509.Certificate], tenant: str) -> None:
+        """Refuse what the tenant's list of revoked serial numbers names.
+
+        That it is refused after the handshake is not verified on a real tenant: only there is the tenant known. A
+        connection that is there when its certificate is revoked stays (not verified either).
+        """
+        revoked = self.store.revoked(tenant) if self.profile.later_calls else {}
+        for certificate in chain:
+            if since := revoked.get(certificate.serial_number):
+                sentence = f"The certificate {named(certificate)} was revoked on {since:%Y-%m-%d}: sign a new one."
+                raise Refusal("REVOKED", sentence, NOT_AUTHORIZED)
 
     def after_failed_handshake(self, path: Sequence[x509.Certificate], failed: FailedCertificate) -> Refusal:
         """Say why OpenSSL refused a client; ``path`` is as far as it got from the device's certificate."""
-        anchors = [trusted.certificate for trusted in self.enabled()]
+        anchors = self.anchors()
         presented = list(path) or [failed.certificate]
         if len(presented) == 1:
             # pyOpenSSL does not tell what else was presented. If the issuer's name is one that we trust, its
@@ -153,7 +188,8 @@ class Trust:
         )
         raise Refusal("CLIENT_ID_MISMATCH", sentence, NOT_AUTHORIZED)
 
-    def _registered(self, identifier: str, trusted: TrustedCertificate) -> Device:
+    def registered(self, identifier: str, trusted: TrustedCertificate) -> Device:
+        """Give the device, registered now if the trusted certificate allows that. Raises Refusal."""
         if trusted.auto_registration:
             self.store.register(trusted.tenant, identifier)
         device = self.store.device(trusted.tenant, identifier)
