@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mciot_nb.connect.tenant import Tenant, TrustedCertificate
 from mciot_nb.device_workspace import STORE_KINDS, DeviceWorkspace
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import keystore
-from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
+from mciot_nb.pki.chain import PROFILES, is_ca, is_issued_by, read_certificates, to_pem
 from mciot_nb.pki.files import write_whole
 from mciot_nb.platform.launcher import LocalPlatform
 from mciot_nb.secret import Secret
@@ -155,7 +156,21 @@ class Workspace(DeviceWorkspace):
 
     def platform(self) -> LocalPlatform:
         """Start the local platform, or find the one that runs for this workspace, whichever profile it has."""
-        return LocalPlatform.running(self.folder) or LocalPlatform.start(self.folder)
+        return LocalPlatform.running(self.folder) or LocalPlatform.start(self.folder, self.tenant_settings.profile)
+
+    def use_profile(self, profile: str) -> LocalPlatform:
+        """Let the local platform keep the rules of ``guide-2021`` or of ``current``, now and the next time.
+
+        It is started anew if it kept others; what was uploaded stays. Raises OnboardingError for another profile.
+        """
+        if profile not in PROFILES:
+            raise OnboardingError(f"There is no profile {profile!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
+        if not os.environ.get("MCIOT_URL"):  # else what is kept is not what holds
+            keep_settings(self.folder, replace(self.tenant_settings, profile=profile))
+        running = LocalPlatform.running(self.folder)
+        if running and running.profile != profile:
+            running.stop()
+        return LocalPlatform.start(self.folder, profile)
 
     def upload_ca(
         self, tenant: Tenant, *, practice_ca: bool = False, auto_registration: bool | None = None
@@ -176,6 +191,13 @@ class Workspace(DeviceWorkspace):
         if auto_registration is None:
             auto_registration = tenant.is_local or not practice
         return tenant.trusted_certificates.ensure(self.issuer_certificate, auto_registration=auto_registration)
+
+    def prove_possession(self, tenant: Tenant) -> TrustedCertificate:
+        """Prove to the tenant that the key of the uploaded CA, or of the intermediate if that signs, is here.
+
+        Raises OnboardingError where the certificate is not uploaded, or the platform is of the guide's time.
+        """
+        return tenant.trusted_certificates.prove_possession(self.issuer_certificate, self.signer().key)
 
     def device(self, tenant: Tenant, client_id: str | None = None) -> Device:
         """Give the tutorial's device, ready to connect to ``tenant`` with its chain and key.

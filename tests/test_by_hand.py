@@ -1,5 +1,6 @@
 """Every command that the notebooks fold away is run, as a learner would type it, and what it makes equals ours."""
 
+import base64
 import json
 import os
 import re
@@ -20,8 +21,13 @@ from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
+from mciot_nb.platform.certificates import is_signature
 
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
+
+
+#: A code of the platform for the proof of possession.
+CODE = "0123456789abcdef"
 
 
 def commands() -> list[str]:
@@ -47,6 +53,7 @@ def answers(command: str) -> str:
         "keytool -import": [PASSWORD, "yes"] if "deviceBoth" in command else [PASSWORD, PASSWORD, "yes"],
         "keytool -list": [PASSWORD],
         "openssl s_client": [PASSWORD, "Q"],
+        "openssl dgst": [PASSWORD],
     }
     return "".join(f"{line}\n" for line in next((t for p, t in typed.items() if command.startswith(f"{p} ")), []))
 
@@ -71,6 +78,8 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
                 continue
             if "-cert_chain" in command:  # the notebook asks for the upload of the CA that was made by hand first
                 platform.tenant.trusted_certificates.ensure(read_certificates(folder / "caCert.pem")[0])
+            if "code.txt" in command:  # downloaded from the platform
+                (folder / "code.txt").write_text(CODE)
             printed[command] = type_command(command.replace("localhost:8883", f"localhost:{platform.mqtt[1]}"), folder)
         yield workspace, tutorial / "workspace" / "by-hand" / "caCertificate", printed
     finally:
@@ -206,6 +215,15 @@ def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     assert [text.count(": OK") for text in verified] == [1, 1, 1], "the intermediate, and a device below each CA"
     handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
     assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
+
+
+def test_the_signed_code_is_what_the_platform_checks(by_hand: By) -> None:
+    _, folder, printed = by_hand
+    said = next(text for command, text in printed.items() if "openssl dgst" in command)
+    signed = base64.b64decode(re.match(r"[A-Za-z0-9+/]+=*", said)[0])  # type: ignore[index]
+    (ca,) = read_certificates(folder / "caCert.pem")
+    assert is_signature(ca.public_key(), signed, CODE.encode())
+    assert not is_signature(ca.public_key(), signed, f"{CODE}\n".encode()), "a line break spoils it"
 
 
 def test_each_notebook_with_a_making_step_shows_a_command() -> None:

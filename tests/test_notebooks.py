@@ -113,6 +113,20 @@ def test_run_all_works_in_any_order_again_and_again(workspace: Workspace) -> Non
     assert not (workspace.folder / "earlier").exists()
 
 
+def test_07_runs_on_todays_platform_too_and_its_clean_up_leaves_nothing(workspace: Workspace) -> None:
+    tenant = workspace.use_profile("current").tenant
+    last = NOTEBOOKS[7]
+    assert execute(load(last), last) == ""  # the control: the clean-up waits to be asked for
+    assert len(tenant.trusted_certificates.list()) == len(tenant.devices.to_frame()) == 1
+    notebook = load(last)
+    cell = next(cell for cell in notebook.cells if cell.source.startswith("clean_up = False\n"))
+    cell.source = cell.source.replace("False", "True")
+    assert execute(notebook, last) == ""
+    assert tenant.trusted_certificates.list() == [] and tenant.devices.to_frame().empty
+    running = LocalPlatform.running(workspace.folder)
+    assert running and running.profile == "current"
+
+
 def test_another_subject_moves_the_old_ca_aside_and_the_rest_is_remade(workspace: Workspace) -> None:
     run_all(NOTEBOOKS)
     old = read_certificates(workspace.ca_folder / "caCert.pem")

@@ -9,7 +9,7 @@ import pytest
 from conftest import PASSPHRASE
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mciot_nb import DistinguishedName, OnboardingError, Secret, Workspace
+from mciot_nb import DistinguishedName, OnboardingError, Secret, TenantForm, Workspace
 from mciot_nb.pki import authority, keys, signing
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.platform.launcher import LocalPlatform
@@ -205,7 +205,7 @@ def test_a_renewed_ca_is_followed_by_the_certificate_that_was_presented(ca: auth
     builder = builder.public_key(own.public_key())
     for extension in ca.certificate.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    renewed = builder.serial_number(99).sign(ca._key, ca.certificate.signature_hash_algorithm)  # type: ignore[arg-type]
+    renewed = builder.serial_number(99).sign(ca.key, ca.certificate.signature_hash_algorithm)  # type: ignore[arg-type]
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     device = ca.sign(keys.create_request(ca.folder / "csr.pem", key, DistinguishedName(common_name="device")))
     for presented in (renewed, ca.certificate):
@@ -290,3 +290,28 @@ def test_a_folder_that_was_begun_by_hand_moves_aside(workspace: Workspace) -> No
     workspace.catch_up("intermediate")
     begun = workspace.folder / "earlier" / "1" / "caCertificate" / "intermediateCertificate" / "intermediateKey.pem"
     assert workspace.has_intermediate and begun.read_text() == "begun"
+
+
+def test_the_platform_can_keep_todays_rules_now_and_the_next_time(quick_workspace: Workspace) -> None:
+    workspace = quick_workspace
+    workspace.catch_up("upload")
+    with pytest.raises(
+        OnboardingError, match="no proof of possession"
+    ) as error:  # the control: the guide's platform knows no proof
+        workspace.prove_possession(workspace.tenant())
+    assert error.value.code == "HTTP_404"
+    before = workspace.tenant().trusted_certificates.list()
+    platform = workspace.use_profile("current")
+    assert platform.profile == "current" and platform == workspace.use_profile("current")
+    assert [c.fingerprint for c in platform.tenant.trusted_certificates.list()] == [c.fingerprint for c in before]
+    proven = workspace.prove_possession(platform.tenant)
+    assert proven.proven and not before[0].proven
+    platform.stop()
+    form = TenantForm(workspace.tenant_settings, workspace.choose_tenant)
+    form.submit()  # says nothing of rules, so they stay
+    assert workspace.platform().profile == "current"
+    with pytest.raises(OnboardingError, match="guide-2021 or current"):
+        workspace.use_profile("2021")
+    (workspace.folder / "tenant.json").write_text('{"profile": "2021"}')
+    with pytest.raises(OnboardingError, match="damaged"):
+        print(workspace.tenant_settings)

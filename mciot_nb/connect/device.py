@@ -1,20 +1,31 @@
-"""A device that connects to the platform over MQTT with its certificate, publishes, and receives."""
+"""A device with its certificate: it connects, and says in SmartREST what a device has to say."""
 
-import queue
-import re
+import math
 import secrets
 import ssl
 import tempfile
-import threading
-from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
-import paho.mqtt.client as mqtt
 from cryptography import x509
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
+from mciot_nb.connect.access_token import fetch_access_token
+from mciot_nb.connect.connection import (
+    ALERTS,
+    ANSWER_TOPIC,
+    ASK_TOKEN_TOPIC,
+    CONNACK,
+    ERROR_TOPIC,
+    LARGEST_PAYLOAD,
+    PUBLISH_TOPIC,
+    TIMEOUT,
+    TOKEN_TOPIC,
+    Connection,
+    Message,
+)
+from mciot_nb.connect.smartrest import line
 from mciot_nb.connect.tls_context import tls_context
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import read_certificates, to_pem
@@ -24,53 +35,47 @@ from mciot_nb.pki.names import common_name
 from mciot_nb.pki.store import read_key, read_store
 from mciot_nb.secret import Secret
 
-#: Seconds to wait for the platform's answer.
-TIMEOUT = 15.0
-#: The largest payload that the platform takes, in bytes.
-LARGEST_PAYLOAD = 16184
-#: Where a device publishes SmartREST, and where it hears answers and errors.
-PUBLISH_TOPIC, ANSWER_TOPIC, ERROR_TOPIC = "s/us", "s/ds", "s/e"
+__all__ = [
+    "ALERTS",
+    "ANSWER_TOPIC",
+    "CONNACK",
+    "ERROR_TOPIC",
+    "LARGEST_PAYLOAD",
+    "PUBLISH_TOPIC",
+    "TIMEOUT",
+    "Device",
+    "Message",
+    "Operation",
+]
 
-#: What the platform's CONNACK codes mean (MQTT 3.1.1, section 3.2.2.3, and what the platform uses them for).
-CONNACK = {
-    1: "the platform speaks MQTT 3.1 and 3.1.1 only: choose one of these",
-    2: "the platform does not take this ClientId: use the common name of the device certificate",
-    3: "the platform is not available: try again later",
-    4: "the platform expects a user and password here: connect to its TLS port with the certificate",
-    5: "the platform knows the CA but refuses this device: check that the ClientId equals the common name, that the "
-    "chain is complete and not too long, that the name holds no colon, and that auto-registration is on",
-}
-
-#: What a TLS alert of the platform means for the device (RFC 8446, section 6.2).
-ALERTS = {
-    "UNKNOWN_CA": "the platform does not trust the CA of this certificate: upload the CA certificate to the tenant",
-    "CERTIFICATE_UNKNOWN": "the platform does not trust this certificate: upload its CA certificate to the tenant, and "
-    "check that nothing has expired",
-    "CERTIFICATE_EXPIRED": "a certificate of the chain has expired: sign a new one",
-    "CERTIFICATE_REVOKED": "this device certificate was revoked: sign a new one",
-    "BAD_CERTIFICATE": "the platform can't use this certificate: check that its validity has begun",
-    "DECRYPT_ERROR": "a signature in the chain is wrong: build the chain from the certificates that belong together",
-    "HANDSHAKE_FAILURE": "the platform ended the handshake: give the device its certificate and key",
-    "CERTIFICATE_REQUIRED": "the platform wants a client certificate: give the device its certificate and key",
-}
+#: The message of each severity of an alarm.
+SEVERITIES = {"CRITICAL": "301", "MAJOR": "302", "MINOR": "303", "WARNING": "304"}
+#: The operations that a device understands here: the message that brings each, and its name on the platform.
+OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
 
 
-class Message(NamedTuple):
-    """Something that the platform sent."""
+@dataclass(frozen=True)
+class Operation:
+    """Something that the device is asked to do: ``c8y_Restart``, or ``c8y_Command`` with the command's text."""
 
-    topic: str
-    payload: str
+    name: str
+    text: str = ""
 
 
-class Device:
+class Device(Connection):
     """A device with its certificate chain and key, which connects to a tenant's MQTT port over mutual TLS.
 
     ``chain`` and ``key`` are PEM files, ``trusted`` is a PEM file with the server certificate (or its CA), None for the
     system's trust. ``client_id`` is the certificate's common name unless you give another. ``tls`` narrows TLS to one
     version. Use it with ``with``, or call `connect` and `disconnect`.
 
+    Its methods publish one SmartREST message each, and return once that is acknowledged; they raise OnboardingError as
+    `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against a message, `receive` gives.
+
     Raises OnboardingError where the files do not fit together or the passphrase is wrong.
     """
+
+    _asked_for_operations = False
 
     def __init__(
         self,
@@ -86,27 +91,10 @@ class Device:
     ) -> None:
         if not host:
             raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
-        self.host, self.port = host, port
-        self.certificate = read_certificates(chain)[0] if chain else None
-        self.client_id = client_id or _client_id(self.certificate)
-        #: What paho noted about the connection. On TLS 1.3 the platform's alert appears here only.
-        self.notes: list[str] = []
-        self._answer: queue.Queue[ReasonCode | str] = queue.Queue()
-        self._received: queue.Queue[Message] = queue.Queue()
-        self._subscribed = threading.Event()
-        # A refusal is shown, not tried again and again behind the learner's back.
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.client_id,
-            protocol=mqtt.MQTTv311,
-            reconnect_on_failure=False,
-        )
-        self._client.tls_set_context(tls_context(chain, key, passphrase, trusted, tls))
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
-        self._client.on_log = lambda *arguments: self.notes.append(str(arguments[-1]))
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self.chain = tuple(read_certificates(chain)) if chain else ()
+        self.certificate = self.chain[0] if chain else None
+        client_id = client_id or _client_id(self.certificate)
+        super().__init__(host, port, tls_context(chain, key, passphrase, trusted, tls), client_id)
 
     @classmethod
     def from_keystores(
@@ -155,123 +143,119 @@ class Device:
                     ) from None
                 raise OnboardingError(str(error).replace(str(chain_file), str(keystore)), error.code) from None
 
-    def __repr__(self) -> str:
-        state = "connected" if self._client.is_connected() else "not connected"
-        return f"Device {self.client_id!r}, {state}"
+    def create(self, name: str = "", kind: str = "c8y_MQTTDevice") -> None:
+        """Create the device on the platform (100); without a name the platform gives it one.
 
-    def __enter__(self) -> Self:
-        self.connect()
-        return self
+        Where it is there already the platform says ``41,100,Device already existing``, and nothing is wrong.
+        """
+        self._send("100", name, kind)
 
-    def __exit__(self, *_: object) -> None:
-        self.disconnect()
+    def measure(self, fragment: str, series: str, value: float, unit: str = "", time: datetime | None = None) -> None:
+        """Send a measurement (200); ``time`` bears a time zone, None for the moment of receipt."""
+        self._send("200", fragment, series, _number(value), unit, _time(time))
+
+    def temperature(self, value: float, time: datetime | None = None) -> None:
+        """Send a temperature in °C (211)."""
+        self._send("211", _number(value), _time(time))
+
+    def battery(self, value: float, time: datetime | None = None) -> None:
+        """Send the battery's level in per cent (212)."""
+        self._send("212", _number(value), _time(time))
+
+    def event(self, kind: str, text: str, time: datetime | None = None) -> None:
+        """Send an event (400)."""
+        self._send("400", kind, text, _time(time))
+
+    def alarm(self, kind: str, text: str = "", severity: str = "MAJOR", time: datetime | None = None) -> None:
+        """Raise an alarm (301 to 304); ``severity`` is CRITICAL, MAJOR, MINOR or WARNING."""
+        if severity not in SEVERITIES:
+            raise OnboardingError(
+                f"There is no severity {severity!r}: give one of {', '.join(SEVERITIES)}.", "BAD_VALUE"
+            )
+        self._send(SEVERITIES[severity], kind, text, _time(time))
+
+    def clear_alarm(self, kind: str) -> None:
+        """Clear the device's alarm of this type (306)."""
+        self._send("306", kind)
+
+    def hardware(self, serial: str, model: str, revision: str) -> None:
+        """Say what hardware the device is (110)."""
+        self._send("110", serial, model, revision)
+
+    def supported_operations(self, *names: str) -> None:
+        """Say which operations the device understands (114), such as ``c8y_Restart``."""
+        self._send("114", *names)
+
+    def required_interval(self, minutes: int) -> None:
+        """Say in how many minutes the device reports at least once; after that the platform thinks it lost (117)."""
+        self._send("117", str(minutes))
+
+    def internal_id(self) -> str:
+        """Ask for the number that the platform gave the device (123).
+
+        Raises OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
+        """
+        return (self._ask("123", "124") or [""])[0]
+
+    def operations(self, timeout: float = 2.0) -> list[Operation]:
+        """Give the operations that have arrived, or arrive within ``timeout`` seconds; none where nothing came.
+
+        The platform brings a new one by itself, and once a connection it is asked for those that wait (500): so one
+        that was not reported as executing comes again after the device has connected anew. The messages bear no number,
+        so one that is made at the very moment of asking may come twice.
+        """
+        self._listen()
+        if self._asked_for_operations:
+            found = self._take(_brings_operation)
+            return [_operation(message) for message in found or self._take_several(_brings_operation, timeout)]
+        acknowledged = self._deliver("500")
+        self._asked_for_operations = True
+        earlier = self._take(_brings_operation, before=acknowledged)  # they wait too, so they come again
+        return [_operation(message) for message in self._take_several(_brings_operation, timeout) or earlier]
+
+    def executing(self, operation: Operation) -> None:
+        """Say that the device has begun with an operation (501)."""
+        self._send("501", operation.name)
+
+    def done(self, operation: Operation) -> None:
+        """Say that an operation succeeded (503)."""
+        self._send("503", operation.name)
+
+    def failed(self, operation: Operation, reason: str) -> None:
+        """Say that an operation failed, and why (502)."""
+        self._send("502", operation.name, reason)
+
+    def token(self) -> Secret:
+        """Ask over MQTT for a bearer token of the device's user.
+
+        Raises OnboardingError: NO_ANSWER where the platform gives none, REFUSED where it says why.
+        """
+        (token, *_) = self._ask("", "71", ASK_TOKEN_TOPIC, TOKEN_TOPIC) or [""]
+        if not token:
+            raise OnboardingError("The platform answered with an empty token: try again later.", "NO_ANSWER")
+        return Secret(token)
+
+    def access_token(self, url: str) -> Secret:
+        """Ask over HTTPS for a bearer token of the device's user: ``url`` is the platform's mutual TLS port, 8443.
+
+        The device shows the same chain as over MQTT, and trusts the same server. The token lasts about an hour. Raises
+        OnboardingError: HTTP_401 where the chain is refused, and what `connect` raises.
+        """
+        if not self.chain:
+            raise OnboardingError("The device has no certificate to show: give it its chain and key.", "NO_CERTIFICATE")
+        return fetch_access_token(url, self._context, self.chain)
 
     def connect(self) -> None:
-        """Connect.
+        """Connect; raises OnboardingError as `Connection.connect` does."""
+        self._asked_for_operations = False
+        super().connect()
 
-        Raises OnboardingError with one sentence: code ``CONNACK_<n>`` where the platform refused the device,
-        ``ALERT_<name>`` where the handshake failed, ``NOT_REACHED``, ``SERVER_NOT_TRUSTED`` or ``CLOSED``.
-        """
-        self._answer = queue.Queue()
-        self._subscribed.clear()
-        self.notes.clear()
-        try:
-            self._client.connect(self.host, self.port, keepalive=60)
-        except (OSError, ValueError) as error:
-            raise self._failure(str(error), error) from None
-        self._client.loop_start()
-        try:
-            answer = self._answer.get(timeout=TIMEOUT)
-        except queue.Empty:
-            answer = "no answer"
-        if isinstance(answer, str) or answer.is_failure:
-            self.disconnect()
-            raise self._refusal(answer) if isinstance(answer, ReasonCode) else self._failure(answer)
-
-    def disconnect(self) -> None:
-        """End the connection, in the way that MQTT asks for."""
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def publish(self, *lines: str, topic: str = PUBLISH_TOPIC) -> None:
-        """Publish SmartREST lines with QoS 1, and return once the platform has acknowledged them.
-
-        Raises OnboardingError where the payload is too large or no acknowledgement comes.
-        """
-        payload = "\n".join(lines).encode()
-        if len(payload) > LARGEST_PAYLOAD:
-            raise OnboardingError(
-                f"The payload has {len(payload)} bytes, and the platform takes {LARGEST_PAYLOAD}: send less at a time.",
-                "TOO_LARGE",
-            )
-        if not self._client.is_connected():  # paho would keep it, and send it a second time later
-            raise OnboardingError("The device is not connected: connect it, and publish again.", "NOT_CONNECTED")
-        information = self._client.publish(topic, payload, qos=1)
-        with suppress(RuntimeError, ValueError):  # not connected any more: said below
-            information.wait_for_publish(TIMEOUT)
-        if information.rc != mqtt.MQTT_ERR_SUCCESS or not information.is_published():
-            raise OnboardingError(
-                f"The platform did not acknowledge the message on {topic}: connect the device again and send it anew.",
-                "NOT_ACKNOWLEDGED",
-            )
-        self._subscribe()
-
-    def _subscribe(self) -> None:
-        """Subscribe, once a connection: not before the first message, for a new device has to say `100` first."""
-        if not self._subscribed.is_set():
-            self._client.subscribe([(ANSWER_TOPIC, 1), (ERROR_TOPIC, 1)])
-            self._subscribed.wait(TIMEOUT)
-
-    def receive(self, timeout: float = 2.0) -> Message | None:
-        """Wait up to ``timeout`` seconds for something that the platform sends; None where nothing came."""
-        self._subscribe()
-        try:
-            return self._received.get(timeout=timeout)
-        except queue.Empty:
-            return None
-
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        self._answer.put(reason)
-
-    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        self._answer.put("closed")  # heard by `connect` alone: it waits for the first answer
-
-    def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        self._received.put(Message(message.topic, message.payload.decode(errors="replace")))
-
-    def _refusal(self, reason: ReasonCode) -> OnboardingError:
-        # paho speaks of MQTT 5's reason codes: back to the numbers that stand in the platform's CONNACK
-        code = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}.get(reason.value, reason.value)
-        meaning = CONNACK.get(code, "the platform refused the connection")
-        return OnboardingError(
-            f"{self.host}:{self.port} answered CONNACK {code} to ClientId {self.client_id!r}: {meaning}.",
-            f"CONNACK_{code}",
-        )
-
-    def _failure(self, text: str, error: Exception | None = None) -> OnboardingError:
-        """Turn what OpenSSL, the network or paho's notes say into one sentence."""
-        where = f"{self.host}:{self.port}"
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return OnboardingError(
-                f"The server certificate of {where} was not trusted ({error.verify_message}): check the host name, and "
-                "that the truststore holds this server's certificate.",
-                "SERVER_NOT_TRUSTED",
-            )
-        alert = re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *self.notes]).upper())
-        if alert:
-            name = alert[1].strip().replace(" ", "_")
-            meaning = ALERTS.get(name, "the platform ended the handshake")
-            return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
-        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-            return OnboardingError(
-                f"Nothing answers at {where}: check host, port and network, and that the platform runs.",
-                "NOT_REACHED",
-            )
-        return OnboardingError(
-            f"{where} closed the connection without a reason: check that the port is the platform's TLS port, and look "
-            "into its log.",
-            "CLOSED",
-        )
+    def _send(self, *values: str) -> None:
+        """Publish one line, without the empty values at its end."""
+        kept = list(values)
+        while len(kept) > 1 and not kept[-1]:
+            kept.pop()
+        self.publish(line(*kept))
 
 
 def _client_id(certificate: x509.Certificate | None) -> str:
@@ -282,3 +266,38 @@ def _client_id(certificate: x509.Certificate | None) -> str:
             "NO_CLIENT_ID",
         )
     return name
+
+
+def _number(value: float) -> str:
+    """Write a number with all its digits: read again, it is the very same."""
+    try:
+        number = float(value)
+    except (ValueError, TypeError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
+    return repr(number)
+
+
+def _time(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    try:
+        if time.tzinfo is None:
+            raise ValueError("The time of which place?")
+        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        raise OnboardingError(
+            f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC).",
+            "BAD_VALUE",
+        ) from None
+
+
+def _brings_operation(message: Message) -> bool:
+    return message.topic == ANSWER_TOPIC and message.values[:1] in [[number] for number in OPERATIONS]
+
+
+def _operation(message: Message) -> Operation:
+    """Read ``510,serial`` or ``511,serial,command``."""
+    number, *values = message.values
+    return Operation(OPERATIONS[number], ",".join(values[1:]) if number == "511" else "")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import PROFILES
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.secret import Secret
 
@@ -27,6 +28,7 @@ class TenantSettings:
     mqtt_host: str = ""
     mqtt_port: int = 8883
     local: bool = True
+    profile: str = "guide-2021"  # of the local platform
 
     def problems(self) -> dict[str, str]:
         """Say in a sentence for each field what keeps a real tenant from being reached with it; empty where none."""
@@ -71,7 +73,8 @@ def read_settings(folder: Path) -> TenantSettings:
     if not path.exists():
         return TenantSettings()
     try:
-        kept = json.loads(read_file(path, ""))
+        kept = {"profile": TenantSettings.profile} | json.loads(read_file(path, ""))
+        PROFILES[kept["profile"]]
         return TenantSettings(**{f.name: _typed(kept[f.name], f.default) for f in fields(TenantSettings)})
     except (ValueError, TypeError, KeyError):
         raise OnboardingError(f"{path} is damaged: remove it, and choose the tenant again in 00.", "BAD_FILE") from None

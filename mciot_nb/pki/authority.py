@@ -42,7 +42,7 @@ class CertificateAuthority:
     config: CaConfig
     certificate: x509.Certificate
     database: SigningDatabase
-    _key: PrivateKey = field(repr=False)
+    key: PrivateKey = field(repr=False)
     recovered: str = ""
 
     @classmethod
@@ -216,7 +216,7 @@ class CertificateAuthority:
 
             def drafts() -> Iterator[tuple[Path, bytes]]:
                 for serial, (_, builder) in zip(serials, prepared, strict=True):
-                    certificates.append(builder.serial_number(serial).sign(self._key, self.config.digest))
+                    certificates.append(builder.serial_number(serial).sign(self.key, self.config.digest))
                     yield copies / draft_name(serial), to_pem(certificates[-1:])
 
             write_drafts(drafts(), threads=8 if len(prepared) > 1 else 0)
@@ -302,7 +302,7 @@ class CertificateAuthority:
             builder = crl_builder(own.subject, revoked_rows(self.database), begin, end)
             for extension in [*extensions, number_extension(number)]:
                 builder = builder.add_extension(extension.value, extension.critical)
-            crl = builder.sign(self._key, self.config.digest)
+            crl = builder.sign(self.key, self.config.digest)
             write_serial(number_path, number + 1)  # first: a number that is lost does no harm, one given twice does
             write_whole(path, crl.public_bytes(Encoding.PEM), replace=True)
         return crl

@@ -153,7 +153,8 @@ class TenantForm(Form):
             self._fields[name].value.strip() for name in ("url", "tenant_id", "user", "mqtt_host")
         )
         user = "" if self._login.value else user
-        return TenantSettings(url, tenant_id, user, host, self._fields["mqtt_port"].value, local=self._where.value)
+        port, local = self._fields["mqtt_port"].value, self._where.value
+        return TenantSettings(url, tenant_id, user, host, port, local, self._settings.profile)
 
     def problems(self) -> dict[str, str]:
         """Ask `TenantSettings.problems` about a real tenant; a secret is wanted too, and a token needs no user."""

@@ -1,0 +1,228 @@
+"""A tenant's devices over REST: what they have sent, and what they are asked to do."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from mciot_nb.errors import OnboardingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mciot_nb.connect.tenant import Tenant
+
+_OBJECTS, _OPERATIONS = "/inventory/managedObjects", "/devicecontrol/operations"
+#: What a managed object says of itself; all else in it are its fragments.
+_OWN = {"id", "name", "type", "owner", "creationTime", "lastUpdated", "self"}
+_MEANING = {
+    403: "the user may not do that with devices: ask an administrator for a role that may",
+    404: "it does not know this, or no longer: list the devices",
+    409: "this is there already",
+    422: "it can't use these values: look at them again",
+}
+
+
+@dataclass(frozen=True)
+class ManagedDevice:
+    """A device as the platform keeps it: ``id`` is the platform's, ``external_id`` the common name of its certificate.
+
+    ``fragments`` holds what else is known of it, such as ``c8y_Hardware``.
+    """
+
+    id: str
+    external_id: str
+    name: str
+    type: str
+    created: datetime
+    fragments: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any], external_id: str = "") -> Self:
+        """Read the platform's description of a managed object, which does not name the external ID."""
+        return cls(
+            id=_identifier(body["id"]),
+            external_id=external_id,
+            name=str(body.get("name") or ""),
+            type=str(body.get("type") or ""),
+            created=datetime.fromisoformat(body["creationTime"]),
+            fragments={key: value for key, value in body.items() if key not in _OWN},
+        )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that a device is asked to do, as the platform keeps it.
+
+    ``name`` is its fragment, such as ``c8y_Restart``; ``text`` that of a ``c8y_Command``; ``status`` is PENDING,
+    EXECUTING, SUCCESSFUL or FAILED, then with the ``failure``'s reason.
+    """
+
+    id: str
+    device_id: str
+    name: str
+    status: str
+    created: datetime
+    text: str = ""
+    failure: str = ""
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Self:
+        """Read the platform's description."""
+        name = next((key for key in body if key.startswith("c8y_")), "")
+        return cls(
+            id=_identifier(body["id"]),
+            device_id=_identifier(body["deviceId"]),
+            name=name,
+            status=str(body["status"]),
+            created=datetime.fromisoformat(body["creationTime"]),
+            text=str(body[name].get("text", "")) if isinstance(body.get(name), dict) else "",
+            failure=str(body.get("failureReason") or ""),
+        )
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The tenant's devices. ``external_id`` is a device's identifier: the common name of its certificate.
+
+    Each method raises OnboardingError as `Tenant.request` does, and NO_DEVICE where the tenant has no such device.
+    """
+
+    tenant: "Tenant" = field(repr=False)
+
+    def find(self, external_id: str) -> ManagedDevice | None:
+        """Look for a device; None where the tenant does not have it."""
+        if external_id in ("", ".", ".."):  # a URL can't hold them as a name
+            return None
+        path = f"/identity/externalIds/c8y_Serial/{quote(external_id, safe='')}"
+        try:
+            number = self.tenant.request(
+                "GET", path, lambda body: _identifier(body["managedObject"]["id"]), meaning=_MEANING
+            )
+            return self.tenant.request(
+                "GET",
+                f"{_OBJECTS}/{number}",
+                lambda body: ManagedDevice.from_json(body, external_id),
+                meaning=_MEANING,
+            )
+        except OnboardingError as error:
+            if error.code == "HTTP_404":
+                return None
+            raise
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Give all devices as a table, in the platform's order."""
+        import pandas as pd  # here, because it takes half a second and most calls need no table
+
+        found = self.tenant.pages(
+            _OBJECTS, "managedObjects", _read_object, meaning=_MEANING, fragmentType="c8y_IsDevice"
+        )
+        return _with_times(pd.DataFrame(found, columns=["id", "name", "type", "owner", "created"]), "created")
+
+    def measurements(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
+        """Give a device's last measurements as a table, a row for each series, the newest last."""
+        import pandas as pd
+
+        newest_first = self.tenant.pages(
+            "/measurement/measurements",
+            "measurements",
+            lambda body: list(_series(body)),
+            limit=limit,
+            meaning=_MEANING,
+            source=self._id(external_id),
+            revert="true",
+            dateFrom="1970-01-01",  # the vendor's platform heeds revert only with a date
+        )
+        rows = [row for measurement in reversed(newest_first) for row in measurement]
+        return _with_times(pd.DataFrame(rows, columns=["time", "fragment", "series", "value", "unit"]), "time")
+
+    def events(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
+        """Give a device's last events as a table, the newest first."""
+        return self._frame("event", external_id, limit, ["time", "type", "text"])
+
+    def alarms(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
+        """Give a device's alarms as a table, the newest first; ``count`` says how often one was raised."""
+        return self._frame("alarm", external_id, limit, ["time", "type", "text", "severity", "status", "count"])
+
+    def _frame(self, what: str, external_id: str, limit: int, columns: list[str]) -> "pd.DataFrame":
+        import pandas as pd
+
+        def read(body: dict[str, Any]) -> dict[str, Any]:
+            return {"time": datetime.fromisoformat(body["time"])} | {name: body.get(name) for name in columns[1:]}
+
+        source = self._id(external_id)
+        rows = self.tenant.pages(f"/{what}/{what}s", f"{what}s", read, limit=limit, meaning=_MEANING, source=source)
+        return _with_times(pd.DataFrame(rows, columns=columns), "time")
+
+    def restart(self, external_id: str) -> Operation:
+        """Ask a device to restart; it is brought to the device as soon as that is connected and listens."""
+        return self._ask(external_id, "Restart", {"c8y_Restart": {}})
+
+    def command(self, external_id: str, text: str) -> Operation:
+        """Ask a device to carry out a command, whatever the device makes of ``text``."""
+        return self._ask(external_id, "Command", {"c8y_Command": {"text": text}})
+
+    def _ask(self, external_id: str, description: str, fragment: dict[str, Any]) -> Operation:
+        body = {"deviceId": self._id(external_id), "description": description, **fragment}
+        return self.tenant.request("POST", _OPERATIONS, Operation.from_json, meaning=_MEANING, json=body)
+
+    def operation(self, number: str) -> Operation:
+        """Give an operation as it stands now, by its ``id``."""
+        try:
+            path = f"{_OPERATIONS}/{_identifier(number)}"
+        except ValueError:
+            raise OnboardingError(f"{number!r} is no operation's id: give its id.", "BAD_VALUE") from None
+        return self.tenant.request("GET", path, Operation.from_json, meaning=_MEANING)
+
+    def operations(self, external_id: str) -> list[Operation]:
+        """Give all operations of a device, in the platform's order."""
+        device = self._id(external_id)
+        return self.tenant.pages(_OPERATIONS, "operations", Operation.from_json, meaning=_MEANING, deviceId=device)
+
+    def delete(self, external_id: str) -> None:
+        """Delete a device with its user and all that it has sent."""
+        path = f"{_OBJECTS}/{self._id(external_id)}?withDeviceUser=true"
+        self.tenant.request("DELETE", path, lambda _: None, meaning=_MEANING)
+
+    def _id(self, external_id: str) -> str:
+        found = self.find(external_id)
+        if found is None:
+            raise OnboardingError(
+                f"The tenant has no device {external_id!r}: connect it, and let it say that it is there (create, 100).",
+                "NO_DEVICE",
+            )
+        return found.id
+
+
+def _identifier(value: object) -> str:
+    """Check a number that the platform gave, for it goes into URLs. Raises ValueError."""
+    text = str(value)
+    if not re.fullmatch(r"[0-9A-Za-z_-]+", text):
+        raise ValueError("This is no id.")
+    return text
+
+
+def _read_object(body: dict[str, Any]) -> dict[str, Any]:
+    device = ManagedDevice.from_json(body)
+    return vars(device) | {"owner": str(body.get("owner") or "")}
+
+
+def _series(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give a row for each value of a measurement, which names its fragments and their series as keys."""
+    time = datetime.fromisoformat(body["time"])
+    for fragment, series in body.items():
+        if fragment == "source" or not isinstance(series, dict):
+            continue
+        for name, value in series.items():
+            if isinstance(value, dict) and isinstance(value.get("value"), int | float):
+                row = {"time": time, "fragment": fragment, "series": name, "value": float(value["value"])}
+                yield row | {"unit": str(value.get("unit") or "")}
+
+
+def _with_times(frame: "pd.DataFrame", column: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    frame[column] = pd.to_datetime(frame[column], utc=True)
+    return frame

@@ -1,0 +1,325 @@
+"""A tenant's trusted certificates over REST: kept, proven, and what is signed under them verified and revoked."""
+
+import base64
+import builtins
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.keys import PrivateKey, is_key_of
+from mciot_nb.pki.names import common_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mciot_nb.connect.tenant import Tenant
+
+#: How many serial numbers the platform takes at once.
+LONGEST_REVOCATION = 5000
+_CRL = "/tenant/trusted-certificates/settings/crl"
+_CHANGE = {422: "it does not take these values: the status is ENABLED or DISABLED, and the name a short text"}
+_NO_PROOF = (
+    "either the certificate is not uploaded here, or this platform has no proof of possession: list what there is"
+)
+_PROOF = {
+    400: "the signature is not the one of its code: ask for a new code, by doing it once more",
+    404: _NO_PROOF,
+    405: _NO_PROOF,
+    422: "it could not check the signature with this certificate: do it once more, with the certificate's own key",
+}
+_NO_CRL = {
+    400: "it can't read the list: give serial numbers of 20 bytes at most, and a date since 1950",
+    **{status: "this platform keeps no list of revoked certificates: it is an older one" for status in (404, 405)},
+}
+_NO_CHECK = {
+    400: "it can't read the chain: give ten certificates at most, the device's first",
+    **{status: "this platform does not verify chains by REST: connect the device instead" for status in (404, 405)},
+}
+
+
+@dataclass(frozen=True)
+class TrustedCertificate:
+    """A CA (or intermediate) certificate that the tenant trusts, as the platform describes it.
+
+    ``proven`` says whether its uploader has shown to own the key; None where the platform does not say.
+    """
+
+    fingerprint: str
+    name: str
+    status: str
+    auto_registration: bool
+    subject: str
+    issuer: str
+    not_after: datetime
+    proven: bool | None = None
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Self:
+        """Read the platform's description."""
+        proven, not_after = body.get("proofOfPossessionValid"), datetime.fromisoformat(body["notAfter"])
+        return cls(
+            fingerprint=_text(body["fingerprint"]),
+            name=_text(body.get("name") or ""),
+            status=_text(body["status"]),
+            auto_registration=body.get("autoRegistrationEnabled") in (True, "true"),
+            subject=_text(body.get("subject") or ""),
+            issuer=_text(body.get("issuer") or ""),
+            not_after=not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC),
+            proven=None if proven is None else bool(proven),
+        )
+
+
+@dataclass(frozen=True)
+class VerifiedChain:
+    """A device's chain that the platform found good: names as the platform writes them."""
+
+    subject: str
+    issuer: str
+    tenant_id: str
+
+
+#: A trusted certificate: as it is, as the platform described it, or its fingerprint (SHA-1, 40 hex digits).
+Which = x509.Certificate | TrustedCertificate | str
+
+
+@dataclass(frozen=True)
+class TrustedCertificates:
+    """The tenant's trust anchors: the CA certificates whose devices it lets in.
+
+    Each method raises OnboardingError as `Tenant.request` does; BAD_FINGERPRINT for a text that is none.
+    """
+
+    tenant: "Tenant" = field(repr=False)
+
+    @property
+    def _path(self) -> str:
+        return f"{self.tenant.path}/trusted-certificates"
+
+    def _one(self, which: Which) -> str:
+        return f"{self._path}/{_fingerprint(which)}"
+
+    def list(self) -> "list[TrustedCertificate]":
+        """Give all trusted certificates, page by page behind the scenes."""
+        return self.tenant.pages(self._path, "certificates", TrustedCertificate.from_json)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Give the list as a table."""
+        import pandas as pd  # here, because it takes half a second and most calls need no table
+
+        columns = ["name", "status", "auto_registration", "subject", "not_after", "fingerprint", "proven"]
+        return pd.DataFrame([vars(certificate) for certificate in self.list()], columns=columns)
+
+    def get(self, which: Which) -> TrustedCertificate:
+        """Give one trusted certificate; raises OnboardingError, HTTP_404, where the tenant does not have it."""
+        return self.tenant.request("GET", self._one(which), TrustedCertificate.from_json)
+
+    def find(self, certificate: Which) -> TrustedCertificate | None:
+        """Look for a certificate by its fingerprint; None where the tenant does not have it."""
+        try:
+            return self.get(certificate)
+        except OnboardingError as error:
+            if error.code == "HTTP_404":
+                return None
+            raise
+
+    def upload(
+        self, certificate: x509.Certificate, name: str = "", *, auto_registration: bool = True
+    ) -> TrustedCertificate:
+        """Upload a CA (or intermediate) certificate, so that devices signed under it may connect (guide: "Via REST").
+
+        ``auto_registration`` lets a new device in at its first connection. Raises OnboardingError: HTTP_409 where the
+        certificate is there already, HTTP_422 where it is no CA's.
+        """
+        body = _upload(certificate, name, auto_registration)
+        return self.tenant.request("POST", self._path, TrustedCertificate.from_json, json=body)
+
+    def upload_all(
+        self, certificates: Iterable[x509.Certificate], *, auto_registration: bool = True
+    ) -> "builtins.list[TrustedCertificate]":
+        """Upload several certificates in one call, under their common names; raises OnboardingError as `upload` does.
+
+        Whether the platform keeps some of them where it refuses one is not documented: list them then.
+        """
+        bodies = [_upload(certificate, "", auto_registration) for certificate in certificates]
+        if not bodies:
+            return []
+        return self.tenant.request("POST", f"{self._path}/bulk", _read_collection, json={"certificates": bodies})
+
+    def ensure(self, certificate: x509.Certificate, *, auto_registration: bool = True) -> TrustedCertificate:
+        """Upload a certificate, or find it where the tenant has it already; raises OnboardingError as `upload` does."""
+        try:
+            return self.upload(certificate, auto_registration=auto_registration)
+        except OnboardingError as error:
+            found = self.find(certificate) if error.code == "HTTP_409" else None
+            if found is None:
+                raise
+            return found
+
+    def update(
+        self,
+        which: Which,
+        *,
+        name: str | None = None,
+        auto_registration: bool | None = None,
+        status: str | None = None,
+    ) -> TrustedCertificate:
+        """Change what is given, and leave the rest; ``status`` is ENABLED or DISABLED."""
+        given = {"name": name, "autoRegistrationEnabled": auto_registration, "status": status}
+        body = {key: value for key, value in given.items() if value is not None}
+        return self.tenant.request("PUT", self._one(which), TrustedCertificate.from_json, meaning=_CHANGE, json=body)
+
+    def enable(self, which: Which) -> TrustedCertificate:
+        """Let the devices under a certificate in again."""
+        return self.update(which, status="ENABLED")
+
+    def disable(self, which: Which) -> TrustedCertificate:
+        """Let no device under a certificate in for now; the platform ends their sessions."""
+        return self.update(which, status="DISABLED")
+
+    def delete(self, which: Which) -> None:
+        """Take a certificate away again; the platform ends the sessions of the devices under it."""
+        self.tenant.request("DELETE", self._one(which), lambda _: None)
+
+    def prove_possession(self, certificate: x509.Certificate, key: PrivateKey) -> TrustedCertificate:
+        """Prove to the platform that you own an uploaded certificate: sign the code that it gives, with ``key``.
+
+        It is the guide's successor's ``openssl dgst -sha256 -sign caKey.pem``, without the newline that spoils it.
+        Raises OnboardingError: KEY_MISMATCH before anything is sent where the key is not the certificate's; HTTP_404
+        where the certificate is not uploaded or the platform has no such proof; BAD_CODE.
+        """
+        if not is_key_of(certificate, key):
+            raise OnboardingError(
+                "The key does not belong to this certificate: give the key that was made with it.", "KEY_MISMATCH"
+            )
+        path = f"{self.tenant.path}/trusted-certificates-pop/{fingerprint(certificate)}"
+        code = self.tenant.request("POST", f"{path}/verification-code", _read_code, meaning=_PROOF)
+        if not re.fullmatch(r"[ -~]{1,4096}", code):
+            # A CA's signature makes certificates: what could be one in DER form, always with control bytes, is refused.
+            raise OnboardingError(
+                f"{self.tenant.url} wants something signed that is no plain code: ask its operator.", "BAD_CODE"
+            )
+        body = {"proofOfPossessionSignedVerificationCode": base64.b64encode(_sign(key, code.encode())).decode()}
+        return self.tenant.request("POST", f"{path}/pop", TrustedCertificate.from_json, meaning=_PROOF, json=body)
+
+    def verify_chain(self, chain: Sequence[x509.Certificate]) -> VerifiedChain:
+        """Ask the platform whether it would take a device's chain, the device's certificate first.
+
+        Raises OnboardingError: HTTP_401 where the platform refuses the chain (or the login: the sentence says which).
+        """
+        try:
+            return self.tenant.request(
+                "POST",
+                "/tenant/trusted-certificates/verify-cert-chain",
+                _read_verdict,
+                meaning=_NO_CHECK,
+                files={"file": ("chain.pem", to_pem(chain), "application/x-pem-file")},
+                data={"tenantId": self.tenant.tenant_id},
+            )
+        except OnboardingError as error:
+            if error.code != "HTTP_401":
+                raise
+            self.tenant.request("GET", "/tenant/currentTenant", lambda body: body["name"])  # is it the login?
+            raise OnboardingError(
+                f"{self.tenant.url} answered 401: the chain is not valid under a trusted certificate of this tenant, "
+                "or something in it is revoked: diagnose() says what is wrong with it.",
+                "HTTP_401",
+            ) from None
+
+    def revoke(self, which: Iterable[x509.Certificate | int | str], at: datetime | None = None) -> None:
+        """Tell the platform which certificates are revoked, by serial numbers (as text: in hex); it can't be undone.
+
+        ``at`` bears a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for
+        what is known stays as it is. Raises OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
+        """
+        if at is not None and at.tzinfo is None:
+            raise OnboardingError("The revocation's time has no time zone: give it one.", "BAD_VALUE")
+        date = (
+            {} if at is None else {"revocationDate": f"{at.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"}
+        )
+        entries = [{"serialNumberInHex": _serial(one), **date} for one in which]
+        for start in range(0, len(entries), LONGEST_REVOCATION):
+            body = {"crls": entries[start : start + LONGEST_REVOCATION]}
+            self.tenant.request("PUT", _CRL, lambda _: None, meaning=_NO_CRL, json=body)
+
+    def revoked(self) -> "builtins.list[int]":
+        """Give the serial numbers of all certificates that the platform knows to be revoked."""
+        return self.tenant.request("GET", _CRL, _read_crl, accept="*/*", meaning=_NO_CRL)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Give the fingerprint under which the platform keeps a certificate: SHA-1 of its DER form, in lower-case hex."""
+    return certificate.fingerprint(SHA1()).hex()  # an identifier, chosen by the platform: no protection
+
+
+def checked_fingerprint(text: str) -> str:
+    """Give a fingerprint as the platform writes it, from a text with colons or capitals; raises OnboardingError."""
+    digits = re.sub(r"[:\s]", "", text).lower()
+    if not re.fullmatch(r"[0-9a-f]{40}", digits):
+        raise OnboardingError(
+            "A trusted certificate's fingerprint has 40 hexadecimal digits (SHA-1): give that one.", "BAD_FINGERPRINT"
+        )
+    return digits
+
+
+def _fingerprint(which: Which) -> str:
+    if isinstance(which, x509.Certificate):
+        return fingerprint(which)
+    return checked_fingerprint(which.fingerprint if isinstance(which, TrustedCertificate) else which)
+
+
+def _upload(certificate: x509.Certificate, name: str, auto_registration: bool) -> dict[str, Any]:
+    return {
+        "status": "ENABLED",
+        "name": name or common_name(certificate.subject) or "CA",
+        "autoRegistrationEnabled": auto_registration,
+        "certInPemFormat": to_pem([certificate]).decode(),
+    }
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _read_collection(body: dict[str, Any]) -> list[TrustedCertificate]:
+    return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
+
+
+def _read_code(body: dict[str, Any]) -> str:
+    return _text(body["proofOfPossessionUnsignedVerificationCode"])
+
+
+def _read_verdict(body: dict[str, Any]) -> VerifiedChain:
+    if body["successfullyValidated"] is not True:
+        raise ValueError("The vendor describes a refusal as 401.")
+    return VerifiedChain(*(_text(body.get(name) or "") for name in ("subject", "issuer", "tenantId")))
+
+
+def _read_crl(der: bytes) -> list[int]:
+    return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
+
+
+def _sign(key: PrivateKey, data: bytes) -> bytes:
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(data, ec.ECDSA(SHA256()))
+    return key.sign(data, padding.PKCS1v15(), SHA256())
+
+
+def _serial(one: x509.Certificate | int | str) -> str:
+    if isinstance(one, str):
+        digits = one.replace(":", "").strip()
+        number = int(digits, 16) if re.fullmatch(r"[0-9A-Fa-f]{1,40}", digits) else 0
+    else:
+        number = one.serial_number if isinstance(one, x509.Certificate) else one
+    if number <= 0:
+        raise OnboardingError(f"{one!r} is no serial number: give it in hexadecimal digits, as text.", "BAD_SERIAL")
+    return f"{number:X}"
