@@ -17,6 +17,7 @@ from conftest import PASSPHRASE, ROOT, tool
 from mciot_nb import DistinguishedName, LocalPlatform, Workspace
 from mciot_nb.guide import NOTEBOOKS, SANITIZE, canonical, execute, keep_old_outputs, prepare
 from mciot_nb.pki.chain import read_certificates
+from mciot_nb.secret import reveal
 
 NAMES = [path.stem for path in NOTEBOOKS]
 
@@ -125,6 +126,30 @@ def test_07_runs_on_todays_platform_too_and_its_clean_up_leaves_nothing(workspac
     assert tenant.trusted_certificates.list() == [] and tenant.devices.to_frame().empty
     running = LocalPlatform.running(workspace.folder)
     assert running and running.profile == "current"
+
+
+def test_a_trainee_uses_a_tenant_of_the_class(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = LocalPlatform.start(tmp_path / "class", "current", tenants=2)
+    try:
+        tenant = platform.tenants[1]
+        known = {"URL": tenant.url, "TENANT": tenant.tenant_id, "USER": tenant.user}
+        known |= {
+            "PASSWORD": reveal(tenant.password or ""),
+            "PASSPHRASE": "Zug-um-Zug-7",
+            "MQTT_PORT": str(tenant.mqtt[1]),
+        }
+        for name, value in known.items():
+            monkeypatch.setenv(f"MCIOT_{name}", value)
+        assert "certificate verify failed" in execute(load(NOTEBOOKS[6]), NOTEBOOKS[6])  # the control
+        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            monkeypatch.setenv(name, str(platform.server_certificate))
+        run_all(NOTEBOOKS[5:8])
+        assert set(platform.connected()["tenant"]) == {tenant.tenant_id}
+        assert tenant.trusted_certificates.list()[0].proven and not platform.tenant.trusted_certificates.list()
+    finally:
+        platform.stop()
 
 
 def test_another_subject_moves_the_old_ca_aside_and_the_rest_is_remade(workspace: Workspace) -> None:
