@@ -131,6 +131,8 @@ class VerificationCode(CertificateCall):
 class Proof(CertificateCall):
     """The proof of possession: the code, signed. (Devices may connect without it; that is not verified.)"""
 
+    plain_errors = (400, 422)
+
     def post(self, tenant: str, identifier: str) -> None:
         """Check the signature."""
         trusted, signed = self.find(identifier), self.body().get("proofOfPossessionSignedVerificationCode")

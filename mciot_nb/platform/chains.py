@@ -16,12 +16,14 @@ from mciot_nb.pki.chain import parse_certificates
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.platform.description import reversed_name
 from mciot_nb.platform.handler import Handler, Login, Problem
+from mciot_nb.platform.records import Device
 from mciot_nb.platform.store import Attempt
 from mciot_nb.platform.trust import Refusal, named, readable_certificates
 
 LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
 MARKED = re.compile(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
+OLDEST = datetime(1950, 1, 1, tzinfo=UTC)  # the earliest date that a revocation list can hold (RFC 5280, 5.1.2.6)
 FORM, CRL = "multipart/form-data", "application/pkix-crl"
 
 
@@ -95,8 +97,7 @@ class Revocations(Handler):
 
     def put(self) -> None:
         """Add to it: JSON, where what is there stays, or a file of CSV, where the later one counts."""
-        if not self.login.is_admin:
-            raise Problem(403, "security/Forbidden", "Access is denied.")
+        self.demand_role()
         if given := self.request.files.get("file"):
             serials, replace = list(_from_csv(given[0].body)), True
         else:
@@ -138,7 +139,7 @@ def _serial(text: Any) -> int:
 def _date(text: Any, default: datetime) -> datetime:
     try:
         date = datetime.fromisoformat(text) if text else default
-        if date.tzinfo and date.year >= 1950:  # a revocation list can hold no earlier date
+        if date.tzinfo and date.astimezone(UTC) >= OLDEST:
             return date.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         pass
@@ -148,21 +149,29 @@ def _date(text: Any, default: datetime) -> datetime:
 class DeviceToken(Handler):
     """A token for a device that shows its certificate in the TLS handshake: mutual TLS over HTTPS."""
 
+    plain_errors = (422,)
+
     def log_in(self) -> Login:
-        """Let the certificate speak for itself, together with the chain in the header. Raises Problem."""
+        """Ask for no login: the certificate speaks for itself."""
+        return Login("")
+
+    def post(self) -> None:
+        """Give the token, under the description's name and under the one that other pages of the vendor's have."""
         attempt = Attempt(self.request.remote_ip or "", tls="HTTPS")
         try:
             with readable_certificates():
-                login = self._admit(attempt)
+                device = self._admit(attempt)
         except Refusal as refusal:
             self.platform.store.log(attempt, refusal.code, refusal.sentence)
             if refusal.code == "NOT_REGISTERED":
                 raise Problem(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
             raise _refused() from None
+        token = self.platform.tokens.issue(device.tenant, device.device)
         self.platform.store.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
-        return login
+        self.respond({"access_token": token, "accessToken": token})
 
-    def _admit(self, attempt: Attempt) -> Login:
+    def _admit(self, attempt: Attempt) -> Device:
+        """Judge the certificate of the handshake, together with the chain in the header. Raises Refusal, Problem."""
         der = self.request.get_ssl_certificate(binary_form=True)
         if not isinstance(der, bytes):
             raise Refusal("NO_CLIENT_CERT", "The client sent no certificate: give it the device's chain and key.")
@@ -174,13 +183,7 @@ class DeviceToken(Handler):
         attempt.tenant = trusted.tenant
         if not attempt.client_id or ":" in attempt.client_id:
             raise Refusal("CLIENT_ID_MISMATCH", "The common name is no device's: sign one without a colon in it.")
-        return Login(trusted.tenant, device=self.platform.trust.registered(attempt.client_id, trusted).device)
-
-    def post(self) -> None:
-        """Give the token, under the description's name and under the one that other pages of the vendor's have."""
-        assert self.login.device is not None
-        token = self.platform.tokens.issue(self.login.tenant, self.login.device)
-        self.respond({"access_token": token, "accessToken": token})
+        return self.platform.trust.registered(attempt.client_id, trusted)
 
 
 def _behind(own: x509.Certificate, given: Iterable[x509.Certificate]) -> list[x509.Certificate]:
@@ -193,6 +196,6 @@ class NotYet(Handler):
 
     takes = ("application/json", FORM)
 
-    def log_in(self) -> Login:
+    def prepare(self) -> None:
         """Ask nobody."""
         raise Problem(404, "Not Found", "A platform of the profile guide-2021 has no such call.")

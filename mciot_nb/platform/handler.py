@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from mciot_nb.platform.mqtt import Endpoint
 from mciot_nb.platform.store import Store, TrustedCertificate
@@ -82,6 +82,8 @@ class Handler(RequestHandler):
     for_admins = False
     takes: tuple[str, ...] = ("application/json",)
     gives: tuple[str, ...] = ("application/json", "application/*", "*/*")
+    #: Which of a call's errors the description gives as plain JSON.
+    plain_errors: tuple[int, ...] = ()
     #: What a body is answered that is no JSON: the description of a call knows either 400 or 422.
     unreadable = 422
 
@@ -90,15 +92,27 @@ class Handler(RequestHandler):
         self.platform = platform
 
     def prepare(self) -> None:
-        """Check login, tenant, role and media types before any call is carried out."""
+        """Check method, login, tenant, role and media types before any call is carried out."""
+        if type(self) is not Handler and self.request.method not in self._methods():
+            raise HTTPError(405)
         self.login = self.log_in()
         if type(self) is Handler:
             raise Problem(404, "general/Not Found", f"There is nothing at {self.request.path}.")
         if self.path_kwargs.get("tenant", self.login.tenant) != self.login.tenant:
             raise Problem(404, "security/Not Found", f"There is no tenant with id = {self.path_kwargs['tenant']}")
-        if self.for_admins and not self.login.is_admin:
-            raise Problem(403, "security/Forbidden", "Access is denied.")
+        if self.for_admins:
+            self.demand_role()
         self._check_media_types()
+
+    def _methods(self) -> list[str]:
+        """Give what the call can be asked to do."""
+        names = ("GET", "POST", "PUT", "DELETE")
+        return [name for name in names if getattr(type(self), name.lower()) is not getattr(Handler, name.lower())]
+
+    def demand_role(self) -> None:
+        """Let administrators in, and neither devices nor users without the role. Raises Problem."""
+        if not self.login.is_admin:
+            raise Problem(403, "security/Forbidden", "Access is denied.")
 
     def _check_media_types(self) -> None:
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -106,7 +120,7 @@ class Handler(RequestHandler):
         if self.request.body and not known:
             sentence = f"The body must be {' or '.join(self.takes)}, not {kind}."
             raise Problem(415, "general/Unsupported Media Type", sentence)
-        accepted = [part.partition(";")[0].strip() for part in self.request.headers.get("Accept", "*/*").split(",")]
+        accepted = [part.partition(";")[0].strip() for part in (self.request.headers.get("Accept") or "*/*").split(",")]
         if not any(kind in self.gives or kind.endswith("+json") for kind in accepted):
             raise Problem(406, "general/Not Acceptable", f"The answer is {self.gives[0]}: accept that.")
 
@@ -135,9 +149,8 @@ class Handler(RequestHandler):
         if isinstance(problem, Problem):
             error, message = problem.error, str(problem)
         if status_code == 405:
-            own = [name for name in ("GET", "POST", "PUT", "DELETE") if name.lower() in vars(type(self))]
-            self.set_header("Allow", ", ".join(own))
-        self.set_header("Content-Type", ERROR_TYPE)
+            self.set_header("Allow", ", ".join(self._methods()))
+        self.set_header("Content-Type", "application/json" if status_code in self.plain_errors else ERROR_TYPE)
         self.finish(json.dumps({"error": error, "message": message, "info": ""}))
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
@@ -161,7 +174,7 @@ class Handler(RequestHandler):
         raise Problem(self.unreadable, "general/Bad Request", "The body must be a JSON object.")
 
     def number(self, name: str, default: int, longest: int | None = None) -> int:
-        """Give a query parameter that counts from one. Raises Problem."""
+        """Give a query parameter that counts from one. Raises Problem, whose status 422 is not verified."""
         text = self.get_query_argument(name, str(default))
         if not (text.isascii() and text.isdigit() and len(text) < 1000 and 1 <= int(text) <= (longest or int(text))):
             limit = f" to {longest}" if longest else ""
@@ -175,7 +188,7 @@ class Handler(RequestHandler):
     def respond(self, body: Mapping[str, Any], status: int = 200) -> None:
         """Write JSON, except that POST and PUT without an Accept header answer nothing, as the real platform does."""
         self.set_status(status)
-        if self.request.method == "GET" or "Accept" in self.request.headers:
+        if self.request.method == "GET" or self.request.headers.get("Accept"):
             self.finish(dict(body))
         else:
             self.clear_header("Content-Type")

@@ -91,6 +91,7 @@ class ManagedObject(DeviceCall):
 
     def delete(self, number: str) -> None:
         """Delete it, with its user too if asked: then it can't connect until it is registered again."""
+        self.demand_role()
         device = self.by_id(number)
         with_user = self.flag("withDeviceUser")
         self.platform.store.delete_device(device, with_user=with_user)
@@ -213,6 +214,7 @@ class Operations(OperationCall):
 
     async def post(self) -> None:
         """Make one, and send it to the device at once if that is connected."""
+        self.demand_role()
         body = self.body()
         device = self.by_id(str(body.get("deviceId", "")))
         fragment = next((name for name in (RESTART, COMMAND) if isinstance(body.get(name), dict)), None)

@@ -58,7 +58,7 @@ class Store(Records):
     """The whole file."""
 
     def trusted_certificates(self, tenant: str | None = None) -> list[TrustedCertificate]:
-        """Give every certificate ever uploaded, the deleted ones too, in the order of upload."""
+        """Give every certificate ever uploaded, the deleted ones too, in the order of their first upload."""
         rows = self._db.execute(
             "SELECT * FROM trusted_certificates WHERE ? IS NULL OR tenant = ? ORDER BY rowid", (tenant, tenant)
         )
