@@ -71,12 +71,15 @@ class Endpoint:
         stream = TlsStream(reader, writer, self.identity, self.trust.anchors)
         try:
             await self._serve(stream, attempt)
+        except asyncio.CancelledError:  # the platform closes; asyncio in Python 3.11 would print a traceback
+            pass
         except Exception:  # a fault of ours ends this one connection, never the platform
             logging.exception("The connection from %s failed.", attempt.address)
             self.store.log(attempt, "SERVER_ERROR", "The platform failed: see its own messages.")
         finally:
+            with suppress(asyncio.CancelledError):
+                await stream.close()
             self._tasks.discard(task)
-            await stream.close()
 
     async def _serve(self, stream: TlsStream, attempt: Attempt) -> None:
         try:

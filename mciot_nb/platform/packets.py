@@ -1,5 +1,6 @@
 """MQTT packets out of bytes: amqtt's packet classes, with the checks that they leave to others."""
 
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ FROM_CLIENTS = {
 #: Those that always bear a packet identifier.
 NUMBERED = (packet.PUBACK, packet.PUBREL, packet.SUBSCRIBE, packet.UNSUBSCRIBE)
 
+BAD_PARTS = "The client sent a packet with a part missing, bytes left over, or text that is not UTF-8."
+
 
 class Malformed(Exception):
     """The client broke the protocol, in one sentence; the connection ends."""
@@ -47,14 +50,15 @@ class PacketReader:
                 if not received:
                     return None
                 self._buffer += received
-            end = len(header.to_bytes()) + header.remaining_length
-            body, self._buffer = self._buffer[len(header.to_bytes()) : end], self._buffer[end:]
+            start = _header_length(self._buffer)
+            end = start + header.remaining_length
+            body, self._buffer = self._buffer[start:end], self._buffer[end:]
             if header.packet_type == packet.CONNECT:
                 await _check_protocol_level(body)
             received = await packet_dict[header.packet_type].from_stream(BufferReader(body), header)
             _check_content(received, body)
             return received
-        except (AMQTTError, MQTTError, NoDataError, AttributeError, ValueError) as error:
+        except (AMQTTError, MQTTError, NoDataError, AttributeError, ValueError, struct.error) as error:
             raise Malformed("The client sent something that is no MQTT packet.") from error
 
     async def _header(self) -> Any:
@@ -69,8 +73,13 @@ class PacketReader:
             raise Malformed("The client sent a packet of a type or with flags that MQTT does not allow.")
         if header.remaining_length > LONGEST_PACKET:
             raise Malformed(f"The client sent a packet of {header.remaining_length} bytes: {LONGEST_PAYLOAD} at most.")
-        complete = len(self._buffer) >= len(header.to_bytes()) + header.remaining_length
+        complete = len(self._buffer) >= _header_length(self._buffer) + header.remaining_length
         return header if complete else None
+
+
+def _header_length(data: bytes) -> int:
+    """Count the fixed header's bytes: a length may be written in more of them than it needs."""
+    return next(index for index in range(1, 5) if data[index] < 128) + 1
 
 
 async def _check_protocol_level(connect: bytes) -> None:
@@ -90,24 +99,43 @@ def _check_content(received: Any, body: bytes) -> None:
     """Refuse what amqtt reads although MQTT forbids it (MQTT 3.1.1, sections 1.5.3, 2.3.1, 3.1.2, 3.3, 3.8.3)."""
     kind, parts = received.fixed_header.packet_type, (received.variable_header, received.payload)
     if kind == packet.CONNECT:
-        _check_connect(received)
-    readable = kind != packet.CONNECT or not (received.client_id_is_random or received.password_flag)
-    if readable and b"".join(part.to_bytes() for part in parts if part) != body:
-        raise Malformed("The client sent a packet with a part missing, bytes left over, or text that is not UTF-8.")
+        return _check_connect(received, body)
+    if b"".join(part.to_bytes() for part in parts if part) != body:
+        raise Malformed(BAD_PARTS)
     if kind == packet.PUBLISH and received.qos == 3:
         raise Malformed("The client sent a message with QoS 3.")
+    if kind == packet.PUBLISH and received.dup_flag and not received.qos:
+        raise Malformed("The client sent a message of QoS 0 as one that it sent before.")
     if kind == packet.PUBLISH and (not received.topic_name or set(received.topic_name) & set("+#\0")):
         raise Malformed("The client sent a message without a topic, or with a wildcard in it.")
     if kind in (packet.SUBSCRIBE, packet.UNSUBSCRIBE) and not received.payload.topics:
         raise Malformed("The client sent a SUBSCRIBE or UNSUBSCRIBE without topics.")
+    if kind == packet.SUBSCRIBE and any(qos > 2 for _, qos in received.payload.topics):
+        raise Malformed("The client sent a SUBSCRIBE with a QoS that there is not.")
+    if kind in (packet.SUBSCRIBE, packet.UNSUBSCRIBE):
+        topics = [topic[0] if kind == packet.SUBSCRIBE else topic for topic in received.payload.topics]
+        if any(not topic or "\0" in topic for topic in topics):
+            raise Malformed("The client sent a SUBSCRIBE or UNSUBSCRIBE with a topic that MQTT does not allow.")
     numbered = kind in NUMBERED or (kind == packet.PUBLISH and received.qos > 0)
     if numbered and not received.variable_header.packet_id:
         raise Malformed("The client sent a packet with the identifier 0.")
 
 
-def _check_connect(connect: Any) -> None:
+def _check_connect(connect: Any, body: bytes) -> None:
     header = connect.variable_header
     if header.will_qos == 3 or (not header.will_flag and (header.will_qos or header.will_retain_flag)):
         raise Malformed("The client's CONNECT has a last will that contradicts itself.")
-    if "\0" in connect.client_id:
-        raise Malformed("The client's ClientId holds a character that MQTT does not allow.")
+    if header.password_flag and not header.username_flag:
+        raise Malformed("The client's CONNECT has a password without a user.")
+    texts = [True, *[True, False] * header.will_flag, *[True] * header.username_flag, *[False] * header.password_flag]
+    rest = body[len(header.to_bytes()) :]
+    for is_text in texts:
+        end = 2 + int.from_bytes(rest[:2])
+        part, whole = rest[2:end], len(rest) >= max(end, 2)
+        if not whole or (is_text and "\0" in part.decode()):  # what is no UTF-8 is a ValueError
+            raise Malformed(BAD_PARTS)
+        rest = rest[end:]
+    if rest:
+        raise Malformed(BAD_PARTS)
+    if header.will_flag and (not connect.will_topic or set(connect.will_topic) & set("+#")):
+        raise Malformed("The client's CONNECT has a last will without a topic, or with a wildcard in it.")

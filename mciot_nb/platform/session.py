@@ -31,6 +31,7 @@ from mciot_nb.platform.trust import Refusal
 MESSAGES, TOKEN_REQUESTS = "s/us", "s/uat"
 SUBSCRIBE_TOPICS = (smartrest.ANSWERS, smartrest.ERRORS, smartrest.TOKENS)
 FAILED_SUBSCRIPTION = 0x80
+MOST_UNRELEASED = 1000  # they are written down at every QoS 2 message
 
 
 class Ended(Exception):
@@ -62,6 +63,7 @@ class Session:
             self.store.forget_session(self.device)
             return False
         self._subscribed, self._unreleased = kept or ({}, set())
+        self._remember()
         return kept is not None
 
     def _remember(self) -> None:
@@ -70,7 +72,7 @@ class Session:
 
     def publish_will(self) -> None:
         """Carry out the client's last will, unless it said goodbye (MQTT 3.1.1, section 3.1.2.5)."""
-        if self._will:
+        if self._will and self.store.device(self.device.tenant, self.device.device):
             with self.store.transaction():
                 self._carry_out(*self._will)
 
@@ -136,6 +138,8 @@ class Session:
     async def _publish(self, message: Any) -> None:
         if len(message.data) > LONGEST_PAYLOAD:
             raise Malformed(f"The client sent more than {LONGEST_PAYLOAD} bytes in a message.")
+        if len(self._unreleased) >= MOST_UNRELEASED and message.qos == 2:
+            raise Malformed(f"The client left {MOST_UNRELEASED} QoS 2 messages without PUBREL.")
         replies: list[smartrest.Reply] = []
         if message.qos < 2 or message.packet_id not in self._unreleased:
             with self.store.transaction():
