@@ -18,9 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from platform_tools import (
-    DAY,
     TLS,
     Entity,
     client_context,
@@ -52,94 +50,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     platform.stop()
 
 
-CASES = {
-    "CLIENT_ID_MISMATCH": ("Not authorized", "Not authorized"),
-    "CHAIN_TOO_LONG": ("Not authorized", "Not authorized"),
-    "INCOMPLETE_CHAIN": ("Not authorized", "Not authorized"),
-    "CHAIN_ORDER": ("Not authorized", "Not authorized"),
-    "CA_AS_DEVICE": ("Not authorized", "Not authorized"),
-    "NOT_REGISTERED": ("Not authorized", "Not authorized"),
-    "PROTOCOL_LEVEL": ("connack 1", "connack 1"),
-    "UNKNOWN_CA": ("unknown ca", "unknown ca"),
-    "BAD_SIGNATURE": ("unknown ca", "unknown ca"),
-    "EXPIRED": ("certificate expired", "certificate expired"),
-    "NOT_YET_VALID": ("bad certificate", "bad certificate"),
-    "NO_CLIENT_CERT": ("handshake failure", "certificate required"),
-}
-
-
-def refused(code: str, world: World) -> dict[str, Any]:
-    """Give what to connect with in order to be refused with ``code``."""
-    root = world.root
-    intermediate, other = make("Intermediate", root, ca=True), make("Root", ca=True)
-    unregistered = make("No auto-registration", ca=True)
-    if code == "NOT_REGISTERED":
-        assert upload(world.platform, unregistered, autoRegistrationEnabled=False).status_code == 201
-    cases: dict[str, dict[str, Any]] = {
-        "CLIENT_ID_MISMATCH": {"entity": world.device, "client_id": "another"},
-        "CHAIN_TOO_LONG": {"entity": make("dev", intermediate)},
-        "INCOMPLETE_CHAIN": {"entity": world.device, "chain": ()},
-        "CHAIN_ORDER": {"entity": make("dev", intermediate), "chain": (root, intermediate)},
-        "CA_AS_DEVICE": {"entity": root, "client_id": "Root"},
-        "NOT_REGISTERED": {"entity": make("dev2", unregistered), "client_id": "dev2"},
-        "PROTOCOL_LEVEL": {"entity": world.device, "protocol": MQTTProtocolVersion.MQTTv5},
-        "UNKNOWN_CA": {"entity": make("dev", other)},
-        "BAD_SIGNATURE": {"entity": make("dev", other), "chain": (root,)},
-        "EXPIRED": {"entity": make("dev", root, begins=-9 * DAY, ends=-2 * DAY)},
-        "NOT_YET_VALID": {"entity": make("dev", root, begins=DAY)},
-        "NO_CLIENT_CERT": {"entity": None},
-    }
-    return cases[code]
-
-
-@pytest.mark.parametrize("version", TLS, ids=["TLS1.2", "TLS1.3"])
-@pytest.mark.parametrize("code", CASES)
-def test_a_refusal_is_seen_on_both_sides(world: World, tmp_path: Path, code: str, version: ssl.TLSVersion) -> None:
-    platform, before = world.platform, len(world.platform.log())
-    options = refused(code, world)
-    with device(platform, tmp_path, **options, version=version) as (_, seen):
-        expected = CASES[code][TLS.index(version)]
-        if expected == "connack 1":
-            assert seen.connack == 1
-        elif expected == "Not authorized":
-            assert seen.connack == 5
-        else:
-            wait_for(lambda: expected in seen.text.lower().replace("_", " "))
-            assert seen.connack is None
-            assert bool(seen.raised) == (version == ssl.TLSVersion.TLSv1_2)
-    record = last_record(platform, before)
-    assert record["code"] == code
-    assert record["reason"].endswith(".") and record["address"].startswith("127.0.0.1:")
-    if options["entity"]:
-        assert record["subject"] == f"CN={options.get('client_id', 'dev') if code != 'CLIENT_ID_MISMATCH' else 'dev'}"
-
-    before = len(platform.log())
-    with device(platform, tmp_path, world.device, version=version) as (_, seen):  # the control
-        assert seen.connack == 0
-    assert last_record(platform, before)["code"] == "CONNECTED"
-
-
-@pytest.mark.parametrize(
-    ("first", "code"), [(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev", "PLAIN_MQTT"), (b"GET / HTTP", "NOT_TLS")]
-)
-def test_a_client_without_tls_is_told_apart(world: World, first: bytes, code: str) -> None:
+def test_a_client_without_tls_is_told_apart(world: World) -> None:
     before = len(world.platform.log())
     with socket.create_connection(world.platform.mqtt) as plain:
-        plain.sendall(first)
+        plain.sendall(b"GET / HTTP")
         plain.settimeout(5)
         assert plain.recv(100) == b""
-    assert last_record(world.platform, before)["code"] == code
-
-
-def test_plain_mqtt_from_paho_sees_a_disconnect_and_nothing_else(world: World) -> None:
-    before, gone = len(world.platform.log()), []
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="dev", reconnect_on_failure=False)
-    client.on_disconnect = lambda *_: gone.append(1)
-    client.connect(*world.platform.mqtt)
-    client.loop_start()
-    wait_for(lambda: gone)
-    client.loop_stop()
-    assert last_record(world.platform, before)["code"] == "PLAIN_MQTT"
+    assert last_record(world.platform, before)["code"] == "NOT_TLS"
 
 
 def test_a_client_that_does_not_know_the_platform_is_named(world: World) -> None:
@@ -152,12 +69,6 @@ def test_a_client_that_does_not_know_the_platform_is_named(world: World) -> None
         assert record["code"] == "HANDSHAKE_FAILED" and record["reason"].endswith(
             "give it serverCert.pem as trusted CA."
         )
-
-
-def test_client_ids_may_bear_type_and_template(world: World, tmp_path: Path) -> None:
-    for client_id, connack in (("d:dev", 0), ("d:dev:template", 0), ("d:devx", 5)):
-        with device(world.platform, tmp_path, world.device, client_id=client_id) as (_, seen):
-            assert seen.connack == connack, client_id
 
 
 def test_both_names_of_the_platform_verify_and_no_third_one(world: World) -> None:
@@ -442,23 +353,6 @@ def test_numbers_and_quotes_of_smartrest() -> None:
         assert NUMBER.fullmatch(text)
     for text in ("1_000", "\u0661", "nan", "inf", "", "0x1"):
         assert not NUMBER.fullmatch(text)
-
-
-def test_a_session_can_not_be_resumed(world: World, tmp_path: Path) -> None:
-    with device(world.platform, tmp_path, world.device):
-        pass
-    for version in TLS:
-        context = client_context(world.platform, version)
-        context.load_cert_chain(tmp_path / "chain.pem")
-        session, reused = None, []
-        for _ in range(2):
-            plain = socket.create_connection(world.platform.mqtt)
-            with context.wrap_socket(plain, server_hostname="localhost", session=session) as tls:
-                tls.sendall(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev")
-                assert tls.recv(10) == b"\x20\x02\x00\x00"
-                session = tls.session
-                reused.append(tls.session_reused)
-        assert reused == [False, False]
 
 
 CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev"

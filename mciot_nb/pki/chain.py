@@ -282,8 +282,9 @@ def _platform_rules(presented: Chain, anchor: x509.Certificate, profile: Profile
         findings.append(
             Finding(
                 "CHAIN_TOO_LONG",
-                f"The chain has {len(presented)} certificates, and profile {profile.name} takes "
-                f"{profile.longest_chain} at most: upload the intermediate certificate and present the chain up to it.",
+                f"The chain of {readable(device.subject)} has {len(presented)} certificates, and profile "
+                f"{profile.name} takes {profile.longest_chain} at most: upload the intermediate certificate and "
+                "present the chain up to it.",
             )
         )
     alone_is_enough = profile.device_alone and is_issued_by(device, anchor)

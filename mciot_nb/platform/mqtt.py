@@ -107,8 +107,8 @@ class Endpoint:
         except SSL.Error as error:
             if not stream.failed:
                 raise _without_certificate(error) from error
-            _note(attempt, stream.verified or [stream.failed.certificate])
-            raise self.trust.after_failed_handshake(stream.verified, stream.failed) from error
+            _note(attempt, stream.path)
+            raise self.trust.after_failed_handshake(stream.path, stream.failed) from error
         finally:
             attempt.tls = stream.version
         _note(attempt, stream.presented)
@@ -123,7 +123,7 @@ class Endpoint:
         if connect.fixed_header.packet_type != packet.CONNECT:
             raise Malformed("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
-        device, trusted = self.trust.admit(stream.presented, stream.verified, attempt)
+        device, trusted = self.trust.admit(stream.presented, attempt)
         return Session(stream, packets, self.store, self.tokens, device, connect), trusted
 
     async def _keep(self, session: Session, trusted: TrustedCertificate, attempt: Attempt) -> None:

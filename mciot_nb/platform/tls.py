@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 
-from mciot_nb.pki.chain import is_ca
-from mciot_nb.platform.trust import INVALID_PURPOSE, FailedCertificate, Refusal
+from mciot_nb.pki.chain import is_ca, is_issued_by
+from mciot_nb.platform.trust import INVALID_PURPOSE, SIGNATURE_FAILURE, FailedCertificate, Refusal
 
 CHUNK = 65536
 LINGER_SECONDS = 2.0
@@ -72,6 +72,8 @@ class TlsStream:
         certificate = presented.to_cryptography()
         if not ok and error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
             return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
+        if not ok and error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in self._anchors()):
+            return True  # OpenSSL tried another trusted certificate of that name; `Trust.admit` judges them all
         if not ok:
             self.failed = FailedCertificate(certificate, depth, error)
         return bool(ok)
@@ -116,9 +118,14 @@ class TlsStream:
         return [own, *rest] if own else []
 
     @property
-    def verified(self) -> list[x509.Certificate]:
-        """The path that OpenSSL built from the client's certificate, also if it led nowhere."""
-        return (self._tls and self._tls.get_verified_chain(as_cryptography=True)) or []
+    def path(self) -> list[x509.Certificate]:
+        """The path that OpenSSL built from the client's certificate up to the one in `failed`, that one included.
+
+        What may follow there is a trusted certificate of ours, which nobody presented.
+        """
+        assert self._tls is not None and self.failed is not None
+        path = self._tls.get_verified_chain(as_cryptography=True) or []
+        return path[: self.failed.depth + 1] or [self.failed.certificate]
 
     @property
     def version(self) -> str:

@@ -17,9 +17,9 @@ from mciot_nb.platform.store import Attempt, Store, TrustedCertificate
 
 BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
 #: OpenSSL's own words for errors that `diagnose` does not name (X509_verify_cert_error_string, which pyOpenSSL hides).
-INVALID_PURPOSE = 26
+SIGNATURE_FAILURE, INVALID_PURPOSE = 7, 26
 OPENSSL_WORDS = {
-    7: "certificate signature failure",
+    SIGNATURE_FAILURE: "certificate signature failure",
     25: "path length constraint exceeded",
     INVALID_PURPOSE: "unsuitable certificate purpose",
     32: "key usage does not include certificate signing",
@@ -102,35 +102,33 @@ class Trust:
         """Give the certificates themselves."""
         return [trusted.certificate for trusted in self.enabled()]
 
-    def admit(
-        self, presented: Sequence[x509.Certificate], verified: Sequence[x509.Certificate], attempt: Attempt
-    ) -> tuple[Device, TrustedCertificate]:
-        """Judge a client that got through the TLS handshake; ``verified`` is the path that OpenSSL found.
+    def admit(self, presented: Sequence[x509.Certificate], attempt: Attempt) -> tuple[Device, TrustedCertificate]:
+        """Judge a client that got through the TLS handshake.
 
         Gives the device, registered if need be, and the trusted certificate that vouches for it. Raises Refusal.
         """
-        anchors = {trusted.certificate: trusted for trusted in self.enabled()}
-        finding = self._finding(presented, list(anchors), self.profile)
-        if finding:
-            raise Refusal(finding.code, finding.sentence, NOT_AUTHORIZED)
-        trusted = next((anchors[certificate] for certificate in verified if certificate in anchors), None)
-        if trusted is None:  # deleted while the handshake was under way
-            raise Refusal("UNKNOWN_CA", "The chain leads to no trusted certificate: upload the CA's.", NOT_AUTHORIZED)
+        trusted, path = self._lead(presented)
         attempt.tenant = trusted.tenant
-        self._check_not_revoked((*presented, *verified), trusted.tenant)
+        self._check_not_revoked(path, trusted.tenant)
         self._check_client_id(attempt.client_id, presented[0])
         return self.registered(device_identifier(attempt.client_id), trusted), trusted
 
     def judge(self, presented: Sequence[x509.Certificate], tenant: str | None = None) -> TrustedCertificate:
         """Judge a chain without a connection, for one tenant or for whichever it leads to. Raises Refusal."""
-        anchors = {t.certificate: t for t in self.enabled() if tenant in (None, t.tenant)}
+        trusted, path = self._lead(presented, tenant)
+        self._check_not_revoked(path, trusted.tenant)
+        return trusted
+
+    def _lead(
+        self, presented: Sequence[x509.Certificate], tenant: str | None = None
+    ) -> tuple[TrustedCertificate, list[x509.Certificate]]:
+        """Give the trusted certificate that a chain leads to, and every certificate on the way. Raises Refusal."""
+        anchors = {trusted.certificate: trusted for trusted in self.enabled() if tenant in (None, trusted.tenant)}
         finding = self._finding(presented, list(anchors), self.profile)
         if finding:
             raise Refusal(finding.code, finding.sentence, NOT_AUTHORIZED)
         path, _ = path_to_anchor(presented, list(anchors), datetime.now(UTC))
-        trusted = anchors[path[-1]]
-        self._check_not_revoked((*presented, *path), trusted.tenant)
-        return trusted
+        return anchors[path[-1]], [*presented, *path]
 
     def _check_not_revoked(self, chain: Sequence[x509.Certificate], tenant: str) -> None:
         """Refuse what the tenant's list of revoked serial numbers names.
@@ -145,9 +143,9 @@ class Trust:
                 raise Refusal("REVOKED", sentence, NOT_AUTHORIZED)
 
     def after_failed_handshake(self, path: Sequence[x509.Certificate], failed: FailedCertificate) -> Refusal:
-        """Say why OpenSSL refused a client; ``path`` is as far as it got from the device's certificate."""
+        """Say why OpenSSL refused a client; ``path`` leads from the device's certificate to the one that failed."""
         anchors = self.anchors()
-        presented = list(path) or [failed.certificate]
+        presented = list(path)
         if len(presented) == 1:
             # pyOpenSSL does not tell what else was presented. If the issuer's name is one that we trust, its
             # certificate most likely was, and did not make the signature.

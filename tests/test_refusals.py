@@ -1,0 +1,557 @@
+"""Every way to be refused: what the client sees, what the log says of it, and that one thing mended lets it in."""
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from platform_tools import (
+    DAY,
+    TLS,
+    Entity,
+    Seen,
+    client_context,
+    device,
+    last_record,
+    make,
+    rest,
+    upload,
+    wait_for,
+)
+
+from mciot_nb.pki.names import common_name
+from mciot_nb.platform.launcher import LocalPlatform
+
+GUIDE, CURRENT = "guide-2021", "current"
+VERSIONS = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
+both_versions = pytest.mark.parametrize("version", TLS, ids=["TLS1.2", "TLS1.3"])
+both_ways = pytest.mark.parametrize("how", ["CA_DISABLED", "CA_DELETED"])
+#: Without "sslv3" or "tlsv1" before it: other versions of OpenSSL say "ssl/tls" there.
+UNKNOWN_CA = ("alert unknown ca",) * 2
+EXPIRED, BAD_CERTIFICATE = ("alert certificate expired",) * 2, ("alert bad certificate",) * 2
+#: What a row connects with: first so that it is refused, then with the one thing mended, as `World.device` by default.
+Steps = Iterator[dict[str, Any]]
+
+
+class World(NamedTuple):
+    platform: LocalPlatform
+    root: Entity
+    device: Entity
+
+    @property
+    def profile(self) -> str:
+        return self.platform.profile
+
+
+@pytest.fixture(scope="module", params=[GUIDE, CURRENT])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    platform = LocalPlatform.start(tmp_path_factory.mktemp("workspace"), request.param, tenants=2)
+    try:
+        root = make("Root", ca=True)
+        assert upload(platform, root).status_code == 201
+        yield World(platform, root, make("dev", root))
+        assert "SERVER_ERROR" not in set(platform.log()["code"])
+        assert "Traceback" not in (platform.folder / "messages.txt").read_text()
+    finally:
+        platform.stop()
+
+
+def trusted(world: World, name: str = "Own", issuer: Entity | None = None, **fields: Any) -> Entity:
+    """Upload a new CA of the test's own."""
+    ca = make(name, issuer, ca=True)
+    assert upload(world.platform, ca, **fields).status_code == 201
+    return ca
+
+
+def change(world: World, ca: Entity, **fields: Any) -> None:
+    assert rest(world.platform, "PUT", ca.fingerprint, json=fields).status_code == 200
+
+
+def revoke(world: World, entity: Entity) -> Entity:
+    body = {"crls": [{"serialNumberInHex": f"{entity.certificate.serial_number:x}"}]}
+    answer = rest(world.platform, "PUT", "/tenant/trusted-certificates/settings/crl", json=body)
+    assert answer.status_code == (204 if world.profile == CURRENT else 404)
+    return entity
+
+
+def take_away(world: World, ca: Entity, how: str) -> None:
+    if how == "CA_DISABLED":
+        change(world, ca, status="DISABLED")
+    else:
+        assert rest(world.platform, "DELETE", ca.fingerprint).status_code == 204
+
+
+def give_back(world: World, ca: Entity, how: str) -> None:
+    if how == "CA_DISABLED":
+        change(world, ca, status="ENABLED")
+    else:
+        assert upload(world.platform, ca).status_code == 201
+
+
+def not_registered(world: World) -> Steps:
+    ca = trusted(world, autoRegistrationEnabled=False)
+    name = f"new {ca.fingerprint}"
+    yield {"entity": (entity := make(name, ca)), "client_id": name}
+    change(world, ca, autoRegistrationEnabled=True)
+    yield {"entity": entity, "client_id": name}
+
+
+def with_intermediate(world: World, *more: Entity) -> Steps:
+    """The device with its intermediate and ``more``; an intermediate that is uploaded is the anchor."""
+    intermediate = make("Intermediate", world.root, ca=True)
+    yield {"entity": (entity := make("dev", intermediate)), "chain": (intermediate, *more)}
+    assert upload(world.platform, intermediate).status_code == 201
+    yield {"entity": entity, "chain": (intermediate,)}
+
+
+def long_chain(world: World, length: int) -> Steps:
+    last = world.root
+    for number in range(length - 2):
+        last = make(f"Intermediate {number}", last, ca=True)
+    yield {"entity": (entity := make("dev", last))}
+    assert len(entity.chain) == length and upload(world.platform, last).status_code == 201
+    yield {"entity": entity, "chain": (last,)}
+
+
+def wrong_order(world: World) -> Steps:
+    intermediate = trusted(world, "Intermediate", world.root)
+    yield {"entity": (entity := make("dev", intermediate)), "chain": (world.root, intermediate)}
+    yield {"entity": entity, "chain": (intermediate,)}
+
+
+def not_uploaded(world: World, ca: Entity) -> Steps:
+    yield {"entity": make("dev", ca)}
+    assert upload(world.platform, ca).status_code == 201
+    yield {"entity": make("dev", ca)}
+
+
+def namesake(ca: Entity) -> Entity:
+    return make(common_name(ca.certificate.subject) or "", ca=True)
+
+
+def not_its_signature(world: World) -> Steps:
+    yield {"entity": make("dev", namesake(world.root)), "chain": (world.root,)}
+
+
+def taken_away(world: World, how: str) -> Steps:
+    entity = make("dev", ca := trusted(world))
+    take_away(world, ca, how)
+    yield {"entity": entity}
+    give_back(world, ca, how)
+    yield {"entity": entity}
+
+
+def revoked_intermediate(world: World) -> Steps:
+    intermediate = revoke(world, trusted(world, "Intermediate", world.root))
+    yield {"entity": make("dev", intermediate), "chain": (intermediate,)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """``sees`` is the CONNACK code, the alert on TLS 1.2 and 1.3, or what `connect` raises; ``names`` a subject."""
+
+    name: str
+    code: str
+    sees: int | tuple[str, str] | type[Exception] | None
+    steps: Callable[[World], Iterable[dict[str, Any]]]
+    names: str = "CN=dev"
+    profiles: tuple[str, ...] = (GUIDE, CURRENT)  # in the others it connects
+
+
+OLD, EARLY = {"begins": -9 * DAY, "ends": -DAY}, {"begins": DAY}
+WS, WS_ERROR = {"transport": "websockets"}, mqtt.WebsocketConnectionError
+NO_CERTIFICATE = ("alert handshake failure", "alert certificate required")
+ROWS = [
+    Row("wrong ClientId", "CLIENT_ID_MISMATCH", 5, lambda w: [{"entity": w.device, "client_id": "another"}]),
+    Row("device alone", "INCOMPLETE_CHAIN", 5, lambda w: [{"entity": w.device, "chain": ()}], "CN=Root", (GUIDE,)),
+    Row("root left out", "INCOMPLETE_CHAIN", 5, with_intermediate, "CN=Root"),
+    Row("three", "CHAIN_TOO_LONG", 5, lambda w: with_intermediate(w, w.root), profiles=(GUIDE,)),
+    Row("ten", "CHAIN_TOO_LONG", 5, lambda w: long_chain(w, 10), profiles=(GUIDE,)),
+    Row("eleven", "CHAIN_TOO_LONG", 5, lambda w: long_chain(w, 11)),
+    Row("wrong order", "CHAIN_ORDER", 5, wrong_order),
+    Row("CA as device", "CA_AS_DEVICE", 5, lambda w: [{"entity": w.root, "client_id": "Root"}], "CN=Root"),
+    Row("auto-registration off", "NOT_REGISTERED", 5, not_registered, "CN=Own"),
+    Row("unknown CA", "UNKNOWN_CA", UNKNOWN_CA, lambda w: not_uploaded(w, make("New", ca=True)), "CN=New"),
+    Row("namesake", "UNKNOWN_CA", UNKNOWN_CA, lambda w: not_uploaded(w, namesake(trusted(w, "Twin"))), "CN=Twin"),
+    Row("self-signed", "UNKNOWN_CA", UNKNOWN_CA, lambda w: [{"entity": make("dev")}]),
+    Row("not its signature", "BAD_SIGNATURE", UNKNOWN_CA, not_its_signature),
+    Row("CA disabled", "CA_DISABLED", UNKNOWN_CA, lambda w: taken_away(w, "CA_DISABLED"), "CN=Own"),
+    Row("CA deleted", "CA_DELETED", UNKNOWN_CA, lambda w: taken_away(w, "CA_DELETED"), "CN=Own"),
+    Row("expired", "EXPIRED", EXPIRED, lambda w: [{"entity": make("dev", w.root, **OLD)}]),
+    Row("expired, alone", "EXPIRED", EXPIRED, lambda w: [{"entity": make("dev", w.root, **OLD), "chain": ()}]),
+    Row("not yet valid", "NOT_YET_VALID", BAD_CERTIFICATE, lambda w: [{"entity": make("dev", w.root, **EARLY)}]),
+    Row("revoked", "REVOKED", 5, lambda w: [{"entity": revoke(w, make("dev", w.root))}], profiles=(CURRENT,)),
+    Row("intermediate revoked", "REVOKED", 5, revoked_intermediate, "CN=Intermediate", (CURRENT,)),
+    Row("no certificate", "NO_CLIENT_CERT", NO_CERTIFICATE, lambda _: [{"entity": None}], ""),
+    Row("wss", "WEBSOCKET", WS_ERROR, lambda w: [{"entity": w.device, **WS}], ""),
+    Row("ws", "WEBSOCKET", WS_ERROR, lambda _: [{"entity": None, **WS, "tls": False}], ""),
+    Row("plain MQTT", "PLAIN_MQTT", None, lambda _: [{"entity": None, "tls": False}], ""),
+    Row("MQTT 5", "PROTOCOL_LEVEL", 1, lambda w: [{"entity": w.device, "protocol": MQTTProtocolVersion.MQTTv5}], ""),
+]
+
+
+@contextlib.contextmanager
+def attempt(
+    world: World, folder: Path, version: ssl.TLSVersion, *, transport: Any = "tcp", tls: bool = True, **options: Any
+) -> Iterator[Seen]:
+    """Connect as a row wants it."""
+    if transport == "tcp" and tls:
+        with device(world.platform, folder, **options, version=version) as (_, seen):
+            yield seen
+        return
+    seen = Seen()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="dev", transport=transport, reconnect_on_failure=False)
+    client.on_connect = lambda *_: seen.connected.set()
+    client.on_disconnect = lambda *_: seen.gone.set()
+    if tls:
+        client.tls_set_context(context_of(world, folder, options["entity"], version))
+    try:
+        client.connect("localhost", world.platform.mqtt[1])
+        client.loop_start()
+        wait_for(lambda: seen.gone.is_set() or seen.connected.is_set())
+    except mqtt.WebsocketConnectionError as error:
+        seen.raised = f"{type(error).__name__}: {error}"
+    yield seen
+    client.loop_stop()
+
+
+def context_of(world: World, folder: Path, entity: Entity, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    """Give what a device connects with, without paho."""
+    formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    file = folder / "context.pem"
+    file.write_bytes(entity.key.private_bytes(*formats) + b"".join(c.public_bytes(formats[0]) for c in entity.chain))
+    context = client_context(world.platform, version)
+    context.load_cert_chain(file)
+    return context
+
+
+def chain_in_the_log(options: dict[str, Any]) -> list[str]:
+    """Name what was sent as the log does: subject, and serial number as ``openssl x509 -serial`` shows it."""
+    entity, chain = options["entity"], options.get("chain")
+    if not entity:
+        return []
+    sent = entity.chain if chain is None else [link.certificate for link in (entity, *chain)]
+    return [f"{c.subject.rfc4514_string()} (serial number {c.serial_number:X})" for c in sent]
+
+
+def check_what_the_client_sees(row: Row, seen: Seen, version: ssl.TLSVersion) -> None:
+    if isinstance(row.sees, int):
+        assert seen.connack == row.sees and not seen.raised
+        return
+    assert seen.connack is None and not seen.connected.is_set()
+    if isinstance(row.sees, tuple):
+        alert = row.sees[TLS.index(version)]
+        wait_for(lambda: alert in seen.text.lower().replace("_", " "))
+        assert bool(seen.raised) == (version == ssl.TLSVersion.TLSv1_2)  # on 1.3 on_log alone tells it
+        assert seen.gone.wait(5)
+    elif row.sees:
+        assert seen.raised.startswith(row.sees.__name__)
+    else:
+        assert seen.gone.is_set() and not seen.text
+
+
+@both_versions
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_refusal_is_seen_on_both_sides(world: World, tmp_path: Path, row: Row, version: ssl.TLSVersion) -> None:
+    steps = iter(row.steps(world))
+    check(world, tmp_path, version, next(steps), row if world.profile in row.profiles else None)
+    check(world, tmp_path, version, next(steps, {"entity": world.device}), None)  # the control
+
+
+def check(world: World, folder: Path, version: ssl.TLSVersion, options: dict[str, Any], row: Row | None) -> None:
+    """Connect, and see that client and log say what the row of the refusal says, or that it is let in."""
+    before = len(world.platform.log())
+    with attempt(world, folder, version, **options) as seen:
+        if row:
+            check_what_the_client_sees(row, seen, version)
+        else:
+            assert seen.connack == 0, seen.text
+    record, entity, sent = last_record(world.platform, before), options["entity"], chain_in_the_log(options)
+    assert len(world.platform.log()) == before + 1
+    assert record["code"] == (row.code if row else "CONNECTED"), record["reason"]
+    assert record["reason"].endswith(".") and ". " not in record["reason"], "It is not one sentence."
+    assert (row.names if row else "") in record["reason"], record["reason"]
+    assert record["address"].startswith("127.0.0.1:")
+    assert record["tls"] == (VERSIONS[version] if options.get("tls", True) else "")
+    assert record["subject"] == (entity.certificate.subject.rfc4514_string() if entity else "")
+    assert record["client_id"] == (options.get("client_id", "dev") if not row or row.sees == 5 else "")
+    failed_handshake = row and entity and isinstance(row.sees, tuple)  # then it is as long as OpenSSL tells
+    assert record["chain"] == (sent[: max(1, len(record["chain"]))] if failed_handshake else sent)
+
+
+def connection(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    return context.wrap_socket(plain, server_hostname="localhost", session=session)
+
+
+def connack(tls: ssl.SSLSocket, client_id: str = "dev") -> bytes:
+    body = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(client_id).to_bytes(2) + client_id.encode()
+    tls.sendall(bytes([0x10, len(body)]) + body)
+    return tls.recv(10)
+
+
+@pytest.mark.parametrize(
+    ("name", "client_id", "code"),
+    [
+        *(("dev", accepted, 0) for accepted in ("dev", "d:dev", "d:dev:template", "dev:template", "dev:")),
+        *(("dev", refused, 5) for refused in ("devx", "DEV", "d:devx", "d:d:dev", ":dev", "x:dev", "d:", " dev")),
+        ("dev", "", 2),
+        *(("00:11", refused, 5) for refused in ("00:11", "d:00:11", "00", "00:11:template")),
+        *(("d", accepted, 0) for accepted in ("d", "d:d", "d:d:d")),
+    ],
+)
+def test_a_client_id_bears_the_common_name(world: World, tmp_path: Path, name: str, client_id: str, code: int) -> None:
+    before, context = len(world.platform.log()), context_of(world, tmp_path, make(name, world.root))
+    with connection(world.platform.mqtt[1], context) as tls:  # paho keeps CONNACK 2 to itself
+        assert connack(tls, client_id) == bytes([0x20, 2, 0, code])
+    record = last_record(world.platform, before)
+    assert record["code"] == {0: "CONNECTED", 2: "NO_CLIENT_ID", 5: "CLIENT_ID_MISMATCH"}[code]
+    assert record["client_id"] == client_id and record["subject"] == f"CN={name}"
+    assert ("without a colon" in record["reason"]) == (name == "00:11")
+    if code == 0:
+        assert name in set(world.platform.devices()["device"])
+
+
+def without_key_identifiers(entity: Entity, issuer: Entity) -> Entity:
+    """Give the entity with a certificate as ``openssl x509 -req`` makes it without a file of extensions."""
+    old = entity.certificate
+    builder = x509.CertificateBuilder(old.issuer, old.subject, old.public_key(), old.serial_number)
+    builder = builder.not_valid_before(old.not_valid_before_utc).not_valid_after(old.not_valid_after_utc)
+    signed = builder.sign(issuer.key, hashes.SHA256())
+    return Entity(signed, entity.key, (signed, *issuer.chain))
+
+
+def test_a_namesake_without_key_identifiers_is_named_truly(world: World, tmp_path: Path) -> None:
+    """OpenSSL then takes the trusted certificate for the issuer, although the client never sent that one."""
+    ca, before = trusted(world, "Plain"), len(world.platform.log())
+    other = namesake(ca)
+    entity = without_key_identifiers(make("dev", other), other)
+    with device(world.platform, tmp_path, entity) as (_, seen):
+        assert seen.connack is None
+    record, sent = last_record(world.platform, before), chain_in_the_log({"entity": entity})
+    assert record["code"] in ("UNKNOWN_CA", "BAD_SIGNATURE")
+    assert "the certificate of that name in the chain did not sign it" not in record["reason"]  # it did
+    assert record["chain"] == sent[: max(1, len(record["chain"]))]
+    take_away(world, ca, "CA_DELETED")
+    assert upload(world.platform, other).status_code == 201
+    with device(world.platform, tmp_path, entity) as (_, seen):  # the control
+        assert seen.connack == 0
+
+
+@pytest.mark.parametrize("identifiers", [True, False], ids=["identifiers", "none"])
+def test_a_namesake_of_another_tenant_locks_nobody_out(world: World, tmp_path: Path, identifiers: bool) -> None:
+    """A class that follows one text may well make CAs of one name."""
+    ca = trusted(world, "Class")
+    for issuer in (ca, namesake(ca)):
+        if issuer is not ca:
+            assert upload_to_second(world, issuer) == 201
+        good, before = make("dev", issuer), len(world.platform.log())
+        with device(world.platform, tmp_path, good if identifiers else without_key_identifiers(good, issuer)) as (
+            _,
+            seen,
+        ):
+            record = last_record(world.platform, before)
+            assert seen.connack == 0, (issuer is ca, record["reason"])
+
+
+@both_ways
+@both_versions
+def test_a_resumed_session_does_not_get_round_a_ca_taken_away(
+    world: World, tmp_path: Path, version: ssl.TLSVersion, how: str
+) -> None:
+    ca, port, https = trusted(world), world.platform.mqtt[1], int(world.platform.https.rpartition(":")[2])
+    context = context_of(world, tmp_path, make("dev", ca), version)
+    with connection(port, context) as tls:
+        assert connack(tls) == b"\x20\x02\x00\x00"
+        sessions = [tls.session]
+    with connection(https, context) as tls:
+        assert ask_for_token(tls) == (200 if world.profile == CURRENT else 404)
+        sessions.append(tls.session)
+    with connection(https, context, sessions[1]) as tls:
+        assert tls.session_reused  # so the client does offer it
+    for session in sessions:
+        with connection(port, context, session) as tls:
+            assert connack(tls) == b"\x20\x02\x00\x00" and not tls.session_reused
+    take_away(world, ca, how)
+    for session in (None, *sessions):
+        before = len(world.platform.log())
+        with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"), connection(port, context, session) as tls:
+            connack(tls)
+        assert last_record(world.platform, before)["code"] == how
+    give_back(world, ca, how)
+    with connection(port, context, sessions[1]) as tls:  # the control
+        assert connack(tls) == b"\x20\x02\x00\x00"
+
+
+def ask_for_token(tls: ssl.SSLSocket) -> int:
+    """Give the status of the answer; the connection stays."""
+    request = "POST /devicecontrol/deviceAccessToken HTTP/1.1\r\nHost: localhost\r\nAccept: application/json"
+    tls.sendall(f"{request}\r\nContent-Length: 0\r\n\r\n".encode())
+    answer = http.client.HTTPResponse(tls, method="POST")
+    answer.begin()
+    assert ("access_token" in json.loads(answer.read())) == (answer.status == 200)
+    return answer.status
+
+
+@pytest.mark.parametrize("world", [CURRENT], indirect=True)
+@pytest.mark.parametrize("how", ["CA_DISABLED", "CA_DELETED", "REVOKED"])
+@both_versions
+def test_no_token_for_a_resumed_session_whose_ca_was_taken_away(
+    world: World, tmp_path: Path, version: ssl.TLSVersion, how: str
+) -> None:
+    ca, port = trusted(world), int(world.platform.https.rpartition(":")[2])
+    entity = make("dev", ca)
+    context = context_of(world, tmp_path, entity, version)
+    with connection(port, context) as kept:
+        assert ask_for_token(kept) == 200
+        session = kept.session
+        with connection(port, context, session) as tls:  # the control
+            assert tls.session_reused and ask_for_token(tls) == 200
+        if how == "REVOKED":
+            revoke(world, entity)
+        else:
+            take_away(world, ca, how)
+        before = len(world.platform.log())
+        assert ask_for_token(kept) == 401
+        with connection(port, context, session) as tls:
+            assert tls.session_reused and ask_for_token(tls) == 401
+        with connection(port, context) as tls:
+            assert not tls.session_reused and ask_for_token(tls) == 401
+        records = world.platform.log().iloc[before:]
+        assert list(records["code"]) == [how] * 3 and set(records["subject"]) == {"CN=dev"}
+        if how != "REVOKED":
+            give_back(world, ca, how)
+            assert ask_for_token(kept) == 200
+            with connection(port, context, session) as tls:
+                assert tls.session_reused and ask_for_token(tls) == 200
+
+
+@both_ways
+def test_a_ca_taken_away_between_handshake_and_connect_lets_nobody_in(world: World, tmp_path: Path, how: str) -> None:
+    ca, before = trusted(world), len(world.platform.log())
+    context = context_of(world, tmp_path, make("dev", ca), ssl.TLSVersion.TLSv1_2)  # there both know that it is over
+    with connection(world.platform.mqtt[1], context) as tls:
+        take_away(world, ca, how)
+        assert connack(tls) == b"\x20\x02\x00\x05"
+    assert last_record(world.platform, before)["code"] == how
+    give_back(world, ca, how)
+    with connection(world.platform.mqtt[1], context) as tls:  # the control
+        assert connack(tls) == b"\x20\x02\x00\x00"
+
+
+def served(client: mqtt.Client, seen: Seen) -> bool:
+    """Whether the platform still acknowledges what the device sends."""
+    message = client.publish("s/us", "400,t,still here", qos=1)
+    message.wait_for_publish(5)
+    return message.is_published() and not seen.gone.is_set()
+
+
+@both_ways
+@both_versions
+def test_a_ca_taken_away_ends_its_sessions_and_no_others(
+    world: World, tmp_path: Path, version: ssl.TLSVersion, how: str
+) -> None:
+    platform, ca = world.platform, trusted(world)
+    below = trusted(world, "Below", ca)  # uploaded itself, so it vouches for its devices alone
+    before, options = len(platform.log()), {"version": version}
+    with (
+        device(platform, tmp_path, make("a1", ca), client_id="a1", **options) as (_, a1),
+        device(platform, tmp_path, make("a2", ca), client_id="d:a2:x", **options) as (client, a2),
+        device(platform, tmp_path, world.device, **options) as (other, control),
+        device(platform, tmp_path, make("b", below), (below,), client_id="b", **options) as (lower, b),
+    ):
+        assert [a1.connack, a2.connack, control.connack, b.connack] == [0] * 4
+        change(world, ca, name="renamed")
+        assert served(client, a2)
+        take_away(world, ca, how)
+        assert a1.gone.wait(5) and a2.gone.wait(5)
+        assert served(other, control) and served(lower, b)
+        records = platform.log().iloc[before:].set_index("client_id")
+        word = how.removeprefix("CA_").lower()
+        assert set(records.loc[["a1", "d:a2:x"], "ending"]) == {f"The trusted certificate was {word}."}
+        assert records.loc[["dev", "b"], "ended"].isna().all()
+    give_back(world, ca, how)
+    with device(platform, tmp_path, make("a1", ca), client_id="a1", **options) as (_, a1):
+        assert a1.connack == 0
+
+
+def test_a_second_connection_ends_the_first_and_a_refused_one_does_not(world: World, tmp_path: Path) -> None:
+    platform, before = world.platform, len(world.platform.log())
+    namesake = make("dev", trusted(world))  # of another CA of the tenant, and in another form
+    with device(platform, tmp_path, world.device) as (client, first):
+        with device(platform, tmp_path, make("dev", make("Stranger", ca=True))) as (_, seen):
+            assert seen.connack is None
+        with device(platform, tmp_path, make("mallory", world.root)) as (_, seen):
+            assert seen.connack == 5
+        with device(platform, tmp_path, make("mallory", world.root), client_id="mallory") as (_, seen):
+            assert seen.connack == 0
+        assert served(client, first)
+        with device(platform, tmp_path, namesake, client_id="d:dev:x") as (client, second):
+            assert first.gone.wait(5) and second.connack == 0
+            assert served(client, second)
+            records = platform.log().iloc[before:]
+            again = f"The same ClientId connected again, from {records['address'].iloc[-1]}."
+            assert records["ending"].iloc[0] == again and records["ended"].isna().iloc[-1]
+
+
+def second_tenant(world: World, method: str, path: str, **options: Any) -> int:
+    tenant = world.platform.tenant_ids[1]
+    login = json.loads((world.platform.folder / "credentials.json").read_text())[tenant]
+    options["auth"] = f"{tenant}/{login['user']}", login["password"]
+    return rest(world.platform, method, path, **options).status_code
+
+
+def upload_to_second(world: World, ca: Entity) -> int:
+    body = {"certInPemFormat": ca.pem, "status": "ENABLED", "autoRegistrationEnabled": True}
+    path = f"/tenant/tenants/{world.platform.tenant_ids[1]}/trusted-certificates"
+    return second_tenant(world, "POST", path, json=body)
+
+
+@both_versions
+def test_a_device_lands_in_the_tenant_of_its_ca(world: World, tmp_path: Path, version: ssl.TLSVersion) -> None:
+    platform, one = world.platform, trusted(world, "Twin")
+    two = namesake(one)
+    assert upload_to_second(world, two) == 201
+    before, events = len(platform.log()), len(platform.events())
+    with (
+        device(platform, tmp_path, make("twin", one), client_id="twin", version=version) as (client_one, first),
+        device(platform, tmp_path, make("twin", two), client_id="twin", version=version) as (client_two, second),
+    ):
+        assert served(client_one, first) and served(client_two, second)  # no takeover across tenants
+        records = platform.log().iloc[before:]
+        assert list(records["tenant"]) == list(platform.tenant_ids)
+        assert list(platform.events().iloc[events:]["tenant"]) == list(platform.tenant_ids)
+        assert list(platform.devices().query("device == 'twin'")["tenant"]) == list(platform.tenant_ids)
+        take_away(world, one, "CA_DISABLED")
+        assert first.gone.wait(5) and served(client_two, second)
+
+
+def test_a_ca_belongs_to_one_tenant_only(world: World, tmp_path: Path) -> None:
+    platform, ca = world.platform, trusted(world)
+    entity, own = make("moved", ca), f"/tenant/tenants/{platform.tenant_ids[1]}/trusted-certificates/{ca.fingerprint}"
+    assert upload_to_second(world, ca) == 409
+    assert upload_to_second(world, make("Free", ca=True)) == 201  # the control
+    for path in (own, own.replace(*reversed(platform.tenant_ids))):  # nor can it touch the first tenant's
+        assert second_tenant(world, "PUT", path, json={"status": "DISABLED"}) == 404
+        assert second_tenant(world, "DELETE", path) == 404
+    with device(platform, tmp_path, entity, client_id="moved") as (_, seen):
+        assert seen.connack == 0
+    take_away(world, ca, "CA_DISABLED")
+    assert upload_to_second(world, ca) == 409
+    take_away(world, ca, "CA_DELETED")
+    assert upload_to_second(world, ca) == 201
+    assert upload(platform, ca).status_code == 409
+    with device(platform, tmp_path, entity, client_id="moved") as (_, seen):
+        assert seen.connack == 0
+    records = platform.log().query("client_id == 'moved'")
+    assert list(records["tenant"]) == list(platform.tenant_ids)
