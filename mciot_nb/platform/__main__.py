@@ -4,10 +4,8 @@ import argparse
 import asyncio
 import errno
 import ipaddress
-import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import sqlite3
@@ -18,7 +16,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import psutil
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -28,8 +25,8 @@ from tornado.netutil import bind_sockets
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import PROFILES
-from mciot_nb.pki.files import write_whole
-from mciot_nb.platform.handler import Credentials, Platform
+from mciot_nb.platform.credentials import Credentials, read_credentials
+from mciot_nb.platform.handler import Platform
 from mciot_nb.platform.launcher import START_SECONDS, Running, is_alive
 from mciot_nb.platform.mqtt import Endpoint
 from mciot_nb.platform.rest import LONGEST_BODY, make_application
@@ -39,9 +36,6 @@ from mciot_nb.platform.tls import ServerIdentity
 from mciot_nb.platform.tokens import Tokens
 from mciot_nb.platform.trust import Trust
 
-FIRST_TENANT, MOST_TENANTS = 1001, 1000
-#: The administrator of each tenant, and a user of it without any role, who may look but not trust.
-USER, WITHOUT_ROLE = "admin", "viewer"
 PORTS_TRIED = 200
 IDLE_SECONDS = 30.0
 
@@ -97,7 +91,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     wanted, key = _wanted(options.until_pid), server_key(folder)
-    credentials = _credentials(folder / "credentials.json", options.tenants)
+    credentials = read_credentials(folder / "credentials.json", options.tenants)
     store = Store(folder / "platform.sqlite")
     store.end_what_was_cut_off()
     mqtt_sockets, mqtt_port = _bind(options.host, options.mqtt_port)
@@ -247,37 +241,6 @@ def _warn_if_shared(host: str) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-def _credentials(file: Path, tenants: int) -> Credentials:
-    """Read the tenants' logins, and make those that are missing, with random passwords. Raises OnboardingError."""
-    if not 1 <= tenants <= MOST_TENANTS:
-        raise OnboardingError(f"There can't be {tenants} tenants: give --tenants a number from 1 to {MOST_TENANTS}.")
-    try:
-        kept = json.loads(file.read_bytes())
-        known = {
-            tenant: _login(given) | {"others": [*map(_login, given.get("others", ()))]}
-            for tenant, given in kept.items()
-        }
-    except FileNotFoundError:
-        known, kept = {}, None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise OnboardingError(f"{file} is damaged: move it away, and new passwords are made.") from None
-    for number in range(FIRST_TENANT, FIRST_TENANT + tenants):
-        known.setdefault(f"t{number}", {**_new_login(USER), "others": []})
-    for login in known.values():
-        login["others"] = login["others"] or [_new_login(WITHOUT_ROLE)]
-    if known != kept:
-        write_whole(file, json.dumps(known, indent=1).encode(), private=True, replace=True)
-    return known
-
-
-def _new_login(user: str) -> dict[str, str]:
-    return {"user": user, "password": secrets.token_urlsafe(18)}
-
-
-def _login(given: Any) -> dict[str, Any]:
-    return {"user": given["user"] + "", "password": given["password"] + ""}
 
 
 if __name__ == "__main__":

@@ -14,14 +14,13 @@ from urllib.parse import urlencode
 from cryptography.hazmat.primitives.serialization import Encoding
 from tornado.web import HTTPError, RequestHandler
 
+from mciot_nb.platform.credentials import Credentials
 from mciot_nb.platform.mqtt import Endpoint
 from mciot_nb.platform.store import Store, TrustedCertificate
 from mciot_nb.platform.tls import ServerIdentity
 from mciot_nb.platform.tokens import Tokens
 from mciot_nb.platform.trust import Trust
 
-#: By tenant: the administrator's user and password, and under ``others`` those of users without the role.
-Credentials = Mapping[str, Mapping[str, Any]]
 DEFAULT_PAGE, LONGEST_PAGE = 5, 2000
 ERROR_TYPE = "application/vnd.com.nsn.cumulocity.error+json"
 
