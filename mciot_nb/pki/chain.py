@@ -186,12 +186,14 @@ def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list
     A CA that was renewed with its old key has two certificates that fit: the presented goes first, then a valid one.
     """
 
+    trusted = set(anchors)
+
     def preference(issuer: x509.Certificate) -> tuple[bool, bool, bool]:
-        return issuer not in anchors, issuer not in presented, bool(_outside_validity(issuer, at))
+        return issuer not in trusted, issuer not in presented, bool(_outside_validity(issuer, at))
 
     candidates = sorted(dict.fromkeys((*anchors, *presented)), key=preference)
     path = [presented[0]]
-    while path[-1] not in anchors:
+    while path[-1] not in trusted:
         current = path[-1]
         issuer = next((c for c in candidates if c not in path and is_issued_by(current, c)), None)
         if issuer is None:
@@ -216,16 +218,18 @@ def _why_no_issuer(certificate: x509.Certificate, presented: Chain) -> Finding:
 
 
 def _outside_validity(certificate: x509.Certificate, at: datetime) -> list[Finding]:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if begins <= at <= ends:
+        return []
     subject = readable(certificate.subject)
-    if at > certificate.not_valid_after_utc:
-        ended = f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-        return [Finding("EXPIRED", f"The certificate of {subject} expired on {ended}: sign a new one.")]
-    if at < certificate.not_valid_before_utc:
-        begins = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        return [
-            Finding("NOT_YET_VALID", f"The certificate of {subject} is valid from {begins} only: check the clocks.")
-        ]
-    return []
+    if at > ends:
+        return [Finding("EXPIRED", f"The certificate of {subject} expired on {_minute(ends)}: sign a new one.")]
+    sentence = f"The certificate of {subject} is valid from {_minute(begins)} only: check the clocks."
+    return [Finding("NOT_YET_VALID", sentence)]
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 def _second_opinion(path: Chain, at: datetime) -> list[Finding]:

@@ -92,8 +92,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     _stop_on_signals(stop)
     wanted, key = _wanted(options.until_pid), server_key(folder)
     credentials = read_credentials(folder / "credentials.json", options.tenants)
-    store = Store(folder / "platform.sqlite")
-    store.end_what_was_cut_off()
+    store = _open_store(folder / "platform.sqlite")
     mqtt_sockets, mqtt_port = _bind(options.host, options.mqtt_port)
     https_sockets, https_port = _bind(options.host, options.https_port)
     # only now: a start that fails must not change the certificate that learners have copied
@@ -116,11 +115,23 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
         store.close()
 
 
+def _open_store(file: Path) -> Store:
+    try:
+        store = Store(file)
+        store.end_what_was_cut_off()
+    except sqlite3.OperationalError:  # the disk is full, or the file locked: nothing is wrong with it
+        raise
+    except sqlite3.DatabaseError:
+        raise OnboardingError(f"{file} is damaged: move it away, and an empty one is made.") from None
+    return store
+
+
 def _announce(
     options: argparse.Namespace, folder: Path, credentials: Credentials, mqtt_port: int, https_port: int
 ) -> None:
     host = "localhost" if options.host in ("0.0.0.0", "::") else options.host
     running = Running(
+        host=options.host,
         mqtt=(host, mqtt_port),
         https=f"https://{f'[{host}]' if ':' in host else host}:{https_port}",
         server_certificate=folder / "serverCert.pem",

@@ -51,6 +51,7 @@ def _is_locked(folder: Path) -> bool:
 class Running:
     """Where a running platform answers: what its line of JSON says, and what tells it from another process."""
 
+    host: str
     mqtt: tuple[str, int]
     https: str
     server_certificate: Path
@@ -85,6 +86,7 @@ class LocalPlatform:
     """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``."""
 
     folder: Path
+    host: str
     mqtt: tuple[str, int]
     https: str
     server_certificate: Path
@@ -103,10 +105,10 @@ class LocalPlatform:
         folder = _folder(workspace)
         options = ["--profile", profile, "--tenants", str(tenants), "--host", host]
         platform = cls.running(workspace) or cls._launch(folder, options)
-        if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.mqtt[0]):
+        if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.host):
             raise OnboardingError(
                 f"The local platform of {folder.parent} runs for {len(platform.tenant_ids)} tenants as "
-                f"{platform.mqtt[0]}: stop it first, with LocalPlatform.running(workspace).stop().",
+                f"{platform.host}: stop it first, with LocalPlatform.running(workspace).stop().",
                 "OTHER_SETTINGS",
             )
         if platform.profile != profile:
@@ -126,6 +128,7 @@ class LocalPlatform:
             return None
         return cls(
             folder=folder,
+            host=running.host,
             mqtt=running.mqtt,
             https=running.https,
             server_certificate=running.server_certificate,
@@ -219,8 +222,10 @@ class LocalPlatform:
 
     def connected(self) -> "pd.DataFrame":
         """Give who has connected: each device's last connection, still there where ``ended`` is empty."""
-        log = self.log().query("code == 'CONNECTED'").drop_duplicates(["tenant", "subject"], keep="last")
-        return log[["tenant", "subject", "client_id", "address", "tls", "time", "ended", "ending"]]
+        log = self.log().query("code == 'CONNECTED'")
+        log["device"] = log["client_id"].map(lambda text: text.removeprefix("d:").partition(":")[0])
+        columns = ["tenant", "device", "subject", "address", "tls", "time", "ended", "ending"]
+        return log.drop_duplicates(["tenant", "device"], keep="last")[columns]
 
     def devices(self) -> "pd.DataFrame":
         """Give the registered devices; ``created`` is when their message 100 came."""

@@ -61,6 +61,14 @@ class PacketReader:
         except (AMQTTError, MQTTError, NoDataError, AttributeError, ValueError, struct.error) as error:
             raise Malformed("The client sent something that is no MQTT packet.") from error
 
+    def has_message(self) -> bool:
+        """Whether a whole PUBLISH has been read already, so that `next` gives it without waiting."""
+        size = _header_length(self._buffer)
+        if not size or self._buffer[0] >> 4 != packet.PUBLISH:
+            return False
+        length = sum((self._buffer[index] & 127) << 7 * (index - 1) for index in range(1, size))
+        return len(self._buffer) >= size + length
+
     async def _header(self) -> Any:
         """Give the fixed header once the whole packet is in the buffer."""
         if self._buffer.startswith(b"GET "):
@@ -78,8 +86,8 @@ class PacketReader:
 
 
 def _header_length(data: bytes) -> int:
-    """Count the fixed header's bytes: a length may be written in more of them than it needs."""
-    return next(index for index in range(1, 5) if data[index] < 128) + 1
+    """Count the fixed header's bytes, 0 if they are not all there: a length may take more of them than it needs."""
+    return next((index + 1 for index in range(1, min(5, len(data))) if data[index] < 128), 0)
 
 
 async def _check_protocol_level(connect: bytes) -> None:
@@ -104,6 +112,8 @@ def _check_content(received: Any, body: bytes) -> None:
         raise Malformed(BAD_PARTS)
     if kind == packet.PUBLISH and received.qos == 3:
         raise Malformed("The client sent a message with QoS 3.")
+    if kind == packet.PUBLISH and len(received.data) > LONGEST_PAYLOAD:
+        raise Malformed(f"The client sent more than {LONGEST_PAYLOAD} bytes in a message.")
     if kind == packet.PUBLISH and received.dup_flag and not received.qos:
         raise Malformed("The client sent a message of QoS 0 as one that it sent before.")
     if kind == packet.PUBLISH and (not received.topic_name or set(received.topic_name) & set("+#\0")):

@@ -32,6 +32,7 @@ MESSAGES, TOKEN_REQUESTS = "s/us", "s/uat"
 SUBSCRIBE_TOPICS = (smartrest.ANSWERS, smartrest.ERRORS, smartrest.TOKENS)
 FAILED_SUBSCRIPTION = 0x80
 MOST_UNRELEASED = 1000  # they are written down at every QoS 2 message
+MOST_AT_ONCE = 50  # messages of one device, while others wait
 
 
 class Ended(Exception):
@@ -91,7 +92,11 @@ class Session:
         """Serve the device until it leaves or breaks a rule; `ending` says afterwards which."""
         try:
             while True:
-                await self._handle(await self._next(self.keep_alive))
+                received = await self._next(self.keep_alive)
+                if received.fixed_header.packet_type == packet.PUBLISH:
+                    await self._publish(received)
+                else:
+                    await self._handle(received)
                 await asyncio.sleep(0)  # a busy device must not keep the others waiting
         except (Ended, Malformed, Refusal) as end:
             self.ending = str(end)
@@ -117,8 +122,6 @@ class Session:
 
     async def _handle(self, received: Any) -> None:
         match received.fixed_header.packet_type:
-            case packet.PUBLISH:
-                await self._publish(received)
             case packet.PUBREL:
                 self._unreleased.discard(received.variable_header.packet_id)
                 self._remember()
@@ -135,24 +138,35 @@ class Session:
             case packet.CONNECT:
                 raise Malformed("The client sent CONNECT twice.")
 
-    async def _publish(self, message: Any) -> None:
-        if len(message.data) > LONGEST_PAYLOAD:
-            raise Malformed(f"The client sent more than {LONGEST_PAYLOAD} bytes in a message.")
-        if len(self._unreleased) >= MOST_UNRELEASED and message.qos == 2:
-            raise Malformed(f"The client left {MOST_UNRELEASED} QoS 2 messages without PUBREL.")
+    async def _publish(self, first: Any) -> None:
+        """Store a message, and those that lie whole behind it: one commit serves them all. Then acknowledge them."""
+        messages, size, problem = [first], len(first.data), None
+        while len(messages) < MOST_AT_ONCE and size < LONGEST_PAYLOAD and self.packets.has_message():
+            try:
+                messages.append(await self.packets.next())
+                size += len(messages[-1].data)
+            except Malformed as error:  # those before it are good
+                problem = error
+                break
         replies: list[smartrest.Reply] = []
-        if message.qos < 2 or message.packet_id not in self._unreleased:
-            with self.store.transaction():
-                replies = self._carry_out(message.topic_name, message.data)
-                if message.qos == 2:
-                    self._unreleased.add(message.packet_id)
-                    self._remember()
-        if message.qos == 1:
-            await self._send(PubackPacket.build(message.packet_id))
-        elif message.qos == 2:
-            await self._send(PubrecPacket.build(message.packet_id))
+        with self.store.transaction():
+            for message in messages:
+                replies += self._store(message)
+        await self.stream.write(b"".join(map(_acknowledgement, messages)))
         for reply in replies:
             await self._tell(reply)
+        if problem:
+            raise problem
+        if len(self._unreleased) > MOST_UNRELEASED:
+            raise Malformed(f"The client left more than {MOST_UNRELEASED} QoS 2 messages without PUBREL.")
+
+    def _store(self, message: Any) -> list[smartrest.Reply]:
+        if message.qos == 2:
+            if message.packet_id in self._unreleased:
+                return []
+            self._unreleased.add(message.packet_id)
+            self._remember()
+        return self._carry_out(message.topic_name, message.data)
 
     def _carry_out(self, topic: str, payload: bytes) -> list[smartrest.Reply]:
         """Do what a message asks for; it may be acknowledged once the transaction around this has ended."""
@@ -184,3 +198,10 @@ class Session:
 
     async def _send(self, answer: Any) -> None:
         await self.stream.write(answer.to_bytes())
+
+
+def _acknowledgement(message: Any) -> bytes:
+    if message.qos == 0:
+        return b""
+    kind = PubackPacket if message.qos == 1 else PubrecPacket
+    return bytes(kind.build(message.packet_id).to_bytes())

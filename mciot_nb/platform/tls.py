@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from socket import SO_KEEPALIVE, SOL_SOCKET
 
 from cryptography import x509
@@ -23,6 +24,7 @@ WRITE_SECONDS = 30.0
 NO_WEBSOCKET = (
     "The client speaks MQTT over WebSocket, where certificates do not work: let it speak MQTT over TLS (mqtts, ssl)."
 )
+_to_openssl = lru_cache(4096)(X509.from_cryptography)  # which reads it anew, a megabyte for thirty connections
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class TlsStream:
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # most devices are silent for most of the time
         context.use_certificate(identity.certificate)
         context.use_privatekey(identity.key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verified)
@@ -64,7 +67,7 @@ class TlsStream:
         assert store is not None  # every context has one
         store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
         for anchor in anchors:
-            store.add_cert(X509.from_cryptography(anchor))
+            store.add_cert(_to_openssl(anchor))
         return context
 
     def _verified(self, _: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:

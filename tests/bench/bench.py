@@ -11,6 +11,7 @@ from pathlib import Path
 
 import authority
 import pandas as pd
+import platform_load
 import stores
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -51,6 +52,7 @@ def main() -> None:
     frame = pd.DataFrame(rows, columns=["ours", "seconds", "peer", "peer's seconds"])
     frame["ratio"] = frame["seconds"] / frame["peer's seconds"]
     print(f"{frame.round(4).to_string(index=False)}\n{remark}")
+    print(platform_load.platform_load())
 
 
 if __name__ == "__main__":
