@@ -7,17 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import paho.mqtt.client as mqtt
 import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from platform_tools import (
     TLS,
     Entity,
@@ -32,7 +29,8 @@ from platform_tools import (
 )
 
 from mciot_nb.platform.launcher import LocalPlatform
-from mciot_nb.platform.smartrest import NUMBER, parse
+
+CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev"
 
 
 class World(NamedTuple):
@@ -120,61 +118,6 @@ def test_a_ca_that_is_taken_away_ends_its_sessions(
         wait_for(lambda: "unknown ca" in seen.text.lower().replace("_", " "))
     record = last_record(platform, before)
     assert record["code"] == code and "Short-lived" in record["reason"]
-
-
-def test_a_second_connection_of_the_same_device_ends_the_first(world: World, tmp_path: Path) -> None:
-    with (
-        device(world.platform, tmp_path, world.device) as (_, first),
-        device(world.platform, tmp_path, world.device) as (_, second),
-    ):
-        assert first.gone.wait(5)
-        assert second.connack == 0 and not second.gone.is_set()
-    assert wait_for(lambda: world.platform.log()["ending"].fillna("").str.contains("connected again").any())
-
-
-def test_smartrest_of_the_guide(world: World, tmp_path: Path) -> None:
-    platform, ca = world.platform, make("Fresh", ca=True)
-    assert upload(platform, ca).status_code == 201
-    with device(platform, tmp_path, make("fresh", ca), client_id="fresh") as (client, seen):
-        codes: list[Any] = []
-        client.on_subscribe = lambda _c, _u, _mid, reasons, _p: codes.extend(reason.value for reason in reasons)
-        client.subscribe([("s/ds", 1), ("s/e", 0), ("s/dat", 2), ("other/topic", 0)])
-        assert wait_for(lambda: codes) == [1, 0, 1, 0x80]
-        payload = '100,"My, \\"best\\" device",c8y_MQTTDevice\n200,c8y_Temperature,T,21.5,C\n400,c8y_Door,open\n123'
-        client.publish("s/us", payload, qos=1).wait_for_publish(5)
-        client.publish("s/us", "100,again,x", qos=2).wait_for_publish(5)
-        for bad in ("999,x", "200,f,s,warm", "200,f", "200,f,s,1,C,noon", '100,"open', b"\xff\xfe"):
-            client.publish("s/us", bad, qos=1).wait_for_publish(5)
-        client.publish("elsewhere", "x", qos=1).wait_for_publish(5)
-        wait_for(lambda: len(seen.messages) == 9)
-    (found,) = platform.devices().query("device == 'fresh'").to_dict("records")
-    assert found["name"] == 'My, "best" device' and found["type"] == "c8y_MQTTDevice"
-    answers = [text for topic, text in seen.messages if topic == "s/ds"]
-    errors = [text for topic, text in seen.messages if topic == "s/e"]
-    assert answers[0].startswith("124,")
-    assert errors[0] == "41,100,Device already existing"
-    assert [error.split(",")[1] for error in errors[1:]] == ["999", "200", "200", "200", "", "", ""]
-    (measured,) = platform.measurements().query("device == 'fresh'").to_dict("records")
-    assert (measured["fragment"], measured["series"], measured["value"], measured["unit"]) == (
-        *("c8y_Temperature", "T", 21.5, "C"),
-    )
-    (event,) = platform.events().query("device == 'fresh'").to_dict("records")
-    assert (event["type"], event["text"]) == ("c8y_Door", "open")
-
-
-def test_keep_alive_and_payload_limit_are_enforced(world: World, tmp_path: Path) -> None:
-    connect = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x01\x00\x03dev"  # keep-alive: one second
-    with device(world.platform, tmp_path, world.device) as (client, seen):
-        client.publish("s/us", "400,t," + "x" * 16000, qos=1).wait_for_publish(5)  # the control
-        client.publish("s/us", "400,t," + "x" * 16184, qos=1)
-        assert seen.gone.wait(5)
-    with raw_connection(world, tmp_path) as tls:
-        tls.sendall(connect)
-        assert tls.recv(10) == b"\x20\x02\x00\x00"
-        began = time.monotonic()
-        assert tls.recv(10) == b""
-        assert 1.3 < time.monotonic() - began < 20
-    assert world.platform.log()["ending"].iloc[-1].startswith("The client was silent")
 
 
 def raw_connection(world: World, folder: Path, chain: Path | None = None) -> ssl.SSLSocket:
@@ -315,95 +258,6 @@ def test_a_leaf_alone_of_a_namesake_is_worded_for_both(world: World, tmp_path: P
     record = last_record(world.platform, before)
     assert record["code"] == "BAD_SIGNATURE"
     assert record["reason"].endswith("upload the CA that signed it, or put that one into the chain.")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        b"\x10\x0f\x00\x04MQTX\x04\x02\x00\x3c\x00\x03dev",
-        b"\x10\x0f\x00\x04MQTT\x04\x03\x00\x3c\x00\x03dev",
-        b"\x82\x02\x00\x01",
-        b"\x82\x08\x00\x01\x00\x09s/e\x00",
-        b"\x82\x08\x00\x00\x00\x03s/e\x00",
-        b"\xa2\x02\x00\x01",
-        b"\x30\x03\x00\x00x",
-        b"\x32\x0b\x00\x04s/us\x00\x00123",
-        b"\x36\x0b\x00\x04s/us\x00\x01123",
-    ],
-)
-def test_what_mqtt_forbids_ends_the_connection(world: World, tmp_path: Path, wrong: bytes) -> None:
-    with raw_connection(world, tmp_path) as tls:
-        if wrong[0] == 0x10:
-            tls.sendall(wrong)
-            assert tls.recv(10) == b""
-        else:
-            tls.sendall(CONNECT + b"\xc0\x00")  # the control: a ping is answered
-            answer = b""
-            while len(answer) < 6:
-                answer += tls.recv(10)
-            assert answer == b"\x20\x02\x00\x00\xd0\x00"
-            tls.sendall(wrong)
-            assert tls.recv(10) == b""
-
-
-def test_numbers_and_quotes_of_smartrest() -> None:
-    assert parse(b'100,"a \\"b\\", c",x') == [["100", 'a "b", c', "x"]]
-    assert parse(b'100,a\\"b,x') == [["100", 'a\\"b', "x"]]  # outside quotes a backslash is itself
-    for text in ("1", "-1.5", ".5", "2.", "1e3"):
-        assert NUMBER.fullmatch(text)
-    for text in ("1_000", "\u0661", "nan", "inf", "", "0x1"):
-        assert not NUMBER.fullmatch(text)
-
-
-CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev"
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    after_connect=st.booleans(),
-    kind=st.sampled_from([b"", b"\x10", b"\x30", b"\x32", b"\x34", b"\x62", b"\x82", b"\xa2", b"\x20", b"\xf0"]),
-    data=st.binary(min_size=1, max_size=100),
-)
-def test_no_bytes_inside_tls_take_it_down(
-    fuzzed: tuple[World, Path], after_connect: bool, kind: bytes, data: bytes
-) -> None:
-    world, chain = fuzzed
-    context = client_context(world.platform)
-    context.load_cert_chain(chain)
-    packet = kind + bytes([len(data)]) + data if kind else data
-    with context.wrap_socket(socket.create_connection(world.platform.mqtt), server_hostname="localhost") as tls:
-        tls.sendall((CONNECT if after_connect else b"") + packet)
-    assert rest(world.platform, "GET", "/tenant/currentTenant").ok
-
-
-@settings(max_examples=25, deadline=None)
-@given(data=st.binary(max_size=200))
-def test_no_bytes_before_tls_take_it_down(world: World, data: bytes) -> None:
-    with socket.create_connection(world.platform.mqtt) as plain:
-        plain.sendall(b"\x16\x03\x01" + data)
-    assert rest(world.platform, "GET", "/tenant/currentTenant").ok
-
-
-@settings(max_examples=60, deadline=None)
-@given(payload=st.one_of(st.binary(max_size=200), st.text(alphabet='0124,"\\\n x', max_size=60).map(str.encode)))
-def test_no_smartrest_payload_takes_it_down(talker: mqtt.Client, payload: bytes) -> None:
-    message = talker.publish("s/us", payload, qos=1)
-    message.wait_for_publish(5)
-    assert message.is_published()
-
-
-@pytest.fixture(scope="module")
-def fuzzed(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
-    folder = tmp_path_factory.mktemp("fuzz")
-    with device(world.platform, folder, world.device):
-        return world, folder / "chain.pem"
-
-
-@pytest.fixture(scope="module")
-def talker(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[mqtt.Client]:
-    folder = tmp_path_factory.mktemp("talker")
-    with device(world.platform, folder, make("talker", world.root), client_id="talker") as (client, _):
-        yield client
 
 
 def test_after_all_that_the_platform_had_no_fault_of_its_own(world: World, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from mciot_nb.connect import connection
+from mciot_nb.connect.refusals import failure, silence
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.secret import Secret
@@ -42,13 +43,13 @@ def fetch_access_token(url: str, context: ssl.SSLContext, chain: Sequence[x509.C
         answer = client.getresponse()
         status, body = answer.status, answer.read(_LARGEST)
     except TimeoutError as error:  # after the handshake it is a silent server, before it perhaps none
-        raise connection.silence(where) if client.sock else connection.failure(where, str(error), [], error) from None
+        raise silence(where) if client.sock else failure(where, str(error), [], error) from None
     except ConnectionResetError:  # http.client's RemoteDisconnected, too
-        raise connection.failure(where, "", []) from None
+        raise failure(where, "", []) from None
     except http.client.HTTPException:
         raise _no_token(where) from None
     except (OSError, ValueError) as error:
-        raise connection.failure(where, str(error), [], error) from None
+        raise failure(where, str(error), [], error) from None
     finally:
         client.close()
     if not 200 <= status < 300:

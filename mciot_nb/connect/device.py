@@ -13,10 +13,8 @@ from cryptography import x509
 
 from mciot_nb.connect.access_token import fetch_access_token
 from mciot_nb.connect.connection import (
-    ALERTS,
     ANSWER_TOPIC,
     ASK_TOKEN_TOPIC,
-    CONNACK,
     ERROR_TOPIC,
     LARGEST_PAYLOAD,
     PUBLISH_TOPIC,
@@ -36,9 +34,7 @@ from mciot_nb.pki.store import read_key, read_store
 from mciot_nb.secret import Secret
 
 __all__ = [
-    "ALERTS",
     "ANSWER_TOPIC",
-    "CONNACK",
     "ERROR_TOPIC",
     "LARGEST_PAYLOAD",
     "PUBLISH_TOPIC",

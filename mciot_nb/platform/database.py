@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-#: ``device`` is always the device's identifier, the common name of its certificate.
+#: ``device`` is always the device's identifier, the common name of its certificate. Numbers that others may have kept
+#: of what was deleted are not given again (AUTOINCREMENT).
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS trusted_certificates (
     fingerprint TEXT PRIMARY KEY, tenant TEXT NOT NULL, der BLOB NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
@@ -15,7 +16,7 @@ CREATE TABLE IF NOT EXISTS trusted_certificates (
 CREATE TABLE IF NOT EXISTS revoked (
     tenant TEXT NOT NULL, serial TEXT NOT NULL, date TEXT NOT NULL, PRIMARY KEY (tenant, serial));
 CREATE TABLE IF NOT EXISTS devices (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, registered TEXT NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device TEXT NOT NULL, registered TEXT NOT NULL,
     created TEXT, name TEXT, type TEXT, fragments TEXT NOT NULL DEFAULT '{}', UNIQUE (tenant, device));
 CREATE TABLE IF NOT EXISTS measurements (
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
@@ -27,8 +28,8 @@ CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
     type TEXT NOT NULL, text TEXT NOT NULL, severity TEXT NOT NULL, status TEXT NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS operations (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, fragment TEXT NOT NULL,
-    text TEXT NOT NULL, description TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL);
+    id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL,
+    fragment TEXT NOT NULL, text TEXT NOT NULL, description TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS sessions (
     tenant TEXT NOT NULL, device TEXT NOT NULL, subscriptions TEXT NOT NULL, unreleased TEXT NOT NULL,
     PRIMARY KEY (tenant, device));

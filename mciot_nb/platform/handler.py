@@ -126,7 +126,8 @@ class Handler(RequestHandler):
     def log_in(self) -> Login:
         """Give who asks: ``tenant/user:password``, also without the tenant, or a device's token. Raises Problem."""
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and (known := self.platform.tokens.read(given)):
+        known = self.platform.tokens.read(given) if scheme.lower() == "bearer" else None
+        if known and self.platform.store.device(*known):  # its user may be gone
             return Login(known[0], device=known[1])
         try:
             user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
@@ -138,7 +139,6 @@ class Handler(RequestHandler):
                 right_password = secrets.compare_digest(password.encode(), login["password"].encode())
                 if scheme.lower() == "basic" and right_user and right_password:
                     return Login(tenant, is_admin=login is admin)
-        self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         raise Problem(401, "security/Unauthorized", "Invalid credentials! : Bad credentials")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -147,6 +147,8 @@ class Handler(RequestHandler):
         error, message = "general/Error", self._reason
         if isinstance(problem, Problem):
             error, message = problem.error, str(problem)
+        if status_code == 401:
+            self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         if status_code == 405:
             self.set_header("Allow", ", ".join(self._methods()))
         self.set_header("Content-Type", "application/json" if status_code in self.plain_errors else ERROR_TYPE)

@@ -149,16 +149,22 @@ class Session:
                 problem = error
                 break
         replies: list[smartrest.Reply] = []
+        acknowledgements = b""
         with self.store.transaction():
             for message in messages:
+                if message.qos == 2 and message.packet_id not in self._unreleased and self._is_full():
+                    problem = Malformed(f"The client left {MOST_UNRELEASED} QoS 2 messages without PUBREL.")
+                    break
                 replies += self._store(message)
-        await self.stream.write(b"".join(map(_acknowledgement, messages)))
+                acknowledgements += _acknowledgement(message)
+        await self.stream.write(acknowledgements)
         for reply in replies:
             await self._tell(reply)
         if problem:
             raise problem
-        if len(self._unreleased) > MOST_UNRELEASED:
-            raise Malformed(f"The client left more than {MOST_UNRELEASED} QoS 2 messages without PUBREL.")
+
+    def _is_full(self) -> bool:
+        return len(self._unreleased) >= MOST_UNRELEASED
 
     def _store(self, message: Any) -> list[smartrest.Reply]:
         if message.qos == 2:

@@ -1,0 +1,331 @@
+"""Packets that break MQTT's rules end one connection with one sentence in the log, and never harm the platform."""
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from platform_tools import TLS, last_record, wait_for
+from raw_mqtt import (
+    PASSWORD,
+    PING,
+    PONG,
+    USER,
+    WILL,
+    Raw,
+    World,
+    acknowledged,
+    connect,
+    connect_with,
+    new_world,
+    packet,
+    publish,
+    subscribe,
+    text,
+)
+
+#: So many bytes that are no UTF-8 that, written as Python shows them, they are more than MQTT's two bytes can count.
+LONG_RUBBISH = b"\xff" * 17000
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with new_world(tmp_path_factory) as world:
+        yield world
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        connect_with(USER, "user"),
+        connect_with(USER | PASSWORD, "user", b"\xff\0"),  # a password is any bytes
+        connect_with(WILL, "s/us", "400,t,x"),
+        connect_with(WILL | 0x10, "s/us", "400,t,x"),
+        connect_with(WILL | USER, "s/us", "400,t,x", "user"),
+        connect_with(WILL | USER | PASSWORD, "s/us", "400,t,x", "user", "password"),
+    ],
+)
+def test_a_connect_with_all_its_parts_is_let_in(world: World, parts: bytes) -> None:
+    raw = Raw(world.platform, world.context("dev"))
+    assert raw.ask(parts) == b"\x20\2\0\0" and raw.ask(PING) == PONG
+    raw.leave()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        connect_with(PASSWORD, "password"),  # without a user: section 3.1.2.9
+        connect_with(USER | PASSWORD),
+        connect_with(USER | PASSWORD, "user"),
+        connect_with(USER | PASSWORD, "user", "password", behind=b"zzzz"),
+        connect_with(USER | PASSWORD, b"\xff", "password"),
+        connect_with(USER | PASSWORD, "user\0", "password"),
+        connect_with(WILL | USER | PASSWORD),
+        connect_with(WILL | USER | PASSWORD, "#", "x", "user", "password"),
+        connect_with(WILL | USER | PASSWORD, "s/us\0", "x", "user", "password"),
+        connect_with(WILL | USER | PASSWORD, b"s/\xff", "x", "user", "password"),
+        connect_with(WILL | USER | PASSWORD | 0x18, "s/us", "x", "user", "password"),
+        connect_with(0x08),
+        connect_with(0x20),
+        packet(0x10, text("MQTT") + b"\4\2\0\x3c" + text(LONG_RUBBISH)),
+        packet(0x10, text(LONG_RUBBISH) + b"\4\2\0\x3c" + text("dev")),
+        packet(0x10, text("MQTX") + b"\4\2\0\x3c" + text("dev")),
+        packet(0x10, text("MQTT") + b"\4\3\0\x3c" + text("dev")),  # the flag that is reserved
+    ],
+)
+def test_a_connect_that_contradicts_itself_is_malformed(world: World, wrong: bytes) -> None:
+    before = len(world.platform.log())
+    raw = Raw(world.platform, world.context("dev"))
+    assert raw.ask(wrong) == b""
+    assert last_record(world.platform, before)["code"] == "MALFORMED"
+    world.dial("dev").leave()  # the control
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        packet(0x82, b"\0\7" + text(LONG_RUBBISH) + b"\0"),
+        packet(0xA2, b"\0\7" + text(LONG_RUBBISH)),
+        packet(0x30, text(LONG_RUBBISH) + b"x"),
+        subscribe("s/ds\0"),  # section 1.5.3
+        packet(0xA2, b"\0\7" + text("s/ds\0")),
+        subscribe("s/ds", qos=3),  # section 3.8.3
+        subscribe("s/ds", qos=0xFF),
+        subscribe(""),  # section 4.7.3
+        publish("400,t,x", dup=True),  # section 3.3.1.1: QoS 0 is never sent again
+        b"\x30\x80\x80\x80\x80\x01",  # section 2.2.3: a length has four bytes at most
+        publish("400,t,x", topic=""),
+        publish("400,t,x", qos=1, number=0),
+        publish("400,t,x", qos=3),
+        packet(0x82, b"\0\7"),  # no topics
+        packet(0xA2, b"\0\7"),
+        packet(0x82, b"\0\7\0\x09s/e\0"),
+        packet(0x82, b"\0\0" + text("s/e") + b"\0"),
+        connect("dev"),
+        b"\x20\2\0\0",  # what only servers send, and what nobody sends
+        b"\x50\2\0\1",
+        b"\x90\3\0\7\0",
+        b"\xd0\0",
+        b"\0\0",
+        b"\xf0\0",
+    ],
+)
+def test_a_packet_that_mqtt_forbids_ends_the_connection_with_a_sentence(world: World, wrong: bytes) -> None:
+    raw = world.dial("dev")
+    before = len(world.platform.log())
+    assert raw.ask(wrong, PING) == b""
+    assert len(world.platform.log()) == before, "a fault of the client's is no second record, SERVER_ERROR"
+    assert world.ending("dev")[-1].startswith("The client sent ")
+
+
+def test_a_length_in_more_bytes_than_it_needs_is_no_other_packet(world: World) -> None:
+    """MQTT 3.1.1 allows it: what is behind must not be read from one byte too early."""
+    raw = world.dial("dev")
+    assert raw.ask(b"\xc0\x80\x00") == PONG
+    short = publish("400,t,overlong")
+    assert raw.ask(short[:1] + bytes([short[1] | 128, 0]) + short[2:], PING) == PONG
+    assert world.texts("dev")[-1:] == ["overlong"]
+    raw.leave()
+
+
+def test_stopping_with_clients_in_the_way_leaves_no_traceback(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with new_world(tmp_path_factory) as world:
+        held: list[Any] = [socket.create_connection(world.platform.mqtt), world.dial("connected")]
+        held += [Raw(world.platform, world.context(name)) for name in ("in the handshake", "refused")]
+        assert held[-1].ask(connect("another")) == b"\x20\2\0\5"
+        held.append(world.dial("malformed"))
+        assert held[-1].ask(b"\xff\0") == b""
+        wait_for(lambda: len(world.platform.log()) == 3)
+        time.sleep(0.2)  # the platform is to have seen the others too
+        world.platform.stop()
+        assert "Traceback" not in (world.platform.folder / "messages.txt").read_text()
+        assert set(world.platform.log()["code"]) == {"CONNECTED", "CLIENT_ID_MISMATCH"}
+        assert "The platform was stopped." in world.ending("connected")
+
+
+BYTES, TEXTS = st.binary(max_size=30), st.sampled_from(["s/us", "s/uat", "s/ds", "s/e", "#", "s/+", "x", ""])
+PAYLOADS = st.sampled_from(["", "123", "400,t,x", "211,1", "999", '400,"', "x" * 200]).map(str.encode) | BYTES
+NUMBERS, QOS = st.sampled_from([0, 1, 2, 7, 65535]), st.sampled_from([0, 1, 2, 3])
+#: Packets that are whole, of both sides; not all of them are allowed, and none in every place.
+PACKETS = st.one_of(
+    st.builds(publish, PAYLOADS, QOS, NUMBERS, st.booleans(), TEXTS),
+    st.builds(publish, PAYLOADS, QOS, NUMBERS),
+    st.lists(TEXTS, max_size=4).map(lambda topics: subscribe(*topics)),
+    st.lists(TEXTS, max_size=4).map(lambda topics: packet(0xA2, b"\0\7" + b"".join(map(text, topics)))),
+    st.builds(acknowledged, st.sampled_from([0x20, 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0]), NUMBERS),
+    st.builds(
+        lambda flags, parts, behind: connect_with(sum(flags), *parts, behind=behind),
+        st.sets(st.sampled_from([1, 8, 16, 32, WILL, PASSWORD, USER])),
+        st.lists(TEXTS | BYTES, max_size=4),
+        st.just(b"") | BYTES,
+    ),
+    st.builds(connect, st.sampled_from(["dev", "other", "d:dev:x", ""]), st.booleans(), st.just(60)),
+    st.sampled_from([PING, PING, PONG, b"\xe0\0", b"\xf0\0", b"GET / HTTP/1.1\r\n\r\n"]),
+)
+Mutation = Callable[[bytes], bytes]
+
+
+def overwriting(at: int, others: bytes) -> Mutation:
+    return lambda data: data[:at] + others + data[at + len(others) :]
+
+
+def stretched(length: int, more: int) -> bytes:
+    """Write a length of one byte in more bytes than it needs; with four more it is one that MQTT does not allow."""
+    return bytes([length | 128, *[128] * (more - 1), 0]) if more else bytes([length])
+
+
+MUTATIONS: st.SearchStrategy[Mutation] = st.one_of(
+    st.just(lambda data: data),
+    st.integers(1, 255).map(lambda mask: lambda data: bytes([data[0] ^ mask]) + data[1:]),  # type and flags
+    st.integers(0, 255).map(lambda length: lambda data: data[:1] + bytes([length]) + data[2:]),
+    st.integers(1, 4).map(lambda more: lambda data: data[:1] + stretched(data[1], more) + data[2:]),
+    st.integers(0, 40).map(lambda kept: lambda data: data[:kept]),
+    BYTES.map(lambda more: lambda data: data + more),
+    st.builds(overwriting, st.integers(0, 40), BYTES),
+    st.sampled_from([b"s\0us", b"\xff\xfe/u", b"s/\xed\xa0", b"\xc0\xafus"]).map(
+        lambda bad: lambda data: data.replace(b"s/us", bad)
+    ),
+    st.just(lambda data: data.replace(b"\0\7", b"\0\0")),
+    st.just(lambda data: data.replace(b"\0\4s/us", b"\xff\xffs/us")),
+)
+STREAMS = st.lists(st.builds(lambda data, change: change(data), PACKETS, MUTATIONS), min_size=1, max_size=6)
+
+
+def conversation(world: World, *records: bytes) -> list[bytes]:
+    """Send each part as a TLS record of its own, and give what the platform answers until the connection ends."""
+    raw = Raw(world.platform, world.context("dev"))
+    with contextlib.suppress(ConnectionError):  # the platform has heard enough
+        for record in filter(None, records):
+            raw.send(record)
+    return raw.everything()
+
+
+#: Of a client whose certificate is good.
+VERDICTS = {"CONNECTED", "MALFORMED", "CLIENT_ID_MISMATCH", "NO_CLIENT_ID", "PROTOCOL_LEVEL", "NO_CONNECT", "WEBSOCKET"}
+#: What is allowed in any order, each with its answer.
+ANSWERED = st.one_of(
+    st.sampled_from([(PING, PONG), (subscribe("s/ds", "#"), b"\x90\4\0\7\1\x80"), (publish("211,1"), b"")]),
+    st.integers(1, 65535).map(lambda n: (publish("400,t,x", 1, n), acknowledged(0x40, n))),
+    st.integers(1, 3).map(lambda n: (publish("400,t,x", 2, n), acknowledged(0x50, n))),
+    st.integers(1, 3).map(lambda n: (acknowledged(0x62, n), acknowledged(0x70, n))),
+)
+CUTS = st.lists(st.integers(0, 300), max_size=8)
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    return [stream[start:end] for start, end in pairwise([0, *sorted(places), len(stream)])]
+
+
+@settings(max_examples=60)
+@given(pairs=st.lists(ANSWERED, max_size=20), more=st.integers(0, 3), cuts=CUTS)
+def test_what_is_allowed_is_answered_however_it_is_cut_and_its_lengths_are_written(
+    world: World, pairs: list[tuple[bytes, bytes]], more: int, cuts: list[int]
+) -> None:
+    sent = [connect("dev"), *(one[:1] + stretched(one[1], more) + one[2:] for one, _ in pairs)]
+    heard = conversation(world, *cut(b"".join(sent), cuts))
+    assert heard == [b"\x20\2\0\0", *(answer for _, answer in pairs if answer)]
+
+
+def alike(answers: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Give the messages apart from the rest, for either may overtake the other; a token is another one each time."""
+    messages = [one.partition(b",eyJ")[0][4:] if b",eyJ" in one else one for one in answers if one[0] & 0xF0 == 0x30]
+    return messages, [one for one in answers if one[0] & 0xF0 != 0x30]
+
+
+@settings(max_examples=60)
+@given(begin=st.sampled_from([True, True, False]), parts=STREAMS, cuts=CUTS)
+def test_many_packets_and_mutants_of_them_have_one_meaning_however_they_are_cut(
+    world: World, begin: bool, parts: list[bytes], cuts: list[int]
+) -> None:
+    stream = (connect("dev") if begin else b"") + b"".join(parts)
+    before = len(world.platform.log())
+    heard = []
+    for records in ([stream], cut(stream, cuts)):
+        heard.append(conversation(world, *records))
+        world.dial("dev").leave()  # the control; it throws away what the mutants had kept in a session
+    assert alike(heard[0]) == alike(heard[1])
+    assert not heard[0] or heard[0][0][:2] == b"\x20\2", "CONNACK comes first, and nothing else without it"
+    codes = world.platform.log()["code"][before:]
+    assert len(codes) == 4, "one record a connection"
+    assert set(codes) <= VERDICTS
+
+
+def garbage_after(first: bytes) -> st.SearchStrategy[bytes]:
+    """Give bytes that are no TLS, or a record's header with rubbish in it, or a real record that was changed."""
+    headers = st.tuples(st.integers(20, 25), st.sampled_from([0, 1, 3, 4]), st.binary(max_size=60)).map(
+        lambda part: bytes([part[0], 3, part[1]]) + len(part[2]).to_bytes(2) + part[2]
+    )
+    changed = st.builds(overwriting, st.integers(0, len(first)), BYTES).map(lambda change: change(first))
+    return st.binary(max_size=200) | headers | changed
+
+
+def client_hello() -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        hello.do_handshake()
+    return outgoing.read()
+
+
+@settings(max_examples=50)
+@given(data=garbage_after(client_hello()))
+def test_garbage_instead_of_a_handshake_is_one_record_in_the_log(world: World, data: bytes) -> None:
+    before = len(world.platform.log())
+    with socket.create_connection(world.platform.mqtt, 15) as plain:
+        plain.sendall(data)
+        plain.shutdown(socket.SHUT_WR)
+        drain(plain)
+    assert last_record(world.platform, before)["code"] in {"NOT_TLS", "PLAIN_MQTT", "WEBSOCKET", "HANDSHAKE_FAILED"}
+    assert len(world.platform.log()) == before + 1
+
+
+@settings(max_examples=40)
+@given(data=garbage_after(b"\x17\3\3\0\x20" + bytes(32)), admitted=st.booleans(), version=st.sampled_from(TLS))
+def test_garbage_after_the_handshake_ends_the_connection(
+    world: World, data: bytes, admitted: bool, version: ssl.TLSVersion
+) -> None:
+    before, context = len(world.platform.log()), world.context("dev")
+    context.minimum_version = context.maximum_version = version
+    raw = Raw(world.platform, context)
+    if admitted:
+        assert raw.ask(connect("dev")) == b"\x20\2\0\0"
+    with raw.tls:
+        socket.socket.sendall(raw.tls, data)  # past the encryption
+        socket.socket.shutdown(raw.tls, socket.SHUT_WR)
+        drain(raw.tls)
+    record = last_record(world.platform, before)
+    assert record["code"] in ({"CONNECTED"} if admitted else {"NO_CONNECT", "CONNECTION_LOST"})
+    assert len(world.platform.log()) == before + 1
+    if admitted:
+        assert record["ending"] in {"The client closed the connection.", "The connection broke."}
+
+
+def drain(connection: socket.socket) -> None:
+    """Read until the platform ends the connection; TimeoutError, if it does not, is no ConnectionError."""
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        while connection.recv(65536):
+            pass
+
+
+def test_after_all_that_the_platform_had_no_fault_of_its_own(world: World) -> None:
+    world.dial("dev").leave()
+    log = world.platform.log()
+    assert "SERVER_ERROR" not in set(log["code"])
+    assert not log.query("code == 'CONNECTED'")["ending"].isna().any()
+    assert "Traceback" not in (world.platform.folder / "messages.txt").read_text()
+
+    def held() -> list[Any]:
+        connections = psutil.Process(world.platform.pid).net_connections("tcp")
+        return [one for one in connections if one.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)]
+
+    wait_for(lambda: not held())
+    raw = world.dial("dev")  # the control: one that is there is seen
+    assert len(held()) == 1
+    raw.leave()

@@ -1,0 +1,206 @@
+"""MQTT of the local platform, packet by packet: what is acknowledged, stored and kept, and what ends a connection."""
+
+from collections.abc import Iterator
+
+import pytest
+from platform_tools import rest, wait_for
+from raw_mqtt import (
+    PING,
+    PONG,
+    PUBACK,
+    PUBCOMP,
+    PUBREC,
+    PUBREL,
+    World,
+    acknowledged,
+    new_world,
+    packet,
+    publish,
+    subscribe,
+    text,
+)
+
+LONGEST_PAYLOAD = 16184
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with new_world(tmp_path_factory) as world:
+        yield world
+
+
+def test_each_quality_of_service_is_acknowledged_as_it_asks(world: World) -> None:
+    raw = world.dial("qos")
+    assert raw.ask(publish("400,t,zero"), PING) == PONG
+    assert raw.ask(publish("400,t,one", 1, 258)) == acknowledged(PUBACK, 258)
+    assert raw.ask(publish("400,t,two", 2, 65535)) == acknowledged(PUBREC, 65535)
+    assert raw.ask(acknowledged(PUBREL, 65535)) == acknowledged(PUBCOMP, 65535)
+    assert world.texts("qos") == ["zero", "one", "two"]
+    raw.leave()
+
+
+def test_only_qos_2_counts_a_repeated_message_once(world: World) -> None:
+    raw = world.dial("again")
+    for dup in (False, True):
+        assert raw.ask(publish("400,t,one", 1, 5, dup)) == acknowledged(PUBACK, 5)
+        assert raw.ask(publish("400,t,two", 2, 5, dup)) == acknowledged(PUBREC, 5)
+    assert world.texts("again") == ["one", "two", "one"]
+    for _ in range(2):  # a PUBREL that is sent again is answered again
+        assert raw.ask(acknowledged(PUBREL, 5)) == acknowledged(PUBCOMP, 5)
+    assert raw.ask(publish("400,t,new", 2, 5)) == acknowledged(PUBREC, 5)  # the number is free again
+    assert world.texts("again") == ["one", "two", "one", "new"]
+    raw.leave()
+
+
+@pytest.mark.parametrize(("clean", "stored"), [(False, 1), (True, 2)])
+def test_qos_2_survives_a_reconnect_if_the_session_does(world: World, clean: bool, stored: int) -> None:
+    name = f"resent-{clean}"
+    raw = world.dial(name, clean)
+    assert raw.ask(publish("400,t,once", 2, 9)) == acknowledged(PUBREC, 9)
+    raw.tls.close()  # PUBREC is lost, as far as the device knows
+    raw = world.dial(name, clean, b"\x20\2\0\0" if clean else b"\x20\2\1\0")
+    assert raw.ask(publish("400,t,once", 2, 9, dup=True)) == acknowledged(PUBREC, 9)
+    assert raw.ask(acknowledged(PUBREL, 9)) == acknowledged(PUBCOMP, 9)
+    assert world.texts(name) == ["once"] * stored
+    raw.leave()
+
+
+def test_subscriptions_are_kept_with_the_session_and_the_client_is_told(world: World) -> None:
+    fresh, kept = b"\x20\2\0\0", b"\x20\2\1\0"
+    raw = world.dial("kept", False, fresh)
+    assert raw.ask(subscribe("s/ds", "s/e")) == b"\x90\4\0\7\1\1"
+    raw.leave()
+    raw = world.dial("kept", False, kept)
+    assert [topic for topic, _ in raw.messages(publish("123\n999"))] == ["s/ds", "s/e"]
+    assert raw.ask(packet(0xA2, b"\0\7" + text("s/ds"))) == b"\xb0\2\0\7"
+    raw.leave()
+    raw = world.dial("kept", False, kept)
+    assert [topic for topic, _ in raw.messages(publish("123\n999"))] == ["s/e"]
+    raw.leave()
+    raw = world.dial("kept", True, fresh)
+    assert raw.messages(publish("123\n999")) == []
+    raw.leave()
+    raw = world.dial("kept", False, fresh)  # the clean one has thrown the kept one away
+    assert raw.messages(publish("123\n999")) == []
+    raw.leave()
+
+
+def test_a_kept_session_is_there_even_if_nothing_is_in_it(world: World) -> None:
+    """MQTT 3.1.1, section 3.2.2.2: the flag says whether the server has stored state, from CONNECT on."""
+    world.dial("empty", False).leave()
+    world.dial("empty", False, b"\x20\2\1\0").leave()
+
+
+def test_who_is_silent_is_ended_and_who_pings_is_not(world: World) -> None:
+    silent, pinging, free = (world.dial(n, keep_alive=k) for n, k in (("silent", 1), ("pinging", 1), ("free", 0)))
+    pinging.tls.settimeout(0.5)
+    while not (ended := world.ending("silent")):
+        assert pinging.ask(PING) == PONG
+        with pytest.raises(TimeoutError):
+            pinging.packet()
+    assert ended == ["The client was silent for longer than its keep-alive of 1 seconds allows."]
+    assert silent.packet() == b""
+    assert pinging.ask(PING) == PONG and free.ask(PING) == PONG
+    assert not world.ending("pinging") and not world.ending("free")
+
+
+def test_half_a_packet_does_not_keep_a_connection_alive(world: World) -> None:
+    half, whole = world.dial("half", keep_alive=1), world.dial("whole", keep_alive=1)
+    half.tls.settimeout(0.3)
+    whole.tls.settimeout(0.3)
+    for byte in publish("400,t," + "x" * 60):
+        try:
+            half.send(bytes([byte]))
+            if not half.packet():
+                break
+        except TimeoutError:
+            assert whole.ask(PING) == PONG
+        except OSError:
+            break
+    else:
+        pytest.fail("a byte now and then was taken for a packet")
+    assert world.ending("half")[0].startswith("The client was silent")
+    assert not world.ending("whole")
+
+
+def test_the_last_will_is_carried_out_unless_the_client_says_goodbye(world: World) -> None:
+    will = ("s/us", "400,c8y_Gone,gone")
+    world.dial("polite", will=will).leave()
+    broken = world.dial("broken", will=will)
+    broken.tls.close()
+    malformed = world.dial("malformed", will=will)
+    assert malformed.ask(b"\xff\0") == b""
+    first = world.dial("taken", will=will)
+    second = world.dial("taken", will=will)
+    assert first.packet() == b""
+    for name in ("broken", "malformed", "taken"):
+        wait_for(lambda name=name: world.texts(name) == ["gone"])
+    assert not world.texts("polite")
+    assert second.ask(PING) == PONG
+    second.leave()
+    assert world.texts("taken") == ["gone"]
+
+
+@pytest.mark.parametrize("will", ["110,serial,model,revision", "200,f,s,1", "999", '100,"', "400,t,x"])
+def test_the_last_will_of_a_device_that_is_deleted_breaks_nothing(world: World, will: str) -> None:
+    raw = world.dial("deleted", will=("s/us", will))
+    assert raw.ask(publish("100,deleted", 1)) == acknowledged(PUBACK)
+    number = world.id_of("deleted")
+    deleted = rest(world.platform, "DELETE", f"/inventory/managedObjects/{number}?withDeviceUser=true")
+    assert deleted.status_code == 204 and raw.packet() == b""
+    wait_for(lambda: world.ending("deleted")[-1] == "The device was deleted.")
+    world.dial("control", will=("s/us", will)).tls.close()
+    wait_for(lambda: world.ending("control"))
+    assert "SERVER_ERROR" not in set(world.platform.log()["code"])
+    assert not world.texts("deleted")  # what was deleted does not come back
+    assert "deleted" not in set(world.platform.measurements()["device"])
+
+
+def test_a_takeover_keeps_the_second_and_its_session(world: World) -> None:
+    first = world.dial("twin", False)
+    assert first.ask(subscribe("s/ds")) == b"\x90\3\0\7\1"
+    assert first.ask(publish("400,t,once", 2, 3)) == acknowledged(PUBREC, 3)
+    second = world.dial("twin", False, b"\x20\2\1\0")
+    assert first.packet() == b""
+    assert second.until_pong(publish("400,t,once", 2, 3, True)) == [acknowledged(PUBREC, 3)]
+    assert world.texts("twin") == ["once"]
+    assert [topic for topic, _ in second.messages(publish("123"))] == ["s/ds"]
+    (sentence,) = wait_for(lambda: world.ending("twin"))
+    assert sentence.startswith("The same ClientId connected again, from 127.0.0.1:")
+    second.leave()
+
+
+def test_a_device_reads_its_own_topics_and_no_other(world: World) -> None:
+    raw = world.dial("topics")
+    assert raw.ask(subscribe("s/ds", "s/e", "s/dat", qos=0)) == b"\x90\5\0\7\0\0\0"
+    assert raw.ask(subscribe("s/ds", "s/e", "s/dat", qos=2)) == b"\x90\5\0\7\1\1\1"
+    others = ("#", "+", "+/ds", "s/#", "s/+", "s/us", "s/uat", "s/ds/topics", "$SYS/#", "S/DS", "/s/ds", "s/ds ")
+    answer = raw.ask(subscribe(*others))
+    assert answer == packet(0x90, b"\0\7" + b"\x80" * len(others))
+    (error,) = raw.messages(publish("x", topic="elsewhere"))
+    assert error == ("s/e", "50,,A device publishes on s/us or s/uat.")
+    raw.leave()
+
+
+@pytest.mark.parametrize("topic", ["s/+", "s/#", "#", "+", "s/us\0", ""])
+def test_a_message_to_a_wildcard_ends_the_connection(world: World, topic: str) -> None:
+    raw = world.dial("wild")
+    assert raw.ask(publish("400,t,x", 1)) == acknowledged(PUBACK)  # the control
+    assert raw.ask(publish("400,t,x", 1, topic=topic)) == b""
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_payload_is_16184_bytes_at_most(world: World, qos: int) -> None:
+    raw, name = world.dial("long"), "long"
+    before, head = len(world.texts(name)), "400,t,"
+    raw.until_pong(publish(head + "x" * (LONGEST_PAYLOAD - len(head)), qos, 1))
+    assert len(world.texts(name)) == before + 1
+    assert raw.ask(publish(head + "x" * (LONGEST_PAYLOAD - len(head) + 1), qos, 2)) == b""
+    assert len(world.texts(name)) == before + 1
+    wait_for(lambda: f"more than {LONGEST_PAYLOAD} bytes" in world.ending(name)[-1])
+
+
+def test_after_all_that_the_platform_had_no_fault_of_its_own(world: World) -> None:
+    world.dial("control").leave()
+    assert "SERVER_ERROR" not in set(world.platform.log()["code"])
+    assert "Traceback" not in (world.platform.folder / "messages.txt").read_text()

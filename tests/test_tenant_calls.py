@@ -1,0 +1,530 @@
+"""A tenant's REST calls against the real local platform, and against servers that are off, silent or no platform."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import secrets
+import socket
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+from conftest import PASSPHRASE
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from platform_tools import Entity, make, wait_for
+
+from mciot_nb import Device, LocalPlatform, OnboardingError, Secret, Tenant
+from mciot_nb.connect import rest, trusted_certificates
+from mciot_nb.connect import tenant as tenant_module
+from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.keys import read_private_key
+
+Talk = Callable[[socket.socket], None]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    platform = LocalPlatform.start(tmp_path_factory.mktemp("current"), "current")
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    """A platform of the guide's time."""
+    platform = LocalPlatform.start(tmp_path_factory.mktemp("old"))
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture(scope="module")
+def tenant(platform: LocalPlatform) -> Tenant:
+    return platform.tenant
+
+
+@pytest.fixture(scope="module")
+def root(platform: LocalPlatform) -> Entity:
+    root = make("Root", ca=True)
+    platform.tenant.trusted_certificates.upload(root.certificate)
+    return root
+
+
+def device_of(platform: LocalPlatform, folder: Path, entity: Entity) -> Device:
+    """Make a device of a small certificate."""
+    key = entity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode()))
+    (folder / "key.pem").write_bytes(key)
+    (folder / "chain.pem").write_bytes(to_pem(entity.chain))
+    return Device(
+        *platform.mqtt,
+        chain=folder / "chain.pem",
+        key=folder / "key.pem",
+        passphrase=PASSPHRASE,
+        trusted=platform.server_certificate,
+    )
+
+
+def refused(code: str, call: Callable[[], object]) -> str:
+    """Check that ``call`` is refused in one sentence with this code, and give the sentence."""
+    with pytest.raises(OnboardingError) as error:
+        call()
+    text = str(error.value)
+    assert error.value.code == code, text
+    assert "\n" not in text and text.endswith(".") and len(text) < 400
+    return text
+
+
+@contextlib.contextmanager
+def server(platform: LocalPlatform, talk: Talk, *, tls: bool = True) -> Iterator[int]:
+    """Serve on loopback with the platform's own certificate; ``talk`` gets each connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(platform.server_certificate, platform.folder / "serverKey.pem")
+
+    def serve(plain: socket.socket) -> None:
+        with contextlib.suppress(OSError), plain:
+            if not tls:
+                return talk(plain)
+            with context.wrap_socket(plain, server_side=True) as wrapped:
+                talk(wrapped)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+class Call(NamedTuple):
+    method: str
+    path: str
+    body: bytes
+
+
+@dataclasses.dataclass
+class Script:
+    """A HTTP server that gives these answers in turn, the last one again and again; an empty one breaks off."""
+
+    answers: list[bytes]
+    calls: list[Call] = dataclasses.field(default_factory=list)
+
+    def __call__(self, connection: socket.socket) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(65536)
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        while length and len(body) < int(length[1]):
+            body += connection.recv(65536)
+        method, path, _ = head.decode().split(" ", 2)
+        self.calls.append(Call(method, path, body))
+        connection.sendall(self.answers[min(len(self.calls), len(self.answers)) - 1])
+
+
+def answer(body: object, status: str = "200 OK", *headers: str) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(content)}", "Connection: close", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+@contextlib.contextmanager
+def scripted(tenant: Tenant, platform: LocalPlatform, *answers: bytes) -> Iterator[tuple[Tenant, list[Call]]]:
+    script = Script(list(answers))
+    with server(platform, script) as port:
+        yield dataclasses.replace(tenant, url=f"https://127.0.0.1:{port}"), script.calls
+
+
+EMPTY = answer({"certificates": []})
+BUSY = answer(b"", "503 Service Unavailable", "Retry-After: 3600")
+CERTIFICATE = {
+    "fingerprint": "ab" * 20,
+    "name": "CA",
+    "status": "ENABLED",
+    "notAfter": "2041-08-29T07:42:00.000Z",
+}
+
+
+def test_one_trusted_certificate_is_read_changed_and_taken_away(tenant: Tenant) -> None:
+    trusted, ca = tenant.trusted_certificates, make("Changing", ca=True)
+    uploaded = trusted.upload(ca.certificate, "first", auto_registration=False)
+    with_colons = ":".join(re.findall("..", ca.fingerprint.upper()))
+    for which in (ca.certificate, uploaded, ca.fingerprint, with_colons):
+        assert trusted.get(which) == uploaded
+    changed = trusted.update(uploaded, name="second")
+    assert (changed.name, changed.auto_registration, changed.status) == ("second", False, "ENABLED")
+    changed = trusted.update(uploaded, auto_registration=True)
+    assert (changed.name, changed.auto_registration) == ("second", True)
+    assert trusted.disable(uploaded).status == "DISABLED" and trusted.get(uploaded).status == "DISABLED"
+    assert trusted.enable(uploaded).status == "ENABLED" and trusted.get(uploaded).name == "second"
+    assert "ENABLED or DISABLED" in refused("HTTP_422", lambda: trusted.update(uploaded, status="OFF"))
+    trusted.delete(uploaded)
+    for call in (trusted.get, trusted.delete, trusted.enable):
+        refused("HTTP_404", lambda call=call: call(uploaded))  # type: ignore[misc]
+    for text in ("", "ab" * 19, "../" + "a" * 37, "g" * 40, "ab" * 32):
+        assert "40" in refused("BAD_FINGERPRINT", lambda text=text: trusted.get(text))  # type: ignore[misc]
+
+
+def test_several_at_once_are_all_taken_or_none(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted, cas = tenant.trusted_certificates, [make(f"Bulk {number}", ca=True).certificate for number in range(7)]
+    before = trusted.list()
+    uploaded = trusted.upload_all(cas[:6], auto_registration=False)
+    assert [one.name for one in uploaded] == [f"Bulk {number}" for number in range(6)]
+    assert not any(one.auto_registration for one in uploaded) and trusted.upload_all([]) == []
+    refused("HTTP_409", lambda: trusted.upload_all([cas[6], cas[0]]))
+    refused("HTTP_422", lambda: trusted.upload_all([cas[6], make("leaf").certificate]))
+    assert trusted.find(cas[6]) is None
+    for size in (1, 2, 3, 100):
+        monkeypatch.setattr(tenant_module, "PAGE", size)
+        listed = trusted.list()
+        assert {one.fingerprint for one in listed} == {one.fingerprint for one in [*before, *uploaded]}
+        assert len(listed) == len(before) + 6
+    assert set(trusted.to_frame()["name"]) >= {"Bulk 0", "Bulk 5"}
+    for one in uploaded:
+        trusted.delete(one)
+    assert trusted.list() == before
+
+
+@pytest.mark.parametrize(
+    ("pages", "names"),
+    [
+        ([["a", "b"], ["c"]], "abc"),  # says that there is more
+        ([["a"] * 100, ["b"]], "a" * 100 + "b"),  # says nothing, but the page is full
+        ([["a"], ["a"]], "a"),  # a server that knows no pages
+        ([["a"], []], "a"),  # it says so until a page is empty, as the vendor's does
+    ],
+)
+def test_pages_are_followed_to_the_end(
+    tenant: Tenant, platform: LocalPlatform, pages: list[list[str]], names: str
+) -> None:
+    bodies = [
+        {"certificates": [CERTIFICATE | {"name": name} for name in page]}
+        | ({"next": "https://elsewhere.example.com"} if len(page) < 100 and number < len(pages) - 1 else {})
+        for number, page in enumerate(pages)
+    ]
+    with scripted(tenant, platform, *map(answer, bodies)) as (odd, calls):
+        assert "".join(one.name for one in odd.trusted_certificates.list()) == names
+    assert ["currentPage=1&" in calls[0].path, "currentPage=2&" in calls[1].path] == [True, True]
+
+
+def test_possession_is_proven_with_the_right_key_only(tenant: Tenant, platform: LocalPlatform, root: Entity) -> None:
+    trusted, other = tenant.trusted_certificates, make("Other", ca=True)
+    assert trusted.get(root.certificate).proven is False
+    nowhere = dataclasses.replace(tenant, url="https://127.0.0.1:1").trusted_certificates
+    refused("KEY_MISMATCH", lambda: nowhere.prove_possession(root.certificate, other.key))
+    refused("NOT_REACHED", lambda: nowhere.prove_possession(root.certificate, root.key))  # the control
+    assert "not uploaded" in refused("HTTP_404", lambda: trusted.prove_possession(other.certificate, other.key))
+    assert trusted.get(root.certificate).proven is False
+    assert trusted.prove_possession(root.certificate, root.key).proven is True
+    assert trusted.get(root.certificate).proven is True
+
+
+def test_an_rsa_key_proves_possession_too(tenant: Tenant, shared_ca: CertificateAuthority) -> None:
+    key = read_private_key(shared_ca.folder / "caKey.pem", PASSPHRASE)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    tenant.trusted_certificates.ensure(shared_ca.certificate)
+    assert tenant.trusted_certificates.prove_possession(shared_ca.certificate, key).proven is True
+    tenant.trusted_certificates.delete(shared_ca.certificate)
+
+
+@pytest.mark.parametrize("code", ["0\x82\x01 tbs", "", "two\nlines", "é", "x" * 5000])
+def test_a_ca_key_signs_nothing_but_a_plain_code(tenant: Tenant, platform: LocalPlatform, code: str) -> None:
+    ca = make("Signer", ca=True)
+    with scripted(tenant, platform, answer({"proofOfPossessionUnsignedVerificationCode": code})) as (odd, calls):
+        refused("BAD_CODE", lambda: odd.trusted_certificates.prove_possession(ca.certificate, ca.key))
+    assert len(calls) == 1
+    plain = answer({"proofOfPossessionUnsignedVerificationCode": "6qgy/Iiq+nYAx=="})
+    with scripted(tenant, platform, plain, answer(CERTIFICATE | {"proofOfPossessionValid": True})) as (odd, calls):
+        assert odd.trusted_certificates.prove_possession(ca.certificate, ca.key).proven
+    assert [call.path.rpartition("/")[2] for call in calls] == ["verification-code", "pop"]
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", json.loads(calls[1].body)["proofOfPossessionSignedVerificationCode"])
+
+
+def test_a_chain_is_verified_and_a_revoked_one_refused(
+    tenant: Tenant, platform: LocalPlatform, root: Entity, tmp_path: Path
+) -> None:
+    trusted, leaf, stays = tenant.trusted_certificates, make("leaf", root), make("stays", root)
+    verified = trusted.verify_chain(leaf.chain)
+    assert (verified.subject, verified.issuer, verified.tenant_id) == ("CN=leaf", "CN=Root", tenant.tenant_id)
+    foreign = make("leaf", make("Root", ca=True))
+    assert "the chain is not valid" in refused("HTTP_401", lambda: trusted.verify_chain(foreign.chain))
+    wrong = dataclasses.replace(tenant, password=Secret("wrong-one")).trusted_certificates
+    assert "login" in refused("HTTP_401", lambda: wrong.verify_chain(leaf.chain))
+    assert "ten certificates" in refused("HTTP_400", lambda: trusted.verify_chain(leaf.chain * 6))
+    with device_of(platform, tmp_path, leaf):  # the control
+        pass
+    trusted.revoke([leaf.certificate, 0x1000, "1f:FE"], datetime.now(UTC) - timedelta(days=1))
+    assert {leaf.certificate.serial_number, 0x1000, 0x1FFE} <= set(trusted.revoked())
+    refused("HTTP_401", lambda: trusted.verify_chain(leaf.chain))
+    with pytest.raises(OnboardingError):
+        device_of(platform, tmp_path, leaf).connect()
+    assert trusted.verify_chain(stays.chain).subject == "CN=stays"
+
+
+def test_serial_numbers_go_in_batches(tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted = tenant.trusted_certificates
+    before = len(trusted.revoked())
+    monkeypatch.setattr(trusted_certificates, "LONGEST_REVOCATION", 2)
+    trusted.revoke(range(0x20000, 0x20005))
+    assert set(range(0x20000, 0x20005)) <= set(trusted.revoked()) and len(trusted.revoked()) == before + 5
+    with scripted(tenant, platform, answer(b"", "204 No Content")) as (odd, calls):
+        odd.trusted_certificates.revoke(range(1, 6))
+        odd.trusted_certificates.revoke([])
+    assert [len(json.loads(call.body)["crls"]) for call in calls] == [2, 2, 1]
+    assert json.loads(calls[0].body)["crls"] == [{"serialNumberInHex": "1"}, {"serialNumberInHex": "2"}]
+    for wrong in (0, -5, "", "xyz", "1 2", "f" * 41):
+        refused("BAD_SERIAL", lambda wrong=wrong: trusted.revoke([wrong]))  # type: ignore[misc]
+    assert "time zone" in refused("BAD_VALUE", lambda: trusted.revoke([1], datetime(2026, 1, 1)))
+    assert "since 1950" in refused("HTTP_400", lambda: trusted.revoke([1], datetime(1949, 1, 1, tzinfo=UTC)))
+
+
+def test_a_platform_of_the_guides_time_says_what_it_lacks(old: LocalPlatform) -> None:
+    trusted, ca = old.tenant.trusted_certificates, make("Old", ca=True)
+    trusted.upload(ca.certificate)
+    assert "no proof of possession" in refused("HTTP_404", lambda: trusted.prove_possession(ca.certificate, ca.key))
+    assert "older" in refused("HTTP_404", lambda: trusted.revoke([1]))
+    assert "older" in refused("HTTP_404", trusted.revoked)
+    assert trusted.get(ca.certificate).name == "Old"  # what it does have
+
+
+def test_devices_are_found_with_what_they_sent(
+    tenant: Tenant, platform: LocalPlatform, root: Entity, tmp_path: Path
+) -> None:
+    name, devices = "dev/1, 100% ü?#", tenant.devices
+    assert devices.find(name) is None
+    for call in (devices.measurements, devices.events, devices.alarms, devices.operations, devices.delete):
+        assert "create" in refused("NO_DEVICE", lambda call=call: call(name))  # type: ignore[misc]
+    refused("NO_DEVICE", lambda: devices.restart(name))
+    refused("NO_DEVICE", lambda: devices.command(name, "x"))
+    at = datetime(2026, 3, 1, 12, 0, 0, 5000, UTC)
+    with device_of(platform, tmp_path, make(name, root)) as device:
+        device.create("My device", "c8y_Test")
+        device.hardware("1", "two", "3")
+        for number in range(5):
+            device.measure("c8y_T", "T", number + 0.1, "C", at + timedelta(seconds=number))
+            device.event("c8y_E", f"event {number}", at + timedelta(seconds=number))
+        device.alarm("c8y_A", "loud", "CRITICAL", at)
+        device.alarm("c8y_A", "louder", "MINOR", at)
+    found = devices.find(name)
+    assert found and (found.name, found.type, found.external_id) == ("My device", "c8y_Test", name)
+    assert found.fragments["c8y_Hardware"] == {"serialNumber": "1", "model": "two", "revision": "3"}
+    assert found.id in devices.to_frame().query("name == 'My device'")["id"].tolist()
+    measured = devices.measurements(name)
+    assert list(measured.columns) == ["time", "fragment", "series", "value", "unit"]
+    assert measured["value"].tolist() == [0.1, 1.1, 2.1, 3.1, 4.1] and measured["time"][0] == at
+    assert devices.measurements(name, limit=2)["value"].tolist() == [3.1, 4.1]
+    assert devices.events(name, limit=3)["text"].tolist() == ["event 4", "event 3", "event 2"]
+    (alarm,) = devices.alarms(name).to_dict("records")
+    assert [alarm[key] for key in ("text", "severity", "status", "count")] == ["louder", "MINOR", "ACTIVE", 2]
+    devices.delete(name)
+    assert devices.find(name) is None and found.id not in devices.to_frame()["id"].tolist()
+
+
+def test_a_device_that_sent_nothing_has_empty_tables(
+    tenant: Tenant, platform: LocalPlatform, root: Entity, tmp_path: Path
+) -> None:
+    with device_of(platform, tmp_path, make("quiet", root)) as device:
+        device.create()
+    for frame in (tenant.devices.measurements("quiet"), tenant.devices.events("quiet"), tenant.devices.alarms("quiet")):
+        assert frame.empty and str(frame["time"].dtype).startswith("datetime64")
+    assert tenant.devices.operations("quiet") == []
+    assert all(tenant.devices.find(odd) is None for odd in ("", ".", "..", "/", "quiet/", "../quiet"))
+    refused("HTTP_404", lambda: tenant.devices.operation("999999"))
+    refused("BAD_VALUE", lambda: tenant.devices.operation("../x"))
+
+
+HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
+GARBAGE = {
+    "HTML": answer(HTML),
+    "half JSON": answer(b'{"certificates": [{"fingerprint":'),
+    "a list": answer([]),
+    "a number": answer(7),
+    "nothing": answer(b""),
+    "null": answer({"certificates": None}),
+    "a text": answer({"certificates": "abc"}),
+    "numbers": answer({"certificates": [1, 2]}),
+    "wrong fields": answer({"certificates": [{"fingerprint": 5, "status": [], "notAfter": 7}]}),
+    "no date": answer({"certificates": [CERTIFICATE | {"notAfter": "soon"}]}),
+    "no text": answer({"certificates": [CERTIFICATE | {"name": {"a": 1}}]}),
+    "no UTF-8": answer(b'{"certificates": ["\xff\xfe"]}'),
+    "deep": answer(b"[" * 100_000),
+    "a long number": answer(b'{"certificates": ' + b"9" * 10_000 + b"}"),
+    "another success": answer(b"", "204 No Content"),
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_no_tenant(tenant: Tenant, platform: LocalPlatform, kind: str) -> None:
+    with scripted(tenant, platform, GARBAGE[kind]) as (odd, calls):
+        assert "no tenant's" in refused("NOT_A_TENANT", odd.trusted_certificates.list)
+    assert len(calls) == 1
+    with scripted(tenant, platform, EMPTY) as (good, _):  # the control
+        assert good.trusted_certificates.list() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("302 Found", "HTTP_302"),
+        ("307 Temporary Redirect", "HTTP_307"),
+        ("418 Odd", "HTTP_418"),
+        ("500 Oh", "HTTP_500"),
+    ],
+)
+def test_other_statuses_are_named_and_no_redirect_is_followed(
+    tenant: Tenant, platform: LocalPlatform, status: str, code: str
+) -> None:
+    with scripted(tenant, platform, EMPTY) as (elsewhere, reached):
+        odd_answer = answer(HTML, status, f"Location: {elsewhere.url}/")
+        with scripted(tenant, platform, odd_answer) as (odd, calls):
+            refused(code, odd.trusted_certificates.list)
+            refused(code, lambda: odd.trusted_certificates.upload(make("CA", ca=True).certificate))
+    assert len(calls) == 2 and not reached
+
+
+def test_an_answer_without_end_is_cut(tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "LARGEST", 1_000_000)
+    endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b" " * 1_100_000
+    with scripted(tenant, platform, endless) as (odd, _):
+        assert "without an end" in refused("NOT_A_TENANT", odd.trusted_certificates.list)
+    with scripted(tenant, platform, endless[:900_000] + json.dumps({"certificates": []}).encode()) as (odd, _):
+        assert odd.trusted_certificates.list() == []
+
+
+def test_off_silent_and_no_tls(tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "TIMEOUT", (0.5, 0.5))
+    stop = threading.Event()
+    ca = make("CA", ca=True).certificate
+
+    def silent(connection: socket.socket) -> None:
+        stop.wait(20)
+
+    def odd(port: int, scheme: str = "https") -> Tenant:
+        return dataclasses.replace(tenant, url=f"{scheme}://127.0.0.1:{port}")
+
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    refused("NOT_REACHED", odd(port).trusted_certificates.list)
+    refused("NOT_REACHED", lambda: odd(port).trusted_certificates.upload(ca))
+    for tls in (False, True):
+        with server(platform, silent, tls=tls) as port:
+            assert "says nothing" in refused("NO_ANSWER", odd(port).trusted_certificates.list)
+            refused("NO_ANSWER", lambda: odd(port).trusted_certificates.upload(ca))
+    stop.set()
+    with server(platform, lambda plain: plain.sendall(b"220 mail.example.com ESMTP\r\n"), tls=False) as port:
+        assert "does not speak TLS" in refused("NO_TLS", odd(port).trusted_certificates.list)
+    with server(platform, lambda tls: tls.sendall(b"\x20\x02\x00\x00" * 9)) as port:  # an MQTT server, for one
+        refused("CLOSED", odd(port).trusted_certificates.list)
+    assert "https://" in refused("BAD_URL", odd(port, "http").trusted_certificates.list)
+    assert tenant.trusted_certificates.list() is not None  # the control
+
+
+def calls_that_fail(tenant: Tenant) -> dict[str, Callable[[], object]]:
+    ca = make("CA", ca=True).certificate
+    trusted = tenant.trusted_certificates
+    return {
+        "GET": trusted.list,
+        "PUT": lambda: trusted.enable(ca),
+        "POST": lambda: trusted.upload(ca),
+        "DELETE": lambda: trusted.delete(ca),
+    }
+
+
+@pytest.mark.parametrize(("method", "times"), [("GET", 3), ("PUT", 3), ("POST", 1), ("DELETE", 1)])
+def test_only_what_may_be_done_twice_is_repeated(
+    tenant: Tenant, platform: LocalPlatform, method: str, times: int
+) -> None:
+    for status in ("429 Slow down", "502 Bad Gateway", "503 Busy", "504 Late"):
+        with scripted(tenant, platform, answer(b"", status, "Retry-After: 3600")) as (odd, calls):
+            refused(f"HTTP_{status[:3]}", calls_that_fail(odd)[method])
+        assert [call.method for call in calls] == [method] * times
+    with scripted(tenant, platform, b"") as (odd, calls):
+        sentence = refused("CLOSED", calls_that_fail(odd)[method])
+        assert "before you repeat it" in sentence
+    assert len(calls) == times
+
+
+def test_a_repeat_helps(tenant: Tenant, platform: LocalPlatform) -> None:
+    with scripted(tenant, platform, BUSY, b"", EMPTY) as (busy, calls):
+        assert busy.trusted_certificates.list() == []
+    assert len(calls) == 3
+    with scripted(tenant, platform, BUSY, BUSY, BUSY, EMPTY) as (busy, calls):  # the control: small is the number
+        refused("HTTP_503", busy.trusted_certificates.list)
+    half = answer({"certificates": []}).replace(b"Content-Length: 20", b"Content-Length: 99")
+    with scripted(tenant, platform, half) as (odd, _):
+        refused("CLOSED", odd.trusted_certificates.list)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_call_that_never_reached_the_server_is_repeated(tenant: Tenant, platform: LocalPlatform, method: str) -> None:
+    script = Script([EMPTY if method == "GET" else answer(CERTIFICATE, "201 Created")])
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))  # bound, but nobody listens yet
+        late = dataclasses.replace(tenant, url=f"https://127.0.0.1:{reserved.getsockname()[1]}")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(platform.server_certificate, platform.folder / "serverKey.pem")
+
+        def begin() -> None:
+            reserved.listen()
+            with contextlib.suppress(OSError), context.wrap_socket(reserved.accept()[0], server_side=True) as tls:
+                script(tls)
+
+        threading.Timer(0.3, begin).start()
+        assert calls_that_fail(late)[method]() is not None
+    wait_for(lambda: len(script.calls) == 1)
+
+
+def test_no_secret_is_ever_shown(tenant: Tenant, platform: LocalPlatform) -> None:
+    word = secrets.token_hex()
+    for given_as in ("password", "token"):
+        echo = answer({"message": word}, "500 Oh", f"X-Echo: {word}")
+        for answers in ([echo], [b""], [answer(word.encode())]):
+            with scripted(dataclasses.replace(tenant, **{given_as: Secret(word)}), platform, *answers) as (odd, _):
+                with pytest.raises(OnboardingError) as error:
+                    odd.trusted_certificates.list()
+                shown = "".join(traceback.format_exception(error.value)) + repr(odd) + repr(odd.trusted_certificates)
+            assert "OnboardingError" in shown and word not in shown
+
+
+@settings(max_examples=40)
+@given(
+    body=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["certificates", "next", "id", "managedObject", "managedObjects", "measurements"]),
+                inner,
+                max_size=3,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_no_json_at_all_ends_in_another_exception(tenant: Tenant, body: object) -> None:
+    for call in (
+        tenant.trusted_certificates.list,
+        tenant.devices.to_frame,
+        lambda: tenant.devices.find("x"),
+        lambda: tenant.devices.operation("1"),
+        lambda: tenant.devices.measurements("x"),
+    ):
+        sent = rest.Answer(200, json.dumps(body).encode())  # without a network, for there are many
+        with mock.patch.object(rest, "send", return_value=sent), contextlib.suppress(OnboardingError):
+            call()
