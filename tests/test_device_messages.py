@@ -1,0 +1,286 @@
+"""A device's named messages: what it says is what the platform keeps, and what it is told is what was sent."""
+
+import math
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from platform_tools import Entity, make, upload, wait_for
+
+from mciot_nb import Device, OnboardingError, Secret, Tenant
+from mciot_nb.connect import access_token, connection
+from mciot_nb.connect.device import Message, Operation
+from mciot_nb.connect.smartrest import line, parse
+from mciot_nb.pki.chain import to_pem
+from mciot_nb.platform.launcher import LocalPlatform
+
+CA = make("Message CA", ca=True)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    platform = LocalPlatform.start(tmp_path_factory.mktemp("messages"), "current")
+    assert upload(platform, CA).status_code == 201
+    yield platform
+    platform.stop()
+
+
+def device_of(entity: Entity, folder: Path, host: str, port: int, trusted: Path) -> Device:
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(to_pem(entity.chain))
+    key.write_bytes(entity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Device(host, port, chain=chain, key=key, trusted=trusted)
+
+
+@pytest.fixture
+def device(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Device]:
+    name = f"dev-{abs(hash(request.node.name))}"
+    with device_of(make(name, CA), tmp_path, *platform.mqtt, platform.server_certificate) as device:
+        yield device
+
+
+def refused(code: str, call: Callable[[], object]) -> str:
+    with pytest.raises(OnboardingError) as error:
+        call()
+    assert error.value.code == code, error.value
+    return str(error.value)
+
+
+def test_what_a_device_says_of_itself_is_in_the_inventory(platform: LocalPlatform, device: Device) -> None:
+    devices = platform.tenant.devices
+    assert devices.find(device.client_id) is None
+    device.create('My, "best" pump', "c8y_Pump")
+    device.create("another name")  # is no error
+    device.hardware("S 1", "M,2", "R3")
+    device.supported_operations("c8y_Restart", "c8y_Command")
+    device.required_interval(10)
+    found = devices.find(device.client_id)
+    assert found and (found.name, found.type) == ('My, "best" pump', "c8y_Pump")
+    assert found.fragments["c8y_Hardware"] == {"serialNumber": "S 1", "model": "M,2", "revision": "R3"}
+    assert found.fragments["c8y_SupportedOperations"] == ["c8y_Restart", "c8y_Command"]
+    assert found.fragments["c8y_RequiredAvailability"] == {"responseInterval": 10}
+    assert device.internal_id() == found.id
+    error = device.receive(5)
+    assert error == Message("s/e", "41,100,Device already existing")
+
+
+def test_measurements_events_and_alarms_arrive_with_their_time(platform: LocalPlatform, device: Device) -> None:
+    then, devices = datetime(2026, 1, 31, 9, 0, 0, 125000, timezone(timedelta(hours=2))), platform.tenant.devices
+    device.create()
+    device.measure("c8y_Flow", "F", 0.1 + 0.2, "l/s", then)
+    device.temperature(-3.5)
+    device.battery(99)
+    device.event("c8y_Door", "open", then)
+    for severity in ("CRITICAL", "MAJOR", "MINOR", "WARNING"):
+        device.alarm(f"c8y_{severity}", "hot", severity, then)
+    device.alarm("c8y_MAJOR", "hotter")
+    device.clear_alarm("c8y_MINOR")
+    measured = devices.measurements(device.client_id)
+    first = measured.iloc[0]
+    assert (first["time"], first["value"], first["unit"]) == (then, 0.1 + 0.2, "l/s")
+    assert measured["fragment"].tolist() == ["c8y_Flow", "c8y_TemperatureMeasurement", "c8y_Battery"]
+    assert devices.measurements(device.client_id, limit=1)["value"].tolist() == [99]
+    (event,) = devices.events(device.client_id).to_dict("records")
+    assert (event["time"], event["type"], event["text"]) == (then, "c8y_Door", "open")
+    alarms = devices.alarms(device.client_id).set_index("type")
+    assert {kind: alarms.loc[kind, "severity"] for kind in alarms.index} == {
+        f"c8y_{severity}": severity for severity in ("CRITICAL", "MAJOR", "MINOR", "WARNING")
+    }
+    assert alarms.loc["c8y_MAJOR", "count"] == 2 and alarms.loc["c8y_MAJOR", "text"] == "hotter"
+    assert [alarms.loc[f"c8y_{name}", "status"] for name in ("MINOR", "MAJOR")] == ["CLEARED", "ACTIVE"]
+
+
+def test_an_operation_is_sent_carried_out_and_followed(platform: LocalPlatform, device: Device) -> None:
+    devices = platform.tenant.devices
+    device.create()
+    waiting = devices.command(device.client_id, 'echo "a, b"')  # before the device asks for anything
+    assert device.operations() == [Operation("c8y_Command", 'echo "a, b"')]
+    restart = devices.restart(device.client_id)  # pushed to the device
+    assert device.operations(5) == [Operation("c8y_Restart")]
+    assert devices.operation(restart.id).status == "PENDING"
+    device.executing(Operation("c8y_Restart"))
+    assert devices.operation(restart.id).status == "EXECUTING"
+    device.done(Operation("c8y_Restart"))
+    device.failed(Operation("c8y_Command"), "no such command")
+    assert devices.operation(restart.id).status == "SUCCESSFUL"
+    failed = devices.operation(waiting.id)
+    assert (failed.status, failed.failure) == ("FAILED", "no such command")
+    device.done(Operation("c8y_Restart"))  # the control: there is none left
+    error = device.receive(5)
+    assert error and error.topic == "s/e" and error.values[1] == "503"
+    assert device.operations(0.2) == []
+    assert refused("NO_DEVICE", lambda: devices.restart("nobody")).endswith(".")
+
+
+def test_a_device_gets_tokens_both_ways(platform: LocalPlatform, device: Device, tmp_path: Path) -> None:
+    device.create()
+    for token in (device.token(), device.access_token(platform.https)):
+        claims = jwt.decode(token.reveal(), options={"verify_signature": False})
+        assert claims["ten"] == platform.tenant_id and device.client_id in claims["sub"]
+        assert token.reveal() not in repr(token) + repr(device)
+        own = Tenant(platform.https, platform.tenant_id, token=token, verify=str(platform.server_certificate))
+        found = own.devices.find(device.client_id)
+        assert found and own.devices.to_frame()["id"].tolist() == [found.id]
+        assert "ROLE_TENANT_ADMIN" in refused("HTTP_403", own.trusted_certificates.list)
+    stranger = device_of(
+        make("dev", make("Another CA", ca=True)), tmp_path, *platform.mqtt, platform.server_certificate
+    )
+    assert "upload" in refused("ALERT_UNKNOWN_CA", lambda: stranger.access_token(platform.https))
+    refused("BAD_URL", lambda: device.access_token("http://localhost"))
+    old = LocalPlatform.start(tmp_path / "old")  # the control: the guide's platform gives none over HTTPS
+    try:
+        there = device_of(make("dev", CA), tmp_path, *old.mqtt, old.server_certificate)
+        refused("HTTP_404", lambda: there.access_token(old.https))
+    finally:
+        old.stop()
+
+
+def test_what_can_not_be_sent_is_refused_before_it_is(platform: LocalPlatform, device: Device) -> None:
+    for value in (math.nan, math.inf, -math.inf, "warm"):
+        refused("BAD_VALUE", lambda value=value: device.measure("f", "s", value))
+    assert "time zone" in refused("BAD_VALUE", lambda: device.event("t", "x", datetime(2026, 1, 1)))
+    assert "CRITICAL" in refused("BAD_VALUE", lambda: device.alarm("t", severity="BAD"))
+    refused("BAD_VALUE", lambda: device.event("t", "\ud800"))
+    refused("TOO_LARGE", lambda: device.event("t", "x" * 17000))
+    device.event("t", "x" * 16000)  # the control
+    assert platform.events().query(f"device == '{device.client_id}'")["text"].str.len().tolist() == [16000]
+
+
+def test_a_device_that_is_not_connected_says_so_at_once(platform: LocalPlatform, device: Device) -> None:
+    device.disconnect()
+    for call in (device.receive, device.operations, device.token, device.internal_id, device.create):
+        assert "connect it" in refused("NOT_CONNECTED", call)
+    device.connect()
+    device.create()  # the control
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+
+
+@settings(max_examples=300)
+@given(values=st.lists(TEXT, min_size=1, max_size=5))
+def test_every_line_is_read_as_it_was_written(values: list[str]) -> None:
+    assert parse(line(*values).encode()) == [values]
+    assert parse(f"{line(*values)}\n{line('1', *values)}".encode()) == [values, ["1", *values]]
+
+
+def test_what_needs_quotes_is_written_as_the_platform_describes_it() -> None:
+    assert line("400", "t", "plain") == "400,t,plain"
+    assert line("400", "t", 'a "b", c') == '400,t,"a \\"b\\", c"'
+    assert line("400", "t", " edge") == '400,t," edge"'
+    for wrong in (b'400,"open', b"\xff"):
+        with pytest.raises(ValueError, match=r"\.$"):
+            parse(wrong)
+
+
+@settings(max_examples=25)
+@given(text=TEXT.filter(bool), value=st.floats(allow_nan=False, allow_infinity=False))
+def test_the_platform_keeps_what_the_device_sent(talker: tuple[LocalPlatform, Device], text: str, value: float) -> None:
+    platform, device = talker
+    device.event("c8y_Any", text)
+    device.measure("c8y_Any", "s", value, text)
+    assert platform.events().iloc[-1]["text"] == text
+    kept = platform.measurements().iloc[-1]
+    assert (kept["value"], kept["unit"]) == (value, text)
+
+
+@pytest.fixture(scope="module")
+def talker(platform: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalPlatform, Device]]:
+    entity, folder = make("talker", CA), tmp_path_factory.mktemp("talker")
+    with device_of(entity, folder, *platform.mqtt, platform.server_certificate) as device:
+        device.create()
+        yield platform, device
+
+
+@contextmanager
+def odd_server(platform: LocalPlatform, said: bytes | None, tls: bool = True) -> Iterator[int]:
+    """Listen, do the TLS handshake unless told not to, say something or nothing, and leave (None: stay silent)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(platform.server_certificate, platform.folder / "serverKey.pem")
+    done = threading.Event()
+
+    def serve() -> None:
+        with suppress(OSError):
+            plain, _ = listener.accept()
+            with context.wrap_socket(plain, server_side=True) if tls else plain as connected:
+                connected.recv(1000)
+                if said is not None:
+                    connected.sendall(said)
+                else:
+                    done.wait(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            done.set()
+            thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("said", "tls", "code"),
+    [
+        (None, True, "NO_ANSWER"),
+        (None, False, "NO_ANSWER"),
+        (b"", True, "CLOSED"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", True, "CLOSED"),
+        (b"\x20\x7f", True, "CLOSED"),
+        (b"\x20\x00", True, "CLOSED"),
+        (b"\xff" * 500, True, "CLOSED"),
+        (b"\x20\x02\x00\x05", True, "CONNACK_5"),
+        (b"\x20\x02\x00\x03", True, "CONNACK_3"),
+    ],
+)
+def test_whatever_a_server_answers_is_one_sentence(
+    platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes | None, tls: bool, code: str
+) -> None:
+    monkeypatch.setattr(connection, "TIMEOUT", 1.5)
+    with odd_server(platform, said, tls) as port:
+        odd = device_of(make("dev", CA), tmp_path, "localhost", port, platform.server_certificate)
+        sentence = refused(code, odd.connect)
+        assert f"localhost:{port}" in sentence and sentence.endswith(".") and "\n" not in sentence
+        refused("NOT_CONNECTED", lambda: odd.publish("123"))
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "NOT_A_TENANT"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>...", "NOT_A_TENANT"),
+        (b"rubbish", "NOT_A_TENANT"),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", "HTTP_401"),
+        (b"", "CLOSED"),
+        (None, "NO_ANSWER"),
+    ],
+)
+def test_whatever_is_answered_for_a_token_is_one_sentence(
+    platform: LocalPlatform, device: Device, monkeypatch: pytest.MonkeyPatch, said: bytes | None, code: str
+) -> None:
+    monkeypatch.setattr(access_token.connection, "TIMEOUT", 1.5)
+    with odd_server(platform, said) as port:
+        assert refused(code, lambda: device.access_token(f"https://localhost:{port}")).endswith(".")
+    assert isinstance(device.access_token(platform.https), Secret)  # the control
+
+
+def test_a_platform_that_is_off_or_goes_away_is_said_so(tmp_path: Path) -> None:
+    platform = LocalPlatform.start(tmp_path / "short")
+    assert upload(platform, CA).status_code == 201
+    gone = device_of(make("dev", CA), tmp_path, *platform.mqtt, platform.server_certificate)
+    gone.connect()
+    platform.stop()
+    wait_for(lambda: "not connected" in repr(gone))
+    refused("NOT_CONNECTED", gone.create)
+    refused("NOT_REACHED", gone.connect)
+    refused("NOT_REACHED", lambda: gone.access_token(platform.https))
+    assert datetime.now(UTC) - platform.log().iloc[-1]["time"] < timedelta(days=1)  # what was kept is there
