@@ -157,7 +157,8 @@ def canonical_outputs(outputs: Any, count: int = 0) -> Any:
     kept = []
     for output in json.loads(json.dumps(outputs)):
         data = output.get("data", {})
-        data.pop("application/vnd.jupyter.widget-view+json", None)
+        if data.pop("application/vnd.jupyter.widget-view+json", None) and not data:
+            continue  # a progress bar: nothing of it stays
         if "execution_count" in output:
             output["execution_count"] = count
         if output["output_type"] == "error":

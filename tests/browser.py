@@ -1,10 +1,16 @@
 """The real Lab in a real browser: what the browser tests share."""
 
+import os
+import secrets
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import nbformat
 from conftest import tool
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -14,6 +20,11 @@ FLAGS = [
     "--disable-background-networking",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+
+SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
+    "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
+    "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+}
 
 
 def free_port() -> int:
@@ -34,17 +45,78 @@ def wait_for_port(port: int) -> None:
 
 
 @contextmanager
-def page_of(url: str, height: int = 1400) -> Iterator[Page]:
-    """Open a notebook in the Lab, in the system's chromium, cut off from the network."""
+def page_of(url: str, height: int = 1400, width: int = 1280) -> Iterator[Page]:
+    """Open a notebook in the Lab, in the system's chromium, cut off from the network, for which nothing may ask."""
+    asked: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": height})
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
         expect(page.get_by_text("| Idle")).to_be_visible(timeout=60_000)
         yield page
         browser.close()
+    assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))] == []
 
 
 def run_all(page: Page) -> None:
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def write_notebook(folder: Path, cells: list[str]) -> Path:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = folder / "try.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+@contextmanager
+def lab(folder: Path, **environment: str) -> Iterator[str]:
+    """Serve ``folder`` with a Lab whose every file is under ``folder`` too, so that a search finds them all."""
+    own = {
+        name: str(folder / name.lower())
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+        )
+    }
+    for name, text in SETTINGS.items():
+        path = Path(own["JUPYTERLAB_SETTINGS_DIR"], f"{name}.jupyterlab-settings")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    port = free_port()
+    token = secrets.token_hex(8)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        f"--ServerApp.port={port}",
+        "--ServerApp.ip=127.0.0.1",
+    ]
+    command += ["--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    with (folder / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **own, **environment}, stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/lab/tree/try.ipynb?token={token}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def run_last_cell(page: Page, result: Path) -> str:
+    """Run the last cell as a person does, and give what it wrote."""
+    result.unlink(missing_ok=True)
+    page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()
+    page.keyboard.press("Control+Enter")
+    for _ in range(150):
+        if result.exists() and result.read_text():
+            return result.read_text()
+        time.sleep(0.1)
+    raise AssertionError("the cell did not run within 15 seconds")

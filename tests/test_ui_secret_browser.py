@@ -1,24 +1,13 @@
 """The forms in the real Lab, in a real browser: what is typed arrives, and a secret is in no file that is saved."""
 
 import base64
-import os
 import secrets
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import nbformat
-from browser import free_port, page_of, run_all, wait_for_port
+from browser import lab, page_of, run_all, run_last_cell, write_notebook
 from conftest import tool
 from playwright.sync_api import Page, expect
-
-SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
-    "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
-    "@jupyterlab/apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-}
 
 SECRETS_NOTEBOOK = [
     """import os, pathlib
@@ -51,64 +40,6 @@ form = SubjectForm(DistinguishedName(country="DE", common_name="device"))
 form""",
     """pathlib.Path("result.txt").write_text(str(form.value))""",
 ]
-
-
-def write_notebook(folder: Path, cells: list[str]) -> Path:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = folder / "try.ipynb"
-    nbformat.write(notebook, path)
-    return path
-
-
-@contextmanager
-def lab(folder: Path, **environment: str) -> Iterator[str]:
-    """Serve ``folder`` with a Lab whose every file is under ``folder`` too, so that a search finds them all."""
-    own = {
-        name: str(folder / name.lower())
-        for name in (
-            "JUPYTER_CONFIG_DIR",
-            "JUPYTER_RUNTIME_DIR",
-            "JUPYTERLAB_SETTINGS_DIR",
-            "JUPYTERLAB_WORKSPACES_DIR",
-            "IPYTHONDIR",
-        )
-    }
-    for name, text in SETTINGS.items():
-        path = Path(own["JUPYTERLAB_SETTINGS_DIR"], f"{name}.jupyterlab-settings")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    port = free_port()
-    token = secrets.token_hex(8)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        f"--ServerApp.port={port}",
-        "--ServerApp.ip=127.0.0.1",
-    ]
-    command += ["--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
-    with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env={**os.environ, **own, **environment}, stdout=log, stderr=log)
-    try:
-        wait_for_port(port)
-        yield f"http://127.0.0.1:{port}/lab/tree/try.ipynb?token={token}"
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def run_last_cell(page: Page, result: Path) -> str:
-    """Run the last cell as a person does, and give what it wrote."""
-    result.unlink(missing_ok=True)
-    page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()
-    page.keyboard.press("Control+Enter")
-    for _ in range(150):
-        if result.exists() and result.read_text():
-            return result.read_text()
-        time.sleep(0.1)
-    raise AssertionError("the cell did not run within 15 seconds")
 
 
 def save(page: Page, path: Path) -> None:
