@@ -39,7 +39,7 @@ def fetch_access_token(url: str, context: ssl.SSLContext, chain: Sequence[x509.C
     headers = {"Accept": "application/json", "X-Ssl-Cert-Chain": to_pem(chain).decode().strip().replace("\n", " ")}
     client = http.client.HTTPSConnection(host, port, timeout=connection.TIMEOUT, context=context)
     try:
-        client.request("POST", PATH, headers=headers)
+        _ask(client, headers)
         answer = client.getresponse()
         status, body = answer.status, answer.read(_LARGEST)
     except TimeoutError as error:  # after the handshake it is a silent server, before it perhaps none
@@ -56,6 +56,15 @@ def fetch_access_token(url: str, context: ssl.SSLContext, chain: Sequence[x509.C
         meaning = _MEANING.get(status, "this is not what the platform answers a device: check the URL and its port")
         raise OnboardingError(f"{where} answered {status}: {meaning}.", f"HTTP_{status}")
     return _read(body, where)
+
+
+def _ask(client: http.client.HTTPSConnection, headers: dict[str, str]) -> None:
+    try:
+        client.request("POST", PATH, headers=headers)
+    except (ConnectionError, ssl.SSLEOFError):
+        if client.sock:  # on TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more
+            client.sock.recv(1)  # raises it, if there is one
+        raise
 
 
 def _address(url: str) -> tuple[str, int]:
