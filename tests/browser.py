@@ -1,6 +1,7 @@
 """The real Lab in a real browser: what the browser tests share."""
 
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -11,8 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
-from conftest import tool
+from conftest import ROOT, tool
 from playwright.sync_api import Page, expect, sync_playwright
+
+from mciot_nb import LocalPlatform
+
+PICTURES = ROOT / "test-artefacts"
+#: Milliseconds for all cells of a notebook.
+RUN_TIMEOUT = 90_000
 
 FLAGS = [
     "--no-sandbox",
@@ -108,6 +115,78 @@ def lab(folder: Path, **environment: str) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(20)
+
+
+@contextmanager
+def tutorial(folder: Path, dark: bool = False) -> Iterator[str]:
+    """Start the Lab as a user does, with all that it keeps in ``folder``, the workspace too.
+
+    Gives the address of a notebook, with ``{name}`` for its file's. The local platform ends with the Lab.
+    """
+    tool("chromium")
+    port, token = free_port(), secrets.token_hex(8)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MCIOT_")}
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
+        environment[name] = str(folder / name.lower())
+    environment |= {"MCIOT_WORKSPACE": str(folder / "workspace"), "IPYTHONDIR": str(folder / "ipython")}
+    if dark:
+        choose_dark(folder / "jupyterlab_settings_dir")
+    options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}"]
+    command = [sys.executable, "run.py", *options]
+    with (folder / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{name}}?reset&token={token}"
+    finally:
+        server.terminate()
+        server.wait(20)
+        ended = wait_for_the_end_of_the_platform(folder / "workspace")
+    assert ended, "the local platform ends with the Lab"
+
+
+def choose_dark(settings: Path) -> None:
+    """Choose the Lab's dark theme in a folder of its settings."""
+    path = settings / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"theme": "JupyterLab Dark"}')
+
+
+def wait_for_the_end_of_the_platform(workspace: Path) -> bool:
+    for _ in range(200):
+        platform = LocalPlatform.running(workspace)
+        if platform is None:
+            return True
+        time.sleep(0.1)
+    platform.stop()
+    return False
+
+
+@contextmanager
+def notebook(address: str, path: Path, height: int = 4200, width: int = 1280) -> Iterator[Page]:
+    """Open a notebook of the tutorial without its committed outputs, so that what is seen is new."""
+    with page_of(address.format(name=path.name), height=height, width=width) as page:
+        page.get_by_role("menuitem", name="Edit", exact=True).click()
+        page.get_by_role("menuitem", name="Clear Outputs of All Cells").click()
+        yield page
+
+
+def wait_until_done(page: Page, path: Path) -> None:
+    """Wait for the last cell's number, then look for anything that went wrong."""
+    last = page.locator(".jp-CodeCell .jp-InputPrompt").last
+    expect(last).to_have_text(re.compile(r"^\[\d+\]:$"), timeout=RUN_TIMEOUT)
+    expect(page.locator(".jp-CodeCell")).to_have_count(path.read_text(encoding="utf-8").count('"cell_type": "code"'))
+    errors = page.locator(
+        '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+    )
+    assert errors.all_inner_texts() == []
+    page.wait_for_timeout(500)  # widgets are drawn after their cell is done
+
+
+def photograph(page: Page, name: str) -> None:
+    """Keep a picture of the page in test-artefacts/."""
+    PICTURES.mkdir(exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def run_last_cell(page: Page, result: Path) -> str:

@@ -52,7 +52,7 @@ def working(what: str, of: int = 0) -> Iterator[Progress]:
     """
     progress = Progress(what=what, of=of, kernel=_kernel())
     view = {"version_major": 2, "version_minor": 0, "model_id": progress.model_id}
-    display({"application/vnd.jupyter.widget-view+json": view}, raw=True)
+    display({"application/vnd.jupyter.widget-view+json": view}, raw=True)  # type: ignore[no-untyped-call]
     try:
         yield progress
     except KeyboardInterrupt:
