@@ -1,3 +1,4 @@
+import base64
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -125,3 +126,17 @@ def test_the_guides_typographic_dashes_are_named(ca: CertificateAuthority, dash:
     with pytest.raises(OnboardingError, match="typographic dashes"):
         parse_certificates(broken)
     assert parse_certificates(pem) == [ca.certificate]
+
+
+def test_a_certificate_of_an_odd_version_is_no_certificate(shared_ca: CertificateAuthority, tmp_path: Path) -> None:
+    der = shared_ca.certificate.public_bytes(Encoding.DER)
+    odd = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x73", 1)
+    path = tmp_path / "odd.pem"
+    for data in (der, odd):
+        body = base64.encodebytes(data).decode()
+        path.write_text(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+        if data is der:
+            assert read_certificates(path) == [shared_ca.certificate]  # the control
+    with pytest.raises(OnboardingError, match="This is no certificate in PEM form") as error:
+        read_certificates(path)
+    assert error.value.code == "BAD_PEM"

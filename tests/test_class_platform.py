@@ -287,6 +287,16 @@ def test_a_device_with_a_renewed_certificate_is_one_device(platform: LocalPlatfo
     assert len(platform.devices().query("device == 'renewed'")) == 1
 
 
+def test_a_device_that_comes_back_uses_up_no_number(platform: LocalPlatform, tmp_path: Path) -> None:
+    ca = make("Again", ca=True)
+    assert give(platform, "t1001", ca) == 201
+    for name in ("again", "again", "again", "next"):
+        with device(platform, tmp_path, make(name, ca), client_id=name) as (_, seen):
+            assert seen.connack == 0
+    first, second = platform.devices().query("device in ['again', 'next']").index
+    assert second == first + 1
+
+
 def test_the_tables_of_alarms_operations_and_attempts(platform: LocalPlatform, tmp_path: Path) -> None:
     ca = make("Tables", ca=True)
     assert give(platform, "t1001", ca) == 201

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -181,6 +182,55 @@ def test_a_chain_of_100_certificates_is_refused_in_a_sentence(world: World, tmp_
         with device(world.platform, tmp_path, make("dev", links[length - 2])) as (_, seen):
             assert seen.connack == connack
         assert last_record(world.platform, before)["code"] in codes
+
+
+def several(platform: LocalPlatform, name: str, count: int) -> tuple[list[Entity], float]:
+    """Upload so many CAs in one call; gives them, and how long the platform took."""
+    added = [make(f"{name} {number}", ca=True) for number in range(count)]
+    body = {"certificates": [{"certInPemFormat": ca.pem, "status": "ENABLED"} for ca in added]}
+    began = time.perf_counter()
+    assert rest(platform, "POST", "bulk", json=body).status_code == 201
+    return added, time.perf_counter() - began
+
+
+def test_an_upload_of_many_is_as_fast_where_many_are_trusted(tmp_path: Path) -> None:
+    """Everybody waits for it."""
+    platform = LocalPlatform.start(tmp_path)
+    try:
+        _, alone = several(platform, "First", 800)
+        _, among_others = several(platform, "Second", 800)
+        assert among_others < 5 * alone
+    finally:
+        platform.stop()
+
+
+def test_a_stranger_with_a_long_chain_is_refused_as_fast_where_many_were_deleted(tmp_path: Path) -> None:
+    """Everybody waits for the verdict, and whether the stranger's CA is one of those has to be found out."""
+    links = [make("Unknown", ca=True)]
+    for number in range(90):
+        links.append(make(f"Link {number}", links[-1], ca=True))
+    stranger = make("dev", links[-1])
+    platform = LocalPlatform.start(tmp_path)
+
+    def refusal() -> float:
+        before, began = len(platform.log()), time.perf_counter()
+        with device(platform, tmp_path, stranger) as (_, seen):
+            assert seen.connack is None
+        assert last_record(platform, before)["code"] == "UNKNOWN_CA"
+        return time.perf_counter() - began
+
+    try:
+        alone = refusal()
+        deleted, _ = several(platform, "Deleted", 300)
+        for ca in deleted:
+            assert rest(platform, "DELETE", ca.fingerprint).status_code == 204
+        assert refusal() < 10 * alone
+        before = len(platform.log())
+        with device(platform, tmp_path, make("dev", deleted[-1])) as (_, seen):  # the control: it is found out
+            assert seen.connack is None
+        assert last_record(platform, before)["code"] == "CA_DELETED"
+    finally:
+        platform.stop()
 
 
 def secret_key(entity: Entity, *parts: bytes) -> None:

@@ -365,6 +365,14 @@ def test_uploads_that_can_not_be_used(platform: LocalPlatform) -> None:
     assert rest(platform, "GET", params={"pageSize": 2000}).status_code == 200
 
 
+def test_line_breaks_that_are_typed_are_explained(platform: LocalPlatform) -> None:
+    ca = make("Typed", ca=True)
+    answer = upload(platform, ca, certInPemFormat=ca.pem.replace("\n", "\\n"))
+    assert answer.status_code == 422 and "a backslash and an n" in answer.json()["message"]
+    known = upload(platform, ca, certInPemFormat="Subject: CN = a\\name\n" + ca.pem)  # the control
+    assert known.status_code == 201 and known.json()["fingerprint"] == ca.fingerprint
+
+
 def test_logins_and_unknown_places(platform: LocalPlatform) -> None:
     right, path = password(platform), "/tenant/currentTenant"
     for user in (f"{platform.tenant_id}/{platform.tenant.user}", platform.tenant.user):

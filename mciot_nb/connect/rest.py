@@ -107,8 +107,8 @@ def _named_failures(url: str) -> Iterator[str]:
         raise _tls_failure(host, str(error)) from None
     except requests.exceptions.ReadTimeout:
         raise OnboardingError(
-            f"{host} takes the call and then says nothing for {TIMEOUT[1]:.0f} seconds: try again later, and look "
-            "first whether the call was carried out.",
+            f"{host} takes the call and then says nothing: try again later, and look first whether the call was "
+            "carried out.",
             "NO_ANSWER",
         ) from None
     except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:

@@ -94,7 +94,7 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
         )
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):  # which is none
         raise OnboardingError(
             "This is no certificate in PEM form: it needs a line -----BEGIN CERTIFICATE-----, the base64 text, "
             "and a line -----END CERTIFICATE-----; copy the whole file again.",

@@ -42,10 +42,10 @@ class CertificateCall(Handler):
 
     def find(self, identifier: str) -> TrustedCertificate:
         """Give the certificate of this fingerprint. Raises Problem."""
-        for trusted in self.trusted():
-            if trusted.fingerprint == identifier:
-                return trusted
-        raise Problem(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
+        trusted = self.platform.store.trusted_certificate(identifier)
+        if trusted is None or trusted.deleted or trusted.tenant != self.login.tenant:
+            raise Problem(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
+        return trusted
 
     def uploaded(self, body: Any) -> TrustedCertificate:
         """Read what is to be added. Raises Problem: 422 where it can't be, 409 where any tenant has it already."""
@@ -56,7 +56,8 @@ class CertificateCall(Handler):
         except OnboardingError as error:
             raise invalid(str(error)) from None
         identifier = fingerprint(certificate)
-        if any(t.fingerprint == identifier and not t.deleted for t in self.platform.store.trusted_certificates()):
+        known = self.platform.store.trusted_certificate(identifier)
+        if known and not known.deleted:
             raise Problem(409, "certificate/Conflict", f"The certificate {identifier} is trusted already.")
         trusted = changed(TrustedCertificate(identifier, self.login.tenant, certificate, "", "ENABLED", False), body)
         self.presented(trusted)  # what can't be described must not be in the list

@@ -1,6 +1,7 @@
 """What the local platform keeps of its tenants: whom they trust, what they revoked, and who tried to connect."""
 
 import json
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -62,21 +63,13 @@ class Store(Records):
         rows = self._db.execute(
             "SELECT * FROM trusted_certificates WHERE ? IS NULL OR tenant = ? ORDER BY rowid", (tenant, tenant)
         )
-        return [
-            TrustedCertificate(
-                fingerprint=row["fingerprint"],
-                tenant=row["tenant"],
-                certificate=_parse(row["der"]),
-                name=row["name"],
-                status=row["status"],
-                auto_registration=bool(row["auto_registration"]),
-                deleted=row["deleted"],
-                proven=bool(row["proven"]),
-                code=row["code"],
-                code_until=row["code_until"],
-            )
-            for row in rows
-        ]
+        return [_trusted(row) for row in rows]
+
+    def trusted_certificate(self, fingerprint: str) -> TrustedCertificate | None:
+        """Find a certificate that was ever uploaded, by any tenant."""
+        query = "SELECT * FROM trusted_certificates WHERE fingerprint = ?"
+        row = self._db.execute(query, (fingerprint,)).fetchone()
+        return _trusted(row) if row else None
 
     def put_trusted_certificate(self, trusted: TrustedCertificate) -> None:
         """Add a certificate, or replace what is known of it."""
@@ -127,3 +120,18 @@ class Store(Records):
             "UPDATE log SET ended = ?, ending = 'The platform was killed.' WHERE code = 'CONNECTED' AND ended IS NULL",
             (timestamp(),),
         )
+
+
+def _trusted(row: sqlite3.Row) -> TrustedCertificate:
+    return TrustedCertificate(
+        fingerprint=row["fingerprint"],
+        tenant=row["tenant"],
+        certificate=_parse(row["der"]),
+        name=row["name"],
+        status=row["status"],
+        auto_registration=bool(row["auto_registration"]),
+        deleted=row["deleted"],
+        proven=bool(row["proven"]),
+        code=row["code"],
+        code_until=row["code_until"],
+    )

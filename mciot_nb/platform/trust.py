@@ -10,12 +10,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mciot_nb.pki.chain import Finding, Profile, diagnose, path_to_anchor
+from mciot_nb.pki.chain import PROFILES, Finding, Profile, diagnose, path_to_anchor
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.platform.records import Device
 from mciot_nb.platform.store import Attempt, Store, TrustedCertificate
 
 BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
+LONGEST_CHAIN = max(profile.longest_chain for profile in PROFILES.values())
 #: OpenSSL's own words for errors that `diagnose` does not name (X509_verify_cert_error_string, which pyOpenSSL hides).
 SIGNATURE_FAILURE, INVALID_PURPOSE = 7, 26
 OPENSSL_WORDS = {
@@ -162,12 +163,11 @@ class Trust:
     ) -> Finding | None:
         diagnosis = diagnose(presented, anchors, profile)
         if diagnosis.code in ("UNKNOWN_CA", "BAD_SIGNATURE"):
-            for trusted in self.store.trusted_certificates():
-                if not trusted.enabled and diagnose(presented, [trusted.certificate]).code not in (
-                    "UNKNOWN_CA",
-                    "BAD_SIGNATURE",
-                ):
-                    return _no_longer_trusted(trusted)
+            gone = {known.certificate: known for known in self.store.trusted_certificates() if not known.enabled}
+            # One walk for them all, no longer than any profile allows: a class deletes many, and chains can be long.
+            path, broken = path_to_anchor(presented[:LONGEST_CHAIN], list(gone), datetime.now(UTC))
+            if not broken:
+                return _no_longer_trusted(gone[path[-1]])
         return None if diagnosis.ok else diagnosis.findings[0]
 
     def _check_client_id(self, client_id: str, certificate: x509.Certificate) -> None:
@@ -188,9 +188,10 @@ class Trust:
 
     def registered(self, identifier: str, trusted: TrustedCertificate) -> Device:
         """Give the device, registered now if the trusted certificate allows that. Raises Refusal."""
-        if trusted.auto_registration:
-            self.store.register(trusted.tenant, identifier)
         device = self.store.device(trusted.tenant, identifier)
+        if device is None and trusted.auto_registration:
+            self.store.register(trusted.tenant, identifier)
+            device = self.store.device(trusted.tenant, identifier)
         if device is None:
             raise Refusal(
                 "NOT_REGISTERED",

@@ -49,7 +49,13 @@ def _single_certificate(text: str) -> x509.Certificate:
     try:
         der = base64.b64decode("".join(text.split()), validate=True)
     except ValueError:  # it has markers
-        certificates = parse_certificates(text.encode("utf-8", "replace"))
+        try:
+            certificates = parse_certificates(text.encode("utf-8", "replace"))
+        except OnboardingError:
+            if "\\n" in text:
+                sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
+                raise OnboardingError(sentence, "BAD_PEM") from None
+            raise
         if len(certificates) > 1:
             sentence = f"The text holds {len(certificates)} certificates: upload the CA certificate alone."
             raise OnboardingError(sentence, "BAD_PEM") from None
