@@ -8,6 +8,7 @@ import copy
 import os
 import tempfile
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -16,15 +17,16 @@ from cryptography import x509
 from mciot_nb import earlier
 from mciot_nb.errors import OnboardingError
 from mciot_nb.passphrase import Passphrase, checked
-from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
+from mciot_nb.pki.authority import CA_DAYS, INTERMEDIATE_DAYS, CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import is_issued_by, read_certificates
-from mciot_nb.pki.config import CaConfig, read_config, with_dir
+from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, read_config, with_dir
 from mciot_nb.pki.directory import find_config
 from mciot_nb.pki.files import disk_problem, write_whole
-from mciot_nb.pki.keys import read_request
+from mciot_nb.pki.keys import KEY_SIZE, KeyChoice, check_bits, key_bits, read_request
 from mciot_nb.pki.keystore import store_password
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.pki.policy import signed_subject
+from mciot_nb.pki.signing import days_below, moment
 from mciot_nb.secret import Secret
 
 #: What the forms offer, and what a notebook that was opened first catches up with.
@@ -32,6 +34,7 @@ DEFAULT_CA = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "De
 DEFAULT_INTERMEDIATE = DistinguishedName(
     "DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "Example Intermediate CA"
 )
+DEFAULT_CA_KEY, DEFAULT_INTERMEDIATE_KEY = KeyChoice(KEY_SIZE, CA_DAYS), KeyChoice(KEY_SIZE, INTERMEDIATE_DAYS)
 
 #: Who can sign the tutorial's device, and the folder of each (the guide: "CA or intermediate").
 ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCertificate"}
@@ -115,18 +118,25 @@ class CaWorkspace:
         """Whether there is a CA, with its configuration, key and certificate."""
         return all((self.ca_folder / name).exists() for name in ("caConfig.cnf", "caKey.pem", "caCert.pem"))
 
-    def create_ca(self, subject: DistinguishedName) -> CertificateAuthority:
-        """Make the CA for ``subject``, or open it if it is there; what was there for another subject moves aside."""
-        if self.has_ca and self.ca_subject == subject:
+    def create_ca(
+        self, subject: DistinguishedName, *, bits: int | None = None, days: int | None = None
+    ) -> CertificateAuthority:
+        """Make the CA for ``subject``, or open it if it is there; one that is not what is asked for moves aside.
+
+        ``bits`` are those of an RSA key, or 256 for P-256, and ``days`` the certificate's. Where you ask for none, what
+        is there may have any, and what is made has the guide's. Raises OnboardingError before anything moves.
+        """
+        there = self.ca_key_choice
+        if self.has_ca and self.ca_subject == subject and there == there.changed(bits, days):
             return self.ca()
+        asked = DEFAULT_CA_KEY.changed(bits, days)
         passphrase = self.passphrase  # which may be made up now
         store_password(passphrase)  # here, and not in 05, when half of the way is gone
         unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as draft:
             new = Path(draft) / self.ca_folder.name
-            config = CertificateAuthority.create(
-                new, subject, passphrase
-            ).config.path  # whole, before the old one moves
+            # Whole, before the old one moves.
+            config = CertificateAuthority.create(new, subject, passphrase, **vars(asked)).config.path
             write_whole(config, with_dir(config, self.ca_folder), replace=True)
             self._move_aside([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
             new.rename(self.ca_folder)
@@ -138,6 +148,17 @@ class CaWorkspace:
         """The subject of the CA that is there, or else the one that is suggested."""
         path = self.ca_folder / "caCert.pem"
         return DistinguishedName.from_x509(read_certificates(path)[0].subject) if path.exists() else DEFAULT_CA
+
+    @property
+    def ca_key_choice(self) -> KeyChoice:
+        """The kind of key and the days of the CA that is there, or else the guide's."""
+        return _made_choice(self.ca_folder / "caCert.pem", DEFAULT_CA_KEY)
+
+    @property
+    def ca_config(self) -> CaConfig:
+        """The configuration of the CA that is there, or else the guide's, by which one is made."""
+        path = self.ca_folder / "caConfig.cnf"
+        return read_config(path if path.exists() else GUIDE_CONFIG)
 
     def ca(self) -> CertificateAuthority:
         """Open the CA; its key is unlocked once and held in memory."""
@@ -153,26 +174,32 @@ class CaWorkspace:
             return False
         return is_issued_by(read_certificates(files[0])[0], read_certificates(self.ca_folder / "caCert.pem")[0])
 
-    def create_intermediate(self, subject: DistinguishedName) -> CertificateAuthority:
+    def create_intermediate(
+        self, subject: DistinguishedName, *, bits: int | None = None, days: int | None = None
+    ) -> CertificateAuthority:
         """Make an intermediate CA for ``subject`` below the CA, or find it (guide: "Creating an intermediate …").
 
-        One for another subject moves aside, and comes back when it is asked for again.
+        One that is not what is asked for (see `create_ca`) moves aside, and comes back when it is asked for again.
+        Raises OnboardingError, SUBJECT_TAKEN, where the CA has a valid one for ``subject`` with another key or days.
         """
-        if self.has_intermediate and self.intermediate_subject == subject:
+        there = self.intermediate_key_choice
+        if self.has_intermediate and self.intermediate_subject == subject and there == there.changed(bits, days):
             return self.intermediate()
         ca, folder, moved = self.ca(), self.intermediate_folder, None
-        request = Path(ISSUERS["intermediate"]) / "intermediateCsr.pem"
-        found = earlier.find_signed(
-            self.folder, request, "intermediateCert.pem", subject, ca.certificate, _INTERMEDIATE_FILES
-        )
-        if folder.exists() and not is_unfinished(folder, subject):
+        found = self._earlier_intermediate(subject, bits, days)
+        unfinished = is_unfinished(folder, subject, bits)
+        asked = DEFAULT_INTERMEDIATE_KEY.changed(bits)
+        if not (found or unfinished):  # else it would be refused when the old one has moved
+            check_bits(asked.bits)
+            ca.check_new(subject, days_below(ca.certificate, moment(None), INTERMEDIATE_DAYS) if days is None else days)
+        if folder.exists() and not unfinished:
             what = "the intermediate CA that was here, and everything made with it,"
             moved = self._move_aside([folder], what) / ISSUERS["intermediate"]
         try:
             if found:
                 found.rename(folder)
             else:  # in its place from the start: once it is signed, its key must not be lost
-                ca.create_intermediate(folder, subject, self.passphrase)
+                ca.create_intermediate(folder, subject, self.passphrase, bits=asked.bits, days=days)
         except (OnboardingError, OSError) as error:
             if moved and not folder.exists():
                 moved.rename(folder)
@@ -182,6 +209,27 @@ class CaWorkspace:
             raise
         self._opened.pop(self.intermediate_folder, None)
         return self.intermediate()
+
+    def _earlier_intermediate(self, subject: DistinguishedName, bits: int | None, days: int | None) -> Path | None:
+        """Look for an intermediate that moved aside once, is what is asked for, and was not revoked since."""
+
+        def fits(signed: x509.Certificate) -> bool:
+            choice = KeyChoice.of(signed)
+            return choice == choice.changed(bits, days) and not earlier.is_revoked(self.ca_config, signed)
+
+        request, issuer = Path(ISSUERS["intermediate"]) / "intermediateCsr.pem", self.ca().certificate
+        return earlier.find_signed(
+            self.folder, request, "intermediateCert.pem", subject, issuer, fits, _INTERMEDIATE_FILES
+        )
+
+    @property
+    def intermediate_key_choice(self) -> KeyChoice:
+        """The kind of key and the days of the intermediate that is there, or else the guide's, as far as the CA has."""
+        default = DEFAULT_INTERMEDIATE_KEY
+        with suppress(OnboardingError):  # there may be no CA yet, and no request
+            default = as_far_as(read_certificates(self.ca_folder / "caCert.pem")[0], default)
+            default = default.changed(key_bits(read_request(self.intermediate_folder / "intermediateCsr.pem")))
+        return _made_choice(self.intermediate_folder / "intermediateCert.pem", default)
 
     @property
     def intermediate_subject(self) -> DistinguishedName:
@@ -251,6 +299,18 @@ class CaWorkspace:
 
     def _move_aside(self, paths: list[Path], what: str) -> Path:
         return earlier.move_aside(self.folder, paths, what)
+
+
+def as_far_as(issuer: x509.Certificate, choice: KeyChoice) -> KeyChoice:
+    """Give ``choice`` with no more days than ``issuer`` will have left in an hour: so long a notebook may take."""
+    return choice.changed(days=days_below(issuer, moment(None) + timedelta(hours=1), choice.days))
+
+
+def _made_choice(certificate: Path, default: KeyChoice) -> KeyChoice:
+    """Give what a certificate in a file has, or ``default`` where there is none that can be read."""
+    with suppress(OnboardingError):
+        return KeyChoice.of(read_certificates(certificate)[0])
+    return default
 
 
 def _check_issuer(issuer: str) -> None:

@@ -1,5 +1,6 @@
 """Nothing is ever deleted: what no longer fits moves to ``earlier/1`` (2, 3 …) in the workspace, and may come back."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import is_issued_by, read_certificates
+from mciot_nb.pki.config import CaConfig
+from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_problem
 from mciot_nb.pki.keys import read_request
 from mciot_nb.pki.names import DistinguishedName
@@ -29,24 +32,32 @@ def move_aside(workspace: Path, paths: list[Path], what: str) -> Path:
     return target
 
 
+def is_revoked(config: CaConfig, certificate: x509.Certificate) -> bool:
+    """Whether the signing database of ``config`` says that a certificate is revoked, so that it must not come back."""
+    row = SigningDatabase.of(config).find(certificate.serial_number)
+    return row is not None and row.status == "R"
+
+
 def find_signed(
     workspace: Path,
     request: Path,
     certificate: str,
     subject: DistinguishedName,
     issuer: x509.Certificate,
+    fits: Callable[[x509.Certificate], bool],
     also: tuple[str, ...] = (),
 ) -> Path | None:
     """Look in ``earlier`` for a folder whose ``request`` asked for ``subject`` and was signed by ``issuer``.
 
-    ``request`` is the file's path within the workspace, ``certificate`` the name of what was signed, beside it; the
-    files ``also`` must be there too.
+    ``request`` is the file's path within the workspace, ``certificate`` the name of what was signed, beside it, which
+    must be one that ``fits``; the files ``also`` must be there too.
     """
     for found in (workspace / "earlier").glob(f"*/{request.as_posix()}"):
         if not all((found.parent / name).exists() for name in also):
             continue
         with suppress(OnboardingError):  # what can't be read can't be taken back
-            mine = is_issued_by(read_certificates(found.with_name(certificate))[0], issuer)
+            signed = read_certificates(found.with_name(certificate))[0]
+            mine = is_issued_by(signed, issuer) and fits(signed)
             if mine and DistinguishedName.from_x509(read_request(found).subject) == subject:
                 return found.parent
     return None

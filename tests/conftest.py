@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from mciot_nb.pki import keys
+from mciot_nb import ca_workspace, device_workspace
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.platform.launcher import LocalPlatform
@@ -90,7 +90,12 @@ def quick_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
     for function in makers:
         monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "bits": 2048})
-    monkeypatch.setattr(keys.create_private_key, "__defaults__", (2048,))
+    for module, name in (
+        (ca_workspace, "DEFAULT_CA_KEY"),
+        (ca_workspace, "DEFAULT_INTERMEDIATE_KEY"),
+        (device_workspace, "DEFAULT_DEVICE_KEY"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name).changed(bits=2048))
     yield Workspace(tmp_path / "workspace")
     if platform := LocalPlatform.running(tmp_path / "workspace"):
         platform.stop()

@@ -17,7 +17,7 @@ from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import guide_config, read_config
 from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.keys import create_private_key, create_request, read_private_key, read_request
+from mciot_nb.pki.keys import create_key, create_private_key, create_request, key_bits, read_private_key, read_request
 from mciot_nb.pki.rows import Row
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -31,17 +31,19 @@ def request(
     return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
 
 
-def openssl_ca(folder: Path, openssl: Run) -> None:
-    """Make a CA as the guide does, with the real openssl."""
+def openssl_ca(folder: Path, openssl: Run, bits: int = 2048, days: int = 7300) -> None:
+    """Make a CA as the guide does, with the real openssl; 256 bits stand for a P-256 key."""
     for name in ("crl", "deviceCertificates"):
         (folder / name).mkdir(parents=True)
     (folder / "caConfig.cnf").write_bytes(guide_config(folder))
     (folder / "database.txt").touch()
     (folder / "serial").write_text("1000\n")
-    openssl("genrsa", "-aes256", "-passout", "env:PASS", "-out", folder / "caKey.pem", 2048)
+    rsa, ec = ["RSA", "-pkeyopt", f"rsa_keygen_bits:{bits}"], ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    kind = ec if bits == 256 else rsa
+    openssl("genpkey", "-aes256", "-pass", "env:PASS", "-algorithm", *kind, "-out", folder / "caKey.pem")
     answers = "DE\nBayern\nMünchen\nProbe & Söhne\nTeam 1/2+3\nTest CA\na@example.com\n"
     common = ["-config", folder / "caConfig.cnf", "-key", folder / "caKey.pem", "-passin", "env:PASS", "-utf8"]
-    options = ["-new", "-x509", "-days", 7300, "-sha256", "-extensions", "v3_ca", "-out", folder / "caCert.pem"]
+    options = ["-new", "-x509", "-days", days, "-sha256", "-extensions", "v3_ca", "-out", folder / "caCert.pem"]
     openssl("req", *common, *options, input=answers)
 
 
@@ -57,11 +59,13 @@ def openssl_sign(
     return read_certificates(out)[0]
 
 
-def test_our_root_equals_openssls_field_by_field(tmp_path: Path, openssl: Run) -> None:
-    openssl_ca(tmp_path / "theirs", openssl)
+@pytest.mark.parametrize("bits", [2048, 256])
+def test_our_root_equals_openssls_field_by_field(tmp_path: Path, openssl: Run, bits: int) -> None:
+    openssl_ca(tmp_path / "theirs", openssl, bits)
     theirs = read_certificates(tmp_path / "theirs" / "caCert.pem")[0]
     subject = DistinguishedName.from_x509(theirs.subject)
-    ours = CertificateAuthority.create(tmp_path / "ours", subject, PASSPHRASE, bits=2048).certificate
+    ours = CertificateAuthority.create(tmp_path / "ours", subject, PASSPHRASE, bits=bits).certificate
+    assert key_bits(ours) == key_bits(theirs) == bits
     for field in ("version", "signature_hash_algorithm", "signature_algorithm_oid"):
         assert str(getattr(ours, field)) == str(getattr(theirs, field))
     assert ours.subject.public_bytes() == theirs.subject.public_bytes() == ours.issuer.public_bytes()
@@ -426,6 +430,44 @@ def test_odd_folders_and_keys_are_named(ca: CertificateAuthority, tmp_path: Path
             look(tmp_path / ("x" * 300))
     with pytest.raises(OnboardingError, match="2048 to 16384 bits"):
         CertificateAuthority.create(tmp_path / "x", SUBJECT, PASSPHRASE, bits=1024)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(2048, "rsaEncryption"), (256, "prime256v1")])
+def test_every_kind_of_key_is_made_by_one_door(tmp_path: Path, openssl: Run, bits: int, kind: str) -> None:
+    key = create_key(tmp_path / "key.pem", PASSPHRASE, bits)
+    assert key_bits(key) == key_bits(read_private_key(tmp_path / "key.pem", PASSPHRASE)) == bits
+    create_request(tmp_path / "csr.pem", key, SUBJECT)
+    assert kind in openssl("req", "-in", tmp_path / "csr.pem", "-noout", "-text").stdout
+    assert "self-signature verify OK" in openssl("req", "-in", tmp_path / "csr.pem", "-noout", "-verify").stderr
+
+
+@pytest.mark.parametrize("bits", [-1, 0, 255, 257, 384, 2047, 16385])
+def test_no_other_key_is_made(tmp_path: Path, bits: int) -> None:
+    with pytest.raises(
+        OnboardingError, match=r"2048 to 16384 bits, not .* or for 256, which stands for P-256"
+    ) as error:
+        create_key(tmp_path / "key.pem", PASSPHRASE, bits)
+    assert error.value.code == "BAD_KEY" and not any(tmp_path.iterdir())
+    assert key_bits(ec.generate_private_key(ec.SECP384R1())) == key_bits(ec.generate_private_key(ec.SECP256K1())) == 0
+
+
+def test_what_would_be_refused_is_said_before_a_key_is_made(ca: CertificateAuthority) -> None:
+    ca.check_new(SUBJECT, 365)
+    nameless, late = DistinguishedName(country="DE"), ca.certificate.not_valid_after_utc
+    for subject, days, at, code in (
+        (nameless, 365, None, "POLICY"),
+        (SUBJECT, 0, None, "BAD_DAYS"),
+        (SUBJECT, 7301, None, "OUTLIVES_CA"),
+        (SUBJECT, 1, late - timedelta(hours=1), "OUTLIVES_CA"),
+        (SUBJECT, 1, late, "CA_EXPIRED"),
+    ):
+        with pytest.raises(OnboardingError) as error:
+            ca.check_new(subject, days, at=at)
+        assert error.value.code == code
+        assert "ask for 0 days" not in str(error.value)
+    ca.sign(request(SUBJECT))
+    with pytest.raises(OnboardingError, match="already a certificate"):
+        ca.check_new(SUBJECT, 365)
 
 
 def test_an_expired_ca_says_so(ca: CertificateAuthority) -> None:

@@ -1,6 +1,6 @@
 """The certificate authority: a folder of files that openssl's ``ca`` command reads and writes as well."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,13 +17,31 @@ from mciot_nb.pki.directory import fill_tree, find_config, is_folder, new_folder
 from mciot_nb.pki.extensions import build_extensions
 from mciot_nb.pki.files import remove, write_drafts, write_whole
 from mciot_nb.pki.inspection import inspect
-from mciot_nb.pki.keys import KEY_SIZE, PrivateKey, create_private_key, create_request, read_private_key, read_request
-from mciot_nb.pki.names import DistinguishedName, oneline
+from mciot_nb.pki.keys import (
+    KEY_SIZE,
+    PrivateKey,
+    create_key,
+    create_request,
+    key_bits,
+    read_private_key,
+    read_request,
+)
+from mciot_nb.pki.names import DistinguishedName, oneline, readable
 from mciot_nb.pki.policy import Preview, check_request, preview_subject, signed_subject, subject_of
 from mciot_nb.pki.recovery import draft_name, publish, recover
 from mciot_nb.pki.revocation import crl_builder, expire, number_extension, revoke, revoked_rows
 from mciot_nb.pki.rows import Row, hex_serial
-from mciot_nb.pki.signing import Issuer, certificate_builder, end_of, moment, prepare, refuse_second, row_of
+from mciot_nb.pki.signing import (
+    Issuer,
+    certificate_builder,
+    days_below,
+    end_below,
+    end_of,
+    moment,
+    prepare,
+    refuse_second,
+    row_of,
+)
 from mciot_nb.secret import Secret
 
 #: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
@@ -58,18 +76,19 @@ class CertificateAuthority:
     ) -> "CertificateAuthority":
         """Make the guide's CA directory with its self-signed certificate (guide: "Creating a self-signed CA …").
 
-        ``bits`` is the RSA key's size; ``at`` the time from which the certificate is valid, now by default. The folder
-        appears whole or not at all.
+        ``bits`` is the RSA key's size, or 256 for P-256; ``at`` the time from which the certificate is valid, now by
+        default. The folder appears whole or not at all.
 
         Raises OnboardingError where the folder is there already, or ``subject`` has no common name.
         """
         _demand_common_name(subject)
+        begin = moment(at)
+        end = end_of(begin, days)
         with new_folder(folder) as draft:
             config = fill_tree(draft, folder, "ca")
-            key = create_private_key(draft / "caKey.pem", passphrase, bits)
+            key = create_key(draft / "caKey.pem", passphrase, bits)
             name, section = subject.with_string_mask(config.string_mask), config.required("req", "x509_extensions")
-            end = end_of(moment(at), days)
-            builder = certificate_builder(name, name, moment(at), end).public_key(key.public_key())
+            builder = certificate_builder(name, name, begin, end).public_key(key.public_key())
             for extension in build_extensions(config, section, key.public_key(), None):
                 builder = builder.add_extension(extension.value, extension.critical)
             certificate = builder.serial_number(x509.random_serial_number()).sign(key, config.digest)
@@ -97,18 +116,17 @@ class CertificateAuthority:
         Raises OnboardingError where the folder is there already, or this CA would not sign ``subject``.
         """
         _demand_common_name(subject)
-        signed_subject(self.config, subject.to_x509(), self.certificate.subject)  # before a key is made
         begin = moment(at)  # once: a key takes seconds to make, and what is left of this CA's days is counted from here
         if days is None:
-            days = min((self.certificate.not_valid_after_utc - begin).days, INTERMEDIATE_DAYS)
+            days = days_below(self.certificate, begin, INTERMEDIATE_DAYS)
         if not is_unfinished(folder, subject):
             with new_folder(folder) as draft:
+                self.check_new(subject, days, at=begin)
                 config = fill_tree(draft, folder, "intermediate")
-                new_key = create_private_key(draft / "intermediateKey.pem", passphrase, bits)
+                new_key = create_key(draft / "intermediateKey.pem", passphrase, bits)
                 request = create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
                 # What would be refused is refused now: from here on the folder stays, for its key must not be lost.
-                name, _ = prepare(Issuer(self.config, self.certificate), request, extensions, days, begin)
-                refuse_second(self.database, self.config, [name])
+                prepare(Issuer(self.config, self.certificate), request, extensions, days, begin)
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
         request = read_request(folder / "intermediateCsr.pem")
         if key.public_key() != request.public_key():
@@ -175,6 +193,15 @@ class CertificateAuthority:
         name = subject.to_x509() if isinstance(subject, DistinguishedName) else subject_of(subject)
         return preview_subject(self.config, name, self.certificate.subject)
 
+    def check_new(self, subject: DistinguishedName, days: int, *, at: datetime | None = None) -> None:
+        """Say, before a key is made, whether `sign` would sign a new request for ``subject``.
+
+        Raises OnboardingError where it would not: POLICY, SUBJECT_TAKEN, or for ``days`` as `end_below` does.
+        """
+        name = signed_subject(self.config, subject.to_x509(), self.certificate.subject)
+        end_below(self.certificate, moment(at), days, f"The certificate of {readable(name)}")
+        refuse_second(self.database, self.config, [name])
+
     def sign(
         self,
         csr: x509.CertificateSigningRequest,
@@ -199,8 +226,11 @@ class CertificateAuthority:
         days: int = DEVICE_DAYS,
         *,
         at: datetime | None = None,
+        counted: Callable[[int], object] = lambda done: None,
     ) -> list[x509.Certificate]:
         """Sign many requests as `sign` does, all of them or none, in a fraction of the time.
+
+        ``counted`` is called with how many are signed, after each; nothing is recorded before the last.
 
         Raises OnboardingError for the first request that can't be signed; then none is.
         """
@@ -217,6 +247,7 @@ class CertificateAuthority:
             def drafts() -> Iterator[tuple[Path, bytes]]:
                 for serial, (_, builder) in zip(serials, prepared, strict=True):
                     certificates.append(builder.serial_number(serial).sign(self.key, self.config.digest))
+                    counted(len(certificates))
                     yield copies / draft_name(serial), to_pem(certificates[-1:])
 
             write_drafts(drafts(), threads=8 if len(prepared) > 1 else 0)
@@ -313,11 +344,17 @@ def _demand_common_name(subject: DistinguishedName) -> None:
         raise OnboardingError("A CA needs a common name, by which people know it: fill in Common Name.", "BAD_NAME")
 
 
-def is_unfinished(folder: Path, subject: DistinguishedName) -> bool:
-    """Whether ``folder`` is an intermediate CA's for ``subject`` that lacks nothing but its certificate."""
+def is_unfinished(folder: Path, subject: DistinguishedName, bits: int | None = None) -> bool:
+    """Whether ``folder`` is an intermediate CA's for ``subject`` that lacks nothing but its certificate.
+
+    With ``bits``, its key must be of that kind too.
+    """
     names = ("intermediateKey.pem", "intermediateCsr.pem", "intermediateConfig.cnf", "database.txt", "serial")
     try:
         there = all((folder / name).exists() for name in names) and not (folder / "intermediateCert.pem").exists()
-        return there and read_request(folder / "intermediateCsr.pem").subject == subject.to_x509()
+        if not there:
+            return False
+        request = read_request(folder / "intermediateCsr.pem")
+        return request.subject == subject.to_x509() and bits in (None, key_bits(request))
     except (OSError, ValueError, OnboardingError):  # what can't be read can't be gone on with
         return False

@@ -39,6 +39,36 @@ _POLICY_WORDS = ("match", "supplied", "optional")
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """How ``openssl req`` asks for one field: in which words, what a blank answer takes, and how long one may be.
+
+    Where ``fixed`` says something, nothing is asked: that is the value. Lengths are in bytes.
+    """
+
+    field: Field
+    words: str
+    default: str = ""
+    fixed: str = ""
+    shortest: int = 0
+    longest: int = LONGEST_ANSWER
+
+    def value(self, answer: str) -> str:
+        """Give what an answer makes of the field: the default where it is blank, nothing where it is a ``.``."""
+        answer = self.fixed or answer
+        return "" if answer == "." else answer or self.default
+
+    def problem(self, value: str) -> str | None:
+        """Say in one sentence that ``value`` is too short or too long for the configuration, or None."""
+        length = len(value.encode(errors="surrogatepass"))
+        if not value or self.shortest <= length <= self.longest:
+            return None
+        return (
+            f"{self.field.label} must have {self.shortest} to {self.longest} bytes, says the configuration, and "
+            f"{value!r} has {length}: answer otherwise."
+        )
+
+
+@dataclass(frozen=True)
 class CaConfig:
     """A configuration file as openssl reads it: sections of names and values, every ``$name`` expanded."""
 
@@ -85,21 +115,29 @@ class CaConfig:
         """
         if unknown := [name for name in answers if name not in BY_LONG_NAME]:
             raise OnboardingError(f"There is no field {unknown[0]}: use {', '.join(BY_LONG_NAME)}.", "BAD_NAME")
-        name = self.required("req", "distinguished_name")
-        prompts = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
         values = {}
-        for long_name, key in prompts.items():
-            answer = self.value(name, f"{key}_value") or answers.get(long_name, "")  # _value is not asked for
-            value = "" if answer == "." else answer or self.value(name, f"{key}_default") or ""
-            values[BY_LONG_NAME[long_name].attribute] = value
-            shortest, longest = self._number(name, f"{key}_min", 0), self._number(name, f"{key}_max", LONGEST_ANSWER)
-            if value and not shortest <= (length := len(value.encode(errors="surrogatepass"))) <= longest:
-                raise OnboardingError(
-                    f"{BY_LONG_NAME[long_name].label} must have {shortest} to {longest} bytes, says {self.path}, and "
-                    f"{value!r} has {length}: answer otherwise.",
-                    "BAD_NAME",
-                )
+        for prompt in self.prompts:
+            value = values[prompt.field.attribute] = prompt.value(answers.get(prompt.field.long_name, ""))
+            if problem := prompt.problem(value):
+                raise OnboardingError(f"{self.path}: {problem}", "BAD_NAME")
         return DistinguishedName(**values)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What ``openssl req`` asks for; of two prompts for one field the last."""
+        name = self.required("req", "distinguished_name")
+        keys = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
+        return [
+            Prompt(
+                BY_LONG_NAME[long_name],
+                self.section(name)[key],
+                self.value(name, f"{key}_default") or "",
+                self.value(name, f"{key}_value") or "",
+                self._number(name, f"{key}_min", 0),
+                self._number(name, f"{key}_max", LONGEST_ANSWER),
+            )
+            for long_name, key in keys.items()
+        ]
 
     def _number(self, section: str, name: str, default: int) -> int:
         text = self.value(section, name) or str(default)

@@ -72,7 +72,7 @@ def write_drafts(drafts: Iterable[tuple[Path, bytes]], *, private: bool = False,
     """Write files of one folder, and see them all safely on the disk.
 
     ``private`` files can be read by their owner only. With ``threads``, the next one is made while others are on their
-    way. Raises OnboardingError (DISK) if the disk refuses; then none of them is left.
+    way. Raises OnboardingError (DISK) if the disk refuses; then, or where making one raises, none of them is left.
     """
     mode, paths = 0o600 if private else 0o644, []
     try:
@@ -91,7 +91,7 @@ def write_drafts(drafts: Iterable[tuple[Path, bytes]], *, private: bool = False,
     except OSError as error:
         remove(paths)
         raise disk_problem(paths[-1], error) from None
-    except OnboardingError:
+    except BaseException:  # somebody who cancels, too
         remove(paths)
         raise
 

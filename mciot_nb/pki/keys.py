@@ -1,5 +1,6 @@
 """Private keys and certificate signing requests, as ``openssl genrsa`` and ``openssl req -new`` make them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -25,8 +26,57 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 KEY_SIZE = 4096
 #: The shortest that is still safe (the guide: "at least 2048 bits"), and the longest that anybody waits for.
 SHORTEST_RSA, LONGEST_RSA = 2048, 16384
+#: What stands for a key on the curve P-256 where bits are asked for.
+P256 = 256
 #: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
+
+
+@dataclass(frozen=True)
+class KeyChoice:
+    """What kind of key to make, and for how many days its certificate; ``bits`` are RSA's, or 256 for P-256."""
+
+    bits: int
+    days: int
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> "KeyChoice":
+        """Give what a certificate has, `key_bits` and its whole days."""
+        return cls(key_bits(certificate), (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days)
+
+    def changed(self, bits: int | None = None, days: int | None = None) -> "KeyChoice":
+        """Give this with what is asked for; None asks for nothing."""
+        return KeyChoice(self.bits if bits is None else bits, self.days if days is None else days)
+
+
+def key_bits(owner: x509.Certificate | x509.CertificateSigningRequest | PrivateKey) -> int:
+    """Give the bits of somebody's key: RSA's, 256 for P-256, and 0 for one that `create_key` does not make."""
+    try:
+        key = owner.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return 0
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size
+    return P256 if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1) else 0
+
+
+def check_bits(bits: int) -> None:
+    """Raise OnboardingError (BAD_KEY) where `create_key` makes no such key."""
+    if bits != P256 and not SHORTEST_RSA <= bits <= LONGEST_RSA:
+        raise OnboardingError(
+            f"An RSA key has {SHORTEST_RSA} to {LONGEST_RSA} bits, not {bits}: ask for that, or for {P256}, which "
+            "stands for P-256.",
+            "BAD_KEY",
+        )
+
+
+def create_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZE) -> PrivateKey:
+    """Make an RSA key of so many bits, or a P-256 key where they are 256, and write it encrypted (mode 0600).
+
+    Raises OnboardingError as `check_bits`, `create_private_key` and `create_ec_key` do.
+    """
+    check_bits(bits)
+    return create_ec_key(path, passphrase) if bits == P256 else create_private_key(path, passphrase, bits)
 
 
 def create_private_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZE) -> rsa.RSAPrivateKey:

@@ -49,6 +49,30 @@ def end_of(begin: datetime, days: int, what: str = "A certificate") -> datetime:
     return begin + timedelta(days=days)
 
 
+def end_below(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
+    """Give the end of what ``issuer`` signs at ``begin``.
+
+    Raises OnboardingError where ``days`` make no sense (BAD_DAYS), or are more than the issuer has left (CA_EXPIRED,
+    OUTLIVES_CA).
+    """
+    end, last = end_of(begin, days), issuer.not_valid_after_utc
+    if last <= begin:
+        raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
+    if end > last:
+        left = (last - begin).days
+        raise OnboardingError(
+            f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: "
+            + (f"ask for {left} days or fewer." if left else "make a new CA."),
+            "OUTLIVES_CA",
+        )
+    return end
+
+
+def days_below(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
+    """Give ``at_most``, or the days that ``issuer`` has left if they are fewer; never less than one."""
+    return max(1, min(at_most, (issuer.not_valid_after_utc - begin).days))
+
+
 def prepare(
     issuer: Issuer, csr: x509.CertificateSigningRequest, section: str, days: int, begin: datetime
 ) -> tuple[x509.Name, x509.CertificateBuilder]:
@@ -59,18 +83,8 @@ def prepare(
     """
     check_request(csr)
     own, key = issuer.certificate, csr.public_key()
-    subject, end = signed_subject(issuer.config, csr.subject, own.subject), end_of(begin, days)
-    if own.not_valid_after_utc <= begin:
-        raise OnboardingError(
-            f"The CA's certificate expired on {own.not_valid_after_utc:%Y-%m-%d}: make a new CA.", "CA_EXPIRED"
-        )
-    if end > own.not_valid_after_utc:
-        raise OnboardingError(
-            f"The certificate of {readable(subject)} would outlive its CA, which is valid until "
-            f"{own.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: ask for {(own.not_valid_after_utc - begin).days} days "
-            "or fewer.",
-            "OUTLIVES_CA",
-        )
+    subject = signed_subject(issuer.config, csr.subject, own.subject)
+    end = end_below(own, begin, days, f"The certificate of {readable(subject)}")
     builder = certificate_builder(own.subject, subject, begin, end).public_key(key)
     for extension in build_extensions(issuer.config, section, key, own):
         _refuse_beyond_path_length(own, extension.value)
