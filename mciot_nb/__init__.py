@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "CertificateAuthority": "mciot_nb.pki.authority",
     "Device": "mciot_nb.connect.device",
+    "DeviceConsole": "mciot_nb.ui.console",
     "DistinguishedName": "mciot_nb.pki.names",
+    "KeyForm": "mciot_nb.ui.forms",
     "LocalPlatform": "mciot_nb.platform.launcher",
     "OnboardingError": "mciot_nb.errors",
     "PassphraseForm": "mciot_nb.ui.forms",
     "Secret": "mciot_nb.secret",
+    "SigningPanel": "mciot_nb.ui.signing_panel",
     "SubjectForm": "mciot_nb.ui.forms",
     "Tenant": "mciot_nb.connect.tenant",
     "TenantForm": "mciot_nb.ui.forms",
+    "TrustedCertificatesPanel": "mciot_nb.ui.trust_panel",
     "Workspace": "mciot_nb.workspace",
     "diagnose": "mciot_nb.pki.chain",
+    "working": "mciot_nb.ui.progress",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbformat
+from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT, tool
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -57,8 +59,9 @@ def page_of(url: str, height: int = 1400, width: int = 1280) -> Iterator[Page]:
     asked: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": width, "height": height})
-        page.on("request", lambda request: asked.append(request.url))
+        context = browser.new_context(viewport={"width": width, "height": height})
+        context.on("request", lambda request: asked.append(request.url))
+        page = context.new_page()
         page.goto(url)
         expect(page.get_by_text("| Idle")).to_be_visible(timeout=60_000)
         yield page
@@ -181,6 +184,16 @@ def wait_until_done(page: Page, path: Path) -> None:
     )
     assert errors.all_inner_texts() == []
     page.wait_for_timeout(500)  # widgets are drawn after their cell is done
+
+
+def serious(page: Page, selector: str) -> list[str]:
+    """Give axe-core's serious and critical findings in what ``selector`` finds, each with the elements it means."""
+    found: Any = Axe().run(page, context={"include": [[selector]]}).response
+    return [
+        f"{violation['id']} ({violation['impact']}): {[node['html'][:200] for node in violation['nodes']]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
 
 
 def photograph(page: Page, name: str) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import secrets
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,7 +25,7 @@ passphrase = PassphraseForm(Fake("", True))
 passphrase.add_class("try-passphrase")""",
     """other = PassphraseForm(Fake("practice", False))
 other.add_class("try-other")""",
-    """real = TenantSettings("https://t.example.com", "t1", "ann", "t.example.com", local=False)
+    """real = TenantSettings("https://localhost:1", "t1", "ann", "localhost", 1, local=False)
 tenant = TenantForm(real, lambda settings, secret: got.append(secret))
 tenant.add_class("try-tenant")""",
     """control = ipywidgets.Password(description="control").add_class("try-control")
@@ -77,8 +79,10 @@ def test_a_secret_is_in_no_file_however_it_was_typed(tmp_path: Path) -> None:
         page.locator(".try-other").get_by_label("Repeat it").press_sequentially(typed["half"])
         expect(page.locator(".try-passphrase").get_by_text("Typed, not handed over yet")).to_be_visible()
         save(page, path)
+    export = [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", str(path)]
+    subprocess.run(export, check=True)
     found = files_with(typed.pop("control"), tmp_path)  # what a plain password field does, so the search works
-    assert path in found
+    assert path in found and path.with_suffix(".html") in found
     assert any(".ipynb_checkpoints" in file.parts for file in found)
     for text in typed.values():
         assert files_with(text, tmp_path) == []
@@ -104,6 +108,8 @@ def enter_secrets(page: Page, typed: dict[str, str]) -> None:
     page.locator(".try-tenant .mciot-submit").click()  # the control: without the password it can't be submitted
     expect(page.locator(".try-tenant .mciot-message")).to_contain_text("Not submitted: 1 field")
     page.locator(".try-tenant").get_by_label("Password", exact=True).press_sequentially(typed["submitted"])
+    page.locator(".try-tenant").get_by_role("button", name="Test", exact=True).click()
+    expect(page.locator(".try-tenant .mciot-result")).to_contain_text("Nothing answers at localhost:1")
     page.locator(".try-tenant .mciot-submit").click()
     expect(page.locator(".try-tenant .mciot-message")).to_contain_text("Submitted.")
     page.locator(".try-control input").fill(typed["control"])

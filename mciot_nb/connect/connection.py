@@ -73,6 +73,9 @@ class Connection:
         self.host, self.port, self.client_id = host, port, client_id
         #: What paho noted about the connection. On TLS 1.3 the platform's alert appears here only.
         self.notes: list[str] = []
+        #: Told of each line that goes out (True) or has come (False), at once and in paho's thread too, by whoever
+        #: wants to look on without taking what others wait for.
+        self.on_traffic: Callable[[Message, bool], object] = lambda message, sent: None
         self._context = context
         self._client: _Client | None = None
         # All below is changed by paho's thread too, under this lock, and whoever waits is told.
@@ -85,8 +88,13 @@ class Connection:
         self._count = 0
 
     def __repr__(self) -> str:
-        state = "connected" if self._open else "not connected"
+        state = "connected" if self.is_connected else "not connected"
         return f"{type(self).__name__} {self.client_id!r}, {state}"
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is there; one that the platform has ended is not."""
+        return self._open
 
     def __enter__(self) -> Self:
         self.connect()
@@ -150,6 +158,8 @@ class Connection:
                 "TOO_LARGE",
             )
         client = self._connected("publish")
+        for text in lines:
+            self.on_traffic(Message(topic, text), True)  # now, for the answer may be faster than we are afterwards
         sent = client.publish(topic, payload, qos=1)
         if sent.rc == mqtt.MQTT_ERR_SUCCESS:
             self._wait(lambda: sent.mid in self._acknowledged or not self._open, TIMEOUT)
@@ -305,6 +315,7 @@ class Connection:
             for text in _lines(bytes(message.payload)):
                 self._received.append((self._count, Message(message.topic, text)))
                 self._count += 1
+                self.on_traffic(Message(message.topic, text), False)
             self._changed.notify_all()
 
     def _refusal(self, reason: ReasonCode) -> OnboardingError:

@@ -41,9 +41,9 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
             field.observe(self._edited, "value")
         return widgets.HBox([field, self._notes[name]]).add_class("mciot-row")
 
-    def build(self, *parts: Any) -> None:
-        """Show the heading, the parts, the button and the message, and what is wrong from the start."""
-        bottom = widgets.HBox([self._button, self._message]).add_class("mciot-row")
+    def build(self, *parts: Any, buttons: tuple[Any, ...] = ()) -> None:
+        """Show the heading, the parts, the buttons and the message, and what is wrong from the start."""
+        bottom = widgets.HBox([self._button, *buttons, self._message]).add_class("mciot-row")
         self.children = [self._style, self._heading, *parts, bottom]
         self.refresh()
 
@@ -70,8 +70,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self.refresh()
         problems = self.problems()
         if problems:
-            how_many = "1 field" if len(problems) == 1 else f"{len(problems)} fields"
-            self._say(f"✗ Not submitted: {how_many} to mend first, see above.")
+            self._say(f"✗ Not submitted: {fields_to_mend(problems)}")
             return
         try:
             self.take()
@@ -90,14 +89,26 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._message.value = f'<span role="status">{escape(sentence)}</span>'
 
 
+def fields_to_mend(problems: Mapping[str, str]) -> str:
+    """Say how many fields have a problem beside them."""
+    return f"{'1 field' if len(problems) == 1 else f'{len(problems)} fields'} to mend first, see above."
+
+
 def style() -> str:
     """Give the style sheet of all forms, to be shown with each."""
     return f"<style>{Path(__file__).with_name('ui.css').read_text('utf-8')}</style>"
 
 
 def number_field(label: str, value: int) -> Any:
-    """Make a field for a whole number."""
-    return widgets.IntText(description=label, value=value, style=_LABEL, layout=_as_wide_as("22em"))
+    """Make a field for a whole number, which says at each key what stands in it."""
+    return widgets.IntText(
+        description=label, value=value, continuous_update=True, style=_LABEL, layout=_as_wide_as("22em")
+    )
+
+
+def list_field(label: str, options: list[tuple[str, int]], value: int) -> Any:
+    """Make a list of words, each standing for a number, of which one is chosen."""
+    return widgets.Dropdown(description=label, options=options, value=value, style=_LABEL, layout=_as_wide_as("36em"))
 
 
 def _note(kind: str, sign: str, sentence: str | None) -> str:

@@ -1,7 +1,6 @@
 """A certificate as a card: what it says, and what each part means on this platform."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -13,23 +12,50 @@ from mciot_nb.pki.chain import is_ca, is_issued_by
 from mciot_nb.pki.extensions import KEY_USAGES
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.rows import hex_serial
-from mciot_nb.ui.markup import Row, plain, table
+from mciot_nb.ui.markup import Line, Row, copyable, listed, plain, table
+from mciot_nb.ui.validity import validity
 
-_NAMES = {
-    ExtensionOID.BASIC_CONSTRAINTS: "Basic Constraints",
-    ExtensionOID.KEY_USAGE: "Key Usage",
-    ExtensionOID.EXTENDED_KEY_USAGE: "Extended Key Usage",
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: "Subject Alternative Name",
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER: "Subject Key Identifier",
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: "Authority Key Identifier",
+#: What extensions are called, and what they mean here where that does not depend on their value.
+_KNOWN = {
+    ExtensionOID.BASIC_CONSTRAINTS: ("Basic Constraints", ""),
+    ExtensionOID.KEY_USAGE: ("Key Usage", ""),
+    ExtensionOID.EXTENDED_KEY_USAGE: ("Extended Key Usage", ""),
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: (
+        "Subject Alternative Name",
+        "the host names and addresses that a client checks when it connects",
+    ),
+    ExtensionOID.SUBJECT_KEY_IDENTIFIER: ("Subject Key Identifier", ""),
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: (
+        "Authority Key Identifier",
+        "the short name of the key that signed this certificate",
+    ),
+    ExtensionOID.NAME_CONSTRAINTS: ("Name Constraints", "the names for which this CA may sign"),
+    ExtensionOID.CERTIFICATE_POLICIES: ("Certificate Policies", "the rules by which its CA issued it"),
+    ExtensionOID.CRL_DISTRIBUTION_POINTS: ("CRL Distribution Points", "where its CA says which ones are revoked"),
+    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: (
+        "Authority Information Access",
+        "where its CA's certificate, and its word on revocation, can be had",
+    ),
+    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: (
+        "Certificate Transparency",
+        "the public logs that know of this certificate",
+    ),
 }
-_MEANINGS = {
-    ExtensionOID.KEY_USAGE: "what this key may be used for, and nothing else",
-    ExtensionOID.EXTENDED_KEY_USAGE: "the protocols in which this certificate may be shown",
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: "the host names and addresses that a client checks when it connects",
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: "the short name of the key that signed this certificate",
+#: What a key may do, by openssl's words for its usages (RFC 5280, section 4.2.1.3).
+_USES = {
+    "digitalSignature": "sign handshakes and data",
+    "nonRepudiation": "sign what can't be denied later",
+    "keyEncipherment": "receive a session's key (older TLS)",
+    "dataEncipherment": "receive encrypted data",
+    "keyAgreement": "agree on a key",
+    "keyCertSign": "sign certificates",
+    "cRLSign": "sign revocation lists",
 }
-_PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth"}
+_PURPOSES = {
+    ExtendedKeyUsageOID.SERVER_AUTH: ("serverAuth", "a server may show it to its clients"),
+    ExtendedKeyUsageOID.CLIENT_AUTH: ("clientAuth", "a device may show it when it connects"),
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: ("anyExtendedKeyUsage", "it may be shown for anything"),
+}
 
 
 def certificate_html(certificate: x509.Certificate) -> str:
@@ -52,7 +78,7 @@ def _title(certificate: x509.Certificate) -> str:
     return f"{kind} of {common_name(certificate.subject) or readable(certificate.subject) or '(no name)'}"
 
 
-def _rows(certificate: x509.Certificate) -> Iterator[Row]:
+def _rows(certificate: x509.Certificate) -> Iterator[Line]:
     """Give what is the same in every run first, and last what is not: times, random numbers, fingerprints."""
     signed_by_itself = is_issued_by(certificate, certificate)
     yield "Subject", readable(certificate.subject), ""
@@ -60,8 +86,8 @@ def _rows(certificate: x509.Certificate) -> Iterator[Row]:
     if _counted(certificate):
         number = certificate.serial_number
         yield "Serial number", f"{hex_serial(number)} (hexadecimal, as openssl writes it; {number} in decimal)", ""
-    yield "Validity", _validity(certificate), ""
-    yield "Public key", _key(certificate), ""
+    yield "Validity", validity(certificate), ""
+    yield "Public key", key_kind(certificate), ""
     yield "CA", _ca(certificate), ""
     yield from _extension_rows(certificate)
     yield from _changing_rows(certificate)
@@ -71,12 +97,6 @@ def _counted(certificate: x509.Certificate) -> bool:
     return certificate.serial_number < 2**32  # from a serial file, as the guide's 1000; else drawn at random
 
 
-def _validity(certificate: x509.Certificate) -> str:
-    begin, end, now = certificate.not_valid_before_utc, certificate.not_valid_after_utc, datetime.now(UTC)
-    state = "not valid yet" if now < begin else "expired" if now > end else "valid now"
-    return f"{(end - begin).days} days, {state}"
-
-
 def _ca(certificate: x509.Certificate) -> str:
     if not is_ca(certificate):
         return "no"
@@ -84,7 +104,8 @@ def _ca(certificate: x509.Certificate) -> str:
     return "yes, any path length" if length is None else f"yes, path length {length}"
 
 
-def _key(certificate: x509.Certificate) -> str:
+def key_kind(certificate: x509.Certificate) -> str:
+    """Name the kind and the size of a certificate's key."""
     try:
         key = certificate.public_key()
     except (UnsupportedAlgorithm, ValueError):
@@ -96,27 +117,47 @@ def _key(certificate: x509.Certificate) -> str:
     return type(key).__name__.removesuffix("PublicKey")
 
 
-def _extension_rows(certificate: x509.Certificate) -> Iterator[Row]:
-    try:
-        extensions = list(certificate.extensions)
-    except ValueError as error:
-        yield "Extensions", f"can't be read: {error}", ""
-        return
+def extension_rows(extensions: Iterable[x509.Extension[x509.ExtensionType]], ca: bool) -> Iterator[Row]:
+    """Give for each extension its name, its value in openssl's words, and what it means here; ``ca``: for a CA.
+
+    What differs from run to run, the identifiers of keys, comes last.
+    """
     identifiers = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
     for extension in sorted(extensions, key=lambda extension: isinstance(extension.value, identifiers)):
-        name = _NAMES.get(extension.oid, f"Extension {extension.oid.dotted_string}")
+        unknown = f"Extension {extension.oid.dotted_string}", "not used in this tutorial"
+        name, meaning = _KNOWN.get(extension.oid, unknown)
         critical = "critical: " if extension.critical else ""
-        yield name, critical + _content(extension.value), _meaning(extension, is_ca(certificate))
+        yield name, critical + _content(extension.value), _meaning(extension.value, ca) or meaning
 
 
-def _meaning(extension: x509.Extension[x509.ExtensionType], ca: bool) -> str:
-    match extension.value:
+def _extension_rows(certificate: x509.Certificate) -> Iterator[Row]:
+    try:
+        yield from extension_rows(certificate.extensions, is_ca(certificate))
+    except (ValueError, x509.DuplicateExtension) as error:
+        yield "Extensions", f"✗ can't be read: {error}", ""
+
+
+def _meaning(value: x509.ExtensionType, ca: bool) -> str:
+    """Say what a value means here; empty where every value of its extension means the same."""
+    match value:
         case x509.BasicConstraints():
-            return _what_it_may_sign(extension.value)
+            return _what_it_may_sign(value)
+        case x509.KeyUsage():
+            uses = [_USES[word] for word in _usages(value) if word in _USES]
+            return f"this key may {listed(uses)}, and nothing else" if uses else ""
+        case x509.ExtendedKeyUsage():
+            others = "something else, not used in this tutorial"
+            return listed(list(dict.fromkeys(_PURPOSES.get(purpose, ("", others))[1] for purpose in value)))
         case x509.SubjectKeyIdentifier():
             by_others = ", by which the certificates that it signs refer to it" if ca else ""
             return f"a short name of this key{by_others}"
-    return _MEANINGS.get(extension.oid, "" if extension.oid in _NAMES else "not used in this tutorial")
+    return ""
+
+
+def _usages(value: x509.KeyUsage) -> list[str]:
+    # cryptography lets the last two be read only where keyAgreement is set
+    only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
+    return [word for word, attribute in KEY_USAGES.items() if word not in only and getattr(value, attribute)]
 
 
 def _content(value: x509.ExtensionType) -> str:
@@ -126,11 +167,9 @@ def _content(value: x509.ExtensionType) -> str:
             length = "" if value.path_length is None else f", pathlen:{value.path_length}"
             return f"CA:{str(value.ca).upper()}{length}"
         case x509.KeyUsage():
-            # cryptography lets the last two be read only where keyAgreement is set
-            only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
-            return ", ".join(w for w, attribute in KEY_USAGES.items() if w not in only and getattr(value, attribute))
+            return ", ".join(_usages(value))
         case x509.ExtendedKeyUsage():
-            return ", ".join(_PURPOSES.get(purpose, purpose.dotted_string) for purpose in value)
+            return ", ".join(_PURPOSES.get(purpose, (purpose.dotted_string, ""))[0] for purpose in value)
         case x509.SubjectAlternativeName():
             return ", ".join(str(getattr(name, "value", name)) for name in value)
         case x509.SubjectKeyIdentifier():
@@ -151,11 +190,11 @@ def _what_it_may_sign(value: x509.BasicConstraints) -> str:
     )
 
 
-def _changing_rows(certificate: x509.Certificate) -> Iterator[Row]:
+def _changing_rows(certificate: x509.Certificate) -> Iterator[Line]:
     yield "Valid from", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", ""
     yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
     if not _counted(certificate):
         yield "Serial number", f"{certificate.serial_number:040x} (hexadecimal, drawn at random)", ""
     kept = "under this the platform keeps it once it is uploaded" if is_ca(certificate) else ""
-    yield "SHA-1 fingerprint", certificate.fingerprint(hashes.SHA1()).hex(), kept
-    yield "SHA-256 fingerprint", certificate.fingerprint(hashes.SHA256()).hex(), ""
+    yield "SHA-1 fingerprint", copyable(certificate.fingerprint(hashes.SHA1()).hex()), kept
+    yield "SHA-256 fingerprint", copyable(certificate.fingerprint(hashes.SHA256()).hex()), ""

@@ -1,10 +1,23 @@
 // The rows stay in the kernel; here is one page of them. What a person asks for goes to the model, the rows come back.
+const TONES = { "✓": "mciot-good", "✗": "mciot-problem", "⚠": "mciot-warning" };
+const ARROWS = { none: "", ascending: " ▲", descending: " ▼" };
+
 function make(tag, parent, properties = {}, attributes = {}) {
   const element = Object.assign(document.createElement(tag), properties);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   parent.append(element);
   return element;
 }
+
+// Times and numbers break at their blanks alone; a sign in front stays with its word, as UTC behind does with its time.
+function fill(cell, text) {
+  text.split(/(?<!^.) (?!\S{1,3}$)/u).forEach((words, position) => {
+    if (position) cell.append(" ");
+    make("span", cell, { textContent: words });
+  });
+}
+
+const counted = (number) => number.toLocaleString("en");
 
 function render({ model, el }) {
   el.classList.add("mciot-live-table");
@@ -33,72 +46,110 @@ function render({ model, el }) {
   const head = make("tr", make("thead", table));
   const body = make("tbody", table);
   const bottom = make("div", el, { className: "mciot-table-bottom" });
-  const turn = (text, by) => {
+  const turn = (text, goal) => {
     const button = make("button", bottom, { type: "button", textContent: text, className: "jupyter-button" });
-    button.addEventListener("click", () => ask({ first: model.get("first") + by * model.get("page_size") }));
+    button.addEventListener("click", () => button.ariaDisabled !== "true" && ask({ first: goal() }));
     return button;
   };
-  const back = turn("‹ Previous", -1);
+  const [first, size, found] = ["first", "page_size", "found"].map((name) => () => model.get(name));
+  const back = [turn("« First", () => 0), turn("‹ Previous", () => first() - size())];
   const place = make("span", bottom);
-  const forward = turn("Next ›", 1);
+  const forward = [turn("Next ›", () => first() + size()), turn("Last »", () => found() - 1)];
+
+  const sortBy = (name) => {
+    const [sorted, descending] = [model.get("sort") === name, model.get("descending")];
+    if (sorted && descending) ask({ sort: "", descending: false }); // the third press: the order they came in
+    else ask({ sort: name, descending: sorted });
+  };
 
   const drawHead = () => {
-    const focused = document.activeElement?.dataset?.sort;
-    head.replaceChildren();
+    make("td", head); // above the buttons that open a row
     for (const name of model.get("columns")) {
-      const sorted = model.get("sort") === name;
-      const direction = !sorted ? "none" : model.get("descending") ? "descending" : "ascending";
+      const direction = model.get("sort") !== name ? "none" : model.get("descending") ? "descending" : "ascending";
       const cell = make("th", head, {}, { scope: "col", "aria-sort": direction });
-      const sign = { none: "", ascending: " ▲", descending: " ▼" }[direction];
       const button = make("button", cell, { type: "button", textContent: name });
-      make("span", button, { textContent: sign }, { "aria-hidden": "true" });
-      button.dataset.sort = name;
-      button.addEventListener("click", () => ask({ sort: name, descending: sorted && !model.get("descending") }));
-      if (focused === name) button.focus();
+      make("span", button, { textContent: ARROWS[direction] }, { "aria-hidden": "true" });
+      button.dataset.is = `sort ${name}`;
+      button.addEventListener("click", () => sortBy(name));
     }
-    make("td", head);
   };
 
   const drawRow = ([key, ...texts]) => {
     const opened = model.get("opened") === key;
-    const row = make("tr", body, { className: model.get("news").includes(key) ? "mciot-new" : "" });
-    texts.forEach((text, position) => {
-      const cell = make(position ? "td" : "th", row, { textContent: text }, position ? {} : { scope: "row" });
-      if (model.get("wide").includes(model.get("columns")[position])) cell.className = "mciot-wide";
-    });
+    const mark = model.get("news")[key];
+    const row = make("tr", body);
+    row.classList.toggle("mciot-new", Boolean(mark));
+    row.classList.toggle("mciot-is-open", opened);
     const open = make("button", make("td", row), { type: "button", textContent: opened ? "Close" : "Open" });
     open.className = "jupyter-button";
-    open.dataset.key = key;
+    open.dataset.is = `open ${key}`;
     open.setAttribute("aria-label", `${open.textContent} ${texts[0]}`);
     open.setAttribute("aria-expanded", String(opened));
     open.addEventListener("click", () => ask({ opened: opened ? "" : key }));
-    return open;
+    texts.forEach((text, position) => {
+      const cell = make(position ? "td" : "th", row, {}, position ? {} : { scope: "row" });
+      const wide = model.get("wide").includes(model.get("columns")[position]);
+      cell.dataset.column = model.get("columns")[position]; // where the page is narrow, it stands before the text
+      if (wide) Object.assign(cell, { textContent: text, className: "mciot-wide" });
+      else fill(cell, text);
+      const tone = text[1] === " " && TONES[text[0]];
+      if (tone) cell.classList.add(tone);
+      if (mark && !position) make("span", cell, { textContent: mark, className: "mciot-mark" });
+    });
+  };
+
+  const drawBottom = () => {
+    const last = first() + model.get("rows").length;
+    for (const button of back) button.ariaDisabled = String(first() === 0);
+    for (const button of forward) button.ariaDisabled = String(last >= found());
+    bottom.hidden = found() <= size();
+    place.textContent = `${counted(first() + 1)} to ${counted(last)} of ${counted(found())}`;
   };
 
   const draw = () => {
-    const focused = body.contains(document.activeElement) && document.activeElement.dataset.key;
-    drawHead();
+    const focused = box.contains(document.activeElement) && document.activeElement.dataset.is;
+    head.replaceChildren();
     body.replaceChildren();
-    for (const row of model.get("rows")) {
-      const open = drawRow(row);
-      if (focused === open.dataset.key) open.focus(); // rows that come must not throw anybody out
+    drawHead();
+    for (const row of model.get("rows")) drawRow(row);
+    const total = model.get("total");
+    if (!found()) {
+      const cell = make("td", make("tr", body), { textContent: total ? "No row has all these words." : "No row yet." });
+      cell.colSpan = model.get("columns").length + 1;
     }
-    const [first, found, total] = ["first", "found", "total"].map((name) => model.get(name));
-    const last = first + model.get("rows").length;
-    back.disabled = first === 0;
-    forward.disabled = last >= found;
-    bottom.hidden = found <= model.get("page_size");
-    place.textContent = `${first + 1} to ${last} of ${found}`;
-    const rows = found === total ? `${total} ${total === 1 ? "row" : "rows"}.` : `${found} of ${total} rows.`;
-    status.textContent = [model.get("status"), rows].filter(Boolean).join(" ");
+    // Rows that come must not throw anybody out: where the button is gone, the table itself is where it was.
+    if (focused) ([...box.querySelectorAll("button")].find((button) => button.dataset.is === focused) ?? box).focus();
+    drawBottom();
+    const rows = `${counted(total)} ${total === 1 ? "row" : "rows"}.`;
+    const words = found() === total ? rows : `${counted(found())} of ${rows}`;
+    const sentence = [model.get("status"), words].filter(Boolean).join(" ");
+    if (status.textContent !== sentence) status.textContent = sentence; // else it would be spoken again
   };
 
-  for (const kind of ["keydown", "keypress", "keyup"]) el.addEventListener(kind, (event) => event.stopPropagation());
+  let due; // several things change at once: they are drawn together
+  const drawSoon = () => {
+    due ??= setTimeout(() => {
+      due = undefined;
+      draw();
+    });
+  };
+  const refill = () => {
+    if (document.activeElement !== filter) filter.value = model.get("filter"); // somebody typed in another view of it
+  };
+
+  const stop = (event) => event.ctrlKey || event.metaKey || event.stopPropagation(); // Ctrl+S saves the notebook
+  for (const kind of ["keydown", "keypress", "keyup"]) el.addEventListener(kind, stop);
   const watched = ["rows", "columns", "total", "found", "opened", "status", "sort", "descending", "first", "news"];
   const events = watched.map((name) => `change:${name}`).join(" ");
-  model.on(events, draw);
+  model.on(events, drawSoon);
+  model.on("change:filter", refill);
   draw();
-  return () => model.off(events, draw);
+  return () => {
+    clearTimeout(due);
+    clearTimeout(typing);
+    model.off(events, drawSoon);
+    model.off("change:filter", refill);
+  };
 }
 
 export default { render };

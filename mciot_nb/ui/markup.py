@@ -1,6 +1,7 @@
 """HTML that is safe to show: what comes from a certificate or a person is escaped here, in one place."""
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,9 +9,15 @@ from typing import Any
 
 #: One line of a table: what it is, its value, and what it means (may be empty).
 Row = tuple[str, str, str]
+#: The same where the value may be more than text.
+Line = tuple[str, "str | Shown", str]
 
-_BORDER = "1px solid var(--jp-border-color1, #bdbdbd)"
+# Colours stand here as such where an untrusted notebook shall have them: it drops var(…). Each can be told from the
+# ground in the Lab's light and dark theme (3:1 at least); none is the only sign.
+_EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#757575"}
 _LEFT = "text-align:left;vertical-align:top"  # the Lab would put the text of tables at the right
+_TABLE = "border:1px solid #757575;margin:4px 0"
+_WRAP = "overflow-wrap:anywhere"  # a name may be longer than the page is wide
 
 
 def visible(text: str) -> str:
@@ -23,30 +30,68 @@ def escape(text: str) -> str:
     return html.escape(visible(text))
 
 
-def table(title: str, rows: Iterable[Row]) -> str:
+def table(title: str, rows: Iterable[Line]) -> str:
     """Write a table of names and values; it reads well without any style too, as on GitHub."""
     lines = "".join(_line(*row) for row in rows)
-    return (
-        f'<table class="mciot-card" style="border:{_BORDER};margin:4px 0">'
-        f'<thead><tr><th colspan="2" style="{_LEFT}">{escape(title)}</th></tr></thead><tbody>{lines}</tbody></table>'
-    )
+    return f'<table class="mciot-card" style="{_TABLE}">{_caption(title)}<tbody>{lines}</tbody></table>'
 
 
-def _line(name: str, value: str, meaning: str) -> str:
+def _caption(title: str) -> str:
+    return f'<caption style="caption-side:top;text-align:left;padding:4px 0;font-weight:600">{escape(title)}</caption>'
+
+
+def _line(name: str, value: "str | Shown", meaning: str) -> str:
+    shown = value.html if isinstance(value, Shown) else escape(value)
     more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
-    cell = f'<td style="{_LEFT};overflow-wrap:anywhere">{escape(value)}{more}</td>'
+    cell = f'<td style="{_LEFT};{_WRAP}">{shown}{more}</td>'
     return f'<tr><th scope="row" style="{_LEFT}">{escape(name)}</th>{cell}</tr>'
 
 
-def plain(title: str, rows: Iterable[Row]) -> str:
+def plain(title: str, rows: Iterable[Line]) -> str:
     """Write the same table as plain text."""
     rows = list(rows)
     width = max((len(name) for name, *_ in rows), default=0) + 2
     lines = [visible(title)]
     for name, value, meaning in rows:
-        lines.append(f"  {name:{width}}{visible(value)}")
+        lines.append(f"  {visible(name):{width}}{visible(value.text if isinstance(value, Shown) else value)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
     return "\n".join(lines)
+
+
+def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Write a table with a heading for each column; the first cell of a row is the row's heading."""
+    heads = "".join(f'<th scope="col" style="{_LEFT}">{escape(column)}</th>' for column in columns)
+    lines = []
+    for first, *rest in rows:
+        cells = "".join(_cell(text) for text in rest)
+        lines.append(f'<tr><th scope="row" style="{_LEFT}">{escape(first)}</th>{cells}</tr>')
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<table class="mciot-card" style="{_TABLE}">{_caption(title)}{body}</table>'
+
+
+def _cell(text: str) -> str:
+    """Write a cell no wider than it must be: a subject or path may break before each slash, a date stays whole."""
+    longest = max(re.split(r"\s|(?=/)", text), key=len)
+    style = f";min-width:{0.6 * len(longest):.0f}em" if "-" in longest[1:] and longest[0] != "/" else ""
+    if len(longest) > 20:
+        style = f";min-width:7em;{_WRAP if len(longest) <= 40 else 'word-break:break-all'}"  # the latter untrusted too
+    return f'<td style="{_LEFT}{style}">{escape(text).replace("/", "<wbr>/")}</td>'
+
+
+def copyable(text: str) -> "Shown":
+    """Show a text that one click selects whole; where a notebook is not trusted, three clicks do."""
+    title = "Click to select it whole (three times in an untrusted notebook), then copy it."
+    return Shown(text, f'<code title="{title}" style="user-select:all;word-break:break-all">{escape(text)}</code>')
+
+
+def listed(words: list[str]) -> str:
+    """Write words one after the other, with an "and" before the last."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def boxed(kind: str, content: str) -> str:
+    """Set HTML apart by an edge at its left; ``kind`` is good, bad or plain."""
+    return f'<div style="border-left:4px solid {_EDGES[kind]};padding:2px 12px;margin:4px 0;{_WRAP}">{content}</div>'
 
 
 @dataclass(frozen=True)

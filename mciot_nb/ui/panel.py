@@ -13,6 +13,7 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 from mciot_nb.errors import OnboardingError
 from mciot_nb.ui.base import style
 from mciot_nb.ui.markup import StaticPicture, escape
+from mciot_nb.ui.presence import Presence
 
 T = TypeVar("T")
 
@@ -34,14 +35,13 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._question = widgets.HBox().add_class("mciot-question").add_class("mciot-row").add_class("mciot-hidden")
         self._busy = threading.Lock()
         self._worker: threading.Thread | None = None
-        self._looker: threading.Thread | None = None
+        self._presence = Presence(None if type(self).look is Panel.look else self._look, LOOK_EVERY)
         self.add_class("mciot-form")
-        self._view_count = 0  # asks the browser to count in how many places the panel is shown
-        self.observe(self._seen, "_view_count")
 
     def build(self, *parts: Any) -> None:
         """Show the heading, the parts, the question while there is one, and the message."""
-        self.children = [widgets.HTML(style()), self._heading, *parts, self._question, self._message]
+        bottom = (self._question, self._message, self._presence)
+        self.children = [widgets.HTML(style()), self._heading, *parts, *bottom]
 
     def say(self, sentence: str) -> None:
         """Write what came of the last press; a screen reader speaks it."""
@@ -77,17 +77,22 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         if self._worker:
             self._worker.join(seconds)
 
-    def ask(self, question: str, yes: str, action: Callable[[], None], *parts: Any) -> None:
+    def ask(self, question: str, yes: str, action: Callable[[], None], *parts: Any, back: Any = None) -> None:
         """Ask before something is done that can't be undone: ``yes`` is the word on the button that does it.
 
-        ``parts`` are fields that belong to the answer.
+        ``parts`` are fields that belong to the answer; ``back`` is the widget that has the focus again after it.
         """
 
-        def agreed() -> None:
+        def answered() -> None:
             self.ask_nothing()
+            if back is not None:
+                back.focus()  # else a keyboard is at the page's beginning again
+
+        def agreed() -> None:
+            answered()
             action()
 
-        no = button("Cancel", self.ask_nothing)
+        no = button("Cancel", answered)
         self._question.children = [
             widgets.HTML(f'<span role="alert">{escape(question)}</span>'),
             *parts,
@@ -105,17 +110,11 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def look(self) -> None:
         """Look whether others have changed something, and show it; called twice a second while somebody watches."""
 
-    def _seen(self, _change: object) -> None:
-        if type(self).look is Panel.look or not self._view_count or (self._looker and self._looker.is_alive()):
-            return
-        self._looker = threading.Thread(target=self._look_again_and_again, daemon=True)
-        self._looker.start()
-
-    def _look_again_and_again(self) -> None:
-        over = threading.Event()
-        while self._view_count and self.comm is not None:  # shown somewhere, and not closed
+    def _look(self) -> None:
+        try:
             self.look()
-            over.wait(LOOK_EVERY)
+        except Exception:  # no thread may write its traceback into a notebook, twice a second
+            self.say("✗ What others change may be missing here, for a reason that has no name: run the cell again.")
 
 
 def button(label: str, action: Callable[[], object], kind: str = "") -> Any:

@@ -3,8 +3,10 @@
 from typing import Protocol
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+from traitlets import Int
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.keystore import SHORTEST_PASSWORD
 from mciot_nb.secret import Secret
 from mciot_nb.ui.base import style
 from mciot_nb.ui.markup import StaticPicture, escape
@@ -39,6 +41,12 @@ class HasPassphrase(Protocol):
         """Use a passphrase; raises OnboardingError where it is refused."""
 
 
+class PassphraseField(SecretField):
+    """A field for a passphrase; while a new one is typed, twice, it says in words how strong that is."""
+
+    shortest = Int(SHORTEST_PASSWORD).tag(sync=True)
+
+
 class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
     """Say which passphrase serves, and take another one where that makes sense; it is kept in no file.
 
@@ -52,7 +60,7 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._shown = widgets.HTML(escape(self._line))
         practice, has_ca = source == "practice", workspace.has_ca
         folded, hint = ("Type one of your own instead", _HINTS[has_ca]) if practice else ("", "")
-        self.field = SecretField("Passphrase", folded=folded, hint=hint, twice=not has_ca)
+        self.field = PassphraseField("Passphrase", folded=folded, hint=hint, twice=not has_ca)
         self.field.on_secret(self._received)
         fields = [self.field] if practice or not source else []
         self.children = [widgets.HTML(style()), self._shown, *fields]

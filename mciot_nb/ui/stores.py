@@ -11,7 +11,9 @@ from mciot_nb.pki.names import readable
 from mciot_nb.pki.passwords import Opening
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.store import KEY_ENTRY, TRUSTED_ENTRY, Entry, Store
-from mciot_nb.ui.markup import Row, Shown, plain, table
+from mciot_nb.ui.card import key_kind
+from mciot_nb.ui.markup import Line, Row, Shown, copyable, escape, listed, plain, table, visible
+from mciot_nb.ui.validity import trouble
 
 _KINDS = {
     KEY_ENTRY: "PrivateKeyEntry: a private key, and the chain that belongs to it",
@@ -20,45 +22,91 @@ _KINDS = {
 
 
 def store_html(store: Store) -> str:
-    """Show what is in a store as a table."""
-    return table(_store_title(store), _store_rows(store))
+    """Show what is in a store: in one sentence, and a table for each entry."""
+    tables = "".join(table(_entry_title(entry), _entry_rows(entry)) for entry in store.entries)
+    remark = f"<p>⚠ {escape(store.remark)}</p>" if store.remark else ""
+    return f"<p><strong>{escape(_store_title(store))}</strong><br>{escape(_at_a_glance(store))}</p>{remark}{tables}"
 
 
 def store_text(store: Store) -> str:
-    """Show what is in a store as plain text, with the lines of the table."""
-    return plain(_store_title(store), _store_rows(store))
+    """Show what is in a store as plain text, with the words of the tables."""
+    tables = [plain(_entry_title(entry), _entry_rows(entry)) for entry in store.entries]
+    remark = [f"⚠ {visible(store.remark)}"] if store.remark else []
+    return "\n".join([visible(_store_title(store)), _at_a_glance(store), *remark, *tables])
 
 
 def _store_title(store: Store) -> str:
-    entries = "1 entry" if len(store.entries) == 1 else f"{len(store.entries)} entries"
-    return f"{store.path.name}: {store.type}, {entries}"
+    return f"{store.path.name}: {store.type}, {_number(len(store.entries), 'entry', 'entries')}"
 
 
-def _store_rows(store: Store) -> Iterator[Row]:
-    for entry in store.entries:
-        yield "Alias", entry.alias or "(none)", _KINDS.get(entry.kind, entry.kind)
-        if entry.created:
-            yield "Created", f"{entry.created:%Y-%m-%d %H:%M:%S} UTC", ""
-        yield from _entry_rows(entry)
-    if store.remark:
-        yield "Note", store.remark, ""
+def _at_a_glance(store: Store) -> str:
+    kinds = [entry.kind for entry in store.entries]
+    keys, trusted = kinds.count(KEY_ENTRY), kinds.count(TRUSTED_ENTRY)
+    held = [
+        _number(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
+        _number(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
+    ]
+    others = len(kinds) - keys - trusted
+    held += [_number(others, "entry that Java does not see", "entries that Java does not see")] if others else []
+    return f"Holds {listed(held)}."
 
 
-def _entry_rows(entry: Entry) -> Iterator[Row]:
-    for position, certificate in enumerate(entry.chain, 1):
-        name = "Certificate" if len(entry.chain) == 1 else f"Certificate {position}"
-        yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; {_validity(certificate)}"
-        yield "SHA-256", certificate.fingerprint(hashes.SHA256()).hex(":").upper(), ""
+def _number(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
+
+
+def _entry_title(entry: Entry) -> str:
+    return f"Entry {entry.alias or '(no alias)'}"
+
+
+def _entry_rows(entry: Entry) -> Iterator[Line]:
+    """Give the entry's kind and its chain first, which are the same in every run, and last what is not."""
+    yield "Kind", _KINDS.get(entry.kind, f"⚠ {entry.kind}"), ""
+    if entry.kind == KEY_ENTRY:
+        kind = f", by its certificate {key_kind(entry.chain[0])}" if entry.chain else ""
+        yield "Private key", f"✓ is in it{kind}", "kept under the password, and never shown"
+    names = _numbered("Certificate", len(entry.chain))
+    for name, certificate, signed in zip(names, entry.chain, _signatures(entry), strict=True):
+        yield name, readable(certificate.subject), signed
+    for name, certificate in zip(names, entry.chain, strict=True):
+        yield f"{name}, valid", _validity(certificate), ""
+        yield f"{name}, SHA-256", copyable(_fingerprint(certificate)), ""
+    if entry.created:
+        yield "Created", f"{entry.created:%Y-%m-%d %H:%M:%S} UTC", ""
+
+
+def _numbered(name: str, number: int) -> list[str]:
+    return [name] if number == 1 else [f"{name} {position} of {number}" for position in range(1, number + 1)]
+
+
+def _signatures(entry: Entry) -> Iterator[str]:
+    """Say of each certificate in the chain who signed it."""
+    for position, certificate in enumerate(entry.chain):
+        own = "the private key's own; " if entry.kind == KEY_ENTRY and position == 0 else ""
+        following = entry.chain[position + 1 : position + 2]
+        if following and is_issued_by(certificate, following[0]):
+            yield f"{own}✓ signed by the next one"
+        elif following:
+            yield f"{own}✗ not signed by the next one, the chain is broken: issued by {_issuer(certificate)}"
+        elif is_issued_by(certificate, certificate):
+            yield f"{own}✓ signed by itself"
+        else:
+            yield f"{own}signed by {readable(certificate.issuer)}, whose certificate is not in this entry"
 
 
 def _issuer(certificate: x509.Certificate) -> str:
     return "itself" if is_issued_by(certificate, certificate) else readable(certificate.issuer)
 
 
+def _fingerprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
 def _validity(certificate: x509.Certificate) -> str:
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     serial = hex_serial(certificate.serial_number).lower()  # as keytool writes it
-    return f"valid {begin:%Y-%m-%d %H:%M} UTC to {end:%Y-%m-%d %H:%M} UTC; serial number {serial}"
+    state = f"{state}: " if (state := trouble(certificate)) else ""
+    return f"{state}{begin:%Y-%m-%d %H:%M} UTC to {end:%Y-%m-%d %H:%M} UTC; serial number {serial}"
 
 
 def server_html(server: ServerCertificate) -> str:
@@ -71,14 +119,14 @@ def server_text(server: ServerCertificate) -> str:
     return plain(f"The certificate of {server.host}:{server.port}", _server_rows(server))
 
 
-def _server_rows(server: ServerCertificate) -> Iterator[Row]:
-    for position, certificate in enumerate(server.chain, 1):
-        name = "Shown" if len(server.chain) == 1 else f"Shown, {position} of {len(server.chain)}"
-        yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; {_validity(certificate)}"
+def _server_rows(server: ServerCertificate) -> Iterator[Line]:
+    for name, certificate in zip(_numbered("Shown", len(server.chain)), server.chain, strict=True):
+        yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
     yield from _what_follows(server)
-    yield "SHA-256", server.fingerprint, "of the server's own certificate; compare it with what its operator tells you"
+    compare = "of the server's own certificate; compare it with what its operator tells you"
+    yield "SHA-256", copyable(server.fingerprint), compare
 
 
 def _what_follows(server: ServerCertificate) -> Iterator[Row]:

@@ -1,0 +1,246 @@
+"""The signing database, live: whoever signs or revokes, in whatever program, is seen; and a row can be revoked."""
+
+import math
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets  # type: ignore[import-untyped]
+import pandas as pd
+from cryptography import x509
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.chain import is_issued_by, read_certificates
+from mciot_nb.pki.names import common_name
+from mciot_nb.pki.revocation import read_crl
+from mciot_nb.pki.rows import Row, hex_serial
+from mciot_nb.ui.card import certificate_html
+from mciot_nb.ui.display import sentence, signing_table
+from mciot_nb.ui.live_table import LiveTable
+from mciot_nb.ui.markup import Shown, escape
+from mciot_nb.ui.panel import Panel, button
+from mciot_nb.ui.signing_rows import right_until, signing_texts, signing_values
+
+#: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any
+#: other openssl takes it for no revocation at all. Nor are the three that bear an argument.
+REASONS = {
+    "": "no reason given",
+    "unspecified": "a reason that is none of these",
+    "keyCompromise": "somebody else has the private key, or may have it",
+    "CACompromise": "somebody else has the CA's own key, or may have it",
+    "affiliationChanged": "the names in the certificate are no longer right",
+    "superseded": "another certificate has taken its place",
+    "cessationOfOperation": "the device is out of use",
+    "certificateHold": "for a while, until it is clear what happened",
+}
+#: Seconds that the database may be missing or torn before that is said: openssl replaces it by renames.
+PATIENCE = 1.5
+
+Stamp = tuple[int, ...]
+
+
+class SigningPanel(Panel):
+    """The signing database of ``ca`` as a table that follows its file.
+
+    A row that is opened shows its certificate, and can be revoked.
+    """
+
+    def __init__(self, ca: CertificateAuthority) -> None:
+        super().__init__(f"Signing database of {common_name(ca.certificate.subject) or 'this CA'}")
+        self.ca, self.table = ca, LiveTable("Signed certificates", wide=("Common name", "Subject"))
+        self._list_path = ca.config.ca_path("crl") if ca.config.optional("crl") else None
+        self._trouble, self._card, self._why, self._list_line = (widgets.HTML() for _ in range(4))
+        self._reason = _reason_field()
+        self._revoke = _row(self._reason, button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke"))
+        write = button("Write the revocation list", self._write_list).add_class("mciot-write-crl")
+        self._write, self._list_row = write, _row(self._list_line, write)
+        self._opened = widgets.VBox([self._card, self._revoke, self._why]).add_class("mciot-opened")
+        self._looking = threading.Lock()  # one look at a time; who holds it may take table.lock, and never the reverse
+        self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
+        self._watched = (ca.database.path, self._list_path, ca.config.ca_path("certificate"))
+        self._stamps: list[Stamp] = []
+        self._failing_since, self._right_until = 0.0, math.inf
+        self.table.observe(self._turn_to, "opened")
+        self.build(self._trouble, self.table, self._list_row, self._opened)
+        self._show_opened()
+        self.look()
+
+    # -- what the files say
+
+    def look(self) -> None:
+        """Show what anybody has written since, and what the passing of time has changed."""
+        with self._looking:
+            stamps, now = [_stamp(path) for path in self._watched], datetime.now(UTC)
+            if stamps != self._stamps:
+                self._read(stamps, now)
+            elif now.timestamp() >= self._right_until:
+                self._show(now)
+
+    def _read(self, stamps: list[Stamp], now: datetime) -> None:
+        try:
+            self.ca._refuse_replaced()  # private, for only the CA knows when its folder is another's
+            self._frame = self.ca.database.to_frame()
+        except OnboardingError as error:
+            self._failing_since = self._failing_since or time.monotonic()
+            if time.monotonic() - self._failing_since >= PATIENCE:
+                self._stamps = stamps  # it is said, and not looked at again before something is another
+                self._trouble.value = f'<span role="alert" class="mciot-problem">✗ {escape(str(error))}</span>'
+            return
+        self._stamps, self._failing_since, self._trouble.value = stamps, 0.0, ""
+        self._show(now, news=True)
+        self._show_list()
+
+    def _show(self, now: datetime, news: bool = False) -> None:
+        newest_first = self._frame.iloc[::-1]
+        texts = signing_texts(newest_first, now)
+        before = dict(self._texts["Status"]) if news and len(self._texts) else {}
+        changed = [serial for serial, words in texts["Status"].items() if before.get(serial, words) != words]
+        with self.table.lock:
+            self._texts = texts
+            self.table.show(texts, signing_values(newest_first, texts), changed)  # type: ignore[arg-type]
+            self._show_opened()
+        self._right_until = right_until(self._frame, now)
+
+    def _show_list(self) -> None:
+        """Say whether the revocation list, if the configuration names one, has every certificate that is revoked."""
+        revoked = set(self._frame["serial"][self._frame["status"] == "R"])
+        _show_if(self._list_row, bool(self._list_path and revoked))
+        try:
+            listed = {entry.serial_number for entry in read_crl(self._list_path)} if self._list_path else set()
+        except OnboardingError:  # there is none, or it is damaged: it will be written anew
+            listed = set()
+        missing = len(revoked - listed)
+        self._write.button_style = "primary" if missing else ""
+        if missing:
+            words = f"⚠ {_certificates(missing, 'revoked ')} not on the revocation list yet, so nobody learns of it."
+            self._list_line.value = f'<span class="mciot-warning">{escape(words)}</span>'
+        else:
+            words = "✓ The revocation list names every certificate that is revoked."
+            self._list_line.value = f'<span class="mciot-good">{escape(words)}</span>'
+
+    # -- the row that is open
+
+    def _turn_to(self, _change: object) -> None:
+        self.ask_nothing()  # the question was about the row before, and so was the reason
+        self._reason.value = ""
+        self._show_opened()
+
+    def _show_opened(self) -> None:
+        """Show the certificate of the row that is open, and how to revoke it, or why that can't be."""
+        with self.table.lock:
+            serial = self.table.opened
+            known = serial in self._texts.index  # it may be gone by the time that a press arrives
+            _show_if(self._opened, known)
+            if not known:
+                return
+            words = self._texts.loc[serial].to_dict()
+            self._card.value, self._why.value = self._certificate(serial), escape(_why_not(words))
+            _show_if(self._revoke, not self._why.value)
+            if self._why.value:
+                self.ask_nothing()
+
+    def _certificate(self, serial: str) -> str:
+        """Give the card of a certificate, by its copy in the CA's folder; or a sentence, where that is not good."""
+        path = self.ca.config.ca_path("new_certs_dir") / f"{serial}.pem"
+        if not path.exists():
+            return _problem(f"{path.name} is missing in {path.parent}: of this certificate there is only its row.")
+        try:
+            certificate = read_certificates(path)[0]
+        except OnboardingError as error:
+            return _problem(str(error))
+        if certificate.serial_number != int(serial, 16) or not is_issued_by(certificate, self.ca.certificate):
+            return _problem(
+                f"{path} holds another certificate than the one that this CA signed: put the right one back."
+            )
+        return certificate_html(certificate)
+
+    # -- what a person may do
+
+    def _ask_to_revoke(self) -> None:
+        """Ask, and say what for: a choice can be on its way from the browser still when the button is pressed."""
+        serial, reason = self.table.opened, self._reason.value
+        if serial not in self._texts.index:
+            return
+        name, why = str(self._texts.at[serial, "Common name"]), reason or "none given"
+        question = f"Revoke {serial}, {name}? Reason: {why}. That can't be taken back."
+        self.ask(question, "Revoke", lambda: self._revoke_row(serial, reason))
+
+    def _revoke_row(self, serial: str, reason: str) -> None:
+        def then(row: Row) -> str:
+            self.look()
+            self._write.focus()
+            why = f" ({row.reason})" if row.reason else ""
+            return f"✓ {serial} is revoked{why}. Nobody learns of it before the revocation list is written."
+
+        self.do(f"Revoking {serial}", lambda: self.ca.revoke(int(serial, 16), reason), then)
+
+    def _write_list(self) -> None:
+        def then(crl: x509.CertificateRevocationList) -> str:
+            self.look()
+            number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            many, until = _certificates(len(crl)), f"{crl.next_update_utc:%Y-%m-%d}"
+            return f"✓ Revocation list {hex_serial(number)} is written: {many} on it, and it is good until {until}."
+
+        self.do("Writing the revocation list", self.ca.update_crl, then)
+
+    # -- where no widget lives
+
+    def static_text(self) -> str:
+        """Give the database as plain text."""
+        return self._picture().text
+
+    def static_html(self) -> str:
+        """Give the database as `signing_table` shows it."""
+        return self._picture().html
+
+    def _picture(self) -> Shown:
+        self.look()
+        try:
+            return signing_table(self._frame if len(self._frame.columns) else self.ca.database.to_frame())
+        except OnboardingError as error:
+            return sentence(str(error))
+
+
+def _stamp(path: Path | None) -> Stamp:
+    """Give what tells one state of a file from the next; empty where there is none."""
+    try:
+        status = path.stat() if path else None
+    except OSError:
+        status = None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
+
+
+def _row(*parts: Any) -> Any:
+    return widgets.HBox(parts).add_class("mciot-row")
+
+
+def _reason_field() -> Any:
+    options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
+    layout = widgets.Layout(width="auto", max_width="100%")
+    field = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
+    return field.add_class("mciot-reason")
+
+
+def _show_if(part: Any, shown: bool) -> None:
+    (part.remove_class if shown else part.add_class)("mciot-hidden")
+
+
+def _why_not(words: Mapping[Any, str]) -> str:
+    """Say why a row can't be revoked; empty where it can."""
+    if words["Revoked"] != "-":
+        return f"Revoked already, since {words['Revoked']}: that is once and for all."
+    if words["Days left"] == "-":
+        return f"Expired on {words['Expires']}: nobody takes it any more, so there is nothing to revoke."
+    return ""
+
+
+def _problem(sentence: str) -> str:
+    return f'<span class="mciot-problem">✗ {escape(sentence)}</span>'
+
+
+def _certificates(count: int, kind: str = "") -> str:
+    return f"1 {kind}certificate is" if count == 1 else f"{count} {kind}certificates are"

@@ -1,0 +1,193 @@
+"""The form for the tenant: which one, and what of it works."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import ipywidgets as widgets  # type: ignore[import-untyped]
+
+from mciot_nb.connect.check import check_tenant
+from mciot_nb.connect.settings import TenantSettings, real_tenant
+from mciot_nb.connect.tenant import Tenant
+from mciot_nb.errors import OnboardingError
+from mciot_nb.secret import Secret
+from mciot_nb.ui.base import Form, choice, fields_to_mend, number_field, text_field
+from mciot_nb.ui.markup import escape, table
+from mciot_nb.ui.secret import SecretField
+
+
+class TenantForm(Form):
+    """Ask which tenant the notebooks talk to; ``.settings`` and ``.secret`` are what was given until somebody submits.
+
+    ``on_submit(settings, secret)`` is called then, to keep the settings in a file. The secret is the user's password, a
+    bearer token where the settings have no user, or None for the local platform; it is in this kernel's memory only.
+    With ``ask_secret=False`` no secret is asked for: for a notebook that only keeps the choice.
+
+    The button "Test" says what works of the tenant as it stands in the form, submitted or not; ``local`` gives the
+    local platform's, and without it only a real tenant is tested.
+    """
+
+    def __init__(
+        self,
+        settings: TenantSettings,
+        on_submit: Callable[[TenantSettings, Secret | None], None] | None = None,
+        *,
+        secret: Secret | None = None,
+        ask_secret: bool = True,
+        local: Callable[[], Tenant] | None = None,
+    ) -> None:
+        super().__init__("Tenant")
+        self._settings, self._on_submit, self._ask_secret, self._local = settings, on_submit, ask_secret, local
+        self._tester: threading.Thread | None = None
+        self._forgotten: set[SecretField] = set()
+        by_token = not settings.local and not settings.user
+        self.secret = None if settings.local else secret
+        self._fields = _tenant_fields(settings)
+        self._where = choice("Use", [("the local platform", True), ("a real tenant", False)], settings.local)
+        self._login = choice("Log in with", [("user and password", False), ("bearer token", True)], by_token)
+        self._password, self._token = (SecretField(label, when_left=True) for label in ("Password", "Bearer token"))
+        self._secret_field().value = secret
+        for field in (self._password, self._token):
+            field.on_secret(lambda _: self._edited(None))
+        for name in ("url", "tenant_id", "user"):  # first of all, so that no note speaks of what is forgotten
+            self._fields[name].observe(self._forget, "value")
+        self._build()
+
+    def _build(self) -> None:
+        rows = {name: self.row(name, field) for name, field in self._fields.items()}
+        self._only_for = {False: [rows.pop("user")], True: []}
+        if self._ask_secret:
+            self._only_for[False].append(self.row("password", self._password))
+            self._only_for[True].append(self.row("token", self._token))
+            last = []
+        else:
+            last = [widgets.HTML("The password or token is asked for in 06 and 07.").add_class("mciot-later")]
+        by_login = [row for rows_of_one in self._only_for.values() for row in rows_of_one]
+        self._real = widgets.VBox([*rows.values(), self.row("login", self._login), *by_login, *last])
+        self._test = widgets.Button(description="Test", tooltip="Say what works of this tenant").add_class("mciot-test")
+        self._test.on_click(lambda _: self.test())
+        self._result = widgets.HTML().add_class("mciot-result")
+        self.build(self.row("where", self._where), self._real, buttons=(self._test,))
+        self.children = [*self.children, self._result]
+
+    def _forget(self, _change: object) -> None:
+        """Forget what was typed for one host: it must not be handed over to another."""
+        for field in (self._password, self._token):
+            if field.value:
+                field.value, field.status = None, ""
+                self._forgotten.add(field)
+
+    @property
+    def settings(self) -> TenantSettings:
+        """The settings as they were submitted last. Raises OnboardingError where a real tenant's are not complete."""
+        for problem in _problems(self._settings, by_token=not self._settings.user).values():
+            raise OnboardingError(f"{problem} Fill in the form “{self.title}” and press Submit.", "FORM")
+        return self._settings
+
+    def typed(self) -> TenantSettings:
+        """Give the settings as they stand in the form now, a real tenant's too where the local platform is chosen."""
+        url, tenant_id, user, host = (
+            self._fields[name].value.strip() for name in ("url", "tenant_id", "user", "mqtt_host")
+        )
+        user = "" if self._login.value else user
+        port, local = self._fields["mqtt_port"].value, self._where.value
+        return TenantSettings(url, tenant_id, user, host, port, local, self._settings.profile)
+
+    def problems(self) -> dict[str, str]:
+        """Ask `TenantSettings.problems` about a real tenant; a secret is wanted too, and a token needs no user."""
+        problems = _problems(self.typed(), by_token=self._login.value)
+        name, label = ("token", "Bearer token") if self._login.value else ("password", "Password")
+        if self._ask_secret and not self._where.value and self._secret_field().value is None:
+            again = self._secret_field() in self._forgotten
+            what = "type it again for this host" if again else "it is kept in no file, so type it once in each kernel"
+            problems[name] = f"{label} is missing: {what}."
+        return problems
+
+    def refresh(self) -> None:
+        """Show the fields that the choices ask for, and what is wrong with them."""
+        self._real.layout.display = "none" if self._where.value else None
+        self._test.layout.display = "none" if self._where.value and not self._local else None
+        for token, rows in self._only_for.items():
+            for row in rows:
+                row.layout.display = None if token == self._login.value else "none"
+        super().refresh()
+
+    def take(self) -> None:
+        """Make what is typed the settings, and hand them on."""
+        settings = self.typed()
+        secret = None if settings.local else self._secret_field().value
+        if self._on_submit:
+            self._on_submit(settings, secret)  # first: where it raises, nothing has changed
+        self._settings, self.secret = settings, secret
+
+    def test(self) -> None:
+        """Do what the button "Test" does: try in a thread what is typed, and say in a sentence what works."""
+        self.refresh()
+        if problems := self.problems():
+            self._say_result(f"✗ Not tested: {fields_to_mend(problems)}")
+        elif self._tester is None:
+            self._say_result("Testing …")
+            work = threading.Thread(target=self._try, args=(self.typed(), self._secret_field().value), daemon=True)
+            self._tester = work
+            work.start()
+
+    def _try(self, settings: TenantSettings, secret: Secret | None) -> None:
+        try:
+            sentence = str(check_tenant(self._typed_tenant(settings, secret)))
+            if not settings.local and not self._ask_secret:
+                sentence += " The login is tested in 06, where its password is asked for."
+        except OnboardingError as error:
+            sentence = f"✗ {error}"
+        except Exception:
+            sentence = "✗ Not tested, for a reason that has no name here: run the cell again."
+        if self._tester is threading.current_thread():  # else the form says something else by now
+            self._tester = None
+            self._say_result(sentence)
+
+    def _typed_tenant(self, settings: TenantSettings, secret: Secret | None) -> Tenant:
+        if settings.local and self._local:
+            return self._local()
+        if self._ask_secret:
+            return real_tenant(settings, secret)
+        mqtt = settings.mqtt_host, settings.mqtt_port
+        return Tenant(settings.url, settings.tenant_id, settings.user, mqtt=mqtt)
+
+    def _edited(self, change: object) -> None:
+        super()._edited(change)
+        tested, self._tester = self._tester, None
+        self._say_result("Changed since: press Test again." if tested else "")
+
+    def _say_result(self, sentence: str) -> None:
+        self._result.value = f'<span role="status">{escape(sentence)}</span>'
+
+    def _secret_field(self) -> SecretField:
+        return self._token if self._login.value else self._password
+
+    def static_text(self) -> str:
+        """Give the choice in one line."""
+        if self._settings.local:
+            return "Tenant: the local platform"
+        return f"Tenant: {self._settings.tenant_id} at {self._settings.url}"
+
+    def static_html(self) -> str:
+        """Give the choice, and a real tenant's values where one was chosen, as a table without any secret."""
+        if self._settings.local:
+            return super().static_html()
+        values = asdict(self._settings)
+        return table(self.static_text(), [(f.description, str(values[name]), "") for name, f in self._fields.items()])
+
+
+def _problems(settings: TenantSettings, by_token: bool) -> dict[str, str]:
+    problems = {} if settings.local else settings.problems()
+    return {name: problem for name, problem in problems.items() if not (by_token and name == "user")}
+
+
+def _tenant_fields(settings: TenantSettings) -> dict[str, Any]:
+    return {
+        "url": text_field("URL", settings.url, "https://mytenant.example.com"),
+        "tenant_id": text_field("Tenant ID", settings.tenant_id, "t12345"),
+        "mqtt_host": text_field("MQTT host", settings.mqtt_host, "mytenant.example.com"),
+        "mqtt_port": number_field("MQTT port", settings.mqtt_port),
+        "user": text_field("User", settings.user),
+    }

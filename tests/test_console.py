@@ -1,0 +1,765 @@
+"""The device console against the real platform: what a press does, both ends of a refusal, and what others do."""
+
+import html
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pytest
+from conftest import ROOT
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+from jupyter_client.manager import KernelManager
+from platform_tools import TLS, Entity, make, upload, wait_for
+
+from mciot_nb import Device, LocalPlatform, Workspace
+from mciot_nb.connect import connection
+from mciot_nb.connect.device import Message
+from mciot_nb.guide import sanitized
+from mciot_nb.pki.chain import to_pem
+from mciot_nb.secret import Secret
+from mciot_nb.ui import console as console_module
+from mciot_nb.ui.console import DeviceConsole
+from mciot_nb.ui.console_messages import MOST, Messages
+from mciot_nb.ui.plot import Point, plot
+
+CA = make("Console CA", ca=True)
+SCRIPT = "<script>alert('x')</script>"
+
+
+@pytest.fixture(autouse=True)
+def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "FIRST_OPERATIONS", 0.4)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    platform = LocalPlatform.start(tmp_path_factory.mktemp("console"), "current")
+    assert upload(platform, CA).status_code == 201
+    yield platform
+    platform.stop()
+
+
+def device_of(platform: LocalPlatform, entity: Entity, folder: Path, **options: Any) -> Device:
+    chain, key = folder / f"{id(entity)}.pem", folder / f"{id(entity)}Key.pem"
+    chain.write_bytes(to_pem(entity.chain))
+    key.write_bytes(entity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Device(*platform.mqtt, chain=chain, key=key, trusted=platform.server_certificate, **options)
+
+
+@dataclass
+class Bench:
+    """A console of a device of the test's own, and what a person reads in it."""
+
+    console: DeviceConsole
+    platform: LocalPlatform
+    entity: Entity
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.console.name
+
+    def press(self, button: Any) -> str:
+        button.click()
+        return self.done()
+
+    def done(self) -> str:
+        self.console.wait()
+        return text(self.console._message)
+
+    def connect(self, client_id: str | None = None) -> str:
+        self.console.client_id.value = self.name if client_id is None else client_id
+        return self.press(self.console.buttons["connect"])
+
+    def send(self, **values: str) -> str:
+        for name, value in values.items():
+            getattr(self.console.sending, name).value = value
+        return self.press(self.button("Send measurement"))
+
+    def button(self, label: str) -> Any:
+        return next(b for b in widgets_of(self.console) if getattr(b, "description", "") == label and is_button(b))
+
+    def look(self) -> str:
+        """Do what the panel's thread does until it has asked the platform too."""
+        for _ in range(console_module.ASK_AT):
+            self.console.look()
+        return self.done()
+
+    @property
+    def state(self) -> str:
+        return text(self.console.state)
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        left, _, right = text(self.console.ends).partition("What the platform's log says")
+        return left, right
+
+    @property
+    def points(self) -> int:
+        found = re.search(r"(\d+) measurements?\.", text(self.console.kept.plot))
+        assert self.console.kept.plot.value.count("<circle") == int(found[1] if found else 0)
+        return int(found[1]) if found else 0
+
+    @property
+    def lines(self) -> list[str]:
+        """What went over the line, the newest first."""
+        rows = re.findall(r"<tr><th scope=\"row\".*?</tr>", self.console.messages.value)
+        return [" ".join(text_of(cell) for cell in re.findall(r"<td.*?</td>", row)) for row in rows]
+
+    @property
+    def statuses(self) -> str:
+        return text(self.console.operations.statuses)
+
+
+def widgets_of(widget: Any) -> Iterator[Any]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from widgets_of(child)
+
+
+def is_button(widget: Any) -> bool:
+    return isinstance(widget, ipywidgets.Button)
+
+
+def text(widget: Any) -> str:
+    return text_of(widget.value)
+
+
+def text_of(markup: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", " ", markup.replace("<wbr>", ""))).strip()
+
+
+def bench_of(platform: LocalPlatform, entity: Entity, folder: Path, **options: Any) -> Bench:
+    device = device_of(platform, entity, folder, **options)
+    return Bench(DeviceConsole(device, platform.tenant, platform), platform, entity, folder)
+
+
+@pytest.fixture
+def bench(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    entity = make(f"dev-{abs(hash(request.node.name)) % 10**9}", CA)
+    bench = bench_of(platform, entity, tmp_path)
+    yield bench
+    bench.console.end()
+
+
+@pytest.fixture
+def short_lived(tmp_path: Path) -> Iterator[Bench]:
+    """A console at a platform of the test's own, which may be stopped, hung or killed."""
+    platform = LocalPlatform.start(tmp_path / "short")
+    assert upload(platform, CA).status_code == 201
+    bench = bench_of(platform, make("short", CA), tmp_path)
+    yield bench
+    bench.console.end()
+    platform.stop()
+
+
+# The connection -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_connected_until_somebody_presses_and_both_ends_say_how_it_went(bench: Bench) -> None:
+    before = len(bench.platform.log())
+    bench.look()
+    assert len(bench.platform.log()) == before and bench.state.startswith("○ Not connected")
+    assert bench.press(bench.console.buttons["disconnect"]) == "The device is not connected."
+    assert bench.connect() == "✓ Connected."
+    assert bench.state.startswith("✓ Connected to 127.0.0.1:")
+    left, right = bench.sides
+    assert "✓ CONNACK 0" in left and "✓ CONNECTED" in right
+    assert f"1. CN={bench.name}" in right and "2. CN=Console CA" in right and "TLSv1.3" in right
+    assert bench.connect("  ") == "The device is connected already: disconnect it first."
+    assert bench.press(bench.console.buttons["disconnect"]) == "✓ Disconnected."
+    left, right = bench.sides
+    assert "You disconnected" in left and "Then: The client disconnected." in right
+    assert bench.state.startswith("✗ Not connected") and len(bench.platform.log()) == before + 1
+    assert bench.connect("  ") == "✓ Connected." and bench.console.client_id.value == bench.name  # blank is its own
+
+
+def test_a_new_device_says_who_it_is_first_and_each_line_that_goes_out_is_shown(bench: Bench) -> None:
+    assert bench.platform.tenant.devices.find(bench.name) is None
+    bench.connect()
+    assert bench.lines == [
+        "→ sent s/us 500",
+        "→ sent s/us 114,c8y_Restart,c8y_Command",
+        f"→ sent s/us 100,{bench.name},c8y_MQTTDevice",
+    ]
+    found = bench.platform.tenant.devices.find(bench.name)
+    assert found and found.fragments["c8y_SupportedOperations"] == ["c8y_Restart", "c8y_Command"]
+
+
+def refusals(platform: LocalPlatform, name: str) -> dict[str, tuple[Entity, str]]:
+    own = make(name, CA)
+    return {
+        "wrong name": (own, "somebody-else"),
+        "unknown CA": (make(name, make("Unknown CA", ca=True)), name),
+        "expired": (make(name, CA, begins=timedelta(days=-3), ends=timedelta(days=-1)), name),
+        "disabled": (own, name),
+    }
+
+
+@pytest.mark.parametrize("version", TLS, ids=["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize(
+    ("case", "device_saw", "log_says"),
+    [
+        ("wrong name", "CONNACK_5", "CLIENT_ID_MISMATCH The ClientId 'somebody-else' is not the common name"),
+        ("unknown CA", "ALERT_UNKNOWN_CA", "UNKNOWN_CA The certificate of CN=Unknown CA was signed by CN=Unknown CA"),
+        ("expired", "ALERT_CERTIFICATE_EXPIRED", "EXPIRED"),
+        ("disabled", "ALERT_UNKNOWN_CA", "CA_DISABLED The trusted certificate of CN=Console CA is disabled: enable it"),
+    ],
+)
+def test_both_ends_of_a_refusal_stand_beside_each_other(
+    platform: LocalPlatform, tmp_path: Path, case: str, device_saw: str, log_says: str, version: ssl.TLSVersion
+) -> None:
+    entity, client_id = refusals(platform, "refused")[case]
+    bench = bench_of(platform, entity, tmp_path, tls=version)
+    trusted = platform.tenant.trusted_certificates
+    if case == "disabled":
+        trusted.disable(CA.certificate)
+    try:
+        assert bench.connect(client_id) == "✗ Not connected: what each side saw stands below."
+    finally:
+        trusted.enable(CA.certificate)
+    left, right = bench.sides
+    assert device_saw in left and log_says in re.sub(r"\s+", " ", right)
+    assert "1. CN=refused" in right and version.name.replace("_", ".") in right
+    assert ("paho's note: failed to receive" in left) == ("ALERT" in device_saw and version is TLS[1])
+    assert "the attempt failed" in bench.state and bench.console.device.client_id == "refused"
+    good = bench_of(platform, make("refused", CA), tmp_path, tls=version)  # the control
+    assert good.connect() == "✓ Connected." and "✓ CONNECTED" in good.sides[1]
+    good.console.end()
+
+
+def test_a_server_that_is_not_the_tenants_is_refused_by_the_device(bench: Bench, tmp_path: Path) -> None:
+    other = LocalPlatform.start(tmp_path / "other")
+    try:
+        device = device_of(replace(bench.platform, server_certificate=other.server_certificate), bench.entity, tmp_path)
+    finally:
+        other.stop()
+    wrong = Bench(DeviceConsole(device, bench.platform.tenant, bench.platform), bench.platform, bench.entity, tmp_path)
+    assert wrong.connect().startswith("✗ Not connected")
+    left, right = wrong.sides
+    assert "SERVER_NOT_TRUSTED" in left and "HANDSHAKE_FAILED" in right and "serverCert.pem" in right
+    wrong.console.end()
+
+
+def test_a_platform_that_is_off_is_said_at_both_sides(short_lived: Bench) -> None:
+    short_lived.platform.stop()
+    assert short_lived.connect().startswith("✗ Not connected")
+    left, right = short_lived.sides
+    assert "NOT_REACHED" in left and "does not run: workspace.tenant() starts it" in right
+    assert "✗ Nothing answers" in short_lived.press(short_lived.console.operations.restart)
+    assert "not connected" in short_lived.send()
+    short_lived.look()
+    assert "⚠ What the tenant keeps can't be shown" in text(short_lived.console.kept.trouble)
+    again = LocalPlatform.start(short_lived.platform.folder.parent)  # the control
+    try:
+        if again.mqtt == short_lived.platform.mqtt and again.https == short_lived.platform.https:
+            assert short_lived.connect() == "✓ Connected."
+            assert text(short_lived.console.kept.trouble) == ""
+    finally:
+        short_lived.console.end()
+        again.stop()
+
+
+def end_by_disabling(bench: Bench) -> None:
+    bench.platform.tenant.trusted_certificates.disable(CA.certificate)
+
+
+def end_by_deleting(bench: Bench) -> None:
+    bench.platform.tenant.trusted_certificates.delete(CA.certificate)
+
+
+def end_by_a_twin(bench: Bench) -> None:
+    with device_of(bench.platform, bench.entity, bench.folder):
+        pass
+
+
+def end_by_stopping(bench: Bench) -> None:
+    bench.platform.stop()
+
+
+def end_by_killing(bench: Bench) -> None:
+    os.kill(bench.platform.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+
+
+def end_by_a_cell(bench: Bench) -> None:
+    bench.console.device.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("end", "log_says"),
+    [
+        (end_by_disabling, "Then: The trusted certificate was disabled."),
+        (end_by_deleting, "Then: The trusted certificate was deleted."),
+        (end_by_a_twin, "Then: The same ClientId connected again, from 127.0.0.1:"),
+        (end_by_stopping, "Then: The platform was stopped."),
+        (end_by_killing, "Then: it holds no end of the connection."),
+        (end_by_a_cell, "Then: The client disconnected."),
+    ],
+)
+def test_a_connection_that_ends_by_itself_is_noticed_and_both_sides_say_so(
+    short_lived: Bench, end: Any, log_says: str
+) -> None:
+    short_lived.connect()
+    assert short_lived.look() == "✓ Connected."  # the control
+    end(short_lived)
+    wait_for(lambda: not short_lived.console.device.is_connected)
+    short_lived.console.look()  # one look is enough
+    assert short_lived.done() == "✗ The connection has ended by itself: what each side knows stands below."
+    left, right = short_lived.sides
+    assert "nobody told the device why" in left and "✓ CONNECTED" in right and log_says in right
+    assert "the connection ended" in short_lived.state
+    short_lived.look()
+    assert log_says in short_lived.sides[1]  # a twin's record does not take the place of our own
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process can't be halted there")
+def test_a_platform_that_hangs_stops_neither_kernel_nor_console(
+    short_lived: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "TIMEOUT", 1.5)
+    short_lived.connect()
+    before = short_lived.lines
+    os.kill(short_lived.platform.pid, signal.SIGSTOP)
+    try:
+        send = short_lived.button("Send measurement")
+        send.click()  # which returns although nobody answers
+        assert "Sending the measurement …" in text(short_lived.console._message)
+        short_lived.console.messages.draw()
+        for _ in range(3):
+            send.click()
+            short_lived.button("Send event").click()
+        assert "did not acknowledge" in short_lived.done()
+        assert short_lived.lines == ["→ sent s/us 200,c8y_Temperature,T,21.5,C", *before]
+        assert short_lived.press(short_lived.console.buttons["disconnect"]) == "✓ Disconnected."
+        assert short_lived.connect().startswith("✗ Not connected")
+        left, right = short_lived.sides
+        assert "NO_ANSWER" in left and "no record of this attempt" in right
+    finally:
+        os.kill(short_lived.platform.pid, signal.SIGCONT)
+    assert wait_for(lambda: short_lived.connect() == "✓ Connected.")  # the control
+    assert "acknowledged" in short_lived.send()
+
+
+def test_a_connection_that_a_cell_has_made_is_taken_up(bench: Bench) -> None:
+    bench.console.device.connect()
+    assert bench.look() == "✓ Connected, by a cell of the notebook."
+    assert bench.state.startswith("✓ Connected") and "✓ CONNECTED" in bench.sides[1]
+    bench.platform.tenant.devices.restart(bench.name)
+    wait_for(lambda: bench.look() and bench.console.operations.arrived)
+    bench.console.device.disconnect()
+    assert "by itself" in bench.look() and "The client disconnected." in bench.sides[1]
+    bench.console.device.connect()
+    assert bench.press(bench.console.buttons["disconnect"]) == "✓ Disconnected."  # before anybody has looked
+    assert "The client disconnected." in bench.sides[1]
+
+
+# What is sent ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_measurement_is_a_line_a_point_and_a_record(bench: Bench) -> None:
+    assert "The device is not connected" in bench.send() and bench.points == 0  # the control
+    assert bench.lines == []
+    bench.connect()
+    for number, value in enumerate(("21.5", "-0.25", " 1e3 "), 1):
+        assert bench.send(measured=value).startswith("✓ The platform has acknowledged it.")
+        assert bench.points == number
+    assert bench.lines[0] == "→ sent s/us 200,c8y_Temperature,T,1000.0,C"
+    kept = bench.platform.tenant.devices.measurements(bench.name)
+    assert kept["value"].tolist() == [21.5, -0.25, 1000.0] and kept["unit"].tolist() == ["C"] * 3
+    shown = bench.console.kept.plot.value
+    assert 'aria-label="Plot of c8y_Temperature T: 3 measurements' in shown
+    assert "the last is 1000 C" in shown and "Last value: <strong>1000 C at" in shown
+
+
+def test_events_and_alarms_arrive_as_they_were_typed(bench: Bench) -> None:
+    bench.connect()
+    sending, devices = bench.console.sending, bench.platform.tenant.devices
+    sending.event_type.value, sending.event_text.value = "c8y_Door", 'open, "wide"'
+    assert "acknowledged" in bench.press(bench.button("Send event"))
+    assert bench.lines[0] == "s/us".join(["→ sent ", ' 400,c8y_Door,"open, \\"wide\\""'])
+    assert devices.events(bench.name)[["type", "text"]].to_numpy().tolist() == [["c8y_Door", 'open, "wide"']]
+    for severity, number in (("CRITICAL", "301"), ("MAJOR", "302"), ("MINOR", "303"), ("WARNING", "304")):
+        sending.severity.value, sending.alarm_type.value = severity, f"c8y_{severity}"
+        assert "acknowledged" in bench.press(bench.button("Raise alarm"))
+        assert bench.lines[0] == f"→ sent s/us {number},c8y_{severity},It is too hot"
+    alarms = devices.alarms(bench.name)
+    assert set(alarms["severity"]) == {"CRITICAL", "MAJOR", "MINOR", "WARNING"}
+    assert all(row["type"] == f"c8y_{row['severity']}" for row in alarms.to_dict("records"))
+
+
+@pytest.mark.parametrize("typed", ["warm", "", "  ", "21,5", "nan", "inf", "1e999", "0x10", SCRIPT])
+def test_a_value_that_is_no_number_is_said_beside_its_field_and_nothing_is_sent(bench: Bench, typed: str) -> None:
+    bench.connect()
+    before, note = bench.lines, bench.console.sending._value_note
+    bench.send(measured=typed)
+    assert ("is no number" in text(note) and typed in text(note)) or text(note) == "✗ Type a number."
+    assert bench.lines == before and bench.points == 0 and "<script" not in note.value
+    bench.console.sending.measured.value = "21.5"
+    assert text(note) == ""  # while typing
+    bench.send()
+    assert bench.points == 1  # the control
+
+
+def test_what_the_platform_has_against_a_line_is_said_and_shown(bench: Bench) -> None:
+    bench.connect()
+    assert "acknowledged" in bench.send()
+    assert bench.look().startswith("✓")  # the control
+    bench.send(series_field="")
+    wait_for(lambda: any("came s/e" in line for line in bench.look() and bench.lines))
+    assert text(bench.console._message) == "⚠ The platform answers with an error: 50,200,The series is missing."
+    assert bench.lines[0] == "⚠ came s/e 50,200,The series is missing." and bench.points == 1
+
+
+def test_nothing_that_is_typed_becomes_html(bench: Bench) -> None:
+    assert bench.connect(SCRIPT).startswith("✗ Not connected")
+    bench.connect()
+    sending = bench.console.sending
+    sending.event_text.value = sending.alarm_text.value = SCRIPT
+    bench.press(bench.button("Send event"))
+    bench.press(bench.button("Raise alarm"))
+    bench.send(fragment=SCRIPT, series_field=SCRIPT, unit=SCRIPT)
+    bench.console.operations.text.value = bench.console.reason.value = SCRIPT
+    bench.press(bench.console.operations.command)
+    wait_for(lambda: bench.look() and bench.console.operations.arrived)
+    bench.console.operations.arrived[0].buttons["Failed…"].click()
+    question = bench.console._question.children
+    assert SCRIPT in text(question[0]) and "<script" not in question[0].value
+    bench.press(question[-2])
+    assert bench.platform.tenant.devices.events(bench.name)["text"].tolist() == [SCRIPT]
+    assert any(SCRIPT in line for line in bench.lines) and bench.points == 1 and SCRIPT in bench.statuses
+    for widget in widgets_of(bench.console):
+        if isinstance(widget, ipywidgets.HTML):
+            assert "<script" not in widget.value
+
+
+def test_the_messages_are_bounded_and_show_no_token() -> None:
+    messages = Messages()
+    for number in range(3 * MOST):
+        messages.note(Message("s/us", f"line-{number} " + "x" * 16000), True)
+    messages.note(Message("s/dat", "71,eyJsecret"), False)
+    messages.draw()
+    shown = text(messages)
+    assert messages.value.count("<tr>") == MOST + 1  # with the heading
+    assert "•••• " in shown + " " and "eyJ" not in messages.value
+    assert f"line-{3 * MOST - 1} " in shown and " line-0 " not in shown and "(16008 characters)" in shown
+    assert len(messages.value) < 20_000
+
+
+# What the platform asks for -------------------------------------------------------------------------------------------
+
+
+def test_an_operation_is_sent_appears_and_is_answered_both_ways(bench: Bench) -> None:
+    operations = bench.console.operations
+    assert "✗ The tenant has no device" in bench.press(operations.restart)  # the control
+    bench.connect()
+    assert bench.press(operations.restart) == "✓ The platform has taken the operation."
+    assert "c8y_Restart  PENDING" in bench.statuses
+    wait_for(lambda: bench.look() and operations.arrived)
+    assert "An operation has arrived at the device: c8y_Restart." in text(bench.console._message)
+    (restart,) = operations.arrived
+    assert bench.press(restart.buttons["Done"]) == "✓ c8y_Restart: done (503)."
+    assert "PENDING → EXECUTING → ✓ SUCCESSFUL" in bench.statuses and operations.arrived == []
+    assert bench.lines[:3] == [
+        "→ sent s/us 503,c8y_Restart",
+        "→ sent s/us 501,c8y_Restart",
+        f"← came s/ds 510,{bench.name}",
+    ]
+    operations.text.value, bench.console.reason.value = "close, valve", "it is stuck"
+    bench.press(operations.command)
+    wait_for(lambda: bench.look() and operations.arrived)
+    (command,) = operations.arrived
+    assert bench.press(command.buttons["Begin"]) == "✓ c8y_Command close, valve: begun (501)."
+    assert "EXECUTING" in bench.statuses and command.buttons["Begin"].layout.display == "none"
+    command.buttons["Failed…"].click()
+    question, field, _, no = bench.console._question.children
+    assert text(question) == "Why has c8y_Command close, valve failed?" and field is bench.console.reason
+    no.click()
+    assert operations.arrived == [command]  # the control
+    command.buttons["Failed…"].click()
+    assert bench.press(bench.console._question.children[2]) == "✓ c8y_Command close, valve: failed (502)."
+    assert "PENDING → EXECUTING → ✗ FAILED: it is stuck" in bench.statuses
+    assert [line for line in bench.lines if "501,c8y_Command" in line] == ["→ sent s/us 501,c8y_Command"]
+    kept = bench.platform.tenant.devices.operations(bench.name)
+    assert [(o.name, o.status, o.failure) for o in kept] == [
+        ("c8y_Restart", "SUCCESSFUL", ""),
+        ("c8y_Command", "FAILED", "it is stuck"),
+    ]
+
+
+def test_what_waits_comes_when_the_device_connects_and_comes_once(bench: Bench) -> None:
+    bench.connect()
+    bench.press(bench.console.buttons["disconnect"])
+    devices, operations = bench.platform.tenant.devices, bench.console.operations
+    devices.command(bench.name, "first")
+    devices.command(bench.name, "second")
+    bench.look()
+    assert operations.arrived == [] and bench.statuses.count("PENDING") == 2
+    for _ in range(2):  # over a second connection they come again, and are not there twice
+        bench.connect()
+        bench.look()
+        assert [asked.name for asked in operations.arrived] == ["c8y_Command first", "c8y_Command second"]
+        bench.press(bench.console.buttons["disconnect"])
+    bench.connect()
+    bench.press(operations.arrived[0].buttons["Begin"])
+    bench.press(bench.console.buttons["disconnect"])
+    bench.connect()
+    bench.look()
+    assert [(asked.name, asked.begun) for asked in operations.arrived] == [
+        ("c8y_Command first", True),
+        ("c8y_Command second", False),
+    ]
+
+
+def test_an_answer_that_can_not_be_sent_leaves_the_operation_there(bench: Bench) -> None:
+    bench.connect()
+    bench.press(bench.console.operations.restart)
+    wait_for(lambda: bench.look() and bench.console.operations.arrived)
+    bench.press(bench.console.buttons["disconnect"])
+    (asked,) = bench.console.operations.arrived
+    assert "The device is not connected" in bench.press(asked.buttons["Done"])
+    assert bench.console.operations.arrived == [asked] and not asked.begun
+    bench.connect()
+    assert "done" in bench.press(bench.console.operations.arrived[0].buttons["Done"])  # the control
+
+
+# What others do -------------------------------------------------------------------------------------------------------
+
+
+def test_what_others_measure_appears_and_the_series_sent_last_is_drawn(bench: Bench) -> None:
+    bench.connect()
+    bench.console.device.measure("c8y_Flow", "F", 3, "l/s")
+    assert bench.points == 0
+    bench.look()
+    assert bench.points == 1 and "Plot of c8y_Flow F" in bench.console.kept.plot.value
+    bench.send(measured="7")
+    assert bench.points == 1 and "Plot of c8y_Temperature T" in bench.console.kept.plot.value
+    bench.console.device.measure("c8y_Flow", "F", 4, "l/s")
+    bench.look()
+    assert "Plot of c8y_Temperature T: 1 measurement " in bench.console.kept.plot.value
+    bench.send(fragment="c8y_Flow", series_field="F", measured="5", unit="l/s")
+    assert bench.points == 3
+
+
+def test_a_real_tenant_is_asked_after_a_press_only_and_nobody_sees_its_log(bench: Bench) -> None:
+    real = replace(bench.platform.tenant, is_local=False)
+    device = device_of(bench.platform, bench.entity, bench.folder)
+    remote = Bench(DeviceConsole(device, real), bench.platform, bench.entity, bench.folder)
+    assert remote.connect("somebody-else").startswith("✗ Not connected")
+    left, right = remote.sides
+    assert "CONNACK_5" in left and "Only the platform's operator sees it" in right
+    assert remote.connect() == "✓ Connected."
+    remote.send()
+    assert remote.points == 1
+    device.measure("c8y_Temperature", "T", 30, "C")
+    remote.look()
+    assert remote.points == 1  # nobody has asked
+    assert remote.press(remote.button("Refresh")) == "✓ Refreshed."
+    assert remote.points == 2
+    with pytest.raises(StopIteration):  # the control: the local platform needs no such button
+        bench.button("Refresh")
+    remote.console.end()
+
+
+def test_a_login_that_is_refused_is_said_and_the_device_can_send_none_the_less(bench: Bench) -> None:
+    stranger = replace(bench.platform.tenant, password=Secret("wrong"))
+    device = device_of(bench.platform, bench.entity, bench.folder)
+    other = Bench(DeviceConsole(device, stranger, bench.platform), bench.platform, bench.entity, bench.folder)
+    other.connect()
+    assert "acknowledged" in other.send() and other.points == 0
+    assert "the login of" in text(other.console.kept.trouble)
+    assert bench.platform.tenant.devices.measurements(bench.name)["value"].tolist() == [21.5]
+    other.console.end()
+
+
+def test_whoever_looks_on_takes_nothing_away(bench: Bench) -> None:
+    bench.connect()
+    found = bench.platform.tenant.devices.find(bench.name)
+    assert found and bench.console.device.internal_id() == found.id
+    bench.look()
+    assert bench.lines[:2] == [f"← came s/ds 124,{found.id}", "→ sent s/us 123"]
+    token = bench.console.device.token().reveal()
+    bench.look()
+    assert bench.lines[0] == "← came s/dat ••••" and token not in bench.console.messages.value
+
+
+# The cell run again, and the end --------------------------------------------------------------------------------------
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.is_alive()}
+
+
+def test_the_cell_run_again_ends_the_old_console_with_its_connection(bench: Bench) -> None:
+    before, consoles = threads(), [bench]
+    for _ in range(3):
+        bench.console._presence._hear(None, "here", [])  # as in a browser
+        assert bench.connect() == "✓ Connected."
+        assert len(threads() - before) >= 2  # the control: paho's and the one that looks
+        device = device_of(bench.platform, bench.entity, bench.folder)
+        new = DeviceConsole(device, bench.platform.tenant, bench.platform)
+        bench = Bench(new, bench.platform, bench.entity, bench.folder)
+        consoles.append(bench)
+    wait_for(lambda: threads() <= before)
+    for old in consoles[:-1]:
+        assert not old.console.device.is_connected and "go on in the newer one" in old.state
+        old.press(old.console.buttons["connect"])
+        assert not old.console.device.is_connected
+    log = bench.platform.log().query(f"client_id == '{bench.name}'")
+    assert log["ending"].tolist() == ["The client disconnected."] * 3  # nobody was thrown out
+    assert bench.connect() == "✓ Connected."
+    bench.console.end()
+
+
+def test_the_same_device_shown_again_is_disconnected_first(bench: Bench) -> None:
+    bench.connect()
+    again = Bench(
+        DeviceConsole(bench.console.device, bench.platform.tenant, bench.platform),
+        bench.platform,
+        bench.entity,
+        bench.folder,
+    )
+    assert again.state.startswith("○ Not connected")
+    assert again.connect() == "✓ Connected." and again.lines[0] == "→ sent s/us 500"
+    again.console.end()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process can't be halted there")
+def test_a_console_that_ends_while_it_connects_leaves_no_connection(short_lived: Bench) -> None:
+    os.kill(short_lived.platform.pid, signal.SIGSTOP)
+    try:
+        short_lived.console.buttons["connect"].click()
+        short_lived.console.end()
+    finally:
+        os.kill(short_lived.platform.pid, signal.SIGCONT)
+    short_lived.console.wait()
+    assert not short_lived.console.device.is_connected
+    log = wait_for(lambda: short_lived.platform.log()[["code", "ending"]].to_numpy().tolist())
+    wait_for(lambda: short_lived.platform.log().query("code == 'CONNECTED' and ended.isna()").empty)
+    assert len(log) == 1
+
+
+KERNEL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from mciot_nb import Device, LocalPlatform
+from mciot_nb.ui.console import DeviceConsole
+platform = LocalPlatform.running({workspace!r})
+device = Device(*platform.mqtt, chain=Path({chain!r}), key=Path({key!r}), trusted=platform.server_certificate)
+console = DeviceConsole(device, platform.tenant, platform)
+console.connect()
+console.wait()
+"""
+
+
+def test_when_the_kernel_ends_the_connection_ends(bench: Bench) -> None:
+    device_of(bench.platform, bench.entity, bench.folder)
+    files = [str(bench.folder / f"{id(bench.entity)}{end}.pem") for end in ("", "Key")]
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    try:
+        client = manager.client()
+        client.start_channels()
+        client.wait_for_ready(60)
+        code = KERNEL.format(
+            tests=str(ROOT / "tests"), workspace=str(bench.platform.folder.parent), chain=files[0], key=files[1]
+        )
+        answer = client.execute_interactive(code, timeout=60, output_hook=lambda _: None)
+        assert answer["content"]["status"] == "ok", answer["content"]
+        mine = f"client_id == '{bench.name}' and code == 'CONNECTED'"
+        assert bench.platform.log().query(mine)["ended"].isna().tolist() == [True]
+        client.stop_channels()
+    finally:
+        manager.shutdown_kernel()
+    wait_for(lambda: bench.platform.log().query(mine)["ended"].notna().tolist() == [True])
+
+
+# What stands where no widget can --------------------------------------------------------------------------------------
+
+
+def test_the_static_picture_is_the_same_in_every_run_and_shows_no_secret(
+    quick_workspace: Workspace, tmp_path: Path
+) -> None:
+    quick_workspace.catch_up("upload")
+    tenant, platform = quick_workspace.tenant(), quick_workspace.platform()
+    device = quick_workspace.device(tenant)
+    console = DeviceConsole(device, tenant, platform)
+    bundle = console._repr_mimebundle_()
+    assert {"text/plain", "text/html"} < set(bundle)
+    shown = bundle["text/plain"]
+    for words in ("device-0001", "127.0.0.1:", "mutual TLS", "Here you can", "an event or an alarm"):
+        assert words in shown and words in text_of(bundle["text/html"])
+    other = shown.replace(str(tenant.mqtt[1]), "8899")
+    assert sanitized(other) == sanitized(shown) and "PORT" in sanitized(shown)
+    console.connect()
+    console.wait()
+    assert console.device.is_connected and console.static_text() == shown
+    secret = quick_workspace.passphrase.reveal()
+    assert secret and not any(secret in repr(widget.get_state()) for widget in widgets_of(console))
+    assert secret not in repr(vars(console))
+    console.end()
+
+
+def test_importing_the_console_needs_no_pandas() -> None:
+    code = "import sys, mciot_nb.ui.console; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# The plot -------------------------------------------------------------------------------------------------------------
+
+POINTS = st.lists(
+    st.builds(
+        Point,
+        st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=st.just(UTC)),
+        st.floats(allow_nan=False, allow_infinity=False),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(points=POINTS, name=st.text(max_size=60), unit=st.text(max_size=60))
+def test_whatever_was_measured_is_drawn_inside_the_field(points: list[Point], name: str, unit: str) -> None:
+    shown = plot(points, name, unit)
+    svg = ElementTree.fromstring(shown[: shown.index("</svg>") + 6])
+    circles = svg.findall("circle")
+    assert len(circles) == len(points) and len(svg.findall("line[@class='curve']")) == len(points) - 1
+    for circle in circles:
+        assert 0 <= float(circle.attrib["cx"].removesuffix("%")) <= 100 and 0 <= float(circle.attrib["cy"]) <= 142
+    for line in svg.findall("line[@class='grid']"):
+        assert 0 <= float(line.attrib["y1"]) <= 142
+    assert 1 <= len(svg.findall("line[@class='grid']")) <= 8
+    assert svg.attrib["role"] == "img" and f"{len(points)} measurement" in svg.attrib["aria-label"]
+
+
+def test_the_axes_bear_round_values_and_the_times() -> None:
+    begin = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
+    points = [Point(begin + timedelta(seconds=10 * n), value) for n, value in enumerate((19.0, 22.0, 21.5))]
+    svg = plot(points[::-1], "c8y_Temperature T", "C")  # in whatever order they come
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert texts == [
+        "c8y_Temperature T (C)",
+        *("19", "20", "21", "22"),
+        *("09:00:00", "09:00:20", "Time 2026-01-31, UTC"),
+    ]
+    assert (
+        'aria-label="Plot of c8y_Temperature T: 3 measurements from 09:00:00 to 09:00:20 UTC, between 19 C and 22 C; '
+        'the last is 21.5 C."' in svg
+    )
+    assert "Last value: <strong>21.5 C at 2026-01-31 09:00:20 UTC</strong>. 3 measurements." in svg
+    assert "Time since 2026-01-31" in plot([*points, Point(begin + timedelta(days=2), 20)], "x")
+    assert plot([], "x") == "Measurements: none yet."

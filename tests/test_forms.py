@@ -1,0 +1,525 @@
+"""Forms beside the real tools: the command that is shown, the configuration's prompts, a key's validity, a tenant."""
+
+import dataclasses
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from browser import free_port
+from conftest import PASSPHRASE, Run, tool
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from platform_tools import wait_for
+from test_tenant_calls import server
+from test_ui import Tags, hand_over, message, note, press
+
+from mciot_nb import CertificateAuthority, DistinguishedName, KeyForm, LocalPlatform, OnboardingError, Secret
+from mciot_nb.connect import rest
+from mciot_nb.connect.check import check_tenant
+from mciot_nb.connect.settings import TenantSettings
+from mciot_nb.guide import sanitized
+from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.commands import certificate_command, request_command
+from mciot_nb.pki.config import CaConfig, guide_config, read_config
+from mciot_nb.pki.keys import KeyChoice, read_request
+from mciot_nb.pki.names import FIELDS, Field, field_problem
+from mciot_nb.secret import reveal
+from mciot_nb.ui import key_form
+from mciot_nb.ui.base import Form
+from mciot_nb.ui.card import extension_rows
+from mciot_nb.ui.forms import SubjectForm
+from mciot_nb.ui.tenant_form import TenantForm
+
+WORD = "correct-horse-battery"
+
+
+# The command that is shown -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA's folder as it stands before the guide's step 8, with keys that ask for no passphrase."""
+    folder = tmp_path_factory.mktemp("by-hand")
+    (folder / "deviceCertificates").mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for name in ("caKey.pem", "intermediateKey.pem", "deviceCertificates/deviceKey.pem"):
+        (folder / name).write_bytes(pem)
+    for name in ("ca", "intermediate"):
+        (folder / f"{name}Config.cnf").write_bytes(guide_config(folder, name))
+    return folder
+
+
+def type_in_a_shell(command: str, folder: Path) -> None:
+    done = subprocess.run(
+        [tool("sh"), "-c", command], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def shown_command(form: SubjectForm) -> str:
+    """The command as somebody would copy it from the page."""
+    (code,) = ElementTree.fromstring(f"<div>{form._preview.value}</div>").findall(".//code[@class='mciot-command']")
+    return "".join(code.itertext())
+
+
+def values(field: Field) -> st.SearchStrategy[str]:
+    letters = st.characters(exclude_categories=["C", "Zl", "Zp"])
+    odd = st.sampled_from([*"'\"\\/+=`!#,;& ü漢", "$(x)", "<b>", "-x"])
+    text = st.lists(letters | odd, min_size=1, max_size=20).map("".join)
+    if field.attribute == "country":
+        text = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=2, max_size=2)
+    if field.attribute == "email":
+        text = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30)
+    return text.filter(lambda value: field_problem(field, value) is None)
+
+
+subjects = st.builds(
+    DistinguishedName,
+    **{f.attribute: values(f) if f.attribute == "common_name" else st.none() | values(f) for f in FIELDS},
+)
+
+
+@settings(max_examples=60)
+@given(subjects)
+@example(DistinguishedName("DE", "a/b", "c+d", "\\", "e\\/f", 'Müller\'s "CA" $HOME `id` ', "o'b@example.com"))
+@example(DistinguishedName(organization="  two  blanks  ", common_name="/"))
+def test_openssls_command_makes_exactly_this_subject(by_hand: Path, subject: DistinguishedName) -> None:
+    type_in_a_shell(certificate_command(subject, 99), by_hand)
+    made = read_certificates(by_hand / "caCert.pem")[0]
+    assert made.subject.public_bytes() == subject.to_x509().public_bytes()
+    assert KeyChoice.of(made) == KeyChoice(256, 99)
+    for name, folder in (("device", "deviceCertificates/"), ("intermediate", "")):
+        type_in_a_shell(request_command(subject, f"{name}Config.cnf".replace("device", "ca"), name), by_hand)
+        request = read_request(by_hand / f"{folder}{name}Csr.pem")
+        assert request.subject.public_bytes() == subject.to_x509().public_bytes()
+
+
+@settings(max_examples=40)
+@given(subjects)
+@pytest.mark.parametrize("whose", ["ca", "intermediate", "device"])
+def test_the_command_that_is_shown_does_what_the_form_does(
+    by_hand: Path, whose: str, subject: DistinguishedName
+) -> None:
+    form = SubjectForm(DistinguishedName(common_name="x"), "Subject", whose == "device", whose == "intermediate")
+    for name, field in form._fields.items():
+        field.value = getattr(subject, name) or ""
+    press(form)
+    type_in_a_shell(shown_command(form), by_hand)
+    if whose == "ca":
+        made = read_certificates(by_hand / "caCert.pem")[0].subject
+    else:
+        folder = "deviceCertificates/" if whose == "device" else ""
+        made = read_request(by_hand / f"{folder}{whose}Csr.pem").subject
+    if not form.problems():  # a name of blanks alone is none
+        assert made.public_bytes() == form.value.to_x509().public_bytes()
+
+
+def test_the_command_is_the_folded_one_with_the_subject_in_it() -> None:
+    form = SubjectForm(DistinguishedName("DE", common_name="Example CA"))
+    assert " -days 7300 " in shown_command(form)
+    key = KeyForm(KeyChoice(4096, 50), on_days=form.set_days)
+    assert " -days 50 " in shown_command(form)
+    for days in (100, 0):
+        key._days.value = days  # what is wrong is not in it
+    assert shown_command(form) == (
+        "openssl req -config caConfig.cnf -utf8 -key caKey.pem -new -x509 -days 100 -sha256 -extensions v3_ca "
+        "-subj '/C=DE/CN=Example CA' -out caCert.pem"
+    )
+    device = SubjectForm(DistinguishedName(common_name="device-0001"), for_device=True)
+    assert shown_command(device) == (
+        "openssl req -config caConfig.cnf -utf8 -new -sha256 -key deviceCertificates/deviceKey.pem "
+        "-subj /CN=device-0001 -out deviceCertificates/deviceCsr.pem"
+    )
+    device._fields["country"].value = "DEU"  # what is wrong is not in it
+    assert "-subj /CN=device-0001 " in shown_command(device)
+    device._fields["common_name"].value = ""
+    assert "-subj / " in shown_command(device)
+
+
+@pytest.mark.parametrize("unseen", ["\u200d", "\u202e", "\ue000", "\ufffe"])
+def test_no_command_is_shown_that_could_not_be_copied(unseen: str) -> None:
+    form = SubjectForm(DistinguishedName(common_name=f"de{unseen}vice"))
+    assert form.value.common_name == f"de{unseen}vice"
+    assert "openssl req" not in form._preview.value and "can't be seen" in form._preview.value
+
+
+# The configuration's prompts -----------------------------------------------------------------------------------------
+
+
+PROMPTS = """
+[ req ]
+distinguished_name = dn
+string_mask = utf8only
+[ dn ]
+countryName = Land (zwei Buchstaben)
+countryName_default = PL
+localityName = Ort
+localityName_min = 3
+0.organizationName = Firma
+0.organizationName_default = Müller & Söhne
+organizationalUnitName_value = Werk 3
+organizationalUnitName = Abteilung
+commonName = Name
+commonName_max = 12
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CaConfig:
+    (tmp_path / "req.cnf").write_text(PROMPTS)
+    return read_config(tmp_path / "req.cnf")
+
+
+def fill(form: SubjectForm, **typed: str) -> None:
+    for name, text in typed.items():
+        form._fields[name].value = text
+
+
+def test_prompts_and_defaults_are_the_configurations(config: CaConfig) -> None:
+    form = SubjectForm(DistinguishedName(locality="Ulm", common_name="device"), config=config)
+    words = [field.description for field in form._fields.values()]
+    assert words == [
+        "Land (zwei Buchstaben)",
+        "State or Province Name",  # not asked for, so it has our words
+        "Ort",
+        "Firma",
+        "Abteilung",
+        "Name",
+        "Email Address",
+    ]
+    assert form.value == DistinguishedName("PL", None, "Ulm", "Müller & Söhne", "Werk 3", "device")
+    assert form._fields["country"].value == "PL" and form._fields["organizational_unit"].disabled
+    fill(form, country="", organization=".", locality=" . ", state="")
+    press(form)
+    assert form.value == DistinguishedName("PL", organizational_unit="Werk 3", common_name="device")
+    assert form._fields["country"].placeholder == "PL" and "configuration's default" in form.children[-3].value
+    fill(form, country=".", organization="Ours")
+    press(form)
+    assert form.value == DistinguishedName(None, None, None, "Ours", "Werk 3", "device")
+    assert "left out" in SubjectForm(DistinguishedName(common_name="x")).children[-3].value
+
+
+def test_the_configurations_limits_are_said_beside_the_field(config: CaConfig) -> None:
+    form = SubjectForm(DistinguishedName(common_name="device"), config=config)
+    fill(form, locality="Ul", common_name="a-long-device")
+    assert note(form, "locality").startswith("✗ Locality Name must have 3 to 1024 bytes, says the configuration")
+    assert "must have 0 to 12 bytes" in note(form, "common_name")
+    press(form)
+    assert message(form) == "✗ Not submitted: 2 fields to mend first, see above."
+
+
+def test_a_subject_that_was_made_stays_as_it_is(config: CaConfig) -> None:
+    made = DistinguishedName(None, None, None, None, "Werk 3", "device")
+    form = SubjectForm(made, config=config, made=True)
+    assert form.value == made and form._fields["country"].value == form._fields["organization"].value == "."
+    assert form._fields["locality"].value == "", "nothing stands in for it, so nothing keeps it out"
+    assert SubjectForm(made, config=config).value.country == "PL", "the control"
+
+
+answers = st.sampled_from(["", ".", "Ulm", "Müller", " x ", "DE"])
+
+
+countries = st.sampled_from(["", ".", "DE"])
+
+
+@settings(max_examples=25)
+@given(st.fixed_dictionaries({"country": countries, "locality": answers, "organization": answers}))
+def test_blank_and_dot_mean_what_they_mean_at_openssls_prompts(
+    by_hand: Path, openssl: Run, typed: dict[str, str]
+) -> None:
+    (by_hand / "req.cnf").write_text(PROMPTS)
+    form = SubjectForm(DistinguishedName(common_name="x"), config=read_config(by_hand / "req.cnf"))
+    fill(form, **typed, common_name="device")
+    press(form)
+    if form.problems():
+        return
+    lines = [typed["country"], typed["locality"].strip(), typed["organization"].strip(), "device"]
+    made = ["-new", "-key", by_hand / "caKey.pem", "-utf8", "-out", by_hand / "typed.pem"]
+    openssl("req", "-config", by_hand / "req.cnf", *made, input="".join(f"{line}\n" for line in lines))
+    assert read_request(by_hand / "typed.pem").subject.public_bytes() == form.value.to_x509().public_bytes()
+
+
+# Key and validity ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def short_ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    folder, subject = tmp_path_factory.mktemp("short") / "ca", DistinguishedName(common_name="Short")
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    return CertificateAuthority.create(folder, subject, PASSPHRASE, bits=256, days=101, at=yesterday)
+
+
+def text_of(form: KeyForm) -> str:
+    return Tags(f"{form._meaning.value} {form._end.value}").text
+
+
+def test_a_key_form_has_its_value_at_once_and_follows_what_is_chosen() -> None:
+    form = KeyForm(KeyChoice(4096, 7300))
+    assert form.value == KeyChoice(4096, 7300) and "The guide's" in text_of(form)
+    until = datetime.now(UTC) + timedelta(days=7300)
+    assert f"it expires on {until:%Y-%m-%d} " in text_of(form) and text_of(form).endswith("UTC, in 20 years.")
+    form._bits.value, form._days.value = 256, 100
+    assert "as strong as RSA 3072" in text_of(form) and "in 100 days." in text_of(form)
+    assert form.value == KeyChoice(4096, 7300) and message(form) == "Changed since: press Submit."
+    press(form)
+    assert form.value == KeyChoice(256, 100) and repr(form) == "Key and validity: P-256, 100 days"
+    assert [bits for _, bits in form._bits.options] == [2048, 3072, 4096, 256]
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (1, "in 1 day."),
+        (99, "in 99 days."),
+        (364, "in 364 days."),
+        (365, "in 1 year."),
+        (366, "in 366 days."),
+        (730, "in 2 years."),
+        (1000, "in about 3 years."),
+        (3650, "in 10 years."),
+        (36500, "in 100 years."),
+    ],
+)
+def test_the_end_is_said_in_words(days: int, words: str) -> None:
+    assert text_of(KeyForm(KeyChoice(2048, days))).endswith(words)
+
+
+@pytest.mark.parametrize("days", [0, -1, 36501, 10**30])
+def test_days_that_pki_refuses_are_said_in_its_sentence(days: int) -> None:
+    form = KeyForm(KeyChoice(2048, 365))
+    form._days.value = days
+    assert note(form, "days") == f"✗ A certificate is valid for 1 to 36500 days, not {days}: ask for that."
+    assert "expires" not in text_of(form)
+    press(form)
+    assert message(form).startswith("✗ Not submitted: 1 field") and form.value.days == 365
+    form._days.value = 36500
+    assert note(form, "days") == ""
+
+
+def test_nothing_may_outlive_its_issuer(short_ca: CertificateAuthority) -> None:
+    form = KeyForm(KeyChoice(2048, 99), issuer=short_ca.certificate, config=short_ca.config, section="v3_signed")
+    assert note(form, "days") == ""
+    form._days.value = 101
+    end = f"{short_ca.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    assert note(form, "days").startswith(f"✗ A certificate would outlive its CA, which is valid until {end}: ask for ")
+    with pytest.raises(OnboardingError, match="would outlive its CA"):  # the same verdict where it is signed
+        short_ca.check_new(DistinguishedName(common_name="device"), form.typed().days)
+    assert note(KeyForm(KeyChoice(2048, 101)), "days") == "", "the control: nobody signs but the CA itself"
+
+
+def test_what_is_there_is_not_judged(short_ca: CertificateAuthority) -> None:
+    there = KeyChoice(0, 4000)
+    form = KeyForm(there, issuer=short_ca.certificate, config=short_ca.config, made=True)
+    assert note(form, "days") == "" and form.value == there and "is there" in text_of(form)
+    press(form)
+    assert form.value == there
+    form._days.value = 90
+    assert "2048 to 16384 bits, not 0" in note(form, "bits") and note(form, "days") == ""
+    form._bits.value, form._days.value = 256, 4000
+    assert note(form, "bits") == "" and "would outlive its CA" in note(form, "days")
+    assert KeyForm(KeyChoice(2500, 1))._bits.options[-1] == ("RSA 2500", 2500)
+
+
+@pytest.mark.parametrize("section", ["v3_ca", "v3_signed"])
+def test_the_extensions_that_are_shown_are_those_that_it_gets(short_ca: CertificateAuthority, section: str) -> None:
+    form = KeyForm(KeyChoice(256, 9), issuer=short_ca.certificate, config=short_ca.config, section=section)
+    request = x509.CertificateSigningRequestBuilder().subject_name(DistinguishedName(common_name=section).to_x509())
+    signed = short_ca.sign(request.sign(short_ca.key, short_ca.config.digest), section, 9)
+    expected = list(extension_rows(signed.extensions, section == "v3_ca"))
+    shown = {name: (content, meaning) for name, content, meaning in form._extensions}
+    assert set(shown) == {name for name, *_ in expected}
+    for name, content, meaning in expected:
+        assert shown[name] == ("made from the key" if name == "Subject Key Identifier" else content, meaning)
+        for markup in (form.children[-2].value, form.static_html()):
+            assert meaning and meaning in Tags(markup).text
+
+
+def test_a_key_form_looks_the_same_in_every_run_without_its_widget(short_ca: CertificateAuthority) -> None:
+    def picture(at: datetime) -> dict[str, str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(key_form, "moment", lambda _: at)
+            shown = KeyForm(KeyChoice(256, 9), issuer=short_ca.certificate, section="v3_signed")._repr_mimebundle_()
+        return {kind: shown[kind] for kind in ("text/plain", "text/html")}
+
+    first, second = (picture(datetime.now(UTC) + timedelta(days=passed)) for passed in (0, 3))
+    assert first != second and sanitized(first) == sanitized(second)
+    assert first["text/plain"] == "Key and validity: P-256, 9 days"
+    assert "9 days" in Tags(first["text/html"]).text and "critical: CA:FALSE" in first["text/html"]
+
+
+def test_a_section_that_can_not_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "caConfig.cnf").write_text("[ v3_ca ]\nnsCertType = <b>client</b>\n")
+    config = read_config(tmp_path / "caConfig.cnf")
+    for section, says in (("v3_ca", "nsCertType"), ("v3_x", "no section [ v3_x ]")):
+        form = KeyForm(KeyChoice(2048, 9), config=config, section=section)
+        assert says in form.static_html() and "✗" in form.static_html() and "<b>" not in form.static_html()
+        assert form.value == KeyChoice(2048, 9)
+
+
+# The tenant ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    platform = LocalPlatform.start(tmp_path_factory.mktemp("tenant"))
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture
+def trusting(platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this system trust the platform's certificate, as a trainee's does in a class."""
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(platform.server_certificate))
+
+
+def real(platform: LocalPlatform, **changed: object) -> TenantSettings:
+    """The local platform, as one that is reached over the net."""
+    host, port = platform.mqtt
+    known = TenantSettings(platform.https, platform.tenant_id, platform.tenant.user, host, port, local=False)
+    return dataclasses.replace(known, **changed)  # type: ignore[arg-type]
+
+
+def password(platform: LocalPlatform) -> Secret:
+    return Secret(reveal(platform.tenant.password or ""))
+
+
+def result(form: Form) -> str:
+    return "".join(ElementTree.fromstring(form._result.value).itertext())  # type: ignore[attr-defined]
+
+
+def verdict(form: TenantForm) -> str:
+    form._test.click()
+    wait_for(lambda: not result(form).startswith("Testing"), 40)
+    return result(form)
+
+
+WORKS = "✓ reached, TLS verified, logged in as admin, may read and change trusted certificates"
+GOOD = f"{WORKS}, MQTT port answers with TLS."
+
+
+def test_a_tenant_that_works_says_so(platform: LocalPlatform, trusting: None) -> None:
+    before = platform.tenant.trusted_certificates.list()
+    form = TenantForm(real(platform), secret=password(platform))
+    assert verdict(form) == GOOD
+    local = TenantForm(TenantSettings(), local=lambda: platform.tenant)
+    assert verdict(local) == GOOD and local.settings.local
+    assert platform.tenant.trusted_certificates.list() == before
+    assert reveal(password(platform)) not in result(form)
+
+
+def test_the_first_thing_that_fails_is_said_and_nothing_after_it(platform: LocalPlatform, trusting: None) -> None:
+    def says(secret: Secret | None = None, **changed: object) -> str:
+        return verdict(TenantForm(real(platform, **changed), secret=secret or password(platform)))
+
+    wrong = says(Secret(WORD))
+    assert wrong.startswith("✓ reached, TLS verified. ✗ ") and "the login of admin was refused" in wrong
+    viewer = json.loads((platform.folder / "credentials.json").read_text())[platform.tenant_id]["others"][0]
+    no_role = says(Secret(viewer["password"]), user=viewer["user"])
+    assert no_role.startswith("✓ reached, TLS verified, logged in as viewer. ✗ ") and "ROLE_TENANT_ADMIN" in no_role
+    closed = free_port()
+    for url in ("https://nowhere.invalid", f"https://127.0.0.1:{closed}"):
+        assert says(url=url).startswith("✗ Nothing answers at ")
+    no_mqtt, what_to_do = says(mqtt_port=closed), "check the MQTT host and port in 00, and the network."
+    assert no_mqtt == f"{WORKS}. ✗ Nothing answers at 127.0.0.1:{closed}: {what_to_do}"
+    assert "check user, password and tenant ID t9" in says(tenant_id="t9")
+    assert "MQTT" not in wrong + no_role
+
+
+def test_a_certificate_that_nobody_trusts_ends_it_before_a_password_is_sent(platform: LocalPlatform) -> None:
+    told = verdict(TenantForm(real(platform), secret=password(platform)))
+    assert told.startswith("✓ reached. ✗ The server certificate of ") and "was not trusted" in told
+
+
+def test_an_mqtt_certificate_that_this_system_does_not_trust_is_named(platform: LocalPlatform) -> None:
+    tenant = dataclasses.replace(platform.tenant, verify=str(platform.server_certificate))
+    with server(platform, lambda _: None) as port:  # the same certificate, so the control
+        assert "does not trust" not in str(check_tenant(dataclasses.replace(tenant, mqtt=("127.0.0.1", port))))
+    other = LocalPlatform.start(platform.folder.parent / "other")
+    try:
+        told = str(check_tenant(dataclasses.replace(tenant, mqtt=other.mqtt)))
+        assert told.startswith("✓ ") and "with a certificate that this system does not trust (" in told
+    finally:
+        other.stop()
+
+
+def test_ports_that_speak_no_tls_or_nothing(
+    platform: LocalPlatform, trusting: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "TIMEOUT", (1.0, 1.0))
+    monkeypatch.setattr("mciot_nb.connect.server.TIMEOUT", 1.0)
+
+    def says(**changed: object) -> str:
+        return verdict(TenantForm(real(platform, **changed), secret=password(platform)))
+
+    with server(platform, lambda plain: plain.sendall(b"220 hello\r\n"), tls=False) as port:
+        assert says(url=f"https://127.0.0.1:{port}").startswith(f"✓ reached. ✗ 127.0.0.1:{port} does not speak TLS")
+        assert says(mqtt_port=port).endswith("the platform's port for certificates is 8883.")
+    with server(platform, lambda plain: time.sleep(30), tls=False) as port:
+        told = says(mqtt_port=port)
+        assert f"✗ 127.0.0.1:{port} takes the connection and then says nothing" in told and "may read" in told
+        assert says(url=f"https://127.0.0.1:{port}").startswith(f"✓ reached. ✗ 127.0.0.1:{port} takes the call")
+
+
+def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: LocalPlatform, trusting: None) -> None:
+    with server(platform, lambda connection: time.sleep(60)) as port:
+        form = TenantForm(real(platform, url=f"https://127.0.0.1:{port}"), secret=password(platform))
+        form._test.click()
+        assert result(form) == "Testing …"
+        hanging = form._tester
+        form._test.click()  # once more changes nothing
+        assert form._tester is hanging and hanging is not None and hanging.is_alive()
+        form._fields["mqtt_port"].value += 1
+        assert result(form) == "Changed since: press Test again."
+        form._fields["mqtt_port"].value -= 1
+        form._where.value = True
+        press(form)
+        assert form.settings.local and result(form) == ""
+        form._where.value = False
+        form._fields["url"].value = platform.https
+        hand_over(form._password, reveal(password(platform)))
+        assert verdict(form) == GOOD, "while the first one hangs still"
+        assert hanging.is_alive()
+    hanging.join(40)
+    assert result(form) == GOOD, "what comes late is not shown"
+
+
+def test_what_is_typed_is_tested_and_a_secret_is_asked_for(platform: LocalPlatform, trusting: None) -> None:
+    form = TenantForm(TenantSettings(), local=lambda: platform.tenant)
+    form._where.value = False
+    for name in ("url", "tenant_id", "user", "mqtt_host", "mqtt_port"):
+        form._fields[name].value = getattr(real(platform), name)
+    assert verdict(form) == "✗ Not tested: 1 field to mend first, see above."
+    assert "Password is missing" in note(form, "password")
+    hand_over(form._password, reveal(password(platform)))
+    assert verdict(form) == GOOD and form.settings.local, "nothing was submitted"
+    form._fields["user"].value = "somebody"  # the password was another one's
+    assert verdict(form).startswith("✗ Not tested: 1 field")
+
+
+def test_where_no_secret_is_asked_for_the_rest_is_tested(platform: LocalPlatform, trusting: None) -> None:
+    told = verdict(TenantForm(real(platform), ask_secret=False))
+    assert told.startswith("✓ reached, TLS verified, MQTT port answers with TLS. The login is tested in 06, ")
+    form = TenantForm(TenantSettings())
+    assert form._test.layout.display == "none", "this one does not know the local platform"
+    form._where.value = False
+    assert form._test.layout.display is None
+
+
+def test_a_local_platform_that_does_not_start_says_why() -> None:
+    def refuse() -> None:
+        raise OnboardingError("The local platform can't start: mend that.")
+
+    form = TenantForm(TenantSettings(), local=refuse)  # type: ignore[arg-type]
+    assert verdict(form) == "✗ The local platform can't start: mend that."
+    broken = TenantForm(TenantSettings(), local=lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert verdict(broken) == "✗ Not tested, for a reason that has no name here: run the cell again."

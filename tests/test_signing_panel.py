@@ -1,0 +1,812 @@
+"""The signing database, live, without a browser: whoever writes it is seen, and what is shown is right and safe."""
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import PASSPHRASE, Run
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb.pki import rows
+from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.revocation import read_crl
+from mciot_nb.pki.rows import check_reason, hex_serial
+from mciot_nb.ui import presence, signing_panel
+from mciot_nb.ui.card import certificate_html
+from mciot_nb.ui.display import signing_table
+from mciot_nb.ui.live_table import PAGE, LiveTable
+from mciot_nb.ui.markup import visible
+from mciot_nb.ui.panel import Panel
+from mciot_nb.ui.presence import Presence
+from mciot_nb.ui.signing_panel import REASONS, SigningPanel
+from mciot_nb.ui.signing_rows import right_until, signing_texts, signing_values
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+NOW = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC)
+
+
+def request(name: str) -> x509.CertificateSigningRequest:
+    subject = DistinguishedName(country="DE", common_name=name).to_x509()
+    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(KEY, SHA256())
+
+
+def sign(ca: CertificateAuthority, name: str, at: datetime | None = None) -> str:
+    """Sign with ours; gives the serial number as the table has it."""
+    return hex_serial(ca.sign(request(name), at=at).serial_number)
+
+
+def openssl_ca(openssl: Run, ca: CertificateAuthority, *options: object) -> None:
+    openssl("ca", "-batch", "-config", ca.config.path, "-passin", "env:PASS", "-notext", *options)
+
+
+def openssl_signs(openssl: Run, ca: CertificateAuthority, name: str) -> None:
+    csr = ca.folder.parent / "csr.pem"
+    csr.write_bytes(request(name).public_bytes(Encoding.PEM))
+    openssl_ca(openssl, ca, "-extensions", "v3_signed", "-in", csr, "-out", csr.with_name("out.pem"))
+
+
+def column(panel: SigningPanel, name: str) -> dict[str, str]:
+    position = panel.table.columns.index(name)
+    return {key: texts[position] for key, *texts in panel.table.rows}
+
+
+def hidden(part: Any) -> bool:
+    return "mciot-hidden" in part._dom_classes
+
+
+def opened(panel: SigningPanel, serial: str) -> str:
+    """Open a row as the browser does, and give what stands beneath the table then."""
+    panel.table.set_state({"opened": serial})
+    return str(panel._card.value)
+
+
+def ask(panel: SigningPanel) -> None:
+    panel._revoke.children[1].click()
+
+
+def press_yes(panel: SigningPanel) -> None:
+    panel._question.children[-2].click()
+    panel.wait()
+
+
+class Tags(HTMLParser):
+    """What a browser would make of some HTML: its tags, the text of its cells, and all its text."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.cells: list[str] = []
+        self.text = ""
+        self.feed(markup)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.tags |= {f"@{name}" for name, _ in attrs if name.startswith("on")}
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.cells:
+            self.cells[-1] += data
+
+
+# -- who writes is seen
+
+
+def test_a_row_of_ours_and_one_of_openssl_appear_and_are_marked(ca: CertificateAuthority, openssl: Run) -> None:
+    first = sign(ca, "first")
+    panel = SigningPanel(ca)
+    assert column(panel, "Common name") == {first: "first"} and panel.table.news == {}, "what was there is not new"
+    panel.look()
+    assert panel.table.news == {}, "the control: nobody has written"
+    other = CertificateAuthority.open(ca.folder, PASSPHRASE)  # as another notebook has it
+    second = sign(other, "second")
+    panel.look()
+    assert list(column(panel, "Common name").items()) == [(second, "second"), (first, "first")], "the newest first"
+    assert panel.table.news == {second: "new"} and panel.table.status == f"1 new: {second}."
+    openssl_signs(openssl, ca, "third")
+    panel.look()
+    third = panel.table.rows[0][0]
+    assert (panel.table.rows[0][4], panel.table.news, panel.table.total) == ("third", {third: "new"}, 3)
+
+
+def test_the_first_row_of_an_empty_database_is_new(ca: CertificateAuthority) -> None:
+    panel = SigningPanel(ca)
+    assert (panel.table.rows, panel.table.total, panel.table.status) == ([], 0, "")
+    serial = sign(ca, "device")
+    panel.look()
+    assert panel.table.news == {serial: "new"}
+    assert column(panel, "Status") == {serial: "✓ valid"} and column(panel, "Days left") == {serial: "365"}
+
+
+def test_a_revocation_by_anyone_is_seen_and_marked(ca: CertificateAuthority, openssl: Run) -> None:
+    ours, theirs, kept = (sign(ca, name) for name in ("ours", "theirs", "kept"))
+    panel = SigningPanel(ca)
+    ca.revoke(int(ours, 16), "superseded")
+    panel.look()
+    assert panel.table.news == {ours: "changed"} and panel.table.status == f"1 changed: {ours}."
+    copy = ca.config.ca_path("new_certs_dir") / f"{theirs}.pem"
+    openssl_ca(openssl, ca, "-revoke", copy, "-crl_reason", "keyCompromise")
+    panel.look()
+    assert panel.table.news == {theirs: "changed"}
+    words = {kept: "✓ valid", theirs: "✗ revoked: keyCompromise", ours: "✗ revoked: superseded"}
+    assert column(panel, "Status") == words
+    assert column(panel, "Days left") == {kept: "365", theirs: "-", ours: "-"}
+    assert column(panel, "Revoked")[kept] == "-" and column(panel, "Revoked")[ours].startswith(
+        f"{datetime.now(UTC):%Y}"
+    )
+
+
+def test_many_at_once_are_counted_and_only_those_on_the_page_are_in_the_state(ca: CertificateAuthority) -> None:
+    sign(ca, "before")
+    panel = SigningPanel(ca)
+    ca.sign_many([request(f"device-{number}") for number in range(25)])
+    panel.look()
+    assert panel.table.status.startswith("25 new: 1019, 1018, 1017 …")
+    assert len(panel.table.news) == len(panel.table.rows) == PAGE
+    panel.table.set_state({"first": 20})
+    assert (len(panel.table.rows), len(panel.table.news)) == (6, 5), "the mark stays when the page is turned"
+
+
+def test_what_is_not_changed_is_not_read(ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign(ca, "device")
+    panel, reads = SigningPanel(ca), []
+    to_frame = type(ca.database).to_frame
+    monkeypatch.setattr(type(ca.database), "to_frame", lambda self: reads.append(1) or to_frame(self))
+    for _ in range(5):
+        panel.look()
+    assert reads == []
+    sign(ca, "another")
+    for _ in range(5):
+        panel.look()
+    assert reads == [1]
+
+
+# -- files that are missing, torn, damaged
+
+
+def test_a_database_that_is_gone_for_a_moment_is_no_error(ca: CertificateAuthority) -> None:
+    serial = sign(ca, "device")
+    panel, path = SigningPanel(ca), ca.database.path
+    path.rename(path.with_suffix(".away"))
+    panel.look()
+    assert panel._trouble.value == "" and column(panel, "Common name") == {serial: "device"}
+    path.with_suffix(".away").rename(path)
+    panel.look()
+    assert panel._trouble.value == "" and panel.table.news == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda path: path.unlink(), "There is no signing database"),
+        (lambda path: path.write_text("V\tno row\n"), "line 1 is no row of a signing database"),
+        (lambda path: path.write_bytes(path.read_bytes() * 2), "stands there twice"),
+        (lambda path: path.write_bytes(b"\xff\n"), "is no text"),
+    ],
+)
+def test_a_damage_that_stays_is_said_and_the_table_stays_as_it_was(
+    ca: CertificateAuthority, damage: Callable[[Path], object], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = sign(ca, "device")
+    panel, good = SigningPanel(ca), ca.database.path.read_bytes()
+    damage(ca.database.path)
+    panel.look()
+    assert panel._trouble.value == "", "it may be mended in a moment"
+    monkeypatch.setattr(signing_panel, "PATIENCE", 0)
+    panel.look()
+    shown = Tags(panel._trouble.value)
+    assert sentence in shown.text and shown.text.startswith("✗ ") and 'role="alert"' in panel._trouble.value
+    assert column(panel, "Common name") == {serial: "device"}
+    assert "device" in panel.static_text() and "device" in panel.static_html()
+    ca.database.path.write_bytes(good)
+    panel.look()
+    assert panel._trouble.value == "" and panel.table.news == {}
+
+
+def test_a_torn_row_is_not_shown_before_it_is_whole(ca: CertificateAuthority) -> None:
+    first, second = sign(ca, "device"), sign(ca, "second")
+    whole = ca.database.path.read_bytes()
+    ca.database.path.write_bytes(whole[:-20])
+    panel = SigningPanel(ca)
+    assert list(column(panel, "Serial")) == [first] and panel._trouble.value == ""
+    ca.database.path.write_bytes(whole)
+    panel.look()
+    assert panel.table.news == {second: "new"}
+
+
+def test_a_panel_of_a_damaged_database_says_so_and_comes_to_life_once_it_is_mended(
+    ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = sign(ca, "device")
+    good = ca.database.path.read_bytes()
+    ca.database.path.write_text("nonsense\n")
+    monkeypatch.setattr(signing_panel, "PATIENCE", 0)
+    panel = SigningPanel(ca)
+    assert "line 1 is no row" in Tags(panel._trouble.value).text and "line 1 is no row" in panel.static_text()
+    ca.database.path.write_bytes(good)
+    panel.look()
+    assert panel._trouble.value == "" and column(panel, "Common name") == {serial: "device"}
+
+
+def test_another_ca_in_the_same_folder_is_not_taken_for_this_one(
+    ca: CertificateAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign(ca, "mine")
+    panel = SigningPanel(ca)
+    monkeypatch.setattr(signing_panel, "PATIENCE", 0)
+    ca.folder.rename(tmp_path / "earlier")
+    other = CertificateAuthority.create(ca.folder, DistinguishedName(common_name="Other"), PASSPHRASE, bits=2048)
+    sign(other, "theirs")
+    panel.look()
+    assert "holds another CA by now" in Tags(panel._trouble.value).text
+    assert list(column(panel, "Common name").values()) == ["mine"]
+    assert list(column(SigningPanel(other), "Common name").values()) == ["theirs"]
+
+
+# -- words and time
+
+
+def records(draw: Any) -> pd.DataFrame:
+    """Draw a database as `to_frame` gives it."""
+    size = draw(st.integers(0, 12))
+    times = st.datetimes(NOW.replace(tzinfo=None) - timedelta(900), NOW.replace(tzinfo=None) + timedelta(900))
+    seconds = times.map(lambda time: time.replace(microsecond=0, tzinfo=UTC))
+    words = st.sampled_from(
+        ["", "device", "Gerät", "<script>alert(1)</script>", "a\u202eb", "ÄÖ ß", "x" * 40]
+    ) | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\t\n\r\0"), max_size=9)
+    status = draw(st.lists(st.sampled_from("VRE"), min_size=size, max_size=size))
+    frame = pd.DataFrame(
+        {
+            "status": status,
+            "expires": pd.Series([draw(seconds) for _ in status], dtype="datetime64[s, UTC]"),
+            "revoked": pd.Series([draw(seconds) if s == "R" else None for s in status], dtype="datetime64[s, UTC]"),
+            "reason": [draw(st.sampled_from(["", "keyCompromise"])) if s == "R" else "" for s in status],
+            "serial": pd.Series(
+                draw(st.lists(st.integers(0, 1 << 150), min_size=size, max_size=size, unique=True)), dtype=object
+            ),
+            "subject": [f"/CN={draw(words)}" for _ in status],
+            "common_name": [draw(words) for _ in status],
+        }
+    )
+    return frame
+
+
+frames = st.composite(records)()
+moments = st.timedeltas(timedelta(-400), timedelta(400)).map(lambda delta: NOW + delta)
+
+
+@given(frames, moments)
+def test_the_words_are_those_of_the_table_that_stands_still(frame: pd.DataFrame, now: datetime) -> None:
+    for at in (now, *frame["expires"].dt.to_pydatetime()[:2]):  # at the very second, too
+        texts = signing_texts(frame.iloc[::-1], at)
+        assert texts.index.tolist() == [hex_serial(serial) for serial in reversed(frame["serial"].tolist())]
+        if len(frame):
+            shown = [list(texts.columns), *texts.to_numpy().tolist()]
+            assert Tags(signing_table(frame, at=at).html).cells == [visible(text) for row in shown for text in row]
+
+
+@given(frames, moments, st.floats(0, 0.999))
+def test_the_words_are_right_until_they_are_written_anew(frame: pd.DataFrame, now: datetime, part: float) -> None:
+    until = right_until(frame, now)
+    texts = signing_texts(frame, now)
+    if until == float("inf"):
+        assert texts.equals(signing_texts(frame, now + timedelta(days=3000)))
+        return
+    change = until - 1  # a second of grace is in it
+    between = datetime.fromtimestamp(now.timestamp() + (change - now.timestamp()) * part, UTC)
+    if between.timestamp() < change:
+        assert texts.equals(signing_texts(frame, max(now, between)))
+    assert not texts.equals(signing_texts(frame, datetime.fromtimestamp(until, UTC))), "then it is time"
+
+
+def test_days_that_pass_and_an_expiry_are_seen_while_the_panel_is_open(
+    ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = datetime.now(UTC).replace(microsecond=0)
+    serial = sign(ca, "device", at=begin)
+
+    class Clock(datetime):
+        passed = timedelta()
+
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return begin + timedelta(seconds=0.5) + cls.passed
+
+    monkeypatch.setattr(signing_panel, "datetime", Clock)
+    panel = SigningPanel(ca)
+    opened(panel, serial)
+    seen = []
+    for passed in (0, 0.9, 1, 364, 364.9, 365, 400):
+        Clock.passed = timedelta(days=passed, seconds=1)
+        panel.look()
+        seen.append((column(panel, "Days left")[serial], column(panel, "Status")[serial], hidden(panel._revoke)))
+    good = [(days, "✓ valid", False) for days in ("365", "365", "364", "1", "1")]
+    assert seen == good + [("-", "✗ expired", True)] * 2
+    assert "Expired on" in panel._why.value and panel.table.news == {}, "time is no news"
+
+
+# -- filter, sort, pages
+
+
+words = st.sampled_from(["", "a", "B", "<script>", "✓ valid", "Gerät 7", "ẞ", "10", "9"]) | st.text(max_size=6)
+
+
+@st.composite
+def tables(draw: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    keys = draw(st.lists(st.text("0123456789ABCDEF", min_size=2, max_size=6), unique=True, max_size=35))
+    shown = pd.DataFrame({"Key": keys, "Name": [draw(words) for _ in keys]}, index=pd.Index(keys, dtype=str), dtype=str)
+    return shown, pd.DataFrame(
+        {"Key": [int(key, 16) for key in keys], "Name": shown["Name"].str.casefold()}, index=shown.index
+    )
+
+
+@given(tables(), st.text(max_size=4) | words, st.sampled_from(["", "Key", "Name"]), st.booleans(), st.integers(-30, 60))
+def test_filter_sort_and_pages_do_what_plain_python_does(
+    table: tuple[pd.DataFrame, pd.DataFrame], asked: str, sort: str, descending: bool, first: int
+) -> None:
+    shown, values = table
+    live = LiveTable("Rows")
+    live.show(shown, values)
+    live.set_state({"filter": asked})
+    live.set_state({"sort": sort, "descending": descending})
+    live.set_state({"first": first})
+    wanted = [
+        (key, name)
+        for key, name in zip(shown["Key"], shown["Name"], strict=True)
+        if all(word in key.casefold() or word in name.casefold() for word in asked.casefold().split())
+    ]
+    if sort:
+        keys: dict[str, Callable[[tuple[str, str]], Any]] = {
+            "Key": lambda row: int(row[0], 16),
+            "Name": lambda row: row[1].casefold(),
+        }
+        wanted.sort(key=keys[sort], reverse=descending)
+    pages = [wanted[start : start + PAGE] for start in range(0, len(wanted), PAGE)] or [[]]
+    number = min(max(first, 0) // PAGE, len(pages) - 1)
+    assert live.rows == [[key, key, visible(name)] for key, name in pages[number]]
+    assert (live.found, live.total, live.first) == (len(wanted), len(shown), number * PAGE)
+
+
+@given(frames, moments)
+def test_each_column_is_sorted_by_what_it_means(frame: pd.DataFrame, now: datetime) -> None:
+    live, shown = LiveTable("Rows"), signing_texts(frame, now)
+    live.show(shown, signing_values(frame, shown))
+    by_serial = {hex_serial(row["serial"]): row for row in frame.to_dict("records")}
+
+    def order(name: str) -> list[dict[str, Any]]:
+        live.set_state({"sort": name})
+        rows = []
+        for start in range(0, len(frame), PAGE):
+            live.set_state({"first": start})
+            rows += [by_serial[key] for key, *_ in live.rows]
+        return rows
+
+    assert [row["serial"] for row in order("Serial")] == sorted(frame["serial"])
+    for name, of in (("Expires", "expires"), ("Revoked", "revoked")):
+        given_times = [row[of] for row in order(name) if not pd.isna(row[of])]
+        assert given_times == sorted(given_times)
+    left = [row["expires"] for row in order("Days left") if row["status"] == "V" and row["expires"] >= now]
+    assert left == sorted(left)
+    assert [row["common_name"] or "-" for row in order("Common name")] == sorted(
+        (name or "-" for name in frame["common_name"]), key=str.casefold
+    )
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_rows_that_are_alike_keep_their_order(descending: bool) -> None:
+    live, size = LiveTable("Rows"), 500
+    shown = pd.DataFrame({"Name": [f"{number:03}" for number in range(size)]}, dtype=str)
+    shown.index = shown["Name"]
+    live.show(shown, pd.DataFrame({"Name": [number % 2 for number in range(size)]}, index=shown.index))
+    live.set_state({"sort": "Name", "descending": descending, "filter": "0"})
+    assert [int(key) % 2 for key, *_ in live.rows] == [int(descending)] * PAGE
+    assert [key for key, *_ in live.rows] == sorted(key for key, *_ in live.rows)
+
+
+def test_a_new_row_leaves_filter_order_and_page_as_they_are(ca: CertificateAuthority) -> None:
+    ca.sign_many([request(f"device-{number}") for number in range(25)] + [request("other")])
+    panel = SigningPanel(ca)
+    panel.table.set_state({"filter": "DEVICE", "sort": "Serial", "descending": False})
+    panel.table.set_state({"first": 10})
+    before = panel.table.rows
+    hidden_one = sign(ca, "unlike")
+    panel.look()
+    assert (panel.table.rows, panel.table.first, panel.table.found, panel.table.total) == (before, 10, 25, 27)
+    assert panel.table.status == f"1 new: {hidden_one}.", "it is said where the filter hides it"
+
+
+def test_nobody_shows_rows_while_a_press_is_being_followed() -> None:
+    live, free = LiveTable("Rows"), []
+
+    def look(_change: object) -> None:
+        other = threading.Thread(target=lambda: free.append(live.lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+
+    live.observe(look, ["filter", "opened"])
+    live.set_state({"filter": "a", "opened": "b"})
+    assert free == [False, False] and live.lock.acquire(blocking=False), "and is free again"
+
+
+def test_rows_from_a_thread_and_presses_at_the_same_time_agree() -> None:
+    live, over = LiveTable("Rows"), threading.Event()
+
+    def fill(size: int) -> None:
+        shown = pd.DataFrame({"Name": [f"row {number}" for number in range(size)]}, dtype=str)
+        shown.index = shown["Name"]
+        live.show(shown, shown)
+
+    def press() -> None:
+        while not over.is_set():
+            live.set_state({"filter": "row 1", "sort": "Name"})
+            live.set_state({"first": 30})
+            live.set_state({"filter": "", "opened": "row 7"})
+
+    fill(1)
+    presser = threading.Thread(target=press)
+    presser.start()
+    for size in range(1, 150):
+        fill(size)
+    over.set()
+    presser.join()
+    live.set_state({"filter": "", "sort": ""})
+    assert (live.found, live.total, live.opened) == (149, 149, "row 7")
+    assert [key for key, *_ in live.rows] == [f"row {number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("nonsense", [{"sort": "No column"}, {"first": -5}, {"first": 10**9}, {"opened": "none"}])
+def test_what_no_browser_of_ours_would_ask_does_no_harm(nonsense: dict[str, Any], ca: CertificateAuthority) -> None:
+    sign(ca, "device")
+    panel = SigningPanel(ca)
+    panel.table.set_state(nonsense)
+    assert list(column(panel, "Common name").values()) == ["device"] and panel.table.first == 0
+    assert hidden(panel._opened)
+
+
+def test_the_state_holds_one_page_whatever_the_table_has() -> None:
+    def state(size: int) -> int:
+        live = LiveTable("Rows")
+        shown = pd.DataFrame({"Name": [f"row {number:05}" for number in range(size)]}, dtype=str)
+        shown.index = shown["Name"]
+        live.show(shown.head(1), shown.head(1))
+        live.show(shown, shown)
+        return len(json.dumps({name: value for name, value in live.get_state().items() if name[0] != "_"}, default=str))
+
+    assert state(10_000) < state(100) + 20  # longer numbers
+
+
+# -- a row that is open
+
+
+def test_an_open_row_shows_its_certificate(ca: CertificateAuthority) -> None:
+    certificate = ca.sign(request("device"))
+    serial = hex_serial(certificate.serial_number)
+    panel = SigningPanel(ca)
+    assert hidden(panel._opened)
+    assert opened(panel, serial) == certificate_html(certificate)
+    assert not hidden(panel._opened) and not hidden(panel._revoke) and panel._why.value == ""
+    opened(panel, "")
+    assert hidden(panel._opened)
+
+
+def test_a_copy_that_is_missing_or_of_another_is_said(ca: CertificateAuthority, tmp_path: Path) -> None:
+    first, second = sign(ca, "first"), sign(ca, "second")
+    copies = ca.config.ca_path("new_certs_dir")
+    panel = SigningPanel(ca)
+    (copies / f"{first}.pem").unlink()
+    assert "there is only its row" in Tags(opened(panel, first)).text and not hidden(panel._revoke)
+    (copies / f"{first}.pem").write_bytes((copies / f"{second}.pem").read_bytes())
+    opened(panel, "")
+    assert "another certificate than the one that this CA signed" in Tags(opened(panel, first)).text
+    namesake = CertificateAuthority.create(tmp_path / "b", DistinguishedName(common_name="B"), PASSPHRASE, bits=2048)
+    (copies / f"{first}.pem").write_bytes(to_pem([namesake.sign(request("first"))]))  # of the same number
+    opened(panel, "")
+    assert "another certificate than the one that this CA signed" in Tags(opened(panel, first)).text
+    (copies / f"{first}.pem").write_text("nonsense")
+    opened(panel, "")
+    assert Tags(opened(panel, first)).text.startswith(f"✗ {copies / first}.pem")
+
+
+def test_a_row_that_vanishes_is_closed(ca: CertificateAuthority) -> None:
+    first, second = sign(ca, "first"), sign(ca, "second")
+    panel = SigningPanel(ca)
+    opened(panel, second)
+    lines = ca.database.path.read_text().splitlines(keepends=True)
+    ca.database.path.write_text(lines[0])
+    panel.look()
+    assert (panel.table.opened, list(column(panel, "Serial"))) == ("", [first]) and hidden(panel._opened)
+
+
+# -- revoking
+
+
+def test_revoking_asks_first_and_cancelling_changes_nothing(ca: CertificateAuthority) -> None:
+    serial = sign(ca, "device")
+    panel, before = SigningPanel(ca), ca.database.path.read_bytes()
+    opened(panel, serial)
+    ask(panel)
+    assert f"Revoke {serial}, device?" in panel._question.children[0].value and not hidden(panel._question)
+    panel._question.children[-1].click()
+    panel.wait()
+    assert hidden(panel._question) and ca.database.path.read_bytes() == before
+    ask(panel)
+    opened(panel, "")
+    assert hidden(panel._question), "the question was about the row that is closed now"
+    panel._reason.value = "superseded"
+    opened(panel, serial)
+    assert panel._reason.value == "", "each row has a reason of its own"
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_row_is_revoked_with_its_reason(ca: CertificateAuthority, reason: str, openssl: Run) -> None:
+    serial, kept = sign(ca, "device"), sign(ca, "kept")
+    panel = SigningPanel(ca)
+    opened(panel, serial)
+    panel._reason.value = reason
+    ask(panel)
+    panel._reason.value = "certificateHold"  # on its way when the question was asked: what was asked is what is done
+    assert f"Reason: {reason or 'none given'}." in panel._question.children[0].value
+    press_yes(panel)
+    row, other = ca.database.find(int(serial, 16)), ca.database.find(int(kept, 16))
+    assert row and other and (row.status, row.reason, other.status) == ("R", reason, "V")
+    said = Tags(panel._message.value).text
+    assert said.startswith(f"✓ {serial} is revoked") and "Nobody learns of it before the revocation list" in said
+    assert column(panel, "Status")[serial] == "✗ revoked" + (f": {reason}" if reason else "")
+    assert hidden(panel._revoke) and "Revoked already, since" in panel._why.value
+    openssl_ca(openssl, ca, "-updatedb")  # the whole file is good to openssl
+
+
+def test_the_reasons_are_openssls_that_bear_no_argument_and_revoke() -> None:
+    def bare(word: str) -> bool:
+        try:
+            return check_reason(word) == word
+        except ValueError:
+            return False
+
+    assert set(REASONS) == {"", *filter(bare, rows.REASONS)} - {"removeFromCRL"}
+    assert all(len(meaning) > 10 for meaning in REASONS.values())
+
+
+@pytest.mark.parametrize(("reason", "good"), [("removeFromCRL", True), ("certificateHold", False), ("", False)])
+def test_openssl_takes_remove_from_crl_for_no_revocation(
+    ca: CertificateAuthority, openssl: Run, reason: str, good: bool
+) -> None:
+    certificate = ca.sign(request("device"))
+    ca.revoke(certificate, reason)
+    ca.update_crl()
+    (ca.folder / "device.pem").write_bytes(to_pem([certificate]))
+    files = ("-CAfile", ca.folder / "caCert.pem", "-CRLfile", ca.config.ca_path("crl"))
+    done = openssl("verify", "-crl_check", *files, ca.folder / "device.pem", check=False)
+    assert (done.returncode == 0) == good, done.stderr
+
+
+def test_what_is_revoked_or_expired_can_not_be_revoked(ca: CertificateAuthority) -> None:
+    revoked, expired, good = sign(ca, "a"), sign(ca, "b", at=datetime.now(UTC) - timedelta(400)), sign(ca, "c")
+    ca.revoke(int(revoked, 16))
+    panel = SigningPanel(ca)
+    for serial, why in ((revoked, "Revoked already, since 20"), (expired, "Expired on 20"), (good, "")):
+        opened(panel, serial)
+        assert panel._why.value.startswith(why) and hidden(panel._revoke) == bool(why)
+
+
+def test_somebody_else_is_quicker(ca: CertificateAuthority) -> None:
+    serial = sign(ca, "device")
+    panel = SigningPanel(ca)
+    opened(panel, serial)
+    ask(panel)
+    ca.revoke(int(serial, 16), "superseded")
+    press_yes(panel)
+    assert "is revoked already" in Tags(panel._message.value).text
+    row = ca.database.find(int(serial, 16))
+    assert row and row.reason == "superseded"
+    other = sign(ca, "other")
+    panel.look()
+    opened(panel, other)
+    ask(panel)
+    ca.revoke(int(other, 16))
+    panel.look()
+    assert hidden(panel._question) and hidden(panel._revoke), "seen in time, so that there is nothing left to ask"
+
+
+def test_the_revocation_list_is_missed_written_and_seen(ca: CertificateAuthority, openssl: Run) -> None:
+    first, second = sign(ca, "first"), sign(ca, "second")
+    panel = SigningPanel(ca)
+    assert hidden(panel._list_row), "nobody is revoked"
+    ca.revoke(int(first, 16))
+    panel.look()
+    assert not hidden(panel._list_row) and "1 revoked certificate is not on" in panel._list_line.value
+    panel._write.click()
+    panel.wait()
+    assert [entry.serial_number for entry in read_crl(ca.config.ca_path("crl"))] == [int(first, 16)]
+    assert "✓ Revocation list 1000 is written: 1 certificate is on it" in Tags(panel._message.value).text
+    assert "names every certificate" in panel._list_line.value
+    ca.revoke(int(second, 16))
+    panel.look()
+    assert "1 revoked certificate is not on" in panel._list_line.value
+    openssl_ca(openssl, ca, "-gencrl", "-out", ca.config.ca_path("crl"))
+    panel.look()
+    assert "names every certificate" in panel._list_line.value
+    ca.config.ca_path("crl").write_text("nonsense")
+    panel.look()
+    assert "2 revoked certificates are not on" in panel._list_line.value
+
+
+def test_a_list_that_can_not_be_written_is_said(ca: CertificateAuthority) -> None:
+    ca.revoke(int(sign(ca, "device"), 16))
+    panel = SigningPanel(ca)
+    shutil.rmtree(ca.config.ca_path("crl").parent)
+    panel._write.click()
+    panel.wait()
+    assert Tags(panel._message.value).text.startswith("✗ There is no file")
+
+
+# -- what is shown is safe, and stands still where no widget lives
+
+
+NASTY = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"quotes"', "a & b", "a\u202eb"]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_nothing_dangerous_gets_through(ca: CertificateAuthority, nasty: str) -> None:
+    serial = sign(ca, nasty)
+    panel = SigningPanel(ca)
+    opened(panel, serial)
+    ask(panel)
+    asked = panel._question.children[0].value
+    parts = [panel._card.value, panel.static_html(), asked, panel._heading.value]
+    press_yes(panel)
+    parts += [panel._message.value, panel._why.value, panel._card.value, panel._list_line.value]
+    for markup in parts:
+        found = Tags(markup)
+        assert not {tag for tag in found.tags if tag == "script" or tag.startswith("@")}
+        assert "\u202e" not in markup
+    for seen in (Tags(asked).text, Tags(panel.static_html()).text, column(panel, "Common name")[serial]):
+        assert visible(nasty) in seen, "the control: it is shown"
+
+
+def test_the_static_picture_is_that_of_signing_table(ca: CertificateAuthority) -> None:
+    panel = SigningPanel(ca)
+    assert repr(panel) == "No certificate is signed yet."
+    ca.revoke(int(sign(ca, "a"), 16), "superseded")
+    sign(ca, "b")
+    shown, bundle = signing_table(ca.database.to_frame()), panel._repr_mimebundle_()
+    assert (bundle["text/plain"], bundle["text/html"]) == (repr(shown), shown._repr_html_())
+    assert len(re.findall("superseded", repr(panel))) == 1
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == panel.model_id
+
+
+# -- the thread that looks
+
+
+class Watched(Panel):
+    """A panel that counts how often it looks, and fails if asked to."""
+
+    looks, fail = 0, False
+
+    def look(self) -> None:
+        self.looks += 1
+        if self.fail:
+            raise RuntimeError("never in a notebook")
+
+
+class Unwatched(Panel):
+    """A panel that nobody else changes."""
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mciot_nb.ui.panel.LOOK_EVERY", 0.01)
+    monkeypatch.setattr(presence, "GRACE", 0.05)
+
+
+def say(watcher: Presence, word: str) -> None:
+    """Do what the browser does when it says ``word``."""
+    watcher._handle_custom_msg(word, [])
+
+
+def until(true: Callable[[], bool]) -> bool:
+    for _ in range(500):
+        if true():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def lookers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "_go_on" in thread.name]
+
+
+def test_a_panel_looks_while_it_is_seen_and_in_one_thread_only(quick: None) -> None:
+    panel = Watched("Try")
+    panel.build()
+    time.sleep(0.05)
+    assert panel.looks == 0 and lookers() == [], "nobody has it on the screen: an export, nbval"
+    for _ in range(20):
+        say(panel._presence, "here")
+    assert until(lambda: panel.looks > 3) and len(lookers()) == 1
+    say(panel._presence, "gone")
+    assert until(lambda: lookers() == [])
+    before = panel.looks
+    time.sleep(0.05)
+    assert panel.looks == before
+    say(panel._presence, "here")
+    assert until(lambda: panel.looks > before + 3) and len(lookers()) == 1
+    panel._presence.close()
+    assert until(lambda: lookers() == [])
+    idle = Unwatched("Try")
+    say(idle._presence, "here")
+    assert lookers() == []
+
+
+def test_another_view_keeps_it_looking_and_silence_ends_it(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, asked = Watched("Try"), []
+    panel._presence.send = lambda _: asked.append(1)  # type: ignore[method-assign]
+    say(panel._presence, "here")
+    assert until(lambda: asked == [1])
+    say(panel._presence, "gone")
+    assert until(lambda: asked == [1, 1]), "whoever is still there is asked at once"
+    say(panel._presence, "here")
+    time.sleep(0.1)
+    assert len(lookers()) == 1
+    monkeypatch.setattr(presence, "ASK_EVERY", 0.02)
+    panel._presence.send = lambda _: say(panel._presence, "here")  # type: ignore[method-assign]
+    say(panel._presence, "gone")
+    time.sleep(0.2)
+    assert len(lookers()) == 1, "who answers is there"
+    panel._presence.send = lambda _: None  # type: ignore[method-assign]
+    assert until(lambda: lookers() == []), "a page that was closed says nothing"
+
+
+def test_a_busy_kernel_is_not_taken_for_a_closed_page(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "ASK_EVERY", 0.01)
+    panel = Watched("Try")
+
+    async def kernel() -> None:
+        say(panel._presence, "here")
+        time.sleep(0.3)  # a cell that works: no answer can be heard
+        assert len(lookers()) == 1
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if not lookers():
+                return
+        raise AssertionError("the kernel is free again, nobody answers, and the thread goes on")
+
+    asyncio.run(kernel())
+
+
+def test_a_look_that_fails_writes_no_traceback(quick: None, capfd: pytest.CaptureFixture[str]) -> None:
+    seen: list[Any] = []
+    hook, threading.excepthook = threading.excepthook, seen.append
+    try:
+        panel = Watched("Try")
+        panel.fail = True
+        say(panel._presence, "here")
+        assert until(lambda: "run the cell again" in panel._message.value)
+        say(panel._presence, "gone")
+        assert until(lambda: lookers() == [])
+        control = threading.Thread(target=lambda: sys.exit(1 / 0))
+        control.start()
+        control.join()
+    finally:
+        threading.excepthook = hook
+    assert len(seen) == 1 and capfd.readouterr() == ("", "")
