@@ -98,7 +98,7 @@ def fleets(folder: Path) -> Iterator[Line]:
 
     def bare() -> None:
         for number, csr in enumerate(bare_fleet("bare")[1], 1):
-            builder.public_key(csr.public_key()).serial_number(number).sign(ca._key, SHA256())
+            builder.public_key(csr.public_key()).serial_number(number).sign(ca.key, SHA256())
 
     single, openssl = alternate(one_by_one, shell, 3)
     yield f"{DEVICES} devices, each durable", single, "shell loop of openssl", openssl
@@ -107,15 +107,15 @@ def fleets(folder: Path) -> Iterator[Line]:
     yield f"{DEVICES} devices, as a batch", together, "bare cryptography calls", cryptography
 
 
-def fill(database: Path) -> None:
-    """Write rows for 100,000 devices, a tenth of them revoked, with dates of their own."""
+def fill(database: Path, rows: int = ROWS) -> None:
+    """Write rows for many devices, a tenth of them revoked, with dates of their own."""
     dice = random.Random(1)
 
     def clock() -> str:
         return f"{dice.randint(0, 23):02}{dice.randint(0, 59):02}{dice.randint(0, 59):02}Z"
 
     with database.open("w", encoding="utf-8", newline="\n") as file:
-        for number in range(ROWS):
+        for number in range(rows):
             revoked = f"261101{clock()},keyCompromise" if number % 10 == 0 else ""
             expires = f"27{dice.randint(1, 12):02}{dice.randint(1, 28):02}{clock()}"
             subject = f"/C=DE/ST=Bavaria/O=Example Company/OU=Device Onboarding/CN=device-{number:06d}"
@@ -144,7 +144,7 @@ def large_database(folder: Path) -> Iterator[Line]:
     def read_csv() -> None:
         pd.read_csv(large.database.path, sep="\t", header=None)
 
-    opened, read = alternate(lambda: CertificateAuthority._opened(large.folder, large.config, large._key), read_csv, 15)
+    opened, read = alternate(lambda: CertificateAuthority._opened(large.folder, large.config, large.key), read_csv, 15)
     yield f"open {ROWS:,} rows, key aside", opened, "pandas.read_csv", read
     tabulated, read = alternate(large.database.to_frame, read_csv, 15)
     yield f"to_frame() of {ROWS:,} rows", tabulated, "pandas.read_csv", read

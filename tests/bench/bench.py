@@ -13,6 +13,7 @@ import authority
 import pandas as pd
 import platform_load
 import stores
+import tables
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mciot_nb import CertificateAuthority, DistinguishedName
@@ -48,6 +49,7 @@ def main() -> None:
         if shutil.which("openssl"):
             rows += [*authority.fleets(Path(folder)), *authority.large_database(Path(folder))]
             rows += stores.stores(Path(folder))
+        rows += [*tables.tables(Path(folder)), *tables.in_the_lab(Path(folder))]
         remark = authority.memory(Path(folder))
     frame = pd.DataFrame(rows, columns=["ours", "seconds", "peer", "peer's seconds"])
     frame["ratio"] = frame["seconds"] / frame["peer's seconds"]

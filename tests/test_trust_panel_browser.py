@@ -1,0 +1,336 @@
+"""The panel of trusted certificates in the real Lab: by mouse, by keyboard alone, and with a key dropped by mistake."""
+
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser import choose_dark, lab, page_of, photograph, run_all, run_last_cell, write_notebook
+from conftest import tool
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from platform_tools import Entity, make
+from playwright.sync_api import Locator, Page, expect
+from test_ui_secret_browser import files_with, save
+
+from mciot_nb import DistinguishedName, Workspace
+from mciot_nb.pki.chain import to_pem
+
+CELLS = [
+    """import pathlib, ipywidgets
+from mciot_nb import Workspace
+from mciot_nb.ui.trust_panel import TrustedCertificatesPanel
+workspace = Workspace()
+workspace.use_profile("current")
+tenant = workspace.tenant()
+panel = TrustedCertificatesPanel(tenant, workspace).add_class("try-panel")
+panel""",
+    """found = [f"{one.name} {one.status} {one.auto_registration}" for one in tenant.trusted_certificates.list()]
+pathlib.Path("result.txt").write_text("; ".join(found) or "none")""",
+]
+
+
+@contextmanager
+def opened(folder: Path, workspace: Workspace, *more: str, dark: bool = False, width: int = 1280) -> Iterator[Page]:
+    """Open a Lab with the panel of the workspace's own platform in it."""
+    tool("chromium")
+    workspace.create_ca(DistinguishedName(common_name="Our CA"))
+    write_notebook(folder, [CELLS[0], *more, CELLS[1]])
+    if dark:
+        choose_dark(folder / "jupyterlab_settings_dir")
+    with lab(folder, MCIOT_WORKSPACE=str(workspace.folder)) as url, page_of(url, height=1500, width=width) as page:
+        run_all(page)
+        expect(page.locator(".try-panel .mciot-file")).to_be_visible(timeout=60_000)
+        expect(page.locator(".try-panel .mciot-message")).to_have_text("")  # the list has been read
+        yield page
+
+
+def panel(page: Page) -> Locator:
+    return page.locator(".try-panel")
+
+
+def press(page: Page, name: str) -> None:
+    panel(page).get_by_role("button", name=name, exact=True).click()
+
+
+def expect_said(page: Page, sentence: str) -> None:
+    expect(panel(page).locator(".mciot-message")).to_contain_text(sentence)
+
+
+def row(page: Page, name: str) -> Locator:
+    return panel(page).locator(".mciot-live-table tbody tr").filter(has_text=name)
+
+
+def drop(page: Page, *files: tuple[str, bytes]) -> None:
+    """Drop files on the field, as the browser tells a page of it."""
+    given = [{"name": name, "text": base64.b64encode(data).decode()} for name, data in files]
+    transfer = page.evaluate_handle(
+        """(files) => {
+          const transfer = new DataTransfer();
+          for (const { name, text } of files) {
+            const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+            transfer.items.add(new File([bytes], name));
+          }
+          return transfer;
+        }""",
+        given,
+    )
+    field = panel(page).locator(".mciot-file")
+    field.dispatch_event("dragover", {"dataTransfer": transfer})
+    expect(field).to_have_class(re.compile("mciot-over"))
+    field.dispatch_event("drop", {"dataTransfer": transfer})
+
+
+def drop_path(page: Page, path: Path) -> None:
+    """Drop a file or a folder from the desktop, as the mouse does it."""
+    field = panel(page).locator(".mciot-file")
+    field.scroll_into_view_if_needed()
+    box = field.bounding_box()
+    assert box
+    devtools = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        devtools.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind,
+                "x": box["x"] + 20,
+                "y": box["y"] + 8,
+                "data": {"items": [], "files": [str(path)], "dragOperationsMask": 1},
+            },
+        )
+
+
+def expect_file(page: Page, sentence: str) -> None:
+    expect(panel(page).locator(".mciot-file .mciot-note")).to_contain_text(sentence)
+
+
+def trusted(page: Page, folder: Path) -> str:
+    """What the tenant itself trusts."""
+    return run_last_cell(page, folder / "result.txt")
+
+
+def test_a_ca_is_uploaded_disabled_enabled_and_deleted(tmp_path: Path, quick_workspace: Workspace) -> None:
+    with opened(tmp_path, quick_workspace) as page:
+        expect(panel(page).locator(".mciot-card").last).to_contain_text("Our CA")
+        assert trusted(page, tmp_path) == "none"  # nothing is uploaded without a press
+        press(page, "Upload")
+        expect_said(page, "✓ Uploaded “Our CA”, auto-registration on.")
+        expect(row(page, "Our CA")).to_contain_text("✓ enabled")
+        assert trusted(page, tmp_path) == "Our CA ENABLED True"
+        row(page, "Our CA").get_by_role("button", name="Open Our CA").click()
+        press(page, "Disable")
+        expect(panel(page).get_by_role("alert")).to_contain_text("ends the sessions of its devices")
+        photograph(page, "trusted-certificates-question")
+        panel(page).locator(".mciot-yes").click()
+        expect_said(page, "✓ Disabled “Our CA”")
+        expect(row(page, "Our CA")).to_contain_text("✗ disabled")
+        assert trusted(page, tmp_path) == "Our CA DISABLED True"
+        press(page, "Enable")
+        expect_said(page, "✓ Enabled “Our CA”")
+        expect(row(page, "Our CA")).to_contain_text("✓ enabled")
+        press(page, "Auto-registration off")
+        expect_said(page, "is off.")
+        press(page, "Prove possession")
+        expect_said(page, "✓ Proven")
+        expect(row(page, "Our CA")).to_contain_text("✓ proven")
+        press(page, "Delete")
+        panel(page).locator(".mciot-no").click()
+        expect(panel(page).get_by_role("alert")).to_have_count(0)
+        assert trusted(page, tmp_path) == "Our CA ENABLED False"
+        press(page, "Delete")
+        panel(page).locator(".mciot-yes").click()
+        expect_said(page, "✓ Deleted “Our CA”.")
+        expect(row(page, "Our CA")).to_have_count(0)
+        assert trusted(page, tmp_path) == "none"
+        tenant, other = quick_workspace.tenant(), make("Of another", ca=True).certificate
+        tenant.trusted_certificates.upload(other)
+        expect(row(page, "Of another")).to_contain_text("✓ enabled")  # nobody has pressed anything
+        tenant.trusted_certificates.delete(other)
+        expect(row(page, "Of another")).to_have_count(0)
+
+
+def test_files_are_chosen_and_dropped(tmp_path: Path, quick_workspace: Workspace) -> None:
+    root = make("Dropped <b>Root</b>", ca=True)
+    middle = make("Dropped Middle", root, ca=True)
+    leaf = make("leaf", middle)
+    (folder := tmp_path / "files").mkdir()
+    (folder / "real.crt").write_bytes(root.certificate.public_bytes(Encoding.DER))
+    counting = (
+        "sizes = []\npanel.upload_part.file.on_msg(lambda _, head, buffers: sizes.append(sum(map(len, buffers))))"
+    )
+    with opened(tmp_path, quick_workspace, counting) as page:
+        drop(page, ("chain.pem", to_pem(leaf.chain)))
+        expect_file(page, "✓ chain.pem holds 2 CA certificates: choose one above")
+        card = panel(page).locator(".mciot-card").last
+        expect(card).to_contain_text("Dropped Middle")
+        panel(page).get_by_label("Certificate", exact=True).select_option(label="Dropped <b>Root</b> (from chain.pem)")
+        expect(card).to_contain_text(root.fingerprint)
+        photograph(page, "trusted-certificates-dropped")
+        press(page, "Upload")
+        expect_said(page, "✓ Uploaded “Dropped <b>Root</b>”")
+        chosen = panel(page).get_by_label("Or from a file")
+        chosen.set_input_files({"name": "leaf.pem", "mimeType": "", "buffer": leaf.pem.encode()})
+        expect_file(page, "✗ leaf.pem holds the certificate of CN=leaf, which is no CA's")
+        chosen.set_input_files({"name": "middle.pem", "mimeType": "", "buffer": middle.pem.encode()})
+        expect_file(page, "✓ middle.pem holds a CA certificate")
+        chosen.set_input_files({"name": "middle.pem", "mimeType": "", "buffer": b""})  # the same name once more
+        expect_file(page, "✗ middle.pem is empty")
+        press(page, "Upload")
+        expect_said(page, "✓ Uploaded “Dropped Middle”")
+        drop(page, ("huge.pem", bytes(600_000)))
+        expect_file(page, "✗ huge.pem has 600,000 bytes")
+        drop(page, ("a.pem", b"a" * 400_000))
+        expect_file(page, "✗ a.pem: This is no certificate in PEM form")
+        drop(page, ("a.pem", b"a"), ("b.pem", b"b"))
+        expect_file(page, "✗ These were several files")
+        drop(page)
+        expect_file(page, "✗ That was no file")
+        drop_path(page, folder)
+        expect_file(page, "✗ files is a folder")
+        drop_path(page, folder / "real.crt")
+        expect_file(page, "✓ real.crt holds a CA certificate")
+        press(page, "Upload")
+        expect_said(page, "It is in the list already, as “Dropped <b>Root</b>”: nothing was sent.")
+        assert trusted(page, tmp_path) == "Dropped <b>Root</b> ENABLED True; Dropped Middle ENABLED True"
+        assert panel(page).locator("b", has_text="Root").count() == 0
+        page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()
+        page.keyboard.press("Control+a")
+        page.keyboard.insert_text('pathlib.Path("result.txt").write_text(str(max(sizes)))')
+        assert trusted(page, tmp_path) == "400000"  # what is too big does not even leave the browser
+
+
+def tab_to(page: Page, goal: Locator) -> None:
+    """Press Tab until ``goal`` has the focus, and see that it shows."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if goal.evaluate("(element) => element === document.activeElement"):
+            break
+    expect(goal).to_be_focused()
+    style = goal.evaluate("(element) => getComputedStyle(element).outlineStyle + getComputedStyle(element).boxShadow")
+    assert style != "nonenone"
+
+
+def test_everything_is_done_by_keyboard_alone(tmp_path: Path, quick_workspace: Workspace) -> None:
+    quick_workspace.create_ca(DistinguishedName(common_name="Our CA"))
+    quick_workspace.create_intermediate(DistinguishedName(common_name="Middle"))
+    own = make("From a file", ca=True)
+
+    def button(name: str) -> Locator:
+        return panel(page).get_by_role("button", name=name, exact=True)
+
+    with opened(tmp_path, quick_workspace) as page:
+        button("Refresh").focus()
+        page.keyboard.press("Enter")
+        expect_said(page, "✓ Read: 0 certificates.")
+        tab_to(page, panel(page).get_by_label("Certificate", exact=True))
+        page.keyboard.press("ArrowDown")
+        expect(panel(page).locator(".mciot-card").last).to_contain_text("Middle")
+        tab_to(page, panel(page).get_by_label("Or from a file"))
+        with page.expect_file_chooser() as choosing:
+            page.keyboard.press("Enter")
+        choosing.value.set_files({"name": "own.pem", "mimeType": "", "buffer": own.pem.encode()})
+        expect_file(page, "✓ own.pem holds a CA certificate")
+        tab_to(page, panel(page).get_by_label("Auto-registration: let a new device in"))
+        page.keyboard.press("Space")
+        tab_to(page, button("Upload"))
+        page.keyboard.press("Enter")
+        expect_said(page, "✓ Uploaded “From a file”, auto-registration off.")
+        expect(button("Upload")).to_be_focused()
+        button("Refresh").focus()
+        tab_to(page, panel(page).get_by_role("searchbox", name="Filter"))
+        page.keyboard.type("from a")
+        expect(panel(page).locator(".mciot-table-status")).to_contain_text("1 row")
+        tab_to(page, button("Name"))
+        page.keyboard.press("Enter")
+        expect(panel(page).get_by_role("columnheader", name="Name")).to_have_attribute("aria-sort", "ascending")
+        tab_to(page, button("Open From a file"))
+        page.keyboard.press("Enter")
+        tab_to(page, button("Disable"))
+        page.keyboard.press("Enter")
+        expect(panel(page).locator(".mciot-no")).to_be_focused()  # a hasty Enter does nothing
+        page.keyboard.press("Enter")
+        expect(button("Disable").first).to_be_focused()  # where it was pressed
+        page.keyboard.press("Enter")
+        expect(panel(page).locator(".mciot-no")).to_be_focused()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Enter")
+        expect_said(page, "✓ Disabled “From a file”")
+        expect(button("Enable")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect_said(page, "✓ Enabled")
+        tab_to(page, panel(page).get_by_label("New name"))
+        page.keyboard.type("dd renamed aab")  # letters that are commands of the Lab
+        tab_to(page, button("Rename"))
+        page.keyboard.press("Space")
+        expect_said(page, "✓ “From a file” is now “dd renamed aab”.")
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Shift+Tab")
+        expect(button("Delete")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(panel(page).locator(".mciot-no")).to_be_focused()
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Enter")
+        expect_said(page, "✓ Deleted “dd renamed aab”.")
+        expect(button("Refresh")).to_be_focused()
+        assert page.locator(".jp-CodeCell").count() == 2  # no key was a command of the Lab
+        assert trusted(page, tmp_path) == "none"
+
+
+def key_of(entity: Entity) -> bytes:
+    return entity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def files_with_key(pem: bytes, folder: Path) -> set[Path]:
+    """Give the files that hold the key or a part of it: as PEM or DER, on one line, in base64 once more, in UTF-16."""
+    lines = pem.decode().splitlines()[1:-1]
+    der = base64.b64decode("".join(lines))
+    found = {path for text in (*lines, "".join(lines)) for path in files_with(text, folder)}
+    return found | {path for path in folder.rglob("*") if path.is_file() and der[-60:] in path.read_bytes()}
+
+
+def test_a_key_that_was_dropped_by_mistake_is_in_no_file(tmp_path: Path, quick_workspace: Workspace) -> None:
+    dropped, chosen, control = (key_of(make("key", ca=True)) for _ in range(3))
+    uploader = 'ipywidgets.FileUpload(description="control").add_class("try-control")'
+    with opened(tmp_path, quick_workspace, uploader) as page:
+        drop(page, ("caKey.pem", dropped))
+        expect_file(page, "✗ caKey.pem holds a private key, which nobody but its owner ever needs. It was neither sent")
+        panel(page).get_by_label("Or from a file").set_input_files(
+            {"name": "again.pem", "mimeType": "", "buffer": chosen}
+        )
+        expect_file(page, "✗ again.pem holds a private key")
+        with page.expect_file_chooser() as choosing:
+            page.locator(".try-control").click()
+        choosing.value.set_files({"name": "key.pem", "mimeType": "", "buffer": control})
+        expect(page.locator(".try-control")).to_contain_text("(1)")
+        save(page, tmp_path / "try.ipynb")
+    assert tmp_path / "try.ipynb" in files_with_key(control, tmp_path)  # so the search works, and state was saved
+    assert "again.pem" in (tmp_path / "try.ipynb").read_text()
+    assert files_with_key(dropped, tmp_path) == files_with_key(chosen, tmp_path) == set()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_is_readable_in_both_themes_and_axe_finds_nothing_serious(
+    tmp_path: Path, quick_workspace: Workspace, theme: str
+) -> None:
+    with opened(tmp_path, quick_workspace, dark=theme == "dark") as page:
+        press(page, "Upload")
+        expect_said(page, "✓ Uploaded")
+        drop(page, ("caKey.pem", key_of(make("key", ca=True))))
+        expect_file(page, "✗ caKey.pem holds a private key")
+        panel(page).get_by_role("button", name="Open Our CA").click()
+        press(page, "Disable")
+        panel(page).locator(".mciot-yes").click()
+        expect(row(page, "Our CA")).to_contain_text("✗ disabled")
+        press(page, "Delete")
+        for width in (800, 1280):
+            page.set_viewport_size({"width": width, "height": 2200})
+            page.wait_for_timeout(500)  # until it is drawn
+            photograph(page, f"trusted-certificates-{theme}-{width}")
+            overflow = panel(page).evaluate("(element) => element.scrollWidth - element.clientWidth")
+            assert overflow <= 1  # only a table may be wider than the page, and it scrolls by itself
+            found: Any = Axe().run(page, context={"include": [[".try-panel"]]}).response
+            serious = [finding for finding in found["violations"] if finding["impact"] in ("serious", "critical")]
+            assert [(finding["id"], [node["html"] for node in finding["nodes"]]) for finding in serious] == []

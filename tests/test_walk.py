@@ -1,0 +1,152 @@
+"""A person's way through the tutorial's interactive parts, in the Lab that run.py starts; pictures are kept."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from browser import RUN_TIMEOUT, notebook, photograph, run_all, tutorial, wait_until_done
+from conftest import tool
+from playwright.sync_api import Locator, Page, expect
+
+from mciot_nb import Workspace
+from mciot_nb.guide import NOTEBOOKS
+
+_, CA, _, DEVICE, _, _, UPLOAD, CONNECT = NOTEBOOKS
+SIGN = """
+openssl req -new -newkey rsa:2048 -nodes -keyout next.key -subj /CN=signed-by-openssl -out next.csr
+openssl ca -batch -config caCertificate/caConfig.cnf -passin file:passphrase -extensions v3_signed -days 30 -notext \
+  -in next.csr -out next.pem
+"""
+
+
+def press(part: Locator, name: str) -> None:
+    part.get_by_role("button", name=name, exact=True).click()
+
+
+def panel(page: Page, title: str) -> Locator:
+    """Give a panel by its heading."""
+    heading = page.locator(".mciot-title", has_text=title)
+    return page.locator(".mciot-form", has=heading).last
+
+
+def run_from(page: Page, source: str) -> None:
+    """Run the cell that holds ``source`` and all below it."""
+    page.locator(".jp-CodeCell .jp-InputArea-editor", has_text=source).first.click()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run Selected Cell and All Below").click()
+
+
+def test_a_person_goes_all_the_way(tmp_path: Path) -> None:
+    tool("openssl")
+    workspace = Workspace(tmp_path / "workspace")
+    with tutorial(tmp_path) as lab:
+        with notebook(lab, CA) as page:
+            type_a_subject_and_see_the_certificate(page)
+        with notebook(lab, DEVICE) as page:
+            sign_and_see_the_table_grow(page, workspace)
+        with notebook(lab, UPLOAD) as page:
+            upload_by_the_panel(page, workspace)
+        with notebook(lab, CONNECT) as page:
+            be_refused_and_send_a_measurement(page, lab)
+    assert {"CONNECTED", "CA_DISABLED"} <= set(kept_codes(workspace)), "the platform's own log says the same"
+
+
+def type_a_subject_and_see_the_certificate(page: Page) -> None:
+    run_all(page)
+    wait_until_done(page, CA)
+    expect(page.get_by_text("CA certificate of Example Root CA")).to_be_visible()
+    form = panel(page, "Subject of the CA")
+    form.get_by_label("Country Name").fill("DEU")
+    expect(form.locator(".mciot-country-note")).to_contain_text("two-letter code")
+    photograph(page, "walk_01_error")
+    form.get_by_label("Country Name").fill("DE")
+    expect(form.locator(".mciot-country-note")).to_have_text("")
+    form.get_by_label("Common Name").fill("Walking CA")
+    expect(form.locator(".mciot-preview")).to_contain_text("CN=Walking CA")
+    press(form, "Submit")
+    expect(form.locator(".mciot-message")).to_contain_text("Submitted")
+    key = panel(page, "Key and validity")
+    key.get_by_label("Key", exact=True).select_option(label="P-256")
+    key.get_by_label("Days of validity").fill("0")
+    expect(key.locator(".mciot-days-note")).to_contain_text("✗")
+    key.get_by_label("Days of validity").fill("1000")
+    expect(key.locator(".mciot-days-note")).to_have_text("")
+    press(key, "Submit")
+    expect(key.locator(".mciot-message")).to_contain_text("Submitted")
+    run_from(page, "workspace.create_ca(")
+    expect(page.get_by_text("CA certificate of Walking CA")).to_be_visible(timeout=RUN_TIMEOUT)
+    expect(page.locator(".jp-OutputArea-output", has_text="CA certificate of Walking CA")).to_contain_text("1000 days")
+    wait_until_done(page, CA)
+    photograph(page, "walk_01")
+
+
+def sign_and_see_the_table_grow(page: Page, workspace: Workspace) -> None:
+    before = page.locator(".mciot-live-table tbody tr")
+    run_all(page)
+    wait_until_done(page, DEVICE)
+    expect(before).to_have_count(1)
+    expect(before).to_contain_text("device-0001")
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    subprocess.run(["sh", "-ec", SIGN], cwd=workspace.folder, env=environment, check=True, capture_output=True)
+    expect(before).to_have_count(2)  # nobody has touched the notebook
+    expect(before.filter(has_text="signed-by-openssl")).to_contain_text("✓ valid")
+    photograph(page, "walk_03")
+
+
+def upload_by_the_panel(page: Page, workspace: Workspace) -> None:
+    page.locator(".jp-CodeCell .jp-InputArea-editor", has_text="TrustedCertificatesPanel(tenant").click()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Above Selected Cell").click()
+    page.keyboard.press("Control+Enter")
+    trusted = panel(page, "Trusted certificates")
+    expect(trusted.locator(".mciot-file")).to_be_visible(timeout=RUN_TIMEOUT)
+    press(trusted, "Upload")
+    expect(trusted.locator(".mciot-message")).to_contain_text("✓ Uploaded “Walking CA”")
+    expect(trusted.locator(".mciot-live-table tbody tr", has_text="Walking CA")).to_contain_text("✓ enabled")
+    assert workspace.tenant().trusted_certificates.find(workspace.issuer_certificate)
+    photograph(page, "walk_06")
+
+
+def be_refused_and_send_a_measurement(page: Page, lab: str) -> None:
+    run_all(page)
+    wait_until_done(page, CONNECT)
+    console = panel(page, "Device console")
+    press(console, "Connect")
+    expect(console).to_contain_text("✓ Connected to")
+    other = page.context.new_page()
+    other.goto(lab.format(name=UPLOAD.name))
+    expect(other.get_by_text("| Idle")).to_be_visible(timeout=60_000)
+    run_all(other)
+    trusted = panel(other, "Trusted certificates")
+    expect(trusted.locator(".mciot-file")).to_be_visible(timeout=RUN_TIMEOUT)
+    wait_until_done(other, UPLOAD)
+    trusted.get_by_role("button", name="Open Walking CA").click()
+    press(trusted, "Disable")
+    trusted.locator(".mciot-yes").click()
+    expect(trusted.locator(".mciot-message")).to_contain_text("✓ Disabled “Walking CA”")
+    page.bring_to_front()
+    expect(console).not_to_contain_text("✓ Connected to")  # thrown out, without a press
+    press(console, "Connect")
+    expect(console).to_contain_text("alert")  # what the device saw
+    expect(console).to_contain_text("CA_DISABLED")  # what the platform's log says
+    photograph(page, "walk_07_refused")
+    other.bring_to_front()
+    press(trusted, "Enable")
+    expect(trusted.locator(".mciot-message")).to_contain_text("✓ Enabled “Walking CA”")
+    page.bring_to_front()
+    press(console, "Connect")
+    expect(console).to_contain_text("✓ Connected to")
+    plot = console.get_by_role("img", name=re.compile("^Plot of"))
+    points = plot.locator("circle")
+    before = points.count()
+    press(console, "Send measurement")
+    expect(points).to_have_count(before + 1)
+    photograph(page, "walk_07")
+
+
+def kept_codes(workspace: Workspace) -> list[str]:
+    import sqlite3
+
+    with sqlite3.connect(workspace.folder / "platform" / "platform.sqlite") as database:
+        return [code for (code,) in database.execute("SELECT code FROM log")]
