@@ -26,7 +26,7 @@ from platform_tools import TLS, Entity, make, upload, wait_for
 
 from mciot_nb import Device, LocalPlatform, Workspace
 from mciot_nb.connect import connection
-from mciot_nb.connect.device import Message
+from mciot_nb.connect.device import Message, Operation
 from mciot_nb.guide import sanitized
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.secret import Secret
@@ -228,7 +228,7 @@ def test_both_ends_of_a_refusal_stand_beside_each_other(
     if case == "disabled":
         trusted.disable(CA.certificate)
     try:
-        assert bench.connect(client_id) == "✗ Not connected: what each side saw stands below."
+        assert bench.connect(client_id) == "✗ Not connected: what each side saw stands above."
     finally:
         trusted.enable(CA.certificate)
     left, right = bench.sides
@@ -265,11 +265,10 @@ def test_a_platform_that_is_off_is_said_at_both_sides(short_lived: Bench) -> Non
     assert "⚠ What the tenant keeps can't be shown" in text(short_lived.console.kept.trouble)
     again = LocalPlatform.start(short_lived.platform.folder.parent)  # the control
     try:
-        if again.mqtt == short_lived.platform.mqtt and again.https == short_lived.platform.https:
-            assert short_lived.connect() == "✓ Connected."
-            assert text(short_lived.console.kept.trouble) == ""
+        back = bench_of(again, short_lived.entity, short_lived.folder)  # its port may be another one
+        assert back.connect() == "✓ Connected." and text(back.console.kept.trouble) == ""
+        back.console.end()
     finally:
-        short_lived.console.end()
         again.stop()
 
 
@@ -317,7 +316,7 @@ def test_a_connection_that_ends_by_itself_is_noticed_and_both_sides_say_so(
     end(short_lived)
     wait_for(lambda: not short_lived.console.device.is_connected)
     short_lived.console.look()  # one look is enough
-    assert short_lived.done() == "✗ The connection has ended by itself: what each side knows stands below."
+    assert short_lived.done() == "✗ The connection has ended by itself: what each side knows stands above."
     left, right = short_lived.sides
     assert "nobody told the device why" in left and "✓ CONNECTED" in right and log_says in right
     assert "the connection ended" in short_lived.state
@@ -423,6 +422,16 @@ def test_what_the_platform_has_against_a_line_is_said_and_shown(bench: Bench) ->
     assert bench.lines[0] == "⚠ came s/e 50,200,The series is missing." and bench.points == 1
 
 
+def test_an_error_that_comes_before_the_press_is_done_is_not_talked_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.connect()
+    monkeypatch.setattr(bench.console.kept, "read", lambda: wait_for(lambda: bench.console.messages._untold))
+    assert bench.send(unit="", series_field="") == "⚠ The platform answers with an error: 50,200,The series is missing."
+    monkeypatch.undo()
+    assert bench.send(series_field="T").startswith("✓")  # the control
+
+
 def test_nothing_that_is_typed_becomes_html(bench: Bench) -> None:
     assert bench.connect(SCRIPT).startswith("✗ Not connected")
     bench.connect()
@@ -436,11 +445,16 @@ def test_nothing_that_is_typed_becomes_html(bench: Bench) -> None:
     wait_for(lambda: bench.look() and bench.console.operations.arrived)
     bench.console.operations.arrived[0].buttons["Failed…"].click()
     question = bench.console._question.children
-    assert SCRIPT in text(question[0]) and "<script" not in question[0].value
+    assert SCRIPT in text(question[0]) and SCRIPT in text(bench.console.operations.arrived[0].children[0])
+    no_script(bench.console)
     bench.press(question[-2])
     assert bench.platform.tenant.devices.events(bench.name)["text"].tolist() == [SCRIPT]
     assert any(SCRIPT in line for line in bench.lines) and bench.points == 1 and SCRIPT in bench.statuses
-    for widget in widgets_of(bench.console):
+    no_script(bench.console)
+
+
+def no_script(console: DeviceConsole) -> None:
+    for widget in widgets_of(console):
         if isinstance(widget, ipywidgets.HTML):
             assert "<script" not in widget.value
 
@@ -497,6 +511,49 @@ def test_an_operation_is_sent_appears_and_is_answered_both_ways(bench: Bench) ->
         ("c8y_Restart", "SUCCESSFUL", ""),
         ("c8y_Command", "FAILED", "it is stuck"),
     ]
+
+
+def test_no_status_is_missed_while_the_tenant_is_asked_by_the_way(bench: Bench) -> None:
+    bench.connect()
+    over = threading.Event()
+
+    def ask_again_and_again() -> None:
+        while not over.is_set():
+            bench.console.kept.read()
+
+    asking = threading.Thread(target=ask_again_and_again)
+    asking.start()
+    try:
+        for number in range(1, 5):
+            bench.press(bench.console.operations.restart)
+            wait_for(lambda: bench.look() and bench.console.operations.arrived)
+            bench.press(bench.console.operations.arrived[0].buttons["Done"])
+            assert bench.statuses.count("PENDING → EXECUTING → ✓ SUCCESSFUL") == number
+    finally:
+        over.set()
+        asking.join()
+
+
+def test_what_the_tenant_said_first_is_not_shown_last(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.connect()
+    bench.press(bench.console.operations.restart)
+    kept, show = bench.console.kept, bench.console.operations.show
+    has_asked, never = threading.Event(), threading.Event()
+
+    def show_the_first_late(operations: Any) -> None:
+        if not has_asked.is_set():
+            has_asked.set()
+            never.wait(1)
+        show(operations)
+
+    monkeypatch.setattr(bench.console.operations, "show", show_the_first_late)
+    first = threading.Thread(target=kept.read)
+    first.start()
+    assert has_asked.wait(10)
+    bench.console.device.done(Operation("c8y_Restart"))
+    kept.read()
+    first.join()
+    assert bench.statuses.endswith("PENDING → ✓ SUCCESSFUL")
 
 
 def test_what_waits_comes_when_the_device_connects_and_comes_once(bench: Bench) -> None:

@@ -119,7 +119,7 @@ class DeviceConsole(Panel):
         self._say_state("… Connecting")
         self.client_id.value = self.client_id.value.strip() or self.name  # as `Device` has it
         if not self.ends.connect(self.client_id.value):
-            return "✗ Not connected: what each side saw stands below."
+            return "✗ Not connected: what each side saw stands above."
         if self._over:  # the cell was run again meanwhile
             self.device.disconnect()
             return ""
@@ -138,6 +138,7 @@ class DeviceConsole(Panel):
     def _disconnect(self) -> str:
         if not self.device.is_connected:
             return "The device is not connected."
+        self._listening = False
         self.ends.end("You disconnected, in the way that MQTT asks for.", self.device.disconnect)
         return "✓ Disconnected."
 
@@ -203,9 +204,10 @@ class DeviceConsole(Panel):
         if there and not known:
             self.do("Listening to the connection that is there", self._adopt, str)
         elif known and not there and not self._busy.locked():
+            self._listening = False
             self.ends.end(_NO_REASON)
             self._draw()
-            self.say("✗ The connection has ended by itself: what each side knows stands below.")
+            self.say("✗ The connection has ended by itself: what each side knows stands above.")
         if there and self._listening:
             self._take_operations()
         if not self._busy.locked() and (error := self._error()):
