@@ -184,6 +184,7 @@ class CaWorkspace:
         """
         there = self.intermediate_key_choice
         if self.has_intermediate and self.intermediate_subject == subject and there == there.changed(bits, days):
+            earlier.mention_revoked(self.ca_config, self.intermediate().certificate)
             return self.intermediate()
         ca, folder, moved = self.ca(), self.intermediate_folder, None
         found = self._earlier_intermediate(subject, bits, days)
@@ -200,7 +201,7 @@ class CaWorkspace:
                 found.rename(folder)
             else:  # in its place from the start: once it is signed, its key must not be lost
                 ca.create_intermediate(folder, subject, self.passphrase, bits=asked.bits, days=days)
-        except (OnboardingError, OSError) as error:
+        except BaseException as error:  # somebody who cancels, too
             if moved and not folder.exists():
                 moved.rename(folder)
                 print("Moved it back.")

@@ -3,8 +3,8 @@
 What each making method does when it is called again, `ca_workspace` says.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,14 +76,15 @@ class DeviceWorkspace(CaWorkspace):
         ``bits`` are those of an RSA key, or 256 for P-256. Where you ask for none, a key that is there may be any, and
         a new one is the guide's. The files of a device with another kind of key move aside.
         """
-        key, asked = self.device_file("deviceKey.pem"), DEFAULT_DEVICE_KEY.changed(bits).bits
+        key, asked, moved = self.device_file("deviceKey.pem"), DEFAULT_DEVICE_KEY.changed(bits).bits, None
         if bits is not None and key.exists() and bits != key_bits(self._open_key()):
             check_bits(bits)  # before anything moves
-            self._move_device_aside("the files of the device, whose key is of another kind,")
+            moved = self._move_device_aside("the files of the device, whose key is of another kind,")
         if not key.exists():
             check_bits(asked)
-            self._move_device_aside("the files of a device whose key is missing")
-            create_key(key, self.passphrase, asked)
+            moved = moved or self._move_device_aside("the files of a device whose key is missing")
+            with self._back_without_a_key(moved):
+                create_key(key, self.passphrase, asked)
         return key
 
     def create_device_request(
@@ -101,9 +102,10 @@ class DeviceWorkspace(CaWorkspace):
             request = read_request(path)
             if self.device_subject == subject and request.public_key() == self._open_key().public_key():
                 return request
-        self._move_device_aside("the files of the other device", but_a_lone_key=True)
+        moved = self._move_device_aside("the files of the other device", but_a_lone_key=True)
         if not self._bring_back(subject, bits):
-            self.create_device_key(bits)
+            with self._back_without_a_key(moved):
+                self.create_device_key(bits)
             create_request(path, self._open_key(), subject, self._config().string_mask)
         return read_request(path)
 
@@ -121,6 +123,7 @@ class DeviceWorkspace(CaWorkspace):
         with suppress(OnboardingError):  # a file that can't be read does not fit
             there = read_certificates(path)[0]
             if self._is_for_the_request(there, days):
+                earlier.mention_revoked(self._config(), there)
                 return there
         signer = self.signer()
         signer.update_database()  # the subject of an expired certificate is free again
@@ -200,11 +203,31 @@ class DeviceWorkspace(CaWorkspace):
             ) from None
         return passphrase
 
-    def _move_device_aside(self, what: str, but_a_lone_key: bool = False) -> None:
-        """Move the device's files aside; with ``but_a_lone_key``, a key that nothing was made with yet may stay."""
+    def _move_device_aside(self, what: str, but_a_lone_key: bool = False) -> Path | None:
+        """Move the device's files aside and give their folder; None where there are none.
+
+        With ``but_a_lone_key``, a key that nothing was made with yet may stay.
+        """
         there = [self.device_file(name) for name in DEVICE_FILES if self.device_file(name).exists()]
-        if not (but_a_lone_key and [path.name for path in there] == ["deviceKey.pem"]):
-            self._move_aside(there, what)
+        if not there or (but_a_lone_key and [path.name for path in there] == ["deviceKey.pem"]):
+            return None
+        return self._move_aside(there, what) / there[0].parent.relative_to(self.folder)
+
+    @contextmanager
+    def _back_without_a_key(self, moved: Path | None) -> Iterator[None]:
+        """Take back what moved aside for a new key where none is made: the disk is full, or somebody cancels."""
+        try:
+            yield
+        except BaseException:
+            if moved and not self.device_file("deviceKey.pem").exists():
+                self._take_back(moved)
+                print("Moved them back.")
+            raise
+
+    def _take_back(self, folder: Path) -> None:
+        for name in DEVICE_FILES:
+            if (folder / name).exists():
+                (folder / name).rename(self.device_file(name))
 
     def _bring_back(self, subject: DistinguishedName, bits: int | None) -> bool:
         """Take back the files of such a device that this very issuer signed, and has not revoked, if they are there."""
@@ -217,9 +240,7 @@ class DeviceWorkspace(CaWorkspace):
         if found is None:
             return False
         self._move_device_aside("the key that was made meanwhile")
-        for name in DEVICE_FILES:
-            if (found / name).exists():
-                (found / name).rename(self.device_file(name))
+        self._take_back(found)
         return True
 
     def _keep(self, path: Path, fits: Callable[[], bool], data: bytes) -> None:

@@ -12,7 +12,7 @@ from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_problem
 from mciot_nb.pki.keys import read_request
-from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.pki.names import DistinguishedName, readable
 
 
 def move_aside(workspace: Path, paths: list[Path], what: str) -> Path:
@@ -36,6 +36,15 @@ def is_revoked(config: CaConfig, certificate: x509.Certificate) -> bool:
     """Whether the signing database of ``config`` says that a certificate is revoked, so that it must not come back."""
     row = SigningDatabase.of(config).find(certificate.serial_number)
     return row is not None and row.status == "R"
+
+
+def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
+    """Say so where a certificate that stays in its place is revoked: it can be looked at, and is refused."""
+    if is_revoked(config, certificate):
+        print(
+            f"Mind that the certificate of {readable(certificate.subject)} is revoked: for a new one, submit another "
+            "kind of key or other days."
+        )
 
 
 def find_signed(

@@ -23,6 +23,8 @@ PICTURES = ROOT / "test-artefacts"
 #: Milliseconds for all cells of a notebook.
 RUN_TIMEOUT = 90_000
 
+expect.set_options(timeout=15_000)  # a machine with much to do is no failure
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -31,6 +31,7 @@ from mciot_nb.guide import sanitized
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.secret import Secret
 from mciot_nb.ui import console as console_module
+from mciot_nb.ui import console_ends
 from mciot_nb.ui.console import DeviceConsole
 from mciot_nb.ui.console_messages import MOST, Messages
 from mciot_nb.ui.plot import Point, plot
@@ -269,6 +270,59 @@ def test_a_platform_that_is_off_is_said_at_both_sides(short_lived: Bench) -> Non
         assert back.connect() == "✓ Connected." and text(back.console.kept.trouble) == ""
         back.console.end()
     finally:
+        again.stop()
+
+
+def test_a_platform_that_listens_on_another_port_by_now_is_named(
+    short_lived: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port = short_lived.platform.mqtt
+    short_lived.platform.stop()
+    assert short_lived.connect().startswith("✗ Not connected")
+    assert "does not run" in short_lived.sides[1]  # the control
+    elsewhere = replace(short_lived.platform, mqtt=(host, port + 1))
+    monkeypatch.setattr(LocalPlatform, "running", classmethod(lambda cls, workspace: elsewhere))
+    short_lived.console._draw()
+    assert f"listens on port {port + 1} now: run the cells again" in short_lived.sides[1]
+
+
+def test_a_connection_made_while_the_log_is_read_keeps_its_own_record(
+    short_lived: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_lived.connect()
+    os.kill(short_lived.platform.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+    wait_for(lambda: not short_lived.console.device.is_connected)
+    monkeypatch.setattr(console_ends, "PATIENCE", 0.0)
+    short_lived.console.look()
+    assert "it holds no end of the connection" in short_lived.sides[1]
+    again = LocalPlatform.start(short_lived.platform.folder.parent)
+    log, reads, ends = LocalPlatform.log, [], short_lived.console.ends
+    looking = threading.Thread(target=ends.complete)
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def slow(platform: LocalPlatform) -> Any:
+        found = log(platform)
+        if threading.current_thread() is looking:
+            reads.append(1)
+            has_read.set()
+            go_on.wait(30)
+        return found
+
+    try:
+        monkeypatch.setattr(LocalPlatform, "log", slow)
+        before = ends._record
+        looking.start()
+        assert has_read.wait(10)
+        short_lived.console.device.host, short_lived.console.device.port = again.mqtt
+        assert ends.connect(short_lived.name)
+        own = ends._record
+        go_on.set()
+        looking.join()
+        assert before and own and own["time"] > before["time"] and ends._record is own and ends.is_on
+        assert reads == [1]  # whoever looks by the way does not wait for the log
+    finally:
+        go_on.set()
+        short_lived.console.end()
         again.stop()
 
 
@@ -639,6 +693,14 @@ def test_a_login_that_is_refused_is_said_and_the_device_can_send_none_the_less(b
     assert "the login of" in text(other.console.kept.trouble)
     assert bench.platform.tenant.devices.measurements(bench.name)["value"].tolist() == [21.5]
     other.console.end()
+
+
+def test_pahos_notes_of_a_long_connection_do_not_pile_up(bench: Bench) -> None:
+    device = bench.console.device
+    bench.connect()
+    for value in range(connection.MOST_NOTES):
+        device.temperature(value)
+    assert len(device.notes) == connection.MOST_NOTES and "PUBACK" in device.notes[-1]
 
 
 def test_whoever_looks_on_takes_nothing_away(bench: Bench) -> None:

@@ -171,7 +171,10 @@ def test_each_extension_says_in_one_line_what_it_means_here() -> None:
     )
     odd = x509.ExtendedKeyUsage([x509.ObjectIdentifier("1.2.3"), x509.ObjectIdentifier("1.2.4")])
     assert meaning(odd) == "something else, not used in this tutorial"
-    assert meaning(x509.BasicConstraints(ca=True, path_length=0)).startswith("a CA, with at most 0 more CAs")
+    assert meaning(x509.ExtendedKeyUsage([])) == ""
+    for length, between in ((0, "no further CA"), (1, "at most one more CA"), (2, "at most 2 more CAs")):
+        words = meaning(x509.BasicConstraints(ca=True, path_length=length))
+        assert words.startswith(f"a CA, with {between} between it and a device; ")
     assert meaning(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), b"")) == "not used in this tutorial"
     for one in (CA, DEVICE):
         assert all(words and "\n" not in words for _, _, words in extension_rows(one.extensions, one is CA))

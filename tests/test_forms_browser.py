@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from browser import FLAGS, choose_dark, lab, page_of, photograph, run_all, run_last_cell, write_notebook
-from conftest import ROOT, tool
+from conftest import PASSPHRASE, ROOT, tool
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 STRENGTHS = [
@@ -20,7 +20,7 @@ STRENGTHS = [
     ("tg-4f9a8c2d", "✓ Strength: fair; a longer one is stronger."),
     ("😀🎉🚀🐍🍕🎈🦊🌍", "✓ Strength: fair; a longer one is stronger."),
     ("correct horse battery staple", "✓ Strength: strong, unless it can be looked up (a name, a date, a quotation)."),
-    ("Zeppelin-7 Ölkanne", "✓ Strength: strong, unless it can be looked up (a name, a date, a quotation)."),
+    (PASSPHRASE, "✓ Strength: strong, unless it can be looked up (a name, a date, a quotation)."),
 ]
 
 CELLS = [

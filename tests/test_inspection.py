@@ -468,6 +468,7 @@ def test_many_rows_are_named_by_the_first_few(ca: CertificateAuthority) -> None:
         ca.sign(request(DistinguishedName(common_name=f"device-{number}")), days=1, at=at - timedelta(hours=1))
     sentence = look(ca.folder)["EXPIRED_ROWS"]
     assert "1004 (/CN=device-4) and 2 more" in sentence and "device-5" not in sentence
+    assert "; call update_database()" in sentence, "what to do comes last, as in every finding"
 
 
 def test_what_another_ca_signed_is_named(ca: CertificateAuthority, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import PASSPHRASE, Run
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from test_authority import openssl_ca
 from test_workspace import contents
 
@@ -212,6 +213,23 @@ def test_an_intermediate_that_was_begun_with_another_key_moves_aside(workspace: 
     assert aside.read_bytes() == begun
 
 
+def test_an_intermediate_that_is_cancelled_leaves_the_old_one_in_its_place(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.create_ca(CA)
+    workspace.create_intermediate(BELOW, bits=CURVE)
+    before = contents(workspace)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cancelled, pytest.raises(KeyboardInterrupt):
+        cancelled.setattr(ec, "generate_private_key", stop)
+        workspace.create_intermediate(OTHER, bits=CURVE)
+    assert contents(workspace) == before and workspace.intermediate_subject == BELOW
+    assert workspace.create_intermediate(OTHER, bits=CURVE).certificate.subject == OTHER.to_x509()
+
+
 # The device ----------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +243,30 @@ def test_another_kind_of_key_is_another_device(workspace: Workspace, capsys: pyt
     assert key_bits(workspace.sign_device_request()) == workspace.device_key_choice.bits == CURVE
     workspace.create_device_request(DEVICE, QUICK)
     assert workspace.sign_device_request() == first and workspace.device_file("deviceKey.pem").read_bytes() == key
+
+
+@pytest.mark.parametrize(("subject", "bits"), [(DEVICE, CURVE), (OTHER, QUICK), (OTHER, CURVE)])
+def test_a_device_that_is_cancelled_leaves_the_old_one_in_its_place(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, subject: DistinguishedName, bits: int
+) -> None:
+    workspace.create_ca(CA)
+    workspace.create_device_request(DEVICE)
+    first = workspace.sign_device_request()
+    workspace.create_chain()
+    before = contents(workspace)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cancelled, pytest.raises(KeyboardInterrupt):
+        cancelled.setattr(ec, "generate_private_key", stop)
+        cancelled.setattr(rsa, "generate_private_key", stop)
+        workspace.create_device_request(subject, bits)
+    assert contents(workspace) == before and workspace.device_subject == DEVICE
+    assert workspace.sign_device_request() == first
+    workspace.create_device_request(subject, bits)
+    assert key_bits(read_private_key(workspace.device_file("deviceKey.pem"), workspace.passphrase)) == bits
+    assert workspace.device_subject == subject
 
 
 def test_the_same_device_with_another_key_waits_for_the_old_certificate_to_be_revoked(workspace: Workspace) -> None:
@@ -302,3 +344,23 @@ def test_damaged_files_offer_the_guides_values(workspace: Workspace) -> None:
     for name in ("deviceCert.pem", "deviceCsr.pem", "deviceKey.pem"):
         workspace.device_file(name).write_text("nonsense")
         assert workspace.device_key_choice == KeyChoice(QUICK, 365)
+
+
+def test_what_is_revoked_stays_to_be_seen_and_is_mentioned(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.create_ca(CA, bits=CURVE)
+    workspace.create_intermediate(BELOW, bits=CURVE)
+    workspace.create_device_request(DEVICE, bits=CURVE)
+    revoked = workspace.sign_device_request()
+    below = workspace.intermediate().certificate
+    workspace.create_intermediate(BELOW)
+    assert workspace.sign_device_request() == revoked and "revoked" not in capsys.readouterr().out  # the control
+    for certificate in (revoked, below):
+        workspace.ca().revoke(certificate)
+    assert workspace.sign_device_request() == revoked
+    assert "Mind that the certificate of CN=device is revoked" in capsys.readouterr().out
+    workspace.create_intermediate(BELOW)
+    assert "Mind that the certificate of CN=Below is revoked" in capsys.readouterr().out
+    assert workspace.sign_device_request(days=30) != revoked
+    assert "is revoked" not in capsys.readouterr().out

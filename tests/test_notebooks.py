@@ -82,6 +82,9 @@ def test_the_file_is_canonical(path: Path) -> None:
 def test_the_form_is_the_tutorials(path: Path) -> None:
     cells = load(path).cells
     assert cells[0].source.startswith("# ") and "**You will**" in cells[0].source and "**Time:**" in cells[0].source
+    if path != NOTEBOOKS[0]:  # 00 says of each how long it takes
+        minutes = re.search(r"\*\*Time:\*\* (\d+) minutes", cells[0].source)
+        assert minutes and re.search(rf"\({path.name}\).* {minutes[1]} \|$", load(NOTEBOOKS[0]).cells[2].source, re.M)
     assert "## Exercise" in cells[-2].source and "<summary>Solution</summary>" in cells[-2].source
     assert cells[-1].source.startswith("## Recap") and ".ipynb)" in cells[-1].source
     for before, cell in itertools.pairwise(cells):

@@ -28,8 +28,9 @@ from mciot_nb import working
 with working("A moment"):
     time.sleep(0.1)""",
     """with working("Five steps", of=5) as step:
-    for number in step.each(range(5)):
-        time.sleep(0.6)""",
+    for number in range(5):
+        time.sleep(0.6)
+        step.count(number + 1)""",
     """with working("Waiting"):
     pathlib.Path("began.txt").touch()
     time.sleep(60)""",
@@ -48,7 +49,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_progress_is_counted_and_ends_in_its_state(shown: list[Any]) -> None:
     with working("Three", of=3) as step:
         assert (step.state, step.of) == ("running", 3)
-        assert list(step.each("abc")) == ["a", "b", "c"]
+        step.count(3)
     assert (step.done, step.state) == (3, "done")
     with pytest.raises(OnboardingError, match="no name"), working("Names") as step:
         raise OnboardingError("There is no name: type one.")

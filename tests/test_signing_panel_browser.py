@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser import choose_dark, lab, page_of, photograph, run_all, run_last_cell, write_notebook
+from browser import choose_dark, lab, page_of, photograph, run_all, run_last_cell, serious, write_notebook
 from conftest import PASSPHRASE, Run, tool
 from playwright.sync_api import Page, expect
 
@@ -230,6 +229,4 @@ def test_it_looks_well_and_shuts_nobody_out(ca: CertificateAuthority, tmp_path: 
             page.wait_for_timeout(500)
             page.locator(".mciot-title").evaluate("element => element.scrollIntoView()")
             photograph(page, f"signing_panel_{theme}_{width}")
-            found: Any = Axe().run(page, context={"include": [[".mciot-form"]]}).response
-            serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
-            assert [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in serious] == []
+            assert serious(page, ".mciot-form") == []

@@ -529,6 +529,28 @@ def test_a_file_with_a_ca_is_offered_shown_and_uploaded(tenant: Tenant, kind: st
     assert tenant.trusted_certificates.find(ROOT_CA.certificate) is not None
 
 
+def test_a_file_that_comes_while_the_workspace_is_looked_into_stays_chosen(
+    tenant: Tenant, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = show(tenant, workspace).upload_part
+    workspace.create_ca(DistinguishedName(common_name="Another"))
+    halfway, go_on = threading.Event(), threading.Event()
+
+    def dawdle(change: Any) -> None:  # between the list and the choice in it
+        if threading.current_thread() is looking and not halfway.is_set():
+            halfway.set()
+            go_on.wait(0.5)  # with the lock the file has to wait for us
+
+    part.choice.observe(dawdle, "index")
+    looking = threading.Thread(target=part.refresh)
+    looking.start()
+    assert halfway.wait(10)
+    assert hand_over(part.file, "x.pem", make("Foreign", ca=True).pem.encode()).startswith("✓ ")
+    go_on.set()
+    looking.join()
+    assert part.choice.label == "Foreign (from x.pem)" and len(part.choice.options) == 2
+
+
 def test_of_a_chain_the_ca_certificates_are_offered_and_one_is_chosen(tenant: Tenant, workspace: Workspace) -> None:
     panel = show(tenant, workspace)
     status = hand_over(panel.upload_part.file, "chain.pem", to_pem(LEAF.chain))

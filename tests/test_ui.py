@@ -251,6 +251,12 @@ def test_static_pictures_escape(nasty: str) -> None:
     assert "script" not in Tags(tenant.static_html()).tags
 
 
+def test_a_static_picture_in_plain_text_shows_what_can_not_be_seen() -> None:
+    form = SubjectForm(DistinguishedName(common_name="a\N{RIGHT-TO-LEFT OVERRIDE}b"))
+    for text in (repr(form), form._repr_mimebundle_()["text/plain"]):
+        assert text == "Subject: CN=a\N{REPLACEMENT CHARACTER}b"
+
+
 # -- secrets
 
 

@@ -21,6 +21,8 @@ TIMEOUT = 15.0
 QUIET = 0.3
 #: The largest payload that the platform takes, in bytes.
 LARGEST_PAYLOAD = 16184
+#: How many of paho's notes are kept, the last ones: it notes each message, and a connection may last for days.
+MOST_NOTES = 100
 #: Where a device publishes SmartREST, and where it hears answers and errors.
 PUBLISH_TOPIC, ANSWER_TOPIC, ERROR_TOPIC = "s/us", "s/ds", "s/e"
 #: Where a device asks for a token, and where it hears it.
@@ -199,7 +201,7 @@ class Connection:
         client.on_connect = self._on_connect
         client.on_disconnect = lambda *_: self._on_end()
         client.on_message = lambda client, userdata, message: self._on_message(message)
-        client.on_log = lambda *arguments: self.notes.append(str(arguments[-1]))
+        client.on_log = lambda *arguments: self._on_log(str(arguments[-1]))
         client.on_publish = lambda client, userdata, number, *_: self._on_publish(number)
         client.on_subscribe = lambda client, userdata, number, codes, *_: self._on_subscribe(codes)
         return client
@@ -289,6 +291,10 @@ class Connection:
             if not new:
                 break
         return taken
+
+    def _on_log(self, note: str) -> None:
+        self.notes.append(note)
+        del self.notes[:-MOST_NOTES]
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         with self._changed:

@@ -149,8 +149,8 @@ def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
     if over := [row for row in valid if row.expires <= now]:
         yield Finding(
             "EXPIRED_ROWS",
-            f"Expired, and still marked as valid: {_named(over)}; their subjects can't be signed again before "
-            "update_database(), which is openssl's ca -updatedb.",
+            f"Expired, and still marked as valid: {_named(over)}; call update_database(), which is openssl's "
+            "ca -updatedb, before their subjects are signed again.",
         )
 
 

@@ -184,10 +184,10 @@ def _what_it_may_sign(value: x509.BasicConstraints) -> str:
         return "no CA: it can identify a device or a server, and sign no certificates"
     if value.path_length is None:
         return "a CA: it may sign certificates, of further CAs too; the platform takes only such a one as trusted"
-    return (
-        f"a CA, with at most {value.path_length} more CAs between it and a device; "
-        "the platform takes only a CA's certificate as trusted"
+    between = {0: "no further CA", 1: "at most one more CA"}.get(
+        value.path_length, f"at most {value.path_length} more CAs"
     )
+    return f"a CA, with {between} between it and a device; the platform takes only a CA's certificate as trusted"
 
 
 def _changing_rows(certificate: x509.Certificate) -> Iterator[Line]:

@@ -207,7 +207,8 @@ class DeviceConsole(Panel):
             self._listening = False
             self.ends.end(_NO_REASON)
             self._draw()
-            self.say("✗ The connection has ended by itself: what each side knows stands above.")
+            if not self.ends.is_on:  # nobody has connected again meanwhile
+                self.say("✗ The connection has ended by itself: what each side knows stands above.")
         if there and self._listening:
             self._take_operations()
         if not self._busy.locked() and (error := self._error()):

@@ -86,7 +86,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         """Look again for what the log did not say yet."""
         attempt = self._attempt
         if attempt and not attempt.refusal and not _is_settled(attempt, self._record):
-            self._note(attempt)
+            self._keep(_find(_log(self._platform), attempt, _subject(self._device)), attempt)
 
     def state(self) -> str:
         """Say in words how the connection stands."""
@@ -109,8 +109,14 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
 
     def _operator(self) -> str:
         """Say why there is no record of the platform's log to show."""
-        if self._platform and LocalPlatform.running(self._platform.folder.parent) is None:
+        running = LocalPlatform.running(self._platform.folder.parent) if self._platform else None
+        if self._platform and running is None:
             return "The local platform does not run: workspace.tenant() starts it, and then connect again."
+        if running and running.mqtt[1] != self._device.port:
+            return (
+                f"The local platform has started anew and listens on port {running.mqtt[1]} now: run the cells again "
+                "that make the tenant, the device and this console."
+            )
         if self._platform:
             return "There is no record of this attempt: it has not reached the platform, or the platform hangs."
         if self._is_local:
@@ -119,7 +125,11 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
 
     def _note(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._record = self._find_record(attempt)
+        self._keep(self._find_record(attempt), attempt)
+
+    def _keep(self, record: dict[str, Any] | None, attempt: Attempt) -> None:
+        if self._attempt is attempt:  # else somebody has pressed Connect while the log was read
+            self._record = record
 
     def _find_record(self, attempt: Attempt) -> dict[str, Any] | None:
         """Find what the log says of an attempt: it may be about to be written, so some time is given to that."""

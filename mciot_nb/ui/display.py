@@ -14,7 +14,7 @@ from mciot_nb.pki.store import Store
 from mciot_nb.ui.card import certificate_html, certificate_line, certificate_text
 from mciot_nb.ui.markup import Line, Row, Shown, boxed, escape, plain, table, visible
 from mciot_nb.ui.picture import chain_picture
-from mciot_nb.ui.signing import signing_table
+from mciot_nb.ui.signing_table import signing_table
 from mciot_nb.ui.stores import password_table, server_html, server_text, store_html, store_text
 from mciot_nb.ui.verdict import diagnosis_html, diagnosis_text, problem_html, problem_text, sentence
 

@@ -9,7 +9,6 @@ function make(tag, parent, properties = {}, attributes = {}) {
 
 function render({ model, el }) {
   el.classList.add("mciot-file");
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // else a key pressed here is a command of the Lab
   const id = `mciot-file-${Math.random().toString(36).slice(2)}`;
   make("label", el, { htmlFor: id, textContent: model.get("label") });
   const input = make("input", el, { id, type: "file" }, { "aria-describedby": `${id}-note` });
@@ -47,7 +46,9 @@ function render({ model, el }) {
     const { items, files } = event.dataTransfer;
     hand([...files], [...items].some((item) => item.webkitGetAsEntry?.()?.isDirectory));
   });
-  for (const kind of ["keydown", "keypress", "keyup"]) el.addEventListener(kind, (event) => event.stopPropagation());
+  // Else a key pressed here is a command of the Lab.
+  const stop = (event) => event.ctrlKey || event.metaKey || event.stopPropagation(); // Ctrl+S saves the notebook
+  for (const kind of ["keydown", "keypress", "keyup"]) el.addEventListener(kind, stop);
 
   const show = () => {
     note.textContent = model.get("status");

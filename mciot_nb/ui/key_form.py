@@ -31,8 +31,8 @@ class KeyForm(Form):
 
     ``issuer`` is the certificate of who will sign, None for a CA that signs its own; ``config`` (the guide's, unless
     you give one) and its ``section`` say which extensions the certificate gets. ``made`` says that ``default`` is what
-    is there already: as long as it stands in the form nothing is judged, for nothing will be made. ``on_days`` is told
-    the days that stand in the form, from the start, whenever they are good.
+    is there already: as long as it stands in the form nothing is judged, for the same subject finds what is there.
+    ``on_days`` is told the days that stand in the form, from the start, whenever they are good.
     """
 
     def __init__(

@@ -21,7 +21,6 @@ const counted = (number) => number.toLocaleString("en");
 
 function render({ model, el }) {
   el.classList.add("mciot-live-table");
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // else a letter typed here is a command of the Lab
   const id = `mciot-table-${Math.random().toString(36).slice(2)}`;
   const ask = (values) => {
     for (const [name, value] of Object.entries(values)) model.set(name, value);
@@ -137,6 +136,7 @@ function render({ model, el }) {
     if (document.activeElement !== filter) filter.value = model.get("filter"); // somebody typed in another view of it
   };
 
+  // Else a letter typed here is a command of the Lab.
   const stop = (event) => event.ctrlKey || event.metaKey || event.stopPropagation(); // Ctrl+S saves the notebook
   for (const kind of ["keydown", "keypress", "keyup"]) el.addEventListener(kind, stop);
   const watched = ["rows", "columns", "total", "found", "opened", "status", "sort", "descending", "first", "news"];

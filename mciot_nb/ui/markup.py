@@ -85,8 +85,8 @@ def copyable(text: str) -> "Shown":
 
 
 def listed(words: list[str]) -> str:
-    """Write words one after the other, with an "and" before the last."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    """Write words one after the other, with an "and" before the last; nothing where there is none."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def boxed(kind: str, content: str) -> str:
@@ -125,12 +125,13 @@ class StaticPicture:
         return f"<p>{escape(self.static_text())}</p>"
 
     def __repr__(self) -> str:
-        return self.static_text()  # the same in every run: no id of the widget, no address in memory
+        lines = self.static_text().split("\n")  # the same in every run: no id of the widget, no address in memory
+        return "\n".join(map(visible, lines))
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {
-            "text/plain": self.static_text(),
+            "text/plain": repr(self),
             "text/html": self.static_html(),
             "application/vnd.jupyter.widget-view+json": view,
         }

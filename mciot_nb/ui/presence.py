@@ -30,19 +30,20 @@ class Presence(anywidget.AnyWidget):
         self._work, self._pause = work, pause
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = _running_loop()  # the kernel's, which is also there where an answer comes by a thread of the Lab's
         self._asking, self._unanswered = False, 0
         self._ask_at, self._deadline = 0.0, inf
         self.on_msg(self._hear)
 
     def _hear(self, _widget: object, message: Any, _buffers: object) -> None:
         """Note that a view is there, or that one has gone: then the others are asked at once."""
+        if message != "here":
+            now = time.monotonic()
+            self._ask_at, self._deadline = now + ASK_EVERY, now + GRACE
+            self._ask()  # and not in the thread, which may have long to do
+            return
         with self._lock:
-            if message != "here":
-                self._ask_at = time.monotonic()
-                self._deadline = self._ask_at + GRACE
-                return
-            self._loop, self._unanswered, self._deadline = _running_loop(), 0, inf
+            self._unanswered, self._deadline = 0, inf
             if self._work and self._thread is None:
                 self._thread = threading.Thread(target=self._go_on, daemon=True)
                 self._thread.start()
@@ -69,7 +70,7 @@ class Presence(anywidget.AnyWidget):
         return True
 
     def _ask(self) -> None:
-        """Ask whether somebody is there; done where the answer is heard, for a kernel that is busy hears none."""
+        """Ask whether somebody is there; the kernel does so when it is free, for a busy one hears no answer."""
         with self._lock:
             self._asking = False
             self._unanswered += 1

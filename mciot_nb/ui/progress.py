@@ -1,9 +1,8 @@
 """What is going on while a cell takes more than a moment, with a way to stop it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import anywidget
 from ipykernel.connect import get_connection_file
@@ -11,8 +10,6 @@ from IPython.display import display
 from traitlets import Int, Unicode
 
 from mciot_nb.errors import OnboardingError
-
-T = TypeVar("T")
 
 _HERE = Path(__file__).parent
 
@@ -35,12 +32,6 @@ class Progress(anywidget.AnyWidget):
     def count(self, done: int) -> None:
         """Say how many are done."""
         self.done = done
-
-    def each(self, things: Iterable[T]) -> Iterator[T]:
-        """Give the things one by one, and count them."""
-        for thing in things:
-            yield thing
-            self.done += 1
 
 
 @contextmanager

@@ -82,8 +82,7 @@ class SigningPanel(Panel):
 
     def _read(self, stamps: list[Stamp], now: datetime) -> None:
         try:
-            self.ca._refuse_replaced()  # private, for only the CA knows when its folder is another's
-            self._frame = self.ca.database.to_frame()
+            self._frame = self._to_frame()
         except OnboardingError as error:
             self._failing_since = self._failing_since or time.monotonic()
             if time.monotonic() - self._failing_since >= PATIENCE:
@@ -93,6 +92,10 @@ class SigningPanel(Panel):
         self._stamps, self._failing_since, self._trouble.value = stamps, 0.0, ""
         self._show(now, news=True)
         self._show_list()
+
+    def _to_frame(self) -> pd.DataFrame:
+        self.ca._refuse_replaced()  # private, for only the CA knows when its folder is another's
+        return self.ca.database.to_frame()
 
     def _show(self, now: datetime, news: bool = False) -> None:
         newest_first = self._frame.iloc[::-1]
@@ -200,7 +203,7 @@ class SigningPanel(Panel):
     def _picture(self) -> Shown:
         self.look()
         try:
-            return signing_table(self._frame if len(self._frame.columns) else self.ca.database.to_frame())
+            return signing_table(self._frame if len(self._frame.columns) else self._to_frame())
         except OnboardingError as error:
             return sentence(str(error))
 

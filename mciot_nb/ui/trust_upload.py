@@ -1,5 +1,6 @@
 """What is to be uploaded as a trusted certificate: one of the workspace's CAs, or one from a file, shown as it is."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         self._here: list[Offer] = []
         self._from_file: list[Offer] = []
         self._problem = ""
+        self._offering = threading.RLock()  # or a look into the workspace would undo a choice, or lose a file
         self._is_practice = False  # what the workspace said when it was asked
         wide = widgets.Layout(width="auto", max_width="60em")
         self.choice = widgets.Dropdown(
@@ -63,16 +65,17 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
 
     def refresh(self) -> None:
         """Look into the workspace again; what is chosen stays chosen while it is there."""
-        try:
-            self._here, self._problem = list(self._look_into_workspace()), ""
-        except (OnboardingError, OSError) as error:  # a file that nobody can read
-            self._here, self._problem = [], f"⚠ {error}"
-        offers, before = [*self._here, *self._from_file], self.choice.value
-        if offers != [offer for _, offer in self.choice.options]:
-            self.choice.options = [(offer.label, offer) for offer in offers]
-            signing = [offer for offer in self._here if self._workspace and offer.issuer == self._workspace.issuer]
-            self.choice.value = next((offer for offer in (before, *signing, *offers) if offer in offers), None)
-        self._show()
+        with self._offering:
+            try:
+                self._here, self._problem = list(self._look_into_workspace()), ""
+            except (OnboardingError, OSError) as error:  # a file that nobody can read
+                self._here, self._problem = [], f"⚠ {error}"
+            offers, before = [*self._here, *self._from_file], self.choice.value
+            if offers != [offer for _, offer in self.choice.options]:
+                self.choice.options = [(offer.label, offer) for offer in offers]
+                signing = [offer for offer in self._here if self._workspace and offer.issuer == self._workspace.issuer]
+                self.choice.value = next((offer for offer in (before, *signing, *offers) if offer in offers), None)
+            self._show()
 
     def _look_into_workspace(self) -> Iterator[Offer]:
         if self._workspace is None or not self._workspace.has_ca:
@@ -85,9 +88,11 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
     def _take(self, name: str, data: bytes) -> str:
         """Offer the CA certificates of a file, and choose the first; raises OnboardingError where there is none."""
         found = ca_certificates(name, data)
-        self._from_file = [Offer(f"{_name(certificate)} (from {visible(name)})", certificate) for certificate in found]
-        self.refresh()
-        self.choice.value = self._from_file[0]
+        offers = [Offer(f"{_name(certificate)} (from {visible(name)})", certificate) for certificate in found]
+        with self._offering:
+            self._from_file = offers
+            self.refresh()
+            self.choice.value = self._from_file[0]
         several = f"{len(found)} CA certificates: choose one above, then" if found[1:] else "a CA certificate:"
         return f"✓ {name} holds {several} look at it below and press Upload. Nothing was sent yet."
 
