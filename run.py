@@ -71,7 +71,9 @@ def main() -> int:
 
 def prepare(developer: bool) -> str:
     """Give a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
-    needed = ("nbval", "hypothesis", "mypy", "playwright", "ruff") if developer else ()
+    needed = (
+        ("axe_playwright_python", "gmqtt", "hypothesis", "mypy", "nbval", "playwright", "ruff") if developer else ()
+    )
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
         return sys.executable
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
