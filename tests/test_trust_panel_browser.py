@@ -270,6 +270,7 @@ def test_everything_is_done_by_keyboard_alone(tmp_path: Path, quick_workspace: W
         expect_said(page, "✓ Enabled")
         tab_to(page, panel(page).get_by_label("New name"))
         page.keyboard.type("dd renamed aab")  # letters that are commands of the Lab
+        page.wait_for_timeout(300)  # a person's pace: the Lab sends what is typed a moment later, and a press at once
         tab_to(page, button("Rename"))
         page.keyboard.press("Space")
         expect_said(page, "✓ “From a file” is now “dd renamed aab”.")
