@@ -26,9 +26,9 @@ START = "00_start_here.ipynb"
 COMMANDS = {
     # The root is this folder, so that the Lab's terminal opens where the folded commands begin.
     "lab": ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/notebooks/" + START],
-    "guide": ["-m", "mciot_nb.guide", "run"],
+    "guide": ["-m", "tools.notebooks", "run"],
     "check": ["-m", "mciot_nb.check"],
-    "rebuild": ["-m", "mciot_nb.guide", "rebuild"],
+    "rebuild": ["-m", "tools.notebooks", "rebuild"],
     "test": ["-m", "pytest"],
     "bench": ["tests/bench/bench.py"],
 }

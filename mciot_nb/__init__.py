@@ -16,17 +16,35 @@ _HOMES = {
     "DeviceConsole": "mciot_nb.ui.console",
     "DistinguishedName": "mciot_nb.pki.names",
     "KeyForm": "mciot_nb.ui.forms",
-    "LocalPlatform": "mciot_nb.platform.launcher",
+    "LocalPlatform": "mciot_nb.local_platform",
     "OnboardingError": "mciot_nb.errors",
-    "PassphraseForm": "mciot_nb.ui.forms",
+    "PassphraseForm": "mciot_nb.ui.inputs",
     "Secret": "mciot_nb.secret",
     "SigningPanel": "mciot_nb.ui.signing_panel",
     "SubjectForm": "mciot_nb.ui.forms",
     "Tenant": "mciot_nb.connect.tenant",
-    "TenantForm": "mciot_nb.ui.forms",
+    "TenantForm": "mciot_nb.ui.tenant_form",
     "TrustedCertificatesPanel": "mciot_nb.ui.trust_panel",
     "Workspace": "mciot_nb.workspace",
     "diagnose": "mciot_nb.pki.chain",
+    "PROFILES": "mciot_nb.pki.chain",
+    "card": "mciot_nb.ui.displays",
+    "chain_picture": "mciot_nb.ui.chain_picture",
+    "look_around": "mciot_nb.check",
+    "mosquitto_command": "mciot_nb.connect.client_settings",
+    "mqttfx_settings": "mciot_nb.connect.client_settings",
+    "mqttx_settings": "mciot_nb.connect.client_settings",
+    "open_key_command": "mciot_nb.connect.client_settings",
+    "paho_snippet": "mciot_nb.connect.client_settings",
+    "password_table": "mciot_nb.ui.displays",
+    "read_certificates": "mciot_nb.pki.chain",
+    "readable": "mciot_nb.pki.names",
+    "read_key": "mciot_nb.pki.keystore",
+    "read_store": "mciot_nb.pki.keystore",
+    "sentence": "mciot_nb.ui.displays",
+    "two_sides": "mciot_nb.ui.displays",
+    "which_password_opens": "mciot_nb.pki.keystore",
+    "write_keystore": "mciot_nb.pki.keystore",
     "working": "mciot_nb.ui.progress",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
@@ -41,6 +59,6 @@ def __getattr__(name: str) -> Any:
 
 def load_ipython_extension(ipython: "InteractiveShell") -> None:
     """Register the displays, for ``%load_ext mciot_nb``."""
-    from mciot_nb.ui import display
+    from mciot_nb.ui import displays as display
 
     display.register(ipython)

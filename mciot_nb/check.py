@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.workspace import Workspace
 
 #: Name, verdict, and what to do about it (empty where all is well).
-Finding = tuple[str, str, str]
+MachineCheck = tuple[str, str, str]
 
 #: What a workspace with all its keys, stores and platform takes, with room to spare.
 DISK_SPACE = 100 * 2**20
@@ -22,12 +22,12 @@ DISK_SPACE = 100 * 2**20
 LONGEST_FOLDER = 180
 
 
-def look_around(workspace: Workspace) -> list[Finding]:
+def look_around(workspace: Workspace) -> list[MachineCheck]:
     """Check what the tutorial needs, and what only its folded commands need."""
     return [*_needed(workspace), *_for_commands()]
 
 
-def _needed(workspace: Workspace) -> Iterator[Finding]:
+def _needed(workspace: Workspace) -> Iterator[MachineCheck]:
     enough = shutil.disk_usage(workspace.folder).free > DISK_SPACE
     yield "Disk space", _verdict(enough), "" if enough else "Free 100 MB where the workspace lies."
     short = len(str(workspace.folder)) <= LONGEST_FOLDER
@@ -37,7 +37,7 @@ def _needed(workspace: Workspace) -> Iterator[Finding]:
     yield "Workspace on this machine alone", _verdict(not synced), hint if synced else ""
 
 
-def _for_commands() -> Iterator[Finding]:
+def _for_commands() -> Iterator[MachineCheck]:
     for program, purpose in (("openssl", "folded openssl commands"), ("keytool", "folded keytool commands")):
         works = bool(_first_line(program, "version" if program == "openssl" else "-help"))
         yield f"{program} (optional)", _verdict(works), "" if works else f"Only the {purpose} need it."
@@ -56,7 +56,7 @@ def _verdict(good: object) -> str:
     return "✓ good" if good else "✗ look here"
 
 
-def _platform_starts() -> Finding:
+def _platform_starts() -> MachineCheck:
     """Start a local platform in a folder of its own, and stop it again."""
     with tempfile.TemporaryDirectory(prefix="mciot-") as folder:
         try:

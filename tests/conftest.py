@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from mciot_nb import ca_workspace, device_workspace
+from mciot_nb import workspace as ca_workspace
+from mciot_nb import workspace as device_workspace
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.names import DistinguishedName
-from mciot_nb.platform.launcher import LocalPlatform
 from mciot_nb.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.revocation import read_crl
-from mciot_nb.pki.rows import Row, hex_serial
+from mciot_nb.pki.crl import read_crl
+from mciot_nb.pki.database import DatabaseRow, hex_serial
 
 CHILD = ROOT / "tests" / "crash_child.py"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -102,9 +102,9 @@ def said(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def whole_rows(folder: Path) -> list[Row]:
+def whole_rows(folder: Path) -> list[DatabaseRow]:
     """Read the database by hand, as openssl does: a last line without its end does not count."""
-    return [Row.parse(line) for line in (folder / "database.txt").read_text().split("\n")[:-1]]
+    return [DatabaseRow.parse(line) for line in (folder / "database.txt").read_text().split("\n")[:-1]]
 
 
 def copies(folder: Path) -> list[Path]:

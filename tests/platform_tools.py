@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 DAY = timedelta(days=1)
 #: paho's words for the return codes 0 to 5.
@@ -187,7 +187,7 @@ def last_record(platform: LocalPlatform, before: int) -> Any:
 
 
 def command(workspace: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "mciot_nb.platform", "--workspace", str(workspace), *options]
+    return [sys.executable, "-m", "mciot_platform", "--workspace", str(workspace), *options]
 
 
 @contextlib.contextmanager
@@ -197,7 +197,7 @@ def start_in_foreground(
     """Start the process itself and give it with the line that it printed; ``first`` is Python to run before."""
     arguments = command(workspace, *options)
     if first:
-        arguments[1:3] = ["-c", f"{first}; import sys; from mciot_nb.platform import __main__ as m; sys.exit(m.main())"]
+        arguments[1:3] = ["-c", f"{first}; import sys; from mciot_platform import __main__ as m; sys.exit(m.main())"]
     with subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
     ) as process:

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from platform_tools import Entity, client_context, make, rest, upload
 
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 0x30, 0x40, 0x50, 0x62, 0x70
 WILL, USER, PASSWORD = 0x04, 0x80, 0x40  # flags of CONNECT

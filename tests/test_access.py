@@ -7,7 +7,7 @@ import pytest
 from browser import notebook, photograph, run_all, serious, tutorial, wait_until_done
 from playwright.sync_api import expect
 
-from mciot_nb.guide import NOTEBOOKS
+from tools.notebooks import NOTEBOOKS
 
 #: What our cells put on the page; the Lab around it is not ours to mend.
 OURS = ".jp-OutputArea-output"

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import guide_config, read_config
-from mciot_nb.pki.database import SigningDatabase
+from mciot_nb.pki.database import DatabaseRow, SigningDatabase
 from mciot_nb.pki.keys import create_key, create_private_key, create_request, key_bits, read_private_key, read_request
-from mciot_nb.pki.rows import Row
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "device", "a@example.com")
@@ -313,8 +312,8 @@ times = st.datetimes(datetime(1990, 1, 1), datetime(2149, 1, 1)).map(lambda t: t
 
 @given(times, times.filter(lambda t: t.year < 2050), st.integers(1, 2**159), st.sampled_from(["", "keyCompromise"]))
 def test_rows_round_trip(expires: datetime, revoked: datetime, serial: int, reason: str) -> None:
-    row = Row("R", expires, revoked, reason, serial, "unknown", "/CN=a")
-    assert Row.parse(str(row)) == row
+    row = DatabaseRow("R", expires, revoked, reason, serial, "unknown", "/CN=a")
+    assert DatabaseRow.parse(str(row)) == row
     assert len(str(row).split("\t")[3]) % 2 == 0
 
 
@@ -355,18 +354,18 @@ def test_an_open_ca_leaves_the_one_alone_that_took_its_place(ca: CertificateAuth
 
 def test_what_was_signed_for_a_request_is_found(ca: CertificateAuthority) -> None:
     csr = request(SUBJECT)
-    assert ca.signed_for(csr) is None
+    assert ca.find_issued(csr) is None
     signed = ca.sign(csr)
-    assert ca.signed_for(csr) == signed
-    assert ca.signed_for(request(SUBJECT, ec.generate_private_key(ec.SECP256R1()))) is None, "another key"
+    assert ca.find_issued(csr) == signed
+    assert ca.find_issued(request(SUBJECT, ec.generate_private_key(ec.SECP256R1()))) is None, "another key"
     copy = ca.folder / "deviceCertificates" / "1000.pem"
     copy.rename(copy.with_name(".1000.pem.draft"))  # as a process leaves it that ends between the row and the name
-    assert ca.signed_for(csr) == signed and copy.exists()
-    assert ca.signed_for(csr, ca=True) is None, "it is no CA's"
+    assert ca.find_issued(csr) == signed and copy.exists()
+    assert ca.find_issued(csr, ca=True) is None, "it is no CA's"
     ca.revoke(0x1000)
-    assert ca.signed_for(csr) is None
+    assert ca.find_issued(csr) is None
     ca.sign(csr, days=1, at=datetime.now(UTC) - timedelta(days=3))
-    assert ca.signed_for(csr) is None, "it has expired"
+    assert ca.find_issued(csr) is None, "it has expired"
 
 
 def test_relative_paths_are_seen_from_where_the_ca_was_opened(

@@ -14,14 +14,13 @@ from conftest import PASSPHRASE, ROOT, Run, tool
 from cryptography import x509
 
 from mciot_nb import LocalPlatform, OnboardingError, Workspace
-from mciot_nb.ca_workspace import DEFAULT_CA, DEFAULT_INTERMEDIATE
-from mciot_nb.device_workspace import DEFAULT_DEVICE
-from mciot_nb.guide import NOTEBOOKS
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
-from mciot_nb.platform.certificates import is_signature
+from mciot_nb.workspace import DEFAULT_CA, DEFAULT_DEVICE, DEFAULT_INTERMEDIATE
+from mciot_platform.rest.certificates import is_signature
+from tools.notebooks import NOTEBOOKS
 
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
 
@@ -70,7 +69,7 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
     try:
         workspace.catch_up("intermediate")  # in the notebooks' order, for the serial numbers
         workspace.catch_up("upload")
-        workspace.branch("intermediate").catch_up("chain")
+        workspace.with_issuer("intermediate").catch_up("chain")
         printed, folder = {}, tutorial
         for command in commands():
             if command.startswith("cd "):

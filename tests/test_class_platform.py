@@ -16,7 +16,7 @@ from conftest import Run
 from platform_tools import Entity, command, device, make, rest, start_in_foreground, upload, wait_for
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from conftest import PASSPHRASE, Run, tool
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mciot_nb import Device, OnboardingError, Workspace
-from mciot_nb.connect.clients import (
+from mciot_nb.connect.client_settings import (
     Setting,
     mosquitto_command,
     mqttfx_settings,

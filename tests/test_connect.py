@@ -26,9 +26,9 @@ from mciot_nb import (
     Tenant,
     Workspace,
 )
-from mciot_nb.connect.server import fetch_server_certificate
-from mciot_nb.connect.settings import TenantSettings, read_settings, real_tenant
-from mciot_nb.connect.tenant import fingerprint
+from mciot_nb.connect.server_certificate import fetch_server_certificate
+from mciot_nb.connect.tenant import TenantSettings, read_settings, real_tenant
+from mciot_nb.connect.trusted_certificates import fingerprint
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.keys import create_private_key, create_request
 

@@ -25,16 +25,18 @@ from jupyter_client.manager import KernelManager
 from platform_tools import TLS, Entity, make, upload, wait_for
 
 from mciot_nb import Device, LocalPlatform, Workspace
-from mciot_nb.connect import connection
-from mciot_nb.connect.device import Message, Operation
-from mciot_nb.guide import sanitized
+from mciot_nb.connect import mqtt as connection
+from mciot_nb.connect.device import OperationRequest
+from mciot_nb.connect.mqtt import Message
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.secret import Secret
+from mciot_nb.ui import attempt_view as console_ends
 from mciot_nb.ui import console as console_module
-from mciot_nb.ui import console_ends
 from mciot_nb.ui.console import DeviceConsole
-from mciot_nb.ui.console_messages import MOST, Messages
+from mciot_nb.ui.console_parts import MOST_LINES as MOST
+from mciot_nb.ui.console_parts import Messages
 from mciot_nb.ui.plot import Point, plot
+from tools.notebooks import sanitized
 
 CA = make("Console CA", ca=True)
 SCRIPT = "<script>alert('x')</script>"
@@ -604,7 +606,7 @@ def test_what_the_tenant_said_first_is_not_shown_last(bench: Bench, monkeypatch:
     first = threading.Thread(target=kept.read)
     first.start()
     assert has_asked.wait(10)
-    bench.console.device.done(Operation("c8y_Restart"))
+    bench.console.device.done(OperationRequest("c8y_Restart"))
     kept.read()
     first.join()
     assert bench.statuses.endswith("PENDING → ✓ SUCCESSFUL")

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from platform_tools import Entity, make, upload, wait_for
 
 from mciot_nb import Device, OnboardingError, Secret, Tenant
-from mciot_nb.connect import access_token, connection
-from mciot_nb.connect.device import Message, Operation
+from mciot_nb.connect import device as access_token
+from mciot_nb.connect import mqtt as connection
+from mciot_nb.connect.device import OperationRequest
+from mciot_nb.connect.mqtt import Message
 from mciot_nb.connect.smartrest import line, parse
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.chain import to_pem
-from mciot_nb.platform.launcher import LocalPlatform
 
 CA = make("Message CA", ca=True)
 
@@ -103,18 +105,18 @@ def test_an_operation_is_sent_carried_out_and_followed(platform: LocalPlatform, 
     devices = platform.tenant.devices
     device.create()
     waiting = devices.command(device.client_id, 'echo "a, b"')  # before the device asks for anything
-    assert device.operations() == [Operation("c8y_Command", 'echo "a, b"')]
+    assert device.operations() == [OperationRequest("c8y_Command", 'echo "a, b"')]
     restart = devices.restart(device.client_id)  # pushed to the device
-    assert device.operations(5) == [Operation("c8y_Restart")]
+    assert device.operations(5) == [OperationRequest("c8y_Restart")]
     assert devices.operation(restart.id).status == "PENDING"
-    device.executing(Operation("c8y_Restart"))
+    device.executing(OperationRequest("c8y_Restart"))
     assert devices.operation(restart.id).status == "EXECUTING"
-    device.done(Operation("c8y_Restart"))
-    device.failed(Operation("c8y_Command"), "no such command")
+    device.done(OperationRequest("c8y_Restart"))
+    device.failed(OperationRequest("c8y_Command"), "no such command")
     assert devices.operation(restart.id).status == "SUCCESSFUL"
     failed = devices.operation(waiting.id)
     assert (failed.status, failed.failure) == ("FAILED", "no such command")
-    device.done(Operation("c8y_Restart"))  # the control: there is none left
+    device.done(OperationRequest("c8y_Restart"))  # the control: there is none left
     error = device.receive(5)
     assert error and error.topic == "s/e" and error.values[1] == "503"
     assert device.operations(0.2) == []

@@ -24,21 +24,37 @@ from nbconvert import HTMLExporter
 from playwright.sync_api import Page, expect, sync_playwright
 from test_ui import CA, DEVICE, EC_KEY, NASTY, RSA_KEY, certificate, frame, policy
 
-from mciot_nb.connect.server import ServerCertificate
+from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import OnboardingError
-from mciot_nb.guide import sanitized
 from mciot_nb.pki.chain import PROFILES, Finding, diagnose
-from mciot_nb.pki.keystore import read_store, write_keystore, write_truststore
+from mciot_nb.pki.keystore import (
+    KEY_ENTRY,
+    TRUSTED_ENTRY,
+    UNSEEN,
+    Entry,
+    Keystore,
+    read_store,
+    write_keystore,
+    write_truststore,
+)
 from mciot_nb.pki.names import DistinguishedName
-from mciot_nb.pki.policy import preview_subject
-from mciot_nb.pki.store import KEY_ENTRY, TRUSTED_ENTRY, UNSEEN, Entry, Store
-from mciot_nb.ui.card import certificate_html, certificate_text, extension_rows
-from mciot_nb.ui.display import card, chain_picture, register, signing_table, two_sides
-from mciot_nb.ui.markup import _EDGES, Shown
-from mciot_nb.ui.stores import server_html, server_text, store_html, store_text
-from mciot_nb.ui.svg import COLOURS
-from mciot_nb.ui.validity import trouble, validity
-from mciot_nb.ui.verdict import diagnosis_text, what_to_do
+from mciot_nb.pki.signing import preview_subject
+from mciot_nb.ui.certificate_card import certificate_html, certificate_text, extension_rows, trouble, validity
+from mciot_nb.ui.displays import (
+    card,
+    diagnosis_text,
+    register,
+    server_html,
+    server_text,
+    store_html,
+    store_text,
+    two_sides,
+    what_to_do,
+)
+from mciot_nb.ui.markup import _EDGES, Rendered
+from mciot_nb.ui.signing_panel import signing_table
+from mciot_nb.ui.svg import COLOURS, chain_picture
+from tools.notebooks import sanitized
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -126,7 +142,7 @@ def test_a_bar_shows_today_outside_it_where_the_certificate_is_not_valid() -> No
     assert trouble(DEVICE) == "" and trouble(DEVICE, NOW + 366 * DAY) == "✗ expired"
 
 
-def mark_of(shown: Shown) -> int:
+def mark_of(shown: Rendered) -> int:
     """Give the place of the word "today" in the picture."""
     found = re.search(r'<text x="(\d+)"[^>]*>today<', svg_of(shown.html))
     assert found
@@ -240,7 +256,7 @@ def test_a_chain_shows_what_is_trusted_and_where_it_may_end() -> None:
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Store]:
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Keystore]:
     folder = tmp_path_factory.mktemp("stores")
     paths = [folder / name for name in ("deviceKeystore.jks", "deviceKeystore.pkcs12", "deviceTruststore.jks")]
     write_keystore(paths[0], RSA_KEY, [DEVICE, CA], PASSWORD, trusted={"servercertificate": CA})
@@ -249,7 +265,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Store]:
     return [read_store(path, PASSWORD) for path in paths]
 
 
-def test_a_store_says_at_a_glance_what_it_holds(stores: list[Store]) -> None:
+def test_a_store_says_at_a_glance_what_it_holds(stores: list[Keystore]) -> None:
     for store, words in zip(
         stores,
         (
@@ -266,7 +282,7 @@ def test_a_store_says_at_a_glance_what_it_holds(stores: list[Store]) -> None:
             assert "✓ signed by itself" in text
 
 
-def test_a_store_never_shows_a_secret(stores: list[Store]) -> None:
+def test_a_store_never_shows_a_secret(stores: list[Keystore]) -> None:
     raw = RSA_KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     numbers = RSA_KEY.private_numbers()
     for store in stores:
@@ -285,14 +301,14 @@ def test_a_store_never_shows_a_secret(stores: list[Store]) -> None:
     ],
 )
 def test_a_store_says_what_is_wrong_with_a_chain(chain: tuple[x509.Certificate, ...], words: str) -> None:
-    store = Store(Path("odd.jks"), "JKS", (Entry("devicekeyentry", KEY_ENTRY, chain),))
-    good = Store(Path("odd.jks"), "JKS", (Entry("devicekeyentry", KEY_ENTRY, (DEVICE, CA)),))
+    store = Keystore(Path("odd.jks"), "JKS", (Entry("devicekeyentry", KEY_ENTRY, chain),))
+    good = Keystore(Path("odd.jks"), "JKS", (Entry("devicekeyentry", KEY_ENTRY, (DEVICE, CA)),))
     for look in (store_text, lambda store: Seen(store_html(store)).text):
         assert words in look(store) and words not in look(good)
 
 
 def test_a_store_that_java_does_not_see_is_marked() -> None:
-    store = Store(Path("odd.p12"), "PKCS12", (Entry("", UNSEEN, (CA,)),), "Java sees no entry in it.")
+    store = Keystore(Path("odd.p12"), "PKCS12", (Entry("", UNSEEN, (CA,)),), "Java sees no entry in it.")
     for text in (store_text(store), Seen(store_html(store)).text):
         assert "no trusted certificate and 1 entry that Java does not see" in text
         assert "⚠ Java sees no entry in it." in text and "⚠ not seen by Java" in text and "(no alias)" in text
@@ -301,7 +317,7 @@ def test_a_store_that_java_does_not_see_is_marked() -> None:
 @pytest.mark.parametrize("nasty", [*NASTY, "right\N{RIGHT-TO-LEFT OVERRIDE}left"])
 def test_nothing_of_a_store_or_a_server_becomes_markup(nasty: str) -> None:
     shown = nasty.replace("\N{RIGHT-TO-LEFT OVERRIDE}", "\N{REPLACEMENT CHARACTER}")
-    store = Store(Path("x.jks"), nasty, (Entry(nasty, nasty, (CA,)),), nasty)
+    store = Keystore(Path("x.jks"), nasty, (Entry(nasty, nasty, (CA,)),), nasty)
     assert Seen(store_html(store)).text.count(shown) == store_text(store).count(shown) == 4
     server = ServerCertificate(nasty, 8883, (certificate(nasty),), nasty, proof=nasty)
     assert Seen(server_html(server)).text.count(shown) == server_text(server).count(shown) == 4
@@ -355,7 +371,7 @@ def everything(device: x509.Certificate, ca: x509.Certificate) -> dict[str, Any]
         "broken": chain_picture([device, STRANGER]),
         "good": diagnose(chain, [ca]),
         "bad": diagnose([device], [], PROFILES["guide-2021"]),
-        "store": Store(Path("deviceKeystore.jks"), "JKS", jks),
+        "store": Keystore(Path("deviceKeystore.jks"), "JKS", jks),
         "server": ServerCertificate("localhost", 8883, chain, "self-signed certificate"),
         "signing": signing_table(frame().assign(subject="/C=DE/ST=Bavaria/O=Example Company/CN=device-0001")),
         "preview": asked,

@@ -22,21 +22,18 @@ from test_tenant_calls import server
 from test_ui import Tags, hand_over, message, note, press
 
 from mciot_nb import CertificateAuthority, DistinguishedName, KeyForm, LocalPlatform, OnboardingError, Secret
-from mciot_nb.connect import rest
-from mciot_nb.connect.check import check_tenant
-from mciot_nb.connect.settings import TenantSettings
-from mciot_nb.guide import sanitized
+from mciot_nb.connect import http as rest
+from mciot_nb.connect.tenant import TenantSettings, check_tenant
 from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.commands import certificate_command, request_command
-from mciot_nb.pki.config import CaConfig, guide_config, read_config
+from mciot_nb.pki.config import CaConfig, certificate_command, guide_config, read_config, request_command
 from mciot_nb.pki.keys import KeyChoice, read_request
 from mciot_nb.pki.names import FIELDS, Field, field_problem
 from mciot_nb.secret import reveal
-from mciot_nb.ui import key_form
-from mciot_nb.ui.base import Form
-from mciot_nb.ui.card import extension_rows
-from mciot_nb.ui.forms import SubjectForm
+from mciot_nb.ui import forms as key_form
+from mciot_nb.ui.certificate_card import extension_rows
+from mciot_nb.ui.forms import Form, SubjectForm
 from mciot_nb.ui.tenant_form import TenantForm
+from tools.notebooks import sanitized
 
 WORD = "correct-horse-battery"
 
@@ -346,7 +343,7 @@ def test_the_extensions_that_are_shown_are_those_that_it_gets(short_ca: Certific
 def test_a_key_form_looks_the_same_in_every_run_without_its_widget(short_ca: CertificateAuthority) -> None:
     def picture(at: datetime) -> dict[str, str]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(key_form, "moment", lambda _: at)
+            patch.setattr(key_form, "normalize_time", lambda _: at)
             shown = KeyForm(KeyChoice(256, 9), issuer=short_ca.certificate, section="v3_signed")._repr_mimebundle_()
         return {kind: shown[kind] for kind in ("text/plain", "text/html")}
 
@@ -456,7 +453,7 @@ def test_ports_that_speak_no_tls_or_nothing(
     platform: LocalPlatform, trusting: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest, "TIMEOUT", (1.0, 1.0))
-    monkeypatch.setattr("mciot_nb.connect.server.TIMEOUT", 1.0)
+    monkeypatch.setattr("mciot_nb.connect.server_certificate.TIMEOUT", 1.0)
 
     def says(**changed: object) -> str:
         return verdict(TenantForm(real(platform, **changed), secret=password(platform)))

@@ -18,7 +18,7 @@ from platform_tools import TLS, Entity
 from test_server_certificate import HOSTS, LEAF, MIDDLE, OTHER_MIDDLE, ROOT, key_file, sentence, served, signed
 
 from mciot_nb import CertificateAuthority, Device, DistinguishedName, LocalPlatform, OnboardingError, Secret
-from mciot_nb.connect.tls_context import tls_context
+from mciot_nb.connect.device import tls_context
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.keys import encrypted_pem
 from mciot_nb.pki.keystore import write_keystore, write_truststore

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.config import GUIDE_CONFIG, guide_config, read_config
-from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.extensions import build_extensions
+from mciot_nb.pki.database import REASONS, Columns, DatabaseRow, SigningDatabase, common_name_of, split_columns
 from mciot_nb.pki.names import oneline
-from mciot_nb.pki.rows import REASONS, Columns, Row, common_name_of, split_columns
+from mciot_nb.pki.signing import build_extensions
 
 REAL_DATABASE = (
     b"# a comment\n"
@@ -171,14 +170,14 @@ def serial_text(number: int) -> str:
 
 
 @st.composite
-def good_rows(draw: st.DrawFn) -> list[Row]:
+def good_rows(draw: st.DrawFn) -> list[DatabaseRow]:
     serials = draw(st.lists(st.integers(0, 2**159), max_size=5, unique=True))
     rows = []
     for serial in serials:
         status = draw(st.sampled_from("VRE"))
         revoked, reason = (draw(recent), draw(reasons)) if status == "R" else (None, "")
         file = draw(st.sampled_from(["unknown", "", "x y"]))
-        rows.append(Row(status, draw(times), revoked, reason, serial, file, draw(subjects)))
+        rows.append(DatabaseRow(status, draw(times), revoked, reason, serial, file, draw(subjects)))
     return rows
 
 
@@ -207,10 +206,10 @@ def odd_lines(draw: st.DrawFn, good: int = 3) -> str:
     return text
 
 
-def by_lines(text: str) -> list[Row] | None:
+def by_lines(text: str) -> list[DatabaseRow] | None:
     """Read a database row by row, as openssl's manner is; None where one is bad or a serial stands twice."""
     try:
-        rows = [Row.parse(line) for line in text.split("\n")[:-1] if not line.startswith("#")]
+        rows = [DatabaseRow.parse(line) for line in text.split("\n")[:-1] if not line.startswith("#")]
     except ValueError:
         return None
     return rows if len({row.serial for row in rows}) == len(rows) else None
@@ -248,7 +247,7 @@ def test_the_fast_reading_agrees_on_damaged_files(data: bytes) -> None:
 @given(st.text(max_size=100))
 def test_one_line_is_a_row_or_a_value_error(line: str) -> None:
     try:
-        Row.parse(line)
+        DatabaseRow.parse(line)
     except ValueError as error:
         assert str(error)
 
@@ -267,7 +266,7 @@ def test_any_bytes_are_a_database_or_refused(tmp_path_factory: pytest.TempPathFa
 
 @settings(max_examples=100)
 @given(good_rows())
-def test_the_table_has_the_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
+def test_the_table_has_the_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[DatabaseRow]) -> None:
     path = tmp_path_factory.getbasetemp() / "good.txt"
     path.write_bytes("".join(f"{row}\n" for row in rows).encode())
     database = SigningDatabase(path, path.with_name("good.serial"))

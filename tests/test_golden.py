@@ -18,12 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.config import guide_config, read_config
-from mciot_nb.pki.directory import find_config
+from mciot_nb.pki.config import find_config, guide_config, read_config
+from mciot_nb.pki.crl import read_crl
+from mciot_nb.pki.database import REASONS
 from mciot_nb.pki.keys import PrivateKey, create_private_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import FIELDS
-from mciot_nb.pki.revocation import read_crl
-from mciot_nb.pki.rows import REASONS
 
 ROOT_SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "Wurzel+CA", "a@example.com")
 SUBJECTS = (

@@ -18,10 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 from test_authority import KEY, SUBJECT, openssl_ca, openssl_sign, request
 
 from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb.pki.audit import inspect
 from mciot_nb.pki.chain import Finding, read_certificates
-from mciot_nb.pki.inspection import inspect
 from mciot_nb.pki.keys import read_private_key
-from mciot_nb.pki.rows import Row
 
 #: What the guide's own configuration brings with it.
 GUIDE = {"PRESERVE_IGNORED", "NO_X509_EXTENSIONS", "POLICY_DROPS"}
@@ -75,7 +74,7 @@ def unconfigure(ca: CertificateAuthority, line: str) -> None:
 
 def add_row(ca: CertificateAuthority, expires: datetime, name: str = "old") -> None:
     with ca.database.path.open("a") as file:
-        file.write(f"{Row('V', expires.replace(microsecond=0), None, '', 0x2000, 'unknown', f'/CN={name}')}\n")
+        file.write(f"{DatabaseRow('V', expires.replace(microsecond=0), None, '', 0x2000, 'unknown', f'/CN={name}')}\n")
 
 
 def unlock_key(ca: CertificateAuthority) -> None:

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName, LocalPlatform, OnboardingError, Workspace, diagnose
-from mciot_nb.guide import NOTEBOOKS, execute
 from mciot_nb.pki import authority
 from mciot_nb.pki.chain import build_chain, read_certificates, to_pem
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.signing import certificate_builder
+from tools.notebooks import NOTEBOOKS, execute
 
 DEVICE = DistinguishedName(common_name="device")
 
@@ -85,7 +85,7 @@ def test_the_clock_may_go_on_while_the_key_is_made(ca: CertificateAuthority, mon
     issuer = below(ca)
     begin = issuer.certificate.not_valid_before_utc  # as many days are left of the issuer as an intermediate asks for
     ticks = (begin + timedelta(seconds=passed) for passed in itertools.count())
-    monkeypatch.setattr(authority, "moment", lambda at: at or next(ticks))
+    monkeypatch.setattr(authority, "normalize_time", lambda at: at or next(ticks))
     certificate = below(issuer, "In time").certificate
     assert certificate.not_valid_before_utc == begin
     assert certificate.not_valid_after_utc == issuer.certificate.not_valid_after_utc
@@ -215,7 +215,7 @@ def test_an_intermediate_of_an_old_ca_is_not_taken_for_the_new_ones(quick_worksp
 
 
 def test_an_issuer_that_is_none_is_named(quick_workspace: Workspace) -> None:
-    for choose in (quick_workspace.choose_issuer, quick_workspace.branch):
+    for choose in (quick_workspace.choose_issuer, quick_workspace.with_issuer):
         with pytest.raises(OnboardingError, match="ca or intermediate"):
             choose("root")
     (quick_workspace.folder / "issuer").write_text("nonsense")

@@ -12,9 +12,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, Secret
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.keys import create_ec_key
-from mciot_nb.pki.keystore import read_key, read_store, write_keystore, write_truststore
-from mciot_nb.pki.passwords import which_password_opens
-from mciot_nb.ui.display import password_table, register
+from mciot_nb.pki.keystore import read_key, read_store, which_password_opens, write_keystore, write_truststore
+from mciot_nb.ui.displays import password_table, register
 
 PASSWORD = "Kaffee-42 ok"  # ASCII: Java opens no other
 OTHER, THIRD = "Tee-Nr-17 ok", "Kakao-8 also"

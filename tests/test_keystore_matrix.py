@@ -24,7 +24,7 @@ from mciot_nb.pki.keys import PrivateKey
 from mciot_nb.pki.keystore import (
     KEY_ENTRY,
     TRUSTED_ENTRY,
-    Store,
+    Keystore,
     read_key,
     read_store,
     write_keystore,
@@ -78,10 +78,10 @@ def facts(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 #: The type, and for each entry: alias, kind, creation date (of a JKS only), length of the chain (a key's only), facts.
-Shown = tuple[str, list[tuple[str, str, str, int, list[tuple[str, ...]]]]]
+Rendered = tuple[str, list[tuple[str, str, str, int, list[tuple[str, ...]]]]]
 
 
-def shown(store: Store) -> Shown:
+def shown(store: Keystore) -> Rendered:
     """Give what `read_store` says in the form of `listed`."""
     entries = []
     for entry in store.entries:
@@ -91,7 +91,7 @@ def shown(store: Store) -> Shown:
     return store.type, sorted(entries)
 
 
-def listed(keytool: Run, path: Path) -> Shown:
+def listed(keytool: Run, path: Path) -> Rendered:
     """Let keytool list a store, and take its listing to pieces."""
     head, *blocks = told(keytool, "-list", "-v", "-keystore", path).split("Alias name: ")
     kind, count = re.findall(r"Keystore type: (\w+)|contains (\d+) entr", head)
@@ -120,7 +120,7 @@ def converted(keytool: Run, path: Path, *options: object) -> Path:
     return to
 
 
-def contents(store: Store) -> dict[str, tuple[str, Sequence[x509.Certificate]]]:
+def contents(store: Keystore) -> dict[str, tuple[str, Sequence[x509.Certificate]]]:
     """Give what a conversion has to leave as it was."""
     return {entry.alias: (entry.kind, list(entry.chain)) for entry in store.entries}
 

@@ -17,7 +17,7 @@ from test_keystore_matrix import (
     PASSWORD,
     ROOT,
     SERVER,
-    Shown,
+    Rendered,
     contents,
     converted,
     listed,
@@ -70,7 +70,7 @@ def key_that_openssl_shows(openssl: Run, path: Path, *options: str) -> PrivateKe
     return key
 
 
-def dateless(entries: Shown) -> list[object]:
+def dateless(entries: Rendered) -> list[object]:
     """Give the entries as they are in a JKS and in a PKCS12 alike."""
     return [(alias, kind, length, certificates) for alias, kind, _, length, certificates in entries[1]]
 
@@ -148,14 +148,18 @@ def test_keytools_jks_of_openssls_store_is_read_and_written_again_to_the_byte(
     data = path.read_bytes()
     (entry,) = entries = jks.load(data, PASSWORD)
     assert jks.dump(entries, PASSWORD) == data != jks.dump(entries, KEY_PASSWORD)
-    plain = jks.unseal(entry.sealed, KEY_PASSWORD)
+    plain = jks.decrypt_key(entry.sealed, KEY_PASSWORD)
     opened = load_der_private_key(plain, None)
     assert isinstance(opened, PrivateKey) and opened.private_numbers() == key.private_numbers()
     salt = entry.sealed[-len(plain) - 40 :][:20]
-    assert jks.seal(plain, KEY_PASSWORD, lambda length: salt[:length]) == entry.sealed, "with Java's own salt"
-    assert jks.seal(plain, KEY_PASSWORD) != entry.sealed != jks.seal(plain, PASSWORD, lambda length: salt[:length])
+    assert jks.encrypt_key(plain, KEY_PASSWORD, lambda length: salt[:length]) == entry.sealed, "with Java's own salt"
+    assert (
+        jks.encrypt_key(plain, KEY_PASSWORD)
+        != entry.sealed
+        != jks.encrypt_key(plain, PASSWORD, lambda length: salt[:length])
+    )
     with pytest.raises(jks.WrongPassword):
-        jks.unseal(entry.sealed, PASSWORD)
+        jks.decrypt_key(entry.sealed, PASSWORD)
 
 
 @pytest.mark.parametrize("kind", KEYS)

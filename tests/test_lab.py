@@ -8,7 +8,7 @@ from browser import RUN_TIMEOUT, notebook, photograph, run_all, tutorial, wait_u
 from playwright.sync_api import expect
 
 from mciot_nb import LocalPlatform, Workspace
-from mciot_nb.guide import NOTEBOOKS
+from tools.notebooks import NOTEBOOKS
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ from raw_mqtt import (
 )
 
 from mciot_nb.connect.smartrest import line
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 HELD, MOST_UNRELEASED = 1000, 1000
 #: What the tests gave to the platform and nobody may find again.
@@ -103,7 +103,7 @@ def trickle(connection: socket.socket, data: bytes) -> bool:
 
 
 def test_a_thousand_that_say_nothing_and_the_slow_keep_nobody_out(tmp_path: Path, many_files: None) -> None:
-    first = "import mciot_nb.platform.mqtt as q, mciot_nb.platform.__main__ as m; q.HANDSHAKE_SECONDS = 4.0"
+    first = "import mciot_platform.mqtt_server as q, mciot_platform.__main__ as m; q.HANDSHAKE_SECONDS = 4.0"
     with start_in_foreground(tmp_path, first=f"{first}; m.IDLE_SECONDS = 2.0"), ExitStack() as held:
         platform = LocalPlatform.running(tmp_path)
         root = make("Root", ca=True)

@@ -15,9 +15,9 @@ import pytest
 from conftest import PASSPHRASE, ROOT, tool
 
 from mciot_nb import DistinguishedName, LocalPlatform, Workspace
-from mciot_nb.guide import NOTEBOOKS, SANITIZE, canonical, execute, keep_old_outputs, prepare
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.secret import reveal
+from tools.notebooks import NOTEBOOKS, SANITIZE, canonical, execute, keep_old_outputs, prepare
 
 NAMES = [path.stem for path in NOTEBOOKS]
 
@@ -201,7 +201,7 @@ def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
     secret = "Zeppelin-8 Oelkanne"  # ASCII, for keytool
     environment = {**os.environ, "MCIOT_WORKSPACE": str(folder), "MCIOT_PASSPHRASE": secret}
     done = subprocess.run(
-        [sys.executable, "-m", "mciot_nb.guide", "run"], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "tools.notebooks", "run"], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Workspace: {folder}" in done.stdout and "device-0001: CONNECTED" in done.stdout
@@ -213,7 +213,7 @@ def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
     assert secret not in done.stdout + done.stderr
     the_real_tools_agree(folder, secret)
     again = subprocess.run(
-        [sys.executable, "-m", "mciot_nb.guide", "run"], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "tools.notebooks", "run"], env=environment, capture_output=True, text=True
     )
     assert again.returncode == 0 and f"Workspace: {folder}\n" not in again.stdout, "a folder in use is left alone"
 

@@ -17,7 +17,7 @@ from gmqtt.mqtt.constants import MQTTv311
 from gmqtt.storage import PersistentStorage
 from platform_tools import TLS, Entity, client_context, last_record, make, password, rest, upload, wait_for
 
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 QOS = [0, 1, 2]
 #: What mosquitto says of the acknowledgements that each quality of service has, in their order.

@@ -34,8 +34,8 @@ from platform_tools import (
 )
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.platform.launcher import LocalPlatform, is_alive
-from mciot_nb.platform.server_certificate import server_certificate, server_key
+from mciot_nb.local_platform import LocalPlatform, is_alive
+from mciot_platform.identity import server_certificate, server_key
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_it_ends_with_the_process_it_was_started_for(tmp_path: Path) -> None:
 
 
 def test_the_file_limit_is_raised_and_half_open_https_is_let_go(tmp_path: Path) -> None:
-    first = "import mciot_nb.platform.__main__ as m; m.IDLE_SECONDS = 1"
+    first = "import mciot_platform.__main__ as m; m.IDLE_SECONDS = 1"
     if os.name != "nt":
         first += "; import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, r.getrlimit(r.RLIMIT_NOFILE)[1]))"
     with start_in_foreground(tmp_path, first=first) as (process, line):
@@ -177,17 +177,17 @@ def test_another_name_is_added_with_the_same_key(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs two processes of one command line")
 def test_a_parent_of_the_same_command_line_is_a_stub() -> None:
     code = (
-        "import os, psutil; from mciot_nb.platform.launcher import _starter; child = os.fork();"
+        "import os, psutil; from mciot_nb.local_platform import _starter; child = os.fork();"
         "os.waitpid(child, 0) if child else print(_starter(psutil.Process()))"
     )
-    plain = "import psutil; from mciot_nb.platform.launcher import _starter; print(_starter(psutil.Process()))"
+    plain = "import psutil; from mciot_nb.local_platform import _starter; print(_starter(psutil.Process()))"
     for script in (code, plain):
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
         assert int(done.stdout) == os.getpid(), done.stderr
 
 
 def test_a_script_takes_its_platform_with_it(tmp_path: Path) -> None:
-    code = f"from mciot_nb.platform.launcher import LocalPlatform; print(LocalPlatform.start({str(tmp_path)!r}).pid)"
+    code = f"from mciot_nb.local_platform import LocalPlatform; print(LocalPlatform.start({str(tmp_path)!r}).pid)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     wait_for(lambda: not _runs(int(done.stdout)))
     assert LocalPlatform.running(tmp_path) is None
@@ -434,5 +434,5 @@ def test_a_body_that_is_too_long_does_no_harm(platform: LocalPlatform) -> None:
 
 
 def test_the_launcher_imports_nothing_heavy() -> None:
-    code = "import sys, mciot_nb.platform.launcher; print({'amqtt', 'OpenSSL', 'tornado', 'pandas'} & set(sys.modules))"
+    code = "import sys, mciot_nb.local_platform; print({'amqtt', 'OpenSSL', 'tornado', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

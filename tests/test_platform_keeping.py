@@ -31,7 +31,7 @@ from platform_tools import (
 )
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 WINDOW = 20  # messages under way at once
@@ -240,7 +240,7 @@ def test_nothing_acknowledged_is_lost_by_kills_under_load(tmp_path: Path) -> Non
 
 def test_the_control_a_platform_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:
     first = (
-        "import contextlib, mciot_nb.platform.database as d;"
+        "import contextlib, mciot_platform.storage as d;"
         "d.Database.transaction = contextlib.contextmanager("
         "lambda self: (yield None if self._db.in_transaction else self._db.execute('BEGIN')))"
     )

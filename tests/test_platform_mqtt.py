@@ -28,7 +28,7 @@ from platform_tools import (
     wait_for,
 )
 
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 CONNECT = b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03dev"
 
@@ -170,7 +170,7 @@ def test_a_busy_device_keeps_nobody_waiting(world: World, tmp_path: Path) -> Non
 
 
 def test_a_client_that_does_not_read_is_let_go(tmp_path: Path) -> None:
-    first = "import mciot_nb.platform.tls as t, mciot_nb.platform.session as s; t.WRITE_SECONDS = s.WRITE_SECONDS = 1"
+    first = "import mciot_platform.tls as t, mciot_platform.session as s; t.WRITE_SECONDS = s.WRITE_SECONDS = 1"
     root = make("Root", ca=True)
     with start_in_foreground(tmp_path, first=first):
         platform = LocalPlatform.running(tmp_path)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from playwright.sync_api import expect
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, working
-from mciot_nb.guide import canonical, execute
+from tools.notebooks import canonical, execute
 
 NOTEBOOK = [
     """%load_ext mciot_nb

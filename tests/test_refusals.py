@@ -29,8 +29,8 @@ from platform_tools import (
     wait_for,
 )
 
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import common_name
-from mciot_nb.platform.launcher import LocalPlatform
 
 GUIDE, CURRENT = "guide-2021", "current"
 VERSIONS = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}

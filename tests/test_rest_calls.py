@@ -15,9 +15,9 @@ from conftest import Run, run
 from cryptography.hazmat.primitives import serialization
 from platform_tools import DAY, Entity, device, make, password, rest, upload, wait_for
 
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.authority import CertificateAuthority
-from mciot_nb.platform.database import timestamp
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_platform.storage import timestamp
 
 CRL = "/tenant/trusted-certificates/settings/crl"
 TOKEN = "/devicecontrol/deviceAccessToken"

@@ -27,7 +27,7 @@ from test_rest_calls import (
     with_key,
 )
 
-from mciot_nb.platform.launcher import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform
 
 BEGINNING = datetime(2026, 3, 1, 12, tzinfo=UTC)
 #: By kind of record: where they are, how a device sends number ``n``, what is shown of it, and whether newest first.

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from platform_tools import DAY, Entity, make
 
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.chain import to_pem
-from mciot_nb.platform.launcher import LocalPlatform
 
 #: How many games are played, of 25 calls each; MCIOT_EXAMPLES asks for a longer run.
 EXAMPLES = int(os.environ.get("MCIOT_EXAMPLES", "30"))
@@ -66,7 +66,7 @@ kinds = st.sampled_from(["JSON", "CSV", "CSV without a heading"])
 
 
 @dataclass(frozen=True)
-class Kept:
+class TenantData:
     """What the model knows of one trusted certificate."""
 
     tenant: str
@@ -76,7 +76,7 @@ class Kept:
     proven: bool = False
     code: str | None = None
 
-    def changed(self, given: dict[str, Any]) -> "Kept":
+    def changed(self, given: dict[str, Any]) -> "TenantData":
         return replace(
             self,
             name=self.name if given.get("name") is None else given["name"],
@@ -132,7 +132,7 @@ class Calls(RuleBasedStateMachine):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world, self.tenants = world, world.platform.tenant_ids
-        self.known: dict[str, Kept] = {}
+        self.known: dict[str, TenantData] = {}
         self.codes: dict[str, list[str]] = {ca.fingerprint: [] for ca in world.cas}
         #: By tenant and serial number: between which moments the revocation must lie.
         self.revoked: dict[str, dict[int, tuple[datetime, datetime]]] = {tenant: {} for tenant in self.tenants}
@@ -169,7 +169,7 @@ class Calls(RuleBasedStateMachine):
         """What is shown of a certificate must be what the model knows of it."""
         kept, base = self.known[shown["fingerprint"]], f"{self.world.platform.https}/tenant/tenants"
         fields = [shown[name] for name in ("name", "status", "autoRegistrationEnabled", "proofOfPossessionValid")]
-        assert Kept(kept.tenant, *fields, shown.get("proofOfPossessionUnsignedVerificationCode")) == kept
+        assert TenantData(kept.tenant, *fields, shown.get("proofOfPossessionUnsignedVerificationCode")) == kept
         assert shown["self"] == f"{base}/{kept.tenant}/trusted-certificates/{shown['fingerprint']}"
 
     @invariant()
@@ -195,7 +195,7 @@ class Calls(RuleBasedStateMachine):
 
     teardown = compare_revoked  # whatever came after the last revocation
 
-    def pick(self, which: int) -> tuple[str, Entity, Kept | None]:
+    def pick(self, which: int) -> tuple[str, Entity, TenantData | None]:
         """Give a tenant, a certificate, and what is kept of it there."""
         if which >= 10 and self.known:
             identifier, kept = list(self.known.items())[which % len(self.known)]
@@ -223,7 +223,7 @@ class Calls(RuleBasedStateMachine):
             del body["status"]
         wanted = ({422} if bad <= len(flaws) else set()) | ({409} if ca.fingerprint in self.known else set())
         if answer := self.ask("upload", self.tenants[to], who, "POST", "", wanted or {201}, data=json.dumps(body)):
-            self.known[ca.fingerprint] = Kept(self.tenants[to]).changed(fields)
+            self.known[ca.fingerprint] = TenantData(self.tenants[to]).changed(fields)
             self.compare(answer.json())
 
     @rule(to=tenants, who=who, given=st.lists(st.tuples(numbers, fields), min_size=1, max_size=3), bad=mostly_good(5))
@@ -239,7 +239,7 @@ class Calls(RuleBasedStateMachine):
         body = json.dumps({"certificates": bodies})
         if answer := self.ask("bulk", self.tenants[to], who, "POST", "bulk", wanted or {201}, data=body):
             for identifier, (_, fields) in zip(prints, given, strict=True):
-                self.known[identifier] = Kept(self.tenants[to]).changed(fields)
+                self.known[identifier] = TenantData(self.tenants[to]).changed(fields)
             assert [shown["fingerprint"] for shown in answer.json()["certificates"]] == prints
 
     @rule(which=which, who=who)

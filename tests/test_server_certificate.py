@@ -27,9 +27,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from platform_tools import TLS, Entity
 
 from mciot_nb import OnboardingError, Workspace
-from mciot_nb.connect.server import ServerCertificate, fetch_server_certificate
-from mciot_nb.connect.settings import TenantSettings
-from mciot_nb.connect.tenant import Tenant
+from mciot_nb.connect.server_certificate import ServerCertificate, fetch_server_certificate
+from mciot_nb.connect.tenant import Tenant, TenantSettings
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.keys import encrypted_pem, read_private_key
 from mciot_nb.pki.keystore import read_store
@@ -371,7 +370,7 @@ def says(data: bytes, *, waits: bool = False) -> Handler:
     ],
 )
 def test_what_is_no_tls_server(handle: Handler, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mciot_nb.connect.server.TIMEOUT", 1.0)
+    monkeypatch.setattr("mciot_nb.connect.server_certificate.TIMEOUT", 1.0)
     caught: list[BaseException] = []
 
     def fetch() -> None:

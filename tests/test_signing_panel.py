@@ -25,19 +25,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mciot_nb import CertificateAuthority, DistinguishedName
-from mciot_nb.pki import rows
+from mciot_nb.pki import database as rows
 from mciot_nb.pki.chain import to_pem
-from mciot_nb.pki.revocation import read_crl
-from mciot_nb.pki.rows import check_reason, hex_serial
-from mciot_nb.ui import presence, signing_panel
-from mciot_nb.ui.card import certificate_html
-from mciot_nb.ui.display import signing_table
-from mciot_nb.ui.live_table import PAGE, LiveTable
+from mciot_nb.pki.crl import read_crl
+from mciot_nb.pki.database import check_reason, hex_serial
+from mciot_nb.ui import panel as presence
+from mciot_nb.ui import signing_panel
+from mciot_nb.ui.certificate_card import certificate_html
 from mciot_nb.ui.markup import visible
-from mciot_nb.ui.panel import Panel
-from mciot_nb.ui.presence import Presence
-from mciot_nb.ui.signing_panel import REASONS, SigningPanel
-from mciot_nb.ui.signing_rows import right_until, signing_texts, signing_values
+from mciot_nb.ui.panel import Panel, Poller
+from mciot_nb.ui.signing_panel import REASONS, SigningPanel, right_until, signing_table, signing_texts, signing_values
+from mciot_nb.ui.table import PAGE, LiveTable
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 NOW = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC)
@@ -735,7 +733,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "GRACE", 0.05)
 
 
-def say(watcher: Presence, word: str) -> None:
+def say(watcher: Poller, word: str) -> None:
     """Do what the browser does when it says ``word``."""
     watcher._handle_custom_msg(word, [])
 

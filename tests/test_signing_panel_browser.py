@@ -13,8 +13,8 @@ from conftest import PASSPHRASE, Run, tool
 from playwright.sync_api import Page, expect
 
 from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.keys import create_ec_key, create_request
-from mciot_nb.pki.revocation import read_crl
 
 OPEN = """import os, pathlib, threading
 from mciot_nb import CertificateAuthority

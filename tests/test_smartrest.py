@@ -12,7 +12,7 @@ from platform_tools import make, rest
 from raw_mqtt import PING, PONG, PUBACK, Raw, World, new_world, publish, read_message, subscribe
 
 from mciot_nb.connect.smartrest import line, parse
-from mciot_nb.platform.smartrest import MESSAGES, NUMBER
+from mciot_platform.messages import MESSAGES, NUMBER
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from conftest import tool
 from playwright.sync_api import Page, sync_playwright
 
 from mciot_nb import LocalPlatform
-from mciot_nb.guide import NOTEBOOKS, execute
+from tools.notebooks import NOTEBOOKS, execute
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 WORDS = "element => element.innerText.replaceAll(/\\s+/g, ' ')"

@@ -64,7 +64,7 @@ def sealed(
     key: bytes | None = None,
     password: str = PASSWORD,
 ) -> jks.JksEntry:
-    return jks.JksEntry(alias, NOW, chain, jks.seal(plain() if key is None else key, password))
+    return jks.JksEntry(alias, NOW, chain, jks.encrypt_key(plain() if key is None else key, password))
 
 
 @pytest.fixture

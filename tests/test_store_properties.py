@@ -64,7 +64,7 @@ trusted = st.dictionaries(aliases, certificates, min_size=1, max_size=6)
 owners = st.sampled_from([(KEY, LEAF), (RSA_KEY, RSA_LEAF)])
 entries = st.one_of(
     st.builds(jks.JksEntry, aliases, times, st.tuples(certificates)),
-    st.builds(jks.JksEntry, aliases, times, chains, st.builds(jks.seal, st.binary(max_size=300), passwords)),
+    st.builds(jks.JksEntry, aliases, times, chains, st.builds(jks.encrypt_key, st.binary(max_size=300), passwords)),
 )
 
 
@@ -87,11 +87,11 @@ def test_what_a_jks_is_made_of_comes_back(made: list[jks.JksEntry], password: st
 
 @given(st.binary(max_size=3000), st.text(), st.text())
 def test_a_sealed_key_comes_back_for_its_password_only(key: bytes, password: str, other: str) -> None:
-    sealed = jks.seal(key, password)
-    assert jks.unseal(sealed, password) == key
+    sealed = jks.encrypt_key(key, password)
+    assert jks.decrypt_key(sealed, password) == key
     assume(other != password)
     with pytest.raises(jks.WrongPassword):
-        jks.unseal(sealed, other)
+        jks.decrypt_key(sealed, other)
 
 
 def test_a_time_is_kept_to_the_millisecond_and_no_further() -> None:

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from platform_tools import Entity, make, wait_for
 
 from mciot_nb import Device, LocalPlatform, OnboardingError, Secret, Tenant
-from mciot_nb.connect import rest, trusted_certificates
+from mciot_nb.connect import http as rest
 from mciot_nb.connect import tenant as tenant_module
+from mciot_nb.connect import trusted_certificates
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.keys import read_private_key

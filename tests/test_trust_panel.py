@@ -27,15 +27,15 @@ from test_tenant_calls import CERTIFICATE, EMPTY, GARBAGE, answer, scripted, ser
 from test_ui import NASTY, Tags, all_state
 
 from mciot_nb import DistinguishedName, LocalPlatform, OnboardingError, Secret, Tenant, Workspace
-from mciot_nb.connect import rest
+from mciot_nb.connect import http as rest
 from mciot_nb.pki.chain import is_ca, to_pem
 from mciot_nb.pki.keystore import write_truststore
-from mciot_nb.pki.offered import ca_certificates
-from mciot_nb.platform.credentials import WITHOUT_ROLE
+from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui import trust_panel
-from mciot_nb.ui.card import certificate_html, certificate_text
-from mciot_nb.ui.file_field import LONGEST, FileField
+from mciot_nb.ui.certificate_card import certificate_html, certificate_text
+from mciot_nb.ui.inputs import LONGEST, FileField
 from mciot_nb.ui.trust_panel import TrustedCertificatesPanel
+from mciot_platform.identity import WITHOUT_ROLE
 
 OWN_WORDS = "a passphrase of my own"
 

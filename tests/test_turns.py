@@ -30,12 +30,11 @@ from hypothesis.stateful import (
 )
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
+from mciot_nb.pki.authority import FIRST_SERIAL
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.database import SigningDatabase, read_serial
-from mciot_nb.pki.directory import FIRST_SERIAL
+from mciot_nb.pki.crl import read_crl
+from mciot_nb.pki.database import REASONS, SigningDatabase, hex_serial, read_serial
 from mciot_nb.pki.names import oneline
-from mciot_nb.pki.revocation import read_crl
-from mciot_nb.pki.rows import REASONS, hex_serial
 
 #: How many games are played, of ten turns each; MCIOT_EXAMPLES asks for a longer run.
 EXAMPLES = int(os.environ.get("MCIOT_EXAMPLES", "30"))

@@ -22,19 +22,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 
-from mciot_nb.connect.settings import TenantSettings
+from mciot_nb.connect.tenant import TenantSettings
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis, Finding, diagnose
 from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.names import FIELDS, DistinguishedName
-from mciot_nb.pki.policy import preview_subject
+from mciot_nb.pki.signing import preview_subject
 from mciot_nb.secret import Secret
-from mciot_nb.ui.base import Form
-from mciot_nb.ui.card import certificate_html, certificate_text
-from mciot_nb.ui.display import chain_picture, diagnosis_html, diagnosis_text, register, sentence, signing_table
-from mciot_nb.ui.forms import PassphraseForm, SubjectForm, TenantForm
-from mciot_nb.ui.secret import SecretField
+from mciot_nb.ui.certificate_card import certificate_html, certificate_text
+from mciot_nb.ui.chain_picture import chain_picture
+from mciot_nb.ui.displays import diagnosis_html, diagnosis_text, register, sentence
+from mciot_nb.ui.forms import Form, SubjectForm
+from mciot_nb.ui.inputs import PassphraseForm, SecretField
+from mciot_nb.ui.signing_panel import signing_table
 from mciot_nb.ui.svg import width
+from mciot_nb.ui.tenant_form import TenantForm
 from mciot_nb.workspace import Workspace
 
 GUIDE = DistinguishedName("DE", "Bayern", "München", "Example", None, "device")
@@ -709,6 +711,6 @@ def test_a_notebook_shows_a_problem_as_its_sentence(nasty: str) -> None:
 
 def test_the_displays_load_neither_pandas_nor_widgets() -> None:
     code = (
-        "import sys, mciot_nb.ui.display; print([m for m in ('pandas', 'ipywidgets', 'requests') if m in sys.modules])"
+        "import sys, mciot_nb.ui.displays; print([m for m in ('pandas', 'ipywidgets', 'requests') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -14,8 +14,9 @@ from playwright.sync_api import Page, expect
 SECRETS_NOTEBOOK = [
     """import os, pathlib
 import ipywidgets
-from mciot_nb.connect.settings import TenantSettings
-from mciot_nb.ui.forms import PassphraseForm, TenantForm
+from mciot_nb.connect.tenant import TenantSettings
+from mciot_nb.ui.inputs import PassphraseForm
+from mciot_nb.ui.tenant_form import TenantForm
 got = []
 class Fake:
     type_passphrase = staticmethod(got.append)

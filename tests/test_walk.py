@@ -10,7 +10,7 @@ from conftest import tool
 from playwright.sync_api import Locator, Page, expect
 
 from mciot_nb import Workspace
-from mciot_nb.guide import NOTEBOOKS
+from tools.notebooks import NOTEBOOKS
 
 _, CA, _, DEVICE, _, _, UPLOAD, CONNECT = NOTEBOOKS
 SIGN = """

@@ -10,9 +10,9 @@ from conftest import PASSPHRASE
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mciot_nb import DistinguishedName, OnboardingError, Secret, TenantForm, Workspace
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki import authority, keys, signing
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.platform.launcher import LocalPlatform
 
 OWN = Secret("Zeppelin-9 Oelkanne")
 
@@ -237,7 +237,7 @@ def test_a_moved_workspace_opens_with_a_passphrase_of_ones_own(workspace: Worksp
     moved = Workspace(tmp_path / "elsewhere")
     moved.type_passphrase(OWN)
     assert moved.ca().folder == moved.ca_folder and moved.intermediate().folder == moved.intermediate_folder
-    moved.branch("intermediate").catch_up("device")
+    moved.with_issuer("intermediate").catch_up("device")
     assert len(moved.intermediate().database.rows()) == 1
 
 

@@ -1,48 +1,171 @@
 """A device with its certificate: it connects, and says in SmartREST what a device has to say."""
 
+import http.client
+import json
 import math
+import re
 import secrets
 import ssl
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from mciot_nb.connect.access_token import fetch_access_token
-from mciot_nb.connect.connection import (
+from mciot_nb.connect import mqtt as connection
+from mciot_nb.connect.mqtt import (
     ANSWER_TOPIC,
     ASK_TOKEN_TOPIC,
-    ERROR_TOPIC,
-    LARGEST_PAYLOAD,
-    PUBLISH_TOPIC,
-    TIMEOUT,
     TOKEN_TOPIC,
     Connection,
     Message,
+    failure,
+    silence,
 )
 from mciot_nb.connect.smartrest import line
-from mciot_nb.connect.tls_context import tls_context
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.files import disk_problem, write_whole
 from mciot_nb.pki.keys import encrypted_pem
+from mciot_nb.pki.keystore import read_key, read_store
 from mciot_nb.pki.names import common_name
-from mciot_nb.pki.store import read_key, read_store
-from mciot_nb.secret import Secret
+from mciot_nb.secret import Secret, reveal
 
-__all__ = [
-    "ANSWER_TOPIC",
-    "ERROR_TOPIC",
-    "LARGEST_PAYLOAD",
-    "PUBLISH_TOPIC",
-    "TIMEOUT",
-    "Device",
-    "Message",
-    "Operation",
-]
+_WEAK = {
+    "EE_KEY_TOO_SMALL": "its key is too short: make it anew, with RSA 2048 or more",
+    "CA_KEY_TOO_SMALL": "the key of a CA in it is too short: make that CA anew, with RSA 2048 or more",
+    "CA_MD_TOO_WEAK": "a signature in it is too weak: let it be signed anew, with SHA-256",
+}
+
+
+def tls_context(
+    chain: Path | None, key: Path | None, passphrase: Secret | str, trusted: Path | None, version: ssl.TLSVersion | None
+) -> ssl.SSLContext:
+    """Give the context in which a device shows ``chain`` with ``key``, and believes ``trusted`` or else the system.
+
+    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
+    """
+    if trusted is not None:
+        read_certificates(trusted)  # says in a sentence what is wrong with the file
+    context = ssl.create_default_context(cafile=trusted)
+    if trusted is not None:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is trusted need not be a root: Java sees it so too
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if chain is None:
+        return context
+    try:
+        # A function, not the text: OpenSSL would ask on the terminal for a passphrase that is empty.
+        context.load_cert_chain(chain, key, lambda: reveal(passphrase))
+    except FileNotFoundError:
+        raise OnboardingError(f"There is no key {key}: make the device's key first.", "NO_FILE") from None
+    except ssl.SSLError as error:
+        if "KEY_VALUES_MISMATCH" in str(error):
+            raise OnboardingError(
+                f"The key {key} does not belong to the first certificate of {chain}: give the pair that was made "
+                "together.",
+                "KEY_MISMATCH",
+            ) from None
+        if error.reason in _WEAK:
+            raise OnboardingError(f"OpenSSL does not take {chain}, for {_WEAK[error.reason]}.", "WEAK") from None
+        raise OnboardingError(
+            f"The passphrase does not open {key}, or the file is no private key: type the one it was made with.",
+            "WRONG_PASSPHRASE",
+        ) from None
+    except OSError as error:
+        raise disk_problem(key or chain, error) from None
+    return context
+
+
+PATH = "/devicecontrol/deviceAccessToken"
+#: The port on which the platform speaks mutual TLS over HTTPS.
+PORT = 8443
+_LARGEST = 1024 * 1024
+_MEANING = {
+    400: "it can't read the certificate chain: build the chain from the certificates that belong together",
+    401: "it refused the certificate chain: upload the CA certificate, and check that nothing is expired or revoked",
+    404: "it gives no tokens to devices with certificates: ask its operator, or ask for the token over MQTT",
+    422: "it does not know this device: connect it over MQTT first, with auto-registration on",
+}
+
+
+def fetch_access_token(url: str, context: ssl.SSLContext, chain: Sequence[x509.Certificate]) -> Secret:
+    """Ask the platform at ``url`` for a token, with the device's TLS context and certificate chain.
+
+    Python's own client, not requests: urllib3 changes a context that it is given (it announces HTTP, and trusts more),
+    and this one also serves MQTT. Raises OnboardingError: ``HTTP_<status>``, NOT_A_TENANT where no token comes, and
+    what `Connection.connect` raises.
+    """
+    host, port = _address(url)
+    where = f"{host}:{port}"
+    headers = {"Accept": "application/json", "X-Ssl-Cert-Chain": to_pem(chain).decode().strip().replace("\n", " ")}
+    client = http.client.HTTPSConnection(host, port, timeout=connection.TIMEOUT, context=context)
+    try:
+        _ask(client, headers)
+        answer = client.getresponse()
+        status, body = answer.status, answer.read(_LARGEST)
+    except TimeoutError as error:  # after the handshake it is a silent server, before it perhaps none
+        raise silence(where) if client.sock else failure(where, str(error), [], error) from None
+    except ConnectionResetError:  # http.client's RemoteDisconnected, too
+        raise failure(where, "", []) from None
+    except http.client.HTTPException:
+        raise _no_token(where) from None
+    except (OSError, ValueError) as error:
+        raise failure(where, str(error), [], error) from None
+    finally:
+        client.close()
+    if not 200 <= status < 300:
+        meaning = _MEANING.get(status, "this is not what the platform answers a device: check the URL and its port")
+        raise OnboardingError(f"{where} answered {status}: {meaning}.", f"HTTP_{status}")
+    return _read(body, where)
+
+
+def _ask(client: http.client.HTTPSConnection, headers: dict[str, str]) -> None:
+    try:
+        client.request("POST", PATH, headers=headers)
+    except (ConnectionError, ssl.SSLEOFError):
+        if client.sock:  # on TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more
+            client.sock.recv(1)  # raises it, if there is one
+        raise
+
+
+def _address(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or PORT
+    except ValueError:
+        host, port = "", 0
+    if not host or parts.scheme != "https" or parts.path.strip("/"):
+        raise OnboardingError(
+            f"A device's token comes from https://, the platform's host, and its mutual TLS port {PORT}: correct the "
+            "URL.",
+            "BAD_URL",
+        )
+    return host, port
+
+
+def _read(body: bytes, where: str) -> Secret:
+    """Find the token; some of the vendor's descriptions call it ``accessToken``, others ``access_token``."""
+    try:
+        answer = json.loads(body)
+        token = answer.get("accessToken") or answer.get("access_token")
+        if not re.fullmatch(r"[!-~]+", token):
+            raise ValueError("HTTP headers take no other characters")
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise _no_token(where) from None
+    return Secret(token)
+
+
+def _no_token(where: str) -> OnboardingError:
+    return OnboardingError(
+        f"{where} answered something that is no token: check that the URL names the platform's mutual TLS port {PORT}.",
+        "NOT_A_TENANT",
+    )
+
 
 #: The message of each severity of an alarm.
 SEVERITIES = {"CRITICAL": "301", "MAJOR": "302", "MINOR": "303", "WARNING": "304"}
@@ -51,7 +174,7 @@ OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
 
 
 @dataclass(frozen=True)
-class Operation:
+class OperationRequest:
     """Something that the device is asked to do: ``c8y_Restart``, or ``c8y_Command`` with the command's text."""
 
     name: str
@@ -193,7 +316,7 @@ class Device(Connection):
         """
         return (self._ask("123", "124") or [""])[0]
 
-    def operations(self, timeout: float = 2.0) -> list[Operation]:
+    def operations(self, timeout: float = 2.0) -> list[OperationRequest]:
         """Give the operations that have arrived, or arrive within ``timeout`` seconds; none where nothing came.
 
         The platform brings a new one by itself, and once a connection it is asked for those that wait (500): so one
@@ -209,15 +332,15 @@ class Device(Connection):
         earlier = self._take(_brings_operation, before=acknowledged)  # they wait too, so they come again
         return [_operation(message) for message in self._take_several(_brings_operation, timeout) or earlier]
 
-    def executing(self, operation: Operation) -> None:
+    def executing(self, operation: OperationRequest) -> None:
         """Say that the device has begun with an operation (501)."""
         self._send("501", operation.name)
 
-    def done(self, operation: Operation) -> None:
+    def done(self, operation: OperationRequest) -> None:
         """Say that an operation succeeded (503)."""
         self._send("503", operation.name)
 
-    def failed(self, operation: Operation, reason: str) -> None:
+    def failed(self, operation: OperationRequest, reason: str) -> None:
         """Say that an operation failed, and why (502)."""
         self._send("502", operation.name, reason)
 
@@ -293,7 +416,7 @@ def _brings_operation(message: Message) -> bool:
     return message.topic == ANSWER_TOPIC and message.values[:1] in [[number] for number in OPERATIONS]
 
 
-def _operation(message: Message) -> Operation:
+def _operation(message: Message) -> OperationRequest:
     """Read ``510,serial`` or ``511,serial,command``."""
     number, *values = message.values
-    return Operation(OPERATIONS[number], ",".join(values[1:]) if number == "511" else "")
+    return OperationRequest(OPERATIONS[number], ",".join(values[1:]) if number == "511" else "")

@@ -1,5 +1,7 @@
 """The certificate authority: a folder of files that openssl's ``ca`` command reads and writes as well."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,13 +12,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.audit import inspect
 from mciot_nb.pki.chain import Diagnosis, is_ca, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.config import CaConfig, read_config, with_dir
-from mciot_nb.pki.database import SigningDatabase, read_serial, write_serial
-from mciot_nb.pki.directory import fill_tree, find_config, is_folder, new_folder
-from mciot_nb.pki.extensions import build_extensions
-from mciot_nb.pki.files import remove, write_drafts, write_whole
-from mciot_nb.pki.inspection import inspect
+from mciot_nb.pki.config import (
+    CA_DAYS,
+    DEVICE_DAYS,
+    INTERMEDIATE_DAYS,
+    CaConfig,
+    find_config,
+    guide_config,
+    is_folder,
+    read_config,
+    with_dir,
+)
+from mciot_nb.pki.crl import crl_builder, expire, number_extension, revoke, revoked_rows
+from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial, read_serial, write_serial
+from mciot_nb.pki.files import disk_problem, remove, sync_folder, write_drafts, write_whole
 from mciot_nb.pki.keys import (
     KEY_SIZE,
     PrivateKey,
@@ -27,25 +38,62 @@ from mciot_nb.pki.keys import (
     read_request,
 )
 from mciot_nb.pki.names import DistinguishedName, oneline, readable
-from mciot_nb.pki.policy import Preview, check_request, preview_subject, signed_subject, subject_of
 from mciot_nb.pki.recovery import draft_name, publish, recover
-from mciot_nb.pki.revocation import crl_builder, expire, number_extension, revoke, revoked_rows
-from mciot_nb.pki.rows import Row, hex_serial
 from mciot_nb.pki.signing import (
     Issuer,
+    Preview,
+    build_extensions,
     certificate_builder,
-    days_below,
-    end_below,
-    end_of,
-    moment,
+    check_request,
+    check_unique_subject,
+    days_within,
+    normalize_time,
+    not_after,
+    not_after_within,
     prepare,
-    refuse_second,
+    preview_subject,
     row_of,
+    signed_subject,
+    subject_of,
 )
 from mciot_nb.secret import Secret
 
-#: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
-CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
+#: The guide's first serial number (hexadecimal 1000).
+FIRST_SERIAL = 0x1000
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a draft folder that becomes ``folder`` at the end, or vanishes where anything fails."""
+    draft = folder.parent / f".{folder.name}.draft"
+    try:
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise OnboardingError(
+                f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        yield draft
+        if folder.exists():
+            folder.rmdir()  # empty, or this raises; Windows can't rename onto it
+        draft.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise disk_problem(folder, error) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def fill_tree(draft: Path, folder: Path, prefix: str) -> CaConfig:
+    """Put the guide's tree into ``draft``, which will become ``folder``; ``prefix`` is ``ca`` or ``intermediate``."""
+    (draft / "crl").mkdir()
+    (draft / "deviceCertificates").mkdir()
+    config = draft / f"{prefix}Config.cnf"
+    write_whole(config, guide_config(folder, prefix))
+    write_whole(draft / "database.txt", b"")
+    for name in ("serial", "crl/crlnumber"):
+        write_whole(draft / name, f"{hex_serial(FIRST_SERIAL)}\n".encode())
+    return read_config(config)
 
 
 @dataclass(frozen=True)
@@ -82,8 +130,8 @@ class CertificateAuthority:
         Raises OnboardingError where the folder is there already, or ``subject`` has no common name.
         """
         _demand_common_name(subject)
-        begin = moment(at)
-        end = end_of(begin, days)
+        begin = normalize_time(at)
+        end = not_after(begin, days)
         with new_folder(folder) as draft:
             config = fill_tree(draft, folder, "ca")
             key = create_key(draft / "caKey.pem", passphrase, bits)
@@ -116,9 +164,11 @@ class CertificateAuthority:
         Raises OnboardingError where the folder is there already, or this CA would not sign ``subject``.
         """
         _demand_common_name(subject)
-        begin = moment(at)  # once: a key takes seconds to make, and what is left of this CA's days is counted from here
+        begin = normalize_time(
+            at
+        )  # once: a key takes seconds to make, and what is left of this CA's days is counted from here
         if days is None:
-            days = days_below(self.certificate, begin, INTERMEDIATE_DAYS)
+            days = days_within(self.certificate, begin, INTERMEDIATE_DAYS)
         if not is_unfinished(folder, subject):
             with new_folder(folder) as draft:
                 self.check_new(subject, days, at=begin)
@@ -134,7 +184,7 @@ class CertificateAuthority:
                 f"The key in {folder} is not the one that the request there was made with: move that folder away.",
                 "KEY_MISMATCH",
             )
-        certificate = self.signed_for(request, ca=True) or self.sign(request, extensions, days, at=begin)
+        certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
         try:
             write_whole(folder / "intermediateCert.pem", to_pem([certificate]))
         except FileExistsError:
@@ -196,11 +246,11 @@ class CertificateAuthority:
     def check_new(self, subject: DistinguishedName, days: int, *, at: datetime | None = None) -> None:
         """Say, before a key is made, whether `sign` would sign a new request for ``subject``.
 
-        Raises OnboardingError where it would not: POLICY, SUBJECT_TAKEN, or for ``days`` as `end_below` does.
+        Raises OnboardingError where it would not: POLICY, SUBJECT_TAKEN, or for ``days`` as `not_after_within` does.
         """
         name = signed_subject(self.config, subject.to_x509(), self.certificate.subject)
-        end_below(self.certificate, moment(at), days, f"The certificate of {readable(name)}")
-        refuse_second(self.database, self.config, [name])
+        not_after_within(self.certificate, normalize_time(at), days, f"The certificate of {readable(name)}")
+        check_unique_subject(self.database, self.config, [name])
 
     def sign(
         self,
@@ -215,7 +265,7 @@ class CertificateAuthority:
         The same as ``openssl ca -extensions … -days … -notext -md sha256`` (guide: "Creating a device certificate").
         Raises OnboardingError where the request is bad, the policy refuses it, a valid certificate for the same subject
         is there already, or the certificate would outlive the CA; then nothing has changed. Where the disk fails behind
-        the row (UNFINISHED, UNCONFIRMED) the certificate is signed, and `signed_for` gives it.
+        the row (UNFINISHED, UNCONFIRMED) the certificate is signed, and `find_issued` gives it.
         """
         return self.sign_many([csr], extensions, days, at=at)[0]
 
@@ -234,13 +284,13 @@ class CertificateAuthority:
 
         Raises OnboardingError for the first request that can't be signed; then none is.
         """
-        issuer, begin = Issuer(self.config, self.certificate), moment(at)
+        issuer, begin = Issuer(self.config, self.certificate), normalize_time(at)
         prepared = [prepare(issuer, csr, extensions, days, begin) for csr in requests]
         if not prepared:
             return []
         copies = self.config.ca_path("new_certs_dir")
         with self._locked():
-            refuse_second(self.database, self.config, [subject for subject, _ in prepared])
+            check_unique_subject(self.database, self.config, [subject for subject, _ in prepared])
             serials = self.database.reserve_serials(len(prepared), copies)
             certificates: list[x509.Certificate] = []
 
@@ -260,7 +310,7 @@ class CertificateAuthority:
             publish(copies, serials)
         return certificates
 
-    def signed_for(self, csr: x509.CertificateSigningRequest, *, ca: bool = False) -> x509.Certificate | None:
+    def find_issued(self, csr: x509.CertificateSigningRequest, *, ca: bool = False) -> x509.Certificate | None:
         """Find the valid certificate that this CA signed last for a request's subject, if its key is the request's.
 
         ``ca`` says whether it is to be a CA's or a device's. None where there is no such certificate. Raises
@@ -280,7 +330,7 @@ class CertificateAuthority:
             found
             and found.public_key() == csr.public_key()
             and found.serial_number == serial
-            and found.not_valid_after_utc > moment(None)
+            and found.not_valid_after_utc > normalize_time(None)
             and is_ca(found) == ca
             and is_issued_by(found, self.certificate)
         )
@@ -300,7 +350,7 @@ class CertificateAuthority:
                 "REPLACED",
             )
 
-    def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> Row:
+    def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> DatabaseRow:
         """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).
 
         ``serial`` is its number, or the certificate itself. ``reason`` is one of openssl's words, such as
@@ -309,22 +359,22 @@ class CertificateAuthority:
         Raises OnboardingError where the certificate is not this CA's or is revoked already; then nothing has changed.
         """
         with self._locked():
-            return revoke(self.database, self.certificate, serial, reason, moment(at))
+            return revoke(self.database, self.certificate, serial, reason, normalize_time(at))
 
-    def update_database(self, *, at: datetime | None = None) -> list[Row]:
+    def update_database(self, *, at: datetime | None = None) -> list[DatabaseRow]:
         """Mark as expired what has expired by ``at``, now by default; gives these rows (``openssl ca -updatedb``).
 
         Only then can a subject be signed again whose certificate has run out.
         """
         with self._locked():
-            return expire(self.database, moment(at))
+            return expire(self.database, normalize_time(at))
 
     def update_crl(self, days: int = 30, *, at: datetime | None = None) -> x509.CertificateRevocationList:
         """Write a new revocation list, valid for ``days``, to the configuration's ``crl`` (``openssl ca -gencrl``).
 
         Raises OnboardingError where the configuration names no ``crl``, or the file of its ``crlnumber`` is missing.
         """
-        begin, end = moment(at), end_of(moment(at), days, "A revocation list")
+        begin, end = normalize_time(at), not_after(normalize_time(at), days, "A revocation list")
         section, own = self.config.optional("crl_extensions"), self.certificate
         extensions = build_extensions(self.config, section, own.public_key(), own) if section else []
         path, number_path = self.config.ca_path("crl"), self.config.ca_path("crlnumber")

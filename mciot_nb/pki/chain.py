@@ -27,18 +27,18 @@ Chain = Sequence[x509.Certificate]
 class Profile:
     """What a platform of a certain time accepts: how many certificates, and whether the device's alone is enough.
 
-    ``later_calls``: whether it has what came after the guide, proof of possession, revocation and device tokens.
+    ``calls_of_current``: whether it has what came after the guide, proof of possession, revocation and device tokens.
     """
 
     name: str
     longest_chain: int
     device_alone: bool
-    later_calls: bool
+    calls_of_current: bool
 
 
 PROFILES = {
-    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, later_calls=False),
-    "current": Profile("current", longest_chain=10, device_alone=True, later_calls=True),
+    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, calls_of_current=False),
+    "current": Profile("current", longest_chain=10, device_alone=True, calls_of_current=True),
 }
 
 

@@ -6,6 +6,7 @@ and ``$section::name``; a test holds this reading against libcrypto's own.
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import read_file
-from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, DistinguishedName, Field
+from mciot_nb.pki.files import disk_problem, read_file
+from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, DistinguishedName, Field, subject_option
 
+#: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
+CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
+
+#: The guide's names for the configuration of a root and of an intermediate CA.
+CONFIG_NAMES = ("caConfig.cnf", "intermediateConfig.cnf")
 #: The guide's configuration: its directives, with comments of ours.
 GUIDE_CONFIG = Path(__file__).parents[2] / "data" / "caConfig.cnf"
 
@@ -301,3 +307,44 @@ def _with_dir(text: str, folder: Path) -> str:
     if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
         value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
     return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1)
+
+
+def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:
+    """Give the command that makes the CA's certificate (guide: "Creating a self-signed CA certificate", step 8)."""
+    made = f"-new -x509 -days {days} -sha256 -extensions v3_ca -subj {shlex.quote(subject_option(subject))}"
+    return f"openssl req -config caConfig.cnf -utf8 -key caKey.pem {made} -out caCert.pem"
+
+
+def request_command(subject: DistinguishedName, config: str = "caConfig.cnf", name: str = "device") -> str:
+    """Give the command that makes a request, the ``device``'s or the ``intermediate``'s, with the file ``config``."""
+    file = f"deviceCertificates/{name}" if name == "device" else name
+    made = f"-new -sha256 -key {file}Key.pem -subj {shlex.quote(subject_option(subject))} -out {file}Csr.pem"
+    return f"openssl req -config {shlex.quote(config)} -utf8 {made}"
+
+
+def find_config(folder: Path) -> Path:
+    """Find the configuration of a CA directory: under one of the guide's names, or the only ``.cnf`` file there.
+
+    Raises OnboardingError (NO_FILE) where there is none, or several without one of these names.
+    """
+    try:
+        named = [folder / name for name in CONFIG_NAMES if (folder / name).exists()]
+        found = named or sorted(folder.glob("*.cnf"))
+    except OSError as error:
+        raise disk_problem(folder, error) from None
+    if len(found) == 1:
+        return found[0]
+    has = ", ".join(path.name for path in found) or "none"
+    raise OnboardingError(
+        f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
+        "create the CA first, or name the folder of one.",
+        "NO_FILE",
+    )
+
+
+def is_folder(named: Path, folder: Path) -> bool:
+    """Whether ``named``, as a configuration has it, is this very folder."""
+    try:
+        return named.samefile(folder)
+    except OSError:  # it is not there, or can't be
+        return False

@@ -97,7 +97,7 @@ def _entry(reader: "_Reader") -> JksEntry:
     return JksEntry(alias, created, tuple(reader.certificate() for _ in range(reader.number(">I"))), sealed)
 
 
-def seal(key: bytes, password: str, random: Callable[[int], bytes] = os.urandom) -> bytes:
+def encrypt_key(key: bytes, password: str, random: Callable[[int], bytes] = os.urandom) -> bytes:
     """Hide a private key, in PKCS #8 DER, under its password, as Java's KeyProtector does."""
     salt, secret = random(20), _utf16(password)
     hidden = _xor(key, secret, salt)
@@ -105,7 +105,7 @@ def seal(key: bytes, password: str, random: Callable[[int], bytes] = os.urandom)
     return asn1.encode_der(_SealedKey(algorithm=_KEY_PROTECTOR, content=content))
 
 
-def unseal(sealed: bytes, password: str) -> bytes:
+def decrypt_key(sealed: bytes, password: str) -> bytes:
     """Give a private key back; raises ValueError where it is hidden otherwise, `WrongPassword` for another password."""
     whole = asn1.decode_der(_SealedKey, sealed)
     if whole.algorithm.oid != _KEY_PROTECTOR.oid or len(whole.content) < 40:

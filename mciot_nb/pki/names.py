@@ -184,3 +184,10 @@ def _escape(value: str) -> str:
 
 
 assert [field.attribute for field in FIELDS] == [field.name for field in fields(DistinguishedName)]
+
+
+def subject_option(subject: DistinguishedName) -> str:
+    r"""Write a subject as ``-subj`` takes it, ``/C=DE/CN=device``: ``/``, ``+`` and ``\`` in a value after a ``\``."""
+    values = [(field.short_name, getattr(subject, field.attribute)) for field in FIELDS]
+    fields = [f"/{name}=" + re.sub(r"[/+\\]", r"\\\g<0>", value) for name, value in values if value is not None]
+    return "".join(fields) or "/"

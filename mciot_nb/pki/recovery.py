@@ -11,9 +11,8 @@ from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig
-from mciot_nb.pki.database import SigningDatabase
+from mciot_nb.pki.database import SigningDatabase, hex_serial
 from mciot_nb.pki.files import append, disk_problem, left_behind, remove, rename_to_new, sync_folder
-from mciot_nb.pki.rows import hex_serial
 
 _DRAFT = re.compile(r"\.([0-9A-F]+)\.pem\.draft")
 

@@ -3,16 +3,245 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig, is_yes
-from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.extensions import build_extensions
-from mciot_nb.pki.names import oneline, readable
-from mciot_nb.pki.policy import check_request, signed_subject
-from mciot_nb.pki.rows import Row, hex_serial
+from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial
+from mciot_nb.pki.keys import SHORTEST_RSA
+from mciot_nb.pki.names import BY_OID, Field, label, oneline, readable
+
+if TYPE_CHECKING:
+    from mciot_nb.pki.config import CaConfig
+
+#: openssl's words for the key usages, and cryptography's.
+KEY_USAGES = {
+    "digitalSignature": "digital_signature",
+    "nonRepudiation": "content_commitment",
+    "keyEncipherment": "key_encipherment",
+    "dataEncipherment": "data_encipherment",
+    "keyAgreement": "key_agreement",
+    "keyCertSign": "key_cert_sign",
+    "cRLSign": "crl_sign",
+    "encipherOnly": "encipher_only",
+    "decipherOnly": "decipher_only",
+}
+
+
+def build_extensions(
+    config: "CaConfig", section: str, public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
+) -> list[x509.Extension[x509.ExtensionType]]:
+    """Build the extensions of ``section`` in its order, for a certificate with ``public_key``.
+
+    ``issuer`` is None for a self-signed certificate. Raises OnboardingError for an extension or a value that the
+    guide's configuration does not use.
+    """
+    extensions = []
+    for name, text in config.section(section).items():
+        words = [word.strip() for word in text.split(",")]
+        critical = words[0] == "critical"
+        try:
+            value = _extension(name, words[critical:], public_key, issuer)
+        except (KeyError, TypeError, ValueError):
+            raise OnboardingError(
+                f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: write it as the "
+                "guide's configuration does.",
+                "BAD_CONFIG",
+            ) from None
+        extensions.append(x509.Extension(value.oid, critical, value))
+    return extensions
+
+
+def _extension(
+    name: str, words: list[str], public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
+) -> x509.ExtensionType:
+    if name == "subjectKeyIdentifier" and words == ["hash"]:
+        return x509.SubjectKeyIdentifier.from_public_key(public_key)
+    if name == "authorityKeyIdentifier" and {word.split(":")[0] for word in words} <= {"keyid", "issuer"}:
+        return _authority_key_identifier(words, public_key, issuer)
+    if name == "basicConstraints":
+        values = dict(word.split(":", 1) for word in words)
+        ca = {"true": True, "false": False}[values.pop("CA", "false").lower()]
+        path_length = int(values.pop("pathlen")) if "pathlen" in values else None
+        if not values:
+            return x509.BasicConstraints(ca, path_length)
+    if name == "keyUsage":
+        usages = dict.fromkeys(KEY_USAGES.values(), False) | {KEY_USAGES[word]: True for word in words}
+        return x509.KeyUsage(**usages)
+    raise ValueError(name)
+
+
+def _authority_key_identifier(
+    words: list[str], public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
+) -> x509.AuthorityKeyIdentifier:
+    """Name the issuer's key as the issuer names it itself: by the key id, or else by name and serial number."""
+    if issuer is None:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)  # type: ignore[arg-type]
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        if "keyid:always" in words or not any(word.startswith("issuer") for word in words):
+            raise OnboardingError(
+                f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: say "
+                "authorityKeyIdentifier = keyid,issuer in the configuration.",
+                "BAD_CONFIG",
+            ) from None
+        return x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
+#: ASN.1's tags of the string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
+_TODAYS_STRINGS = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String"}
+
+Attribute = x509.NameAttribute[str | bytes]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What signing would make of a requested subject, before anything is signed.
+
+    ``subject`` is what would be signed; ``vanishing`` the fields that the policy drops without a word; ``refusals``
+    what would stop it, in the order in which openssl finds it, the missing and the different fields also by name.
+    """
+
+    requested: x509.Name
+    subject: x509.Name
+    vanishing: tuple[Attribute, ...] = ()
+    missing: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the CA would sign; fields may vanish all the same."""
+        return not self.refusals
+
+    def __str__(self) -> str:
+        lines = [f"Asked for: {readable(self.requested)}"]
+        lines += [f"Would be signed: {readable(self.subject)}"] if self.ok else []
+        lines += [f"Vanishes: {label(a.oid)} ({a.value!s}), which the policy does not list" for a in self.vanishing]
+        return "\n".join(lines + [f"Refused: {refusal}" for refusal in self.refusals])
+
+
+def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> Preview:
+    """Go through the policy of ``openssl ca`` field by field, in the policy's order, and say what comes of it.
+
+    With ``preserve = yes`` in ``[ ca ]`` the subject stays as it is, and the policy only checks it.
+    """
+    kept: list[Attribute] = []
+    missing, different, refusals = [], [], []
+    for field, word in config.policy:
+        found = requested.get_attributes_for_oid(field.oid)
+        if word != "optional" and not found:
+            missing.append(field.long_name)
+            refusals.append(_missing(field, word))
+        elif word == "match" and (problem := _mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
+            different.append(field.long_name)
+            refusals.append(problem)
+        kept += found
+    vanishing = tuple(attribute for attribute in requested if attribute not in kept)
+    subject = x509.Name(kept)
+    if config.preserve:
+        subject, vanishing = requested, ()
+        refusals += [
+            f"The field {attribute.oid.dotted_string} is none of the guide's seven, and preserve = yes would keep it: "
+            "make the request without it."
+            for attribute in requested
+            if attribute.oid not in BY_OID
+        ]
+    return Preview(requested, subject, vanishing, tuple(missing), tuple(different), tuple(refusals))
+
+
+def _missing(field: Field, word: str) -> str:
+    says = {
+        "match": f"The mandatory {field.long_name} field was missing",
+        "supplied": f"The {field.long_name} field needed to be supplied and was missing",
+    }
+    return f"{says[word]}: make the request with a {field.label}."
+
+
+def _mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
+    """Compare as openssl does: the encoded strings, their type included."""
+    if not own:
+        return (
+            f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: say "
+            "optional or supplied in it."
+        )
+    encoded = [x509.Name([attribute]).public_bytes() for attribute in own]
+    for attribute in found:
+        if x509.Name([attribute]).public_bytes() not in encoded:
+            return (
+                f"The {field.long_name} field is different between CA certificate ({own[-1].value!s}) and the request "
+                f"({attribute.value!s}): make the request with the CA's value"
+                + (", written in the same string type." if attribute.value == own[-1].value else ".")
+            )
+    return ""
+
+
+def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> x509.Name:
+    """Give the subject that ``openssl ca`` would sign: the policy's fields, in the policy's order.
+
+    Raises OnboardingError (POLICY), with openssl's own words first, where a field is missing or differs from the CA's.
+    """
+    preview = preview_subject(config, requested, issuer)
+    if preview.refusals:
+        raise OnboardingError(preview.refusals[0], "POLICY")
+    return preview.subject
+
+
+def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
+    """Give a request's subject; raises OnboardingError where it can't be read."""
+    try:
+        return csr.subject
+    except (ValueError, TypeError):  # cryptography reads it only now
+        raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
+
+
+def check_request(csr: x509.CertificateSigningRequest) -> None:
+    """Raise OnboardingError for a request that would give a certificate of doubtful use, or is not its owner's.
+
+    openssl signs some of these without a word: a short key, a subject in an old string type or with several fields in
+    one step.
+    """
+    try:
+        subject, key, valid = subject_of(csr), csr.public_key(), csr.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
+        raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
+    if not valid:
+        problem = "was changed after it was made, or its key is not its own: make it anew."
+    elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
+        problem = f"has an RSA key of {key.key_size} bits, which is too weak: make one of {SHORTEST_RSA} or more."
+    elif any(len(rdn) > 1 for rdn in subject.rdns):
+        problem = "has several fields in one step of its name (a + between them): make it with one field a step."
+    elif problems := [problem for attribute in subject if (problem := _string_problem(attribute))]:
+        problem = f"{problems[0]}: make it anew, with string_mask = utf8only."
+    else:
+        return
+    raise OnboardingError(f"The request of {readable(subject)} {problem}", "BAD_REQUEST")
+
+
+def _string_problem(attribute: Attribute) -> str:
+    tag, name = _string_tag(attribute), label(attribute.oid)
+    if tag not in _TODAYS_STRINGS:
+        return f"has its {name} in an old string type, such as BMPString or T61String"
+    if attribute.oid == NameOID.EMAIL_ADDRESS and _TODAYS_STRINGS[tag] != "IA5String":
+        return "has its emailAddress in another type than IA5STRING, which openssl refuses"
+    return ""
+
+
+def _string_tag(attribute: Attribute) -> int:
+    """Give the ASN.1 tag of an attribute's string, which stands behind the OID in the encoded name."""
+    der, position = x509.Name([attribute]).public_bytes(), 0
+    for _ in range(3):  # the name, the step and the pair: a tag, and a length that may need further bytes
+        position += 2 + (der[position + 1] & 0x7F if der[position + 1] & 0x80 else 0)
+    return der[position + 2 + der[position + 1]]
+
 
 #: A hundred years: whoever asks for more has mistyped.
 LONGEST_DAYS = 36500
@@ -28,7 +257,7 @@ class Issuer:
     certificate: x509.Certificate
 
 
-def moment(at: datetime | None) -> datetime:
+def normalize_time(at: datetime | None) -> datetime:
     """Give ``at``, or now, in UTC and whole seconds, as certificates and databases have it.
 
     Raises OnboardingError for a time that no certificate can state.
@@ -42,20 +271,20 @@ def moment(at: datetime | None) -> datetime:
     return time
 
 
-def end_of(begin: datetime, days: int, what: str = "A certificate") -> datetime:
+def not_after(begin: datetime, days: int, what: str = "A certificate") -> datetime:
     """Give the end of what begins at ``begin``; raises OnboardingError where ``days`` make no sense."""
     if not 1 <= days <= LONGEST_DAYS:
         raise OnboardingError(f"{what} is valid for 1 to {LONGEST_DAYS} days, not {days}: ask for that.", "BAD_DAYS")
     return begin + timedelta(days=days)
 
 
-def end_below(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
+def not_after_within(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
     """Give the end of what ``issuer`` signs at ``begin``.
 
     Raises OnboardingError where ``days`` make no sense (BAD_DAYS), or are more than the issuer has left (CA_EXPIRED,
     OUTLIVES_CA).
     """
-    end, last = end_of(begin, days), issuer.not_valid_after_utc
+    end, last = not_after(begin, days), issuer.not_valid_after_utc
     if last <= begin:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
     if end > last:
@@ -68,7 +297,7 @@ def end_below(issuer: x509.Certificate, begin: datetime, days: int, what: str = 
     return end
 
 
-def days_below(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
+def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
     """Give ``at_most``, or the days that ``issuer`` has left if they are fewer; never less than one."""
     return max(1, min(at_most, (issuer.not_valid_after_utc - begin).days))
 
@@ -84,7 +313,7 @@ def prepare(
     check_request(csr)
     own, key = issuer.certificate, csr.public_key()
     subject = signed_subject(issuer.config, csr.subject, own.subject)
-    end = end_below(own, begin, days, f"The certificate of {readable(subject)}")
+    end = not_after_within(own, begin, days, f"The certificate of {readable(subject)}")
     builder = certificate_builder(own.subject, subject, begin, end).public_key(key)
     for extension in build_extensions(issuer.config, section, key, own):
         _refuse_beyond_path_length(own, extension.value)
@@ -119,7 +348,7 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
     return is_yes(config.optional("unique_subject") or "yes") if own is None else own
 
 
-def refuse_second(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
+def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
     """Raise OnboardingError where a subject has a valid certificate already, or stands twice in the batch.
 
     Unless subjects need not be unique. Only while the database is ``locked`` does the answer last.
@@ -140,7 +369,7 @@ def refuse_second(database: SigningDatabase, config: CaConfig, subjects: Sequenc
         seen.add(subject)
 
 
-def row_of(certificate: x509.Certificate) -> Row:
+def row_of(certificate: x509.Certificate) -> DatabaseRow:
     """Give the row of a certificate that was just signed; openssl writes the serial for an empty subject."""
     subject = oneline(certificate.subject) or hex_serial(certificate.serial_number)
-    return Row("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)
+    return DatabaseRow("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)

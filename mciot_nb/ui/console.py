@@ -8,13 +8,10 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 from mciot_nb.connect.device import OPERATIONS, Device
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import common_name
-from mciot_nb.platform.launcher import LocalPlatform
-from mciot_nb.ui.console_ends import BothEnds
-from mciot_nb.ui.console_kept import Kept
-from mciot_nb.ui.console_messages import Messages
-from mciot_nb.ui.console_operations import Asked, Operations
-from mciot_nb.ui.console_send import Sending, field, row
+from mciot_nb.ui.attempt_view import AttemptView
+from mciot_nb.ui.console_parts import Messages, Operations, PendingOperation, Sending, TenantData, field, row
 from mciot_nb.ui.markup import escape, plain, table
 from mciot_nb.ui.panel import Panel, button
 
@@ -43,10 +40,10 @@ class DeviceConsole(Panel):
         self._looks = 0
         self.client_id = field("ClientId", device.client_id, "24em")
         self.sending = Sending(self._transmit)
-        self.ends = BothEnds(device, platform, tenant.is_local)
+        self.ends = AttemptView(device, platform, tenant.is_local)
         self.operations = Operations(self._ask_for, {"Begin": self._begin, "Done": self._done, "Failed…": self._failed})
         self.reason = field("Reason", "the valve is stuck", "24em")
-        self.kept = Kept(tenant, self.name, self.sending, self.operations)
+        self.kept = TenantData(tenant, self.name, self.sending, self.operations)
         self.messages = Messages()
         self.state = widgets.HTML().add_class("mciot-state")
         self.buttons = {
@@ -164,13 +161,13 @@ class DeviceConsole(Panel):
 
         self.do("Asking the platform", work, lambda _: "✓ The platform has taken the operation.")
 
-    def _begin(self, asked: Asked) -> None:
+    def _begin(self, asked: PendingOperation) -> None:
         self.do("Saying so", lambda: self._say_begun(asked), lambda _: f"✓ {asked.name}: begun (501).")
 
-    def _done(self, asked: Asked) -> None:
+    def _done(self, asked: PendingOperation) -> None:
         self._answer(asked, lambda: self.device.done(asked.operation), "done (503)")
 
-    def _failed(self, asked: Asked) -> None:
+    def _failed(self, asked: PendingOperation) -> None:
         def report() -> None:
             reason = self.reason.value
             self._answer(asked, lambda: self.device.failed(asked.operation, reason), "failed (502)")
@@ -178,7 +175,7 @@ class DeviceConsole(Panel):
         self.ask(f"Why has {asked.name} failed?", "Report the failure", report, self.reason)
         self.reason.focus()
 
-    def _answer(self, asked: Asked, say: Callable[[], None], what: str) -> None:
+    def _answer(self, asked: PendingOperation, say: Callable[[], None], what: str) -> None:
         def work() -> None:
             if not asked.begun:
                 self._say_begun(asked)
@@ -188,7 +185,7 @@ class DeviceConsole(Panel):
 
         self.do("Answering", work, lambda _: f"✓ {asked.name}: {what}.")
 
-    def _say_begun(self, asked: Asked) -> None:
+    def _say_begun(self, asked: PendingOperation) -> None:
         self.device.executing(asked.operation)
         asked.has_begun()
         self.kept.read()

@@ -10,7 +10,7 @@ from typing import Any
 #: One line of a table: what it is, its value, and what it means (may be empty).
 Row = tuple[str, str, str]
 #: The same where the value may be more than text.
-Line = tuple[str, "str | Shown", str]
+Line = tuple[str, "str | Rendered", str]
 
 # Colours stand here as such where an untrusted notebook shall have them: it drops var(…). Each can be told from the
 # ground in the Lab's light and dark theme (3:1 at least); none is the only sign.
@@ -40,8 +40,8 @@ def _caption(title: str) -> str:
     return f'<caption style="caption-side:top;text-align:left;padding:4px 0;font-weight:600">{escape(title)}</caption>'
 
 
-def _line(name: str, value: "str | Shown", meaning: str) -> str:
-    shown = value.html if isinstance(value, Shown) else escape(value)
+def _line(name: str, value: "str | Rendered", meaning: str) -> str:
+    shown = value.html if isinstance(value, Rendered) else escape(value)
     more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
     cell = f'<td style="{_LEFT};{_WRAP}">{shown}{more}</td>'
     return f'<tr><th scope="row" style="{_LEFT}">{escape(name)}</th>{cell}</tr>'
@@ -53,7 +53,7 @@ def plain(title: str, rows: Iterable[Line]) -> str:
     width = max((len(name) for name, *_ in rows), default=0) + 2
     lines = [visible(title)]
     for name, value, meaning in rows:
-        lines.append(f"  {visible(name):{width}}{visible(value.text if isinstance(value, Shown) else value)}")
+        lines.append(f"  {visible(name):{width}}{visible(value.text if isinstance(value, Rendered) else value)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
     return "\n".join(lines)
 
@@ -78,10 +78,10 @@ def _cell(text: str) -> str:
     return f'<td style="{_LEFT}{style}">{escape(text).replace("/", "<wbr>/")}</td>'
 
 
-def copyable(text: str) -> "Shown":
+def copyable(text: str) -> "Rendered":
     """Show a text that one click selects whole; where a notebook is not trusted, three clicks do."""
     title = "Click to select it whole (three times in an untrusted notebook), then copy it."
-    return Shown(text, f'<code title="{title}" style="user-select:all;word-break:break-all">{escape(text)}</code>')
+    return Rendered(text, f'<code title="{title}" style="user-select:all;word-break:break-all">{escape(text)}</code>')
 
 
 def listed(words: list[str]) -> str:
@@ -95,7 +95,7 @@ def boxed(kind: str, content: str) -> str:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Rendered:
     """Something to look at in a notebook: HTML, and plain text that says the same."""
 
     text: str

@@ -6,24 +6,108 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+import numpy as np
 import pandas as pd
 from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import is_issued_by, read_certificates
+from mciot_nb.pki.crl import read_crl
+from mciot_nb.pki.database import DatabaseRow, hex_serial
 from mciot_nb.pki.names import common_name
-from mciot_nb.pki.revocation import read_crl
-from mciot_nb.pki.rows import Row, hex_serial
-from mciot_nb.ui.card import certificate_html
-from mciot_nb.ui.display import sentence, signing_table
-from mciot_nb.ui.live_table import LiveTable
-from mciot_nb.ui.markup import Shown, escape
+from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.displays import sentence
+from mciot_nb.ui.markup import Rendered, escape, grid, visible
 from mciot_nb.ui.panel import Panel, button
-from mciot_nb.ui.signing_rows import right_until, signing_texts, signing_values
+from mciot_nb.ui.table import LiveTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
+_DAY = 86_400  # seconds
+
+
+def signing_texts(frame: pd.DataFrame, now: datetime) -> pd.DataFrame:
+    """Write ``database.to_frame()`` in the words of `signing_table`, with the serial number, in hexadecimal, as key."""
+    status = _status(frame, now)
+    serials = [hex_serial(serial) for serial in frame["serial"]]
+    reasons = [f": {reason}" if reason else "" for reason in frame["reason"]]
+    days = [math.ceil(seconds / _DAY) for seconds in (frame["expires"] - now).dt.total_seconds()]
+    columns = {
+        "Serial": serials,
+        "Status": [_STATUS[word] + reason for word, reason in zip(status, reasons, strict=True)],
+        "Days left": [str(left) if word == "V" else "-" for word, left in zip(status, days, strict=True)],
+        "Common name": [name or "-" for name in frame["common_name"]],
+        "Subject": frame["subject"].tolist(),
+        "Expires": _times(frame["expires"]),
+        "Revoked": _times(frame["revoked"]),
+    }
+    return pd.DataFrame(columns, index=pd.Index(serials, dtype=str), dtype=str)
+
+
+def signing_values(frame: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
+    """Give that by which each column of `signing_texts` is sorted: numbers and times as such, letters without case."""
+    columns = {
+        "Serial": frame["serial"].array,
+        "Status": texts["Status"].array,
+        "Days left": frame["expires"].where((texts["Days left"] != "-").to_numpy()).array,
+        "Common name": texts["Common name"].str.casefold().array,
+        "Subject": texts["Subject"].str.casefold().array,
+        "Expires": frame["expires"].array,
+        "Revoked": frame["revoked"].array,
+    }
+    return pd.DataFrame(columns, index=texts.index)
+
+
+def right_until(frame: pd.DataFrame, now: datetime) -> float:
+    """Give the time, in seconds as `time.time` has it, up to which the words are right: then somebody has a day less.
+
+    It is a second away at least, and infinite where nobody is valid.
+    """
+    left = (frame["expires"] - now).dt.total_seconds()[_status(frame, now) == "V"]
+    return now.timestamp() + 1 + float((left % _DAY).min()) if len(left) else math.inf
+
+
+def _status(frame: pd.DataFrame, now: datetime) -> "pd.Series[str]":
+    return frame["status"].mask((frame["status"] == "V") & (frame["expires"] < now), "E")
+
+
+def _times(times: "pd.Series[pd.Timestamp]") -> list[str]:
+    texts = np.datetime_as_string(times.dt.tz_localize(None).to_numpy(), unit="s").tolist()
+    return ["-" if text == "NaT" else f"{text[:10]} {text[11:]} UTC" for text in texts]
+
+
+_TITLE = "Signed certificates, the newest first"
+_MOST_ROWS = 50  # a notebook is no place for thousands: the frame itself holds them all
+
+
+def signing_table(frame: "pd.DataFrame", *, at: datetime | None = None) -> Rendered:
+    """Show the signing database, as ``database.to_frame()`` gives it: the newest first, the status in words.
+
+    ``at`` is the time from which the days that are left are counted, now by default.
+    """
+    from mciot_nb.ui.signing_panel import signing_texts  # here, because pandas takes half a second
+
+    if frame.empty:
+        return Rendered("No certificate is signed yet.", "<p>No certificate is signed yet.</p>")
+    newest = signing_texts(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
+    columns, rows = list(newest.columns), newest.to_numpy().tolist()
+    older = len(frame) - len(rows)
+    more = f"… and {older} older: the table itself holds them all." if older else ""
+    text, html = _aligned([[visible(text) for text in row] for row in (columns, *rows)]), grid(_TITLE, columns, rows)
+    return Rendered(f"{text}\n{more}", f"{html}<p>{more}</p>") if more else Rendered(text, html)
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join(line.rstrip() for line in padded)
+
 
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any
 #: other openssl takes it for no revocation at all. Nor are the three that bear an argument.
@@ -173,7 +257,7 @@ class SigningPanel(Panel):
         self.ask(question, "Revoke", lambda: self._revoke_row(serial, reason))
 
     def _revoke_row(self, serial: str, reason: str) -> None:
-        def then(row: Row) -> str:
+        def then(row: DatabaseRow) -> str:
             self.look()
             self._write.focus()
             why = f" ({row.reason})" if row.reason else ""
@@ -200,7 +284,7 @@ class SigningPanel(Panel):
         """Give the database as `signing_table` shows it."""
         return self._picture().html
 
-    def _picture(self) -> Shown:
+    def _picture(self) -> Rendered:
         self.look()
         try:
             return signing_table(self._frame if len(self._frame.columns) else self._to_frame())

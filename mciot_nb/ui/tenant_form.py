@@ -7,14 +7,12 @@ from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
-from mciot_nb.connect.check import check_tenant
-from mciot_nb.connect.settings import TenantSettings, real_tenant
-from mciot_nb.connect.tenant import Tenant
+from mciot_nb.connect.tenant import Tenant, TenantSettings, check_tenant, real_tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.secret import Secret
-from mciot_nb.ui.base import Form, choice, fields_to_mend, number_field, text_field
+from mciot_nb.ui.forms import Form, choice, fields_to_mend, number_field, text_field
+from mciot_nb.ui.inputs import SecretField
 from mciot_nb.ui.markup import escape, table
-from mciot_nb.ui.secret import SecretField
 
 
 class TenantForm(Form):

@@ -2,21 +2,249 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+from cryptography import x509
 
-from mciot_nb.connect.tenant import Tenant, TrustedCertificate
+from mciot_nb.connect.tenant import Tenant
+from mciot_nb.connect.trusted_certificates import TrustedCertificate, fingerprint
 from mciot_nb.errors import OnboardingError
-from mciot_nb.ui.live_table import LiveTable
-from mciot_nb.ui.markup import escape, grid, plain, table
+from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.uploads import ca_certificates
+from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.inputs import FileField
+from mciot_nb.ui.markup import Line, copyable, escape, grid, plain, table, visible
 from mciot_nb.ui.panel import Panel, button
-from mciot_nb.ui.trust_rows import counted, details, name_of, picture_rows, to_frames
-from mciot_nb.ui.trust_upload import UploadPart
+from mciot_nb.ui.table import LiveTable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mciot_nb.workspace import Workspace
+
+_STATUS = {"ENABLED": "✓ enabled", "DISABLED": "✗ disabled"}
+_PROVEN = {True: "✓ proven", False: "not proven", None: "-"}
+_WHAT_PROOF_MEANS = {
+    True: "whoever uploaded it has shown to own its key",
+    False: "anybody could have uploaded it, for a certificate is public",
+    None: "this platform does not speak of it",
+}
+
+
+def name_of(one: TrustedCertificate) -> str:
+    """Give its name, without what can't be seen."""
+    return visible(one.name) or "(no name)"
+
+
+def status_of(one: TrustedCertificate) -> str:
+    """Give its status with a sign, and a status that is not documented as it came."""
+    return _STATUS.get(one.status, f"⚠ {one.status}")
+
+
+def counted(number: int) -> str:
+    """Say how many certificates there are."""
+    return "1 certificate" if number == 1 else f"{number} certificates"
+
+
+def to_frames(certificates: list[TrustedCertificate]) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Give the list as it is read, and as it is sorted, under the fingerprints."""
+    import pandas as pd  # here, because it takes half a second
+
+    columns = {
+        "Name": [name_of(one) for one in certificates],
+        "Status": [status_of(one) for one in certificates],
+        "Auto-registration": [_on(one) for one in certificates],
+        "Possession": [_PROVEN[one.proven] for one in certificates],
+        "Expires": [_expires(one) for one in certificates],
+        "Fingerprint": [one.fingerprint for one in certificates],
+    }
+    texts = pd.DataFrame(columns, index=columns["Fingerprint"], dtype=str)
+    times = [one.not_after.timestamp() for one in certificates]
+    return texts, texts.assign(Name=texts["Name"].str.casefold(), Expires=times)
+
+
+def details(one: TrustedCertificate) -> Iterator[Line]:
+    """Give what the platform knows of it, and what each means for the devices."""
+    devices = "its devices may connect" if one.status == "ENABLED" else "none of its devices may connect"
+    yield "Status", status_of(one), devices
+    unknown = (
+        "a device that the platform has never seen is let in"
+        if one.auto_registration
+        else "only known devices are let in"
+    )
+    yield "Auto-registration", _on(one), unknown
+    yield "Proof of possession", _PROVEN[one.proven], _WHAT_PROOF_MEANS[one.proven]
+    yield "Subject", one.subject, "as the platform writes it"
+    yield "Issuer", one.issuer, "itself: a self-signed certificate" if one.issuer == one.subject else ""
+    yield "Expires", _expires(one), ""
+    yield "Fingerprint", copyable(one.fingerprint), "SHA-1, under which the platform keeps it"
+
+
+def picture_rows(certificates: list[TrustedCertificate]) -> Iterator[tuple[str, str, str, str]]:
+    """Give the list's name, status, auto-registration and fingerprint."""
+    return ((name_of(one), status_of(one), _on(one), one.fingerprint) for one in certificates)
+
+
+def _on(one: TrustedCertificate) -> str:
+    return "on" if one.auto_registration else "off"
+
+
+def _expires(one: TrustedCertificate) -> str:
+    state = "✗ expired " if one.not_after < datetime.now(UTC) else ""
+    return f"{state}{one.not_after:%Y-%m-%d %H:%M} UTC"
+
+
+_NOTHING = "There is nothing to upload yet: make a CA in 01, or choose a file."
+_PRACTICE = (
+    "⚠ This CA is for practice: its passphrase lies in the workspace, so whoever reads that folder could sign devices "
+    "for this tenant. If you upload it for a short test, delete it here afterwards."
+)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A certificate that can be uploaded; ``issuer`` is the workspace's word for whose it is, empty for a file's."""
+
+    label: str
+    certificate: x509.Certificate
+    issuer: str = ""
+
+
+class UploadPart(widgets.VBox):  # type: ignore[misc]
+    """Fields for what is to be uploaded, and how; ``press`` is called by the button, and `upload` does it."""
+
+    def __init__(self, tenant: Tenant, workspace: "Workspace | None", press: Callable[[], None]) -> None:
+        super().__init__()
+        self._tenant, self._workspace = tenant, workspace
+        self._here: list[Offer] = []
+        self._from_file: list[Offer] = []
+        self._problem = ""
+        self._offering = threading.RLock()  # or a look into the workspace would undo a choice, or lose a file
+        self._is_practice = False  # what the workspace said when it was asked
+        wide = widgets.Layout(width="auto", max_width="60em")
+        self.choice = widgets.Dropdown(
+            description="Certificate", style={"description_width": "initial"}, layout=wide
+        ).add_class("mciot-offers")
+        self.choice.observe(self._show, "value")
+        self.file = FileField("Or from a file", self._take)
+        self.card = widgets.HTML()
+        self.automatic = _checkbox("Auto-registration: let a new device in at its first connection", tenant.is_local)
+        self.consent = _checkbox("Upload this practice CA all the same", False)
+        self._warning = widgets.VBox([widgets.HTML(f'<span role="status">{escape(_PRACTICE)}</span>'), self.consent])
+        self.button = button("Upload", press, "primary")
+        heading = widgets.HTML('<span class="mciot-title">Upload a CA certificate</span>')
+        bottom = widgets.HBox([self.button])
+        self.children = [heading, self.choice, self.file, self.automatic, self._warning, bottom, self.card]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look into the workspace again; what is chosen stays chosen while it is there."""
+        with self._offering:
+            try:
+                self._here, self._problem = list(self._look_into_workspace()), ""
+            except (OnboardingError, OSError) as error:  # a file that nobody can read
+                self._here, self._problem = [], f"⚠ {error}"
+            offers, before = [*self._here, *self._from_file], self.choice.value
+            if offers != [offer for _, offer in self.choice.options]:
+                self.choice.options = [(offer.label, offer) for offer in offers]
+                signing = [offer for offer in self._here if self._workspace and offer.issuer == self._workspace.issuer]
+                self.choice.value = next((offer for offer in (before, *signing, *offers) if offer in offers), None)
+            self._show()
+
+    def _look_into_workspace(self) -> Iterator[Offer]:
+        if self._workspace is None or not self._workspace.has_ca:
+            return
+        for issuer in ("ca", "intermediate") if self._workspace.has_intermediate else ("ca",):
+            certificate = self._workspace.with_issuer(issuer).issuer_certificate
+            signs = ", which signs your devices" if issuer == self._workspace.issuer else ""
+            yield Offer(f"{_name(certificate)} ({issuer}Cert.pem of the workspace{signs})", certificate, issuer)
+
+    def _take(self, name: str, data: bytes) -> str:
+        """Offer the CA certificates of a file, and choose the first; raises OnboardingError where there is none."""
+        found = ca_certificates(name, data)
+        offers = [Offer(f"{_name(certificate)} (from {visible(name)})", certificate) for certificate in found]
+        with self._offering:
+            self._from_file = offers
+            self.refresh()
+            self.choice.value = self._from_file[0]
+        several = f"{len(found)} CA certificates: choose one above, then" if found[1:] else "a CA certificate:"
+        return f"✓ {name} holds {several} look at it below and press Upload. Nothing was sent yet."
+
+    def _show(self, _change: object = None) -> None:
+        offer = self.choice.value
+        problem = self._problem or ("" if offer else _NOTHING)
+        words = f'<p role="status">{escape(problem)}</p>' if problem else ""
+        card = f"<p>This is what Upload sends:</p>{certificate_html(offer.certificate)}" if offer else ""
+        self.card.value = words + card
+        self.choice.disabled = offer is None
+        needed = offer is not None and self._needs_consent(offer)
+        self._warning.layout.display = None if needed else "none"
+
+    def _needs_consent(self, offer: Offer) -> bool:
+        """Whether the person is asked first; whether it may be uploaded, `Workspace.upload_ca` says."""
+        if self._tenant.is_local or self._workspace is None or not self._issuer(offer):
+            return False
+        return self._is_practice or self._workspace.passphrase_source == "practice"
+
+    def _issuer(self, offer: Offer) -> str:
+        """Give the workspace's word for whose certificate it is, also where it came from a file; else nothing."""
+        return offer.issuer or next((o.issuer for o in self._here if o.certificate == offer.certificate), "")
+
+    def issuer_of(self, identifier: str) -> str:
+        """Give the workspace's word for whose certificate has this fingerprint; nothing where it is not here."""
+        return next((offer.issuer for offer in self._here if fingerprint(offer.certificate) == identifier.lower()), "")
+
+    def upload(self) -> str:
+        """Upload what is shown, and give the sentence that says so; raises OnboardingError where nothing was uploaded.
+
+        A workspace's CA goes the way of `Workspace.upload_ca`, with its rule for a practice CA, from a file too.
+        """
+        offer, automatic, trusted = self.choice.value, self.automatic.value, self._tenant.trusted_certificates
+        if offer is None:
+            raise OnboardingError(_NOTHING, "NO_OFFER")
+        if self._needs_consent(offer) and not self.consent.value:
+            raise OnboardingError(
+                "Nothing was sent: this is a practice CA. Tick its box above Upload first, if you mean it.",
+                "PRACTICE_CA",
+            )
+        if found := trusted.find(offer.certificate):
+            return f"✓ It is in the list already, as “{found.name}”: nothing was sent."
+        if issuer := self._issuer(offer):
+            uploaded = self._upload_workspaces(issuer, offer.certificate, automatic)
+        else:
+            uploaded = trusted.upload(offer.certificate, auto_registration=automatic)
+        self.consent.value = False  # it was given for this one
+        return f"✓ Uploaded “{uploaded.name}”, auto-registration {'on' if uploaded.auto_registration else 'off'}."
+
+    def _upload_workspaces(self, issuer: str, shown: x509.Certificate, automatic: bool) -> TrustedCertificate:
+        assert self._workspace
+        with_issuer = self._workspace.with_issuer(issuer)
+        if with_issuer.issuer_certificate != shown:
+            self.refresh()
+            raise OnboardingError(
+                "Nothing was sent: another CA is in the workspace now. Look at it, and press Upload again.", "CHANGED"
+            )
+        try:
+            return with_issuer.upload_ca(self._tenant, practice_ca=self.consent.value, auto_registration=automatic)
+        except OnboardingError as error:
+            if error.code == "PRACTICE_CA":  # a passphrase from elsewhere, and a copy of it in the workspace
+                self._is_practice = True
+                self._show()
+            raise
+
+
+def _name(certificate: x509.Certificate) -> str:
+    return visible(common_name(certificate.subject) or readable(certificate.subject) or "(no name)")
+
+
+def _checkbox(label: str, value: bool) -> Any:
+    layout = widgets.Layout(width="auto", max_width="60em")
+    return widgets.Checkbox(description=label, value=value, indent=False, layout=layout).add_class("mciot-check")
+
 
 #: Seconds between two looks at a local platform's list; a real tenant is asked only where somebody presses a button.
 READ_EVERY = 2.0
@@ -209,7 +437,7 @@ class TrustedCertificatesPanel(Panel):
     def _prove_with_key(self, one: TrustedCertificate) -> str:
         issuer = self.upload_part.issuer_of(one.fingerprint)
         if self._workspace is not None and issuer:
-            self._workspace.branch(issuer).prove_possession(self._tenant)
+            self._workspace.with_issuer(issuer).prove_possession(self._tenant)
             return f"✓ Proven: the key of “{name_of(one)}” signed the tenant's code."
         raise OnboardingError(_NO_PROOF if one.proven is None else _NO_KEY.format(name=name_of(one)), "NO_KEY")
 

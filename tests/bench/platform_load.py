@@ -327,7 +327,7 @@ def platform_load() -> str:
     """Measure, and give the text. Asserts that nothing acknowledged was lost."""
     import pandas as pd  # here, because the clients' processes need neither
 
-    from mciot_nb.platform.launcher import LocalPlatform
+    from mciot_nb.local_platform import LocalPlatform
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

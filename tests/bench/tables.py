@@ -11,8 +11,7 @@ import pandas as pd
 from authority import PASSPHRASE, Line, alternate, fill
 
 from mciot_nb import CertificateAuthority, DistinguishedName
-from mciot_nb.ui.signing_panel import SigningPanel
-from mciot_nb.ui.signing_rows import signing_texts
+from mciot_nb.ui.signing_panel import SigningPanel, signing_texts
 
 FEW, MANY = 100, 10_000
 RUNS, LAB_RUNS = 9, 7

@@ -1,0 +1,219 @@
+"""What is wrong with a CA directory, ours or anybody's: the traps of the guide and of openssl, each in a sentence."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import Diagnosis, Finding, is_ca, is_issued_by, read_certificates
+from mciot_nb.pki.config import CaConfig, find_config, is_folder, read_config
+from mciot_nb.pki.crl import read_crl
+from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial, read_serial
+from mciot_nb.pki.files import disk_problem
+from mciot_nb.pki.names import BY_LONG_NAME, readable
+from mciot_nb.pki.recovery import traces
+from mciot_nb.pki.signing import must_be_unique
+
+#: Settings of ``openssl ca`` that we do not follow, with the values that change nothing.
+_NOT_FOLLOWED = {
+    "copy_extensions": ("none",),
+    "email_in_dn": ("yes",),
+    "rand_serial": (),
+    "default_startdate": ("today",),
+    "default_enddate": (),
+    "msie_hack": ("no",),
+}
+_MOST_NAMED = 5
+
+
+def inspect(folder: Path, *, at: datetime | None = None) -> Diagnosis:
+    """Look through the CA directory ``folder`` and name what is wrong with it, and what to do about each.
+
+    It needs no passphrase and changes nothing. ``at`` is the time of the look, now by default. Raises OnboardingError
+    where there is no configuration that could be read.
+    """
+    config, now = read_config(find_config(folder)), at or datetime.now(UTC)
+    findings: list[Finding] = []
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _configuration(config, folder),
+        lambda: _policy(config),
+        lambda: _key_and_certificate(config, now),
+        lambda: _database(config, now),
+        lambda: _numbers(config),
+        lambda: _copies(config),
+        lambda: _revocation_list(config, now),
+    ]
+    for look in looks:
+        try:
+            findings += look()
+        except OnboardingError as error:  # what can't be read is a finding too, and the next look goes on
+            findings.append(Finding(error.code, str(error)))
+        except OSError as error:
+            problem = disk_problem(Path(str(error.filename)), error)
+            findings.append(Finding(problem.code, str(problem)))
+    return Diagnosis(tuple(dict.fromkeys(findings)))
+
+
+def _configuration(config: CaConfig, folder: Path) -> Iterator[Finding]:
+    name, section = config.path.name, config.required("ca", "default_ca")
+    named = config.ca_path("dir")
+    if not is_folder(named, folder):
+        yield Finding(
+            "OTHER_DIR",
+            f"{name} says dir = {named}, so openssl works in that folder and not in this one: correct the line, "
+            "or call CertificateAuthority.relocate.",
+        )
+    if "preserve" in config.sections.get(section, {}):
+        yield Finding(
+            "PRESERVE_IGNORED",
+            f"{name} sets preserve in [ {section} ], where openssl does not look for it: move it to [ ca ], where it "
+            "means something, or take it out.",
+        )
+    if not config.optional("x509_extensions"):
+        yield Finding(
+            "NO_X509_EXTENSIONS",
+            f"{name} has no x509_extensions in [ {section} ]: whoever forgets -extensions v3_signed gets a certificate "
+            "of version 1, which the platform refuses; add x509_extensions = v3_signed.",
+        )
+    for setting, harmless in _NOT_FOLLOWED.items():
+        if (value := config.optional(setting) or config.value("ca", setting)) not in (None, *harmless):
+            yield Finding(
+                "NOT_FOLLOWED",
+                f"{name} says {setting} = {value}, which openssl follows and this package does not: take it out, or "
+                "sign with openssl alone.",
+            )
+
+
+def _policy(config: CaConfig) -> Iterator[Finding]:
+    listed = {field.long_name for field, _ in config.policy}
+    asked = config.sections.get(config.value("req", "distinguished_name") or "", {})
+    dropped = [name for name in asked if name in BY_LONG_NAME and name not in listed]
+    if dropped and not config.preserve:
+        yield Finding(
+            "POLICY_DROPS",
+            f"The policy does not list {', '.join(dropped)}: what somebody fills in there vanishes from the signed "
+            f"certificate without a word; add {dropped[0]} = optional to [ {config.ca('policy')} ], if you want it "
+            "kept.",
+        )
+
+
+def _key_and_certificate(config: CaConfig, now: datetime) -> Iterator[Finding]:
+    key, path = config.ca_path("private_key"), config.ca_path("certificate")
+    certificate = read_certificates(path)[0]
+    if not key.exists():
+        yield Finding("NO_FILE", f"The CA's key {key} is missing: put it back, without it nothing can be signed.")
+    elif os.name != "nt" and stat.S_IMODE(key.stat().st_mode) & 0o077:
+        yield Finding("KEY_READABLE", f"Others can read the CA's key {key}: take that away with chmod 600 {key.name}.")
+    if key.exists() and b"ENCRYPTED" not in key.read_bytes():
+        yield Finding("KEY_NOT_ENCRYPTED", f"The CA's key {key} has no passphrase: openssl rsa -aes256 gives it one.")
+    if not is_ca(certificate):
+        yield Finding(
+            "NO_CA",
+            f"{path.name} does not say CA:true, so nobody trusts what it signs: make it with -extensions v3_ca.",
+        )
+    if certificate.not_valid_after_utc < now:
+        ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+        yield Finding("CA_EXPIRED", f"The CA's certificate expired on {ended}: make a new one.")
+
+
+def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
+    database = SigningDatabase.of(config)
+    for trace in traces(config, database):
+        yield Finding(
+            "INTERRUPTED",
+            f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; opening the CA "
+            "puts that in order.",
+        )
+    rows = database.rows()
+    if must_be_unique(database, config):
+        database.index().refuse_doubles()
+    if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
+        yield Finding(
+            "COMMENT",
+            f"{database.path.name} has a comment: openssl loses it when it signs next; keep it in another file.",
+        )
+    valid = [row for row in rows if row.status == "V"]
+    with suppress(OnboardingError):  # a certificate that can't be read is named elsewhere
+        last = read_certificates(config.ca_path("certificate"))[0].not_valid_after_utc
+        if late := [row for row in valid if row.expires > last]:
+            yield Finding(
+                "OUTLIVES_CA",
+                f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; they will stop "
+                "working with the CA, so renew them, and the CA, before that day.",
+            )
+    if over := [row for row in valid if row.expires <= now]:
+        yield Finding(
+            "EXPIRED_ROWS",
+            f"Expired, and still marked as valid: {_named(over)}; call update_database(), which is openssl's "
+            "ca -updatedb, before their subjects are signed again.",
+        )
+
+
+def _numbers(config: CaConfig) -> Iterator[Finding]:
+    number_path = config.ca_path("crlnumber") if config.optional("crlnumber") else None
+    if number_path and not number_path.exists():
+        yield Finding(
+            "NO_CRLNUMBER",
+            f"There is no file {number_path}, so openssl can't write a revocation list (the guide never makes it): "
+            "echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet.",
+        )
+    elif number_path:
+        read_serial(number_path)
+    database, copies = SigningDatabase.of(config), config.ca_path("new_certs_dir")
+    serial_path, serial = database.serial_path, read_serial(database.serial_path)
+    if serial in database.index().serials or (copies / f"{hex_serial(serial)}.pem").exists():
+        yield Finding(
+            "SERIAL_USED",
+            f"{serial_path.name} holds {hex_serial(serial)}, which is used already, so openssl refuses to sign or "
+            "overwrites that certificate's copy: write a number there that is higher than all that were given.",
+        )
+
+
+def _copies(config: CaConfig) -> Iterator[Finding]:
+    copies = config.ca_path("new_certs_dir")
+    if not copies.is_dir():
+        yield Finding("NO_FILE", f"The folder {copies} for signed certificates is missing: make it, or openssl fails.")
+        return
+    database = SigningDatabase.of(config)
+    own, known = read_certificates(config.ca_path("certificate"))[0], database.index().serials
+    for path in sorted(copies.glob("*.pem")):
+        with suppress(OnboardingError):  # a key or a request
+            certificate = read_certificates(path)[0]
+            if certificate == own:
+                continue
+            mine = is_issued_by(certificate, own)
+            if not mine and path.stem == hex_serial(certificate.serial_number) and certificate.serial_number in known:
+                yield Finding(
+                    "FOREIGN_COPY",
+                    f"{path.name} has the number of a row, but this CA did not sign it: look for the CA that did, and "
+                    "put the right certificate back.",
+                )
+            if mine and certificate.serial_number not in known:
+                yield Finding(
+                    "NO_ROW",
+                    f"{path.name}, the certificate of {readable(certificate.subject)}, is signed by this CA and has no "
+                    f"row in the database, so it could not be revoked: openssl ca -config {config.path.name} -valid "
+                    f"{path.name} adds it, or ca.revoke(certificate) revokes it.",
+                )
+
+
+def _revocation_list(config: CaConfig, now: datetime) -> Iterator[Finding]:
+    path = config.ca_path("crl") if config.optional("crl") else None
+    if not path or not path.exists():
+        return
+    crl, own = read_crl(path), read_certificates(config.ca_path("certificate"))[0]
+    if not crl.is_signature_valid(own.public_key()):  # type: ignore[arg-type]
+        yield Finding("FOREIGN_CRL", f"{path.name} was not signed by this CA: call update_crl() for one that is.")
+    if crl.next_update_utc and crl.next_update_utc < now:
+        yield Finding("CRL_EXPIRED", f"{path.name} ran out on {crl.next_update_utc:%Y-%m-%d}: call update_crl().")
+    listed = {entry.serial_number for entry in crl}
+    if missing := [row for row in SigningDatabase.of(config).rows() if row.status == "R" and row.serial not in listed]:
+        yield Finding("CRL_INCOMPLETE", f"Revoked, and not in {path.name} yet: {_named(missing)}; call update_crl().")
+
+
+def _named(rows: list[DatabaseRow]) -> str:
+    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+    return ", ".join(f"{hex_serial(row.serial)} ({row.subject})" for row in rows[:_MOST_NAMED]) + more

@@ -1,0 +1,256 @@
+"""``python -m mciot_platform``: the local platform in the foreground, until it is told to stop."""
+
+import argparse
+import asyncio
+import errno
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from cryptography.hazmat.primitives.serialization import Encoding
+from filelock import FileLock, Timeout
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.local_platform import START_SECONDS, Running, is_alive
+from mciot_nb.pki.chain import PROFILES
+from mciot_platform.identity import Credentials, Tokens, read_credentials, server_certificate, server_key
+from mciot_platform.mqtt_server import Endpoint
+from mciot_platform.rest.application import LONGEST_BODY, make_application
+from mciot_platform.rest.handler import Platform
+from mciot_platform.storage import Storage
+from mciot_platform.tls import ServerIdentity
+from mciot_platform.trust import Trust
+
+PORTS_TRIED = 200
+IDLE_SECONDS = 30.0
+
+
+def main() -> int:
+    """Run the platform of a workspace, or say where the one that runs already is."""
+    options = _options()
+    folder = options.workspace.resolve() / "platform"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _run_or_point_to_running(options, folder)
+    except (OnboardingError, OSError, sqlite3.Error) as error:
+        print(f"The local platform of {folder} can't run: {error}", file=sys.stderr)
+        return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m mciot_platform", description=__doc__)
+    parser.add_argument("--workspace", type=Path, required=True, help="the learner's folder; ours is platform/ in it")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on, or the name by which others reach this machine: it goes into the server "
+        "certificate, and every address is listened on",
+    )
+    parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free one if it is taken")
+    parser.add_argument("--https-port", type=int, default=8443, help="the next free one if it is taken")
+    parser.add_argument("--tenants", type=int, default=1, help="how many, each with its own trust: t1001, t1002 …")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="guide-2021", help="whose rules to keep")
+    parser.add_argument("--until-pid", type=int, help="end with the process of this number")
+    return parser.parse_args()
+
+
+def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
+    """Try again for a while, since the platform that holds the lock may be starting or ending just now."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up:
+        try:
+            with FileLock(folder / "lock", timeout=0):
+                asyncio.run(_run(options, folder))
+                return 0
+        except Timeout:
+            running = Running.read(folder)
+        if running:
+            print(running.line(), flush=True)
+            return 0
+        time.sleep(0.05)
+    raise OnboardingError("another process holds the lock but does not answer: end it, then start again.")
+
+
+async def _run(options: argparse.Namespace, folder: Path) -> None:
+    (folder / "running.json").unlink(missing_ok=True)  # of one that was killed; the lock says that it is gone
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    wanted, key = _wanted(options.until_pid), server_key(folder)
+    credentials = read_credentials(folder / "credentials.json", options.tenants)
+    store = _open_store(folder / "platform.sqlite")
+    mqtt_sockets, mqtt_port = _bind(options.host, options.mqtt_port)
+    https_sockets, https_port = _bind(options.host, options.https_port)
+    # only now: a start that fails must not change the certificate that learners have copied
+    identity = ServerIdentity(key, server_certificate(folder, key, options.host))
+    trust, tokens = Trust(store, PROFILES[options.profile]), Tokens(key)
+    endpoint = Endpoint(store, trust, tokens, identity)
+    _raise_file_limit()
+    await endpoint.listen(mqtt_sockets)
+    context = _https_context(folder, trust)
+    server = _https_server(Platform(credentials, store, trust, tokens, endpoint, identity, context))
+    server.add_sockets(https_sockets)
+    _announce(options, folder, credentials, mqtt_port, https_port)
+    try:
+        await _wait(stop, wanted)
+    finally:
+        (folder / "running.json").unlink(missing_ok=True)
+        server.stop()
+        await server.close_all_connections()
+        await endpoint.close()
+        store.close()
+
+
+def _open_store(file: Path) -> Storage:
+    try:
+        store = Storage(file)
+        store.end_what_was_cut_off()
+    except sqlite3.OperationalError:  # the disk is full, or the file locked: nothing is wrong with it
+        raise
+    except sqlite3.DatabaseError:
+        raise OnboardingError(f"{file} is damaged: move it away, and an empty one is made.") from None
+    return store
+
+
+def _announce(
+    options: argparse.Namespace, folder: Path, credentials: Credentials, mqtt_port: int, https_port: int
+) -> None:
+    host = "localhost" if options.host in ("0.0.0.0", "::") else options.host
+    running = Running(
+        host=options.host,
+        mqtt=(host, mqtt_port),
+        https=f"https://{f'[{host}]' if ':' in host else host}:{https_port}",
+        server_certificate=folder / "serverCert.pem",
+        tenants=tuple({"id": tenant, "user": known["user"]} for tenant, known in credentials.items()),
+        pid=os.getpid(),
+        profile=options.profile,
+    )
+    running.write(folder)
+    _warn_if_shared(options.host)
+    print(running.line(), flush=True)
+
+
+def _raise_file_limit() -> None:
+    """Take as many connections as the system allows: the soft limit is often 256 or 1024."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such module, macOS refuses "unlimited"
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _https_context(folder: Path, trust: Trust) -> ssl.SSLContext:
+    """Make the HTTPS port's context: a device may show its certificate there too, where the profile has a use for it.
+
+    Every call judges that certificate anew, so it does no harm that OpenSSL goes on knowing a CA that was deleted.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(folder / "serverCert.pem", folder / "serverKey.pem")
+    if trust.profile.calls_of_current:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for trusted in trust.store.trusted_certificates():
+        context.load_verify_locations(cadata=trusted.certificate.public_bytes(Encoding.DER))
+    return context
+
+
+def _https_server(platform: Platform) -> HTTPServer:
+    logging.getLogger("tornado.general").setLevel(logging.CRITICAL)  # what clients do wrong is no news here
+    return HTTPServer(
+        make_application(platform),
+        ssl_options=platform.context,
+        max_body_size=LONGEST_BODY,
+        idle_connection_timeout=IDLE_SECONDS,  # a TLS handshake that never comes is waited for no longer either
+        body_timeout=IDLE_SECONDS,
+    )
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    # signal.signal, because the loop's own add_signal_handler does not exist on Windows.
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), on_signal)
+
+
+def _wanted(until_pid: int | None) -> Callable[[], bool]:
+    """Give the question whether the process that the platform was started for still runs. Raises OnboardingError."""
+    if until_pid is None:
+        return lambda: True
+    try:
+        process = psutil.Process(until_pid)
+    except psutil.NoSuchProcess:
+        return lambda: False
+    except (ValueError, OverflowError):
+        raise OnboardingError(f"No process has the number {until_pid}: give --until-pid one that runs.") from None
+    return lambda: is_alive(process)
+
+
+async def _wait(stop: asyncio.Event, wanted: Callable[[], bool]) -> None:
+    """Wait for a signal, or for the end of the process that the platform was started for."""
+    while not stop.is_set() and wanted():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.5)
+
+
+def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
+    """Take the first free port from ``first`` upward, or any one for 0. Raises OnboardingError."""
+    if not 0 <= first <= 65535:
+        raise OnboardingError(f"There is no port {first}: name one from 0 to 65535.")
+    nowhere = OnboardingError(f"{host!r} can't be listened on: give --host an address of this machine.")
+    address: str | None = host
+    if not _is_address(host):
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError):
+            raise nowhere from None
+        address = None  # a machine's own name often stands for its loopback address only, so: every address
+    for port in range(first, min(first + PORTS_TRIED, 65536)):
+        try:
+            sockets = bind_sockets(port, address)
+            return sockets, sockets[0].getsockname()[1]
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise nowhere from None
+    raise OnboardingError(f"No port from {first} upward is free on {host}: name another one.")
+
+
+def _is_address(host: str) -> bool:
+    """Whether ``host`` names one address to listen on; any other name stands for this machine as a whole."""
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(host))
+    return host == "localhost"
+
+
+def _warn_if_shared(host: str) -> None:
+    """Say on stderr what it means to listen on more than the loopback."""
+    if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
+        return
+    name = "" if host not in ("0.0.0.0", "::") else " Give --host this machine's name, or they can't verify it."
+    print(
+        f"Listening on {host}: everybody on the network can reach this platform now. A device gets in with a "
+        "certificate of a CA that was uploaded, a user with a password of platform/credentials.json." + name,
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

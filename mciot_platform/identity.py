@@ -1,0 +1,160 @@
+"""The key and the certificate with which the local platform shows itself, on both of its ports."""
+
+import ipaddress
+import json
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import write_whole
+
+CERTIFICATE_VALIDITY = timedelta(days=730)
+ALWAYS = ("localhost", "127.0.0.1")
+
+
+def server_key(folder: Path) -> ec.EllipticCurvePrivateKey:
+    """Give the platform's key, made the first time. Raises OnboardingError where its file is damaged."""
+    file = folder / "serverKey.pem"
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+    except FileNotFoundError:
+        key = ec.generate_private_key(ec.SECP256R1())
+        (folder / "serverCert.pem").unlink(missing_ok=True)  # never an old certificate beside a new key
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write_whole(file, pem, private=True, replace=True)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _damaged(file) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _damaged(file)
+    return key
+
+
+def _damaged(file: Path) -> OnboardingError:
+    return OnboardingError(f"{file} is damaged: move it away, and a new key and certificate are made.")
+
+
+def server_certificate(folder: Path, key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
+    """Give the platform's certificate, signed anew only if it is missing, expired, another key's, or lacks ``host``.
+
+    Kept otherwise, because learners copy it into their trust stores. Raises OnboardingError.
+    """
+    file = folder / "serverCert.pem"
+    needed = {_general_name(name) for name in (*ALWAYS, host) if name not in ("0.0.0.0", "::")}
+    try:
+        kept = x509.load_pem_x509_certificate(file.read_bytes())
+        there = set(kept.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        expired = kept.not_valid_after_utc < datetime.now(UTC)
+        if needed <= there and not expired and kept.public_key() == key.public_key():
+            return kept
+    except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
+        there = set()  # missing or damaged
+    certificate = _self_signed(key, sorted(needed | there, key=str))
+    write_whole(file, certificate.public_bytes(serialization.Encoding.PEM), replace=True)
+    return certificate
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(name)
+    except ValueError:
+        raise OnboardingError(f"{name} can't stand in a certificate: give --host an ASCII name or address.") from None
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now, public = datetime.now(UTC), key.public_key()
+    builder = x509.CertificateBuilder(name, name, public, x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + CERTIFICATE_VALIDITY)
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)  # digitalSignature
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (usage, True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectAlternativeName(names), False),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
+    ]
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(key, hashes.SHA256())
+
+
+#: By tenant: the administrator's user and password, and under ``others`` those of users without the role.
+Credentials = Mapping[str, Mapping[str, Any]]
+FIRST_TENANT, MOST_TENANTS = 1001, 1000
+#: The administrator of each tenant, and a user of it without any role, who may look but not trust.
+USER, WITHOUT_ROLE = "admin", "viewer"
+
+
+def read_credentials(file: Path, tenants: int) -> Credentials:
+    """Read the tenants' logins, and make those that are missing, with random passwords. Raises OnboardingError."""
+    if not 1 <= tenants <= MOST_TENANTS:
+        raise OnboardingError(f"There can't be {tenants} tenants: give --tenants a number from 1 to {MOST_TENANTS}.")
+    try:
+        kept = json.loads(file.read_bytes())
+        known = {
+            tenant: _login(given) | {"others": [*map(_login, given.get("others", ()))]}
+            for tenant, given in kept.items()
+        }
+    except FileNotFoundError:
+        known, kept = {}, None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise OnboardingError(f"{file} is damaged: move it away, and new passwords are made.") from None
+    for number in range(FIRST_TENANT, FIRST_TENANT + tenants):
+        known.setdefault(f"t{number}", {**_new_login(USER), "others": []})
+    for login in known.values():
+        login["others"] = login["others"] or [_new_login(WITHOUT_ROLE)]
+    if known != kept:
+        write_whole(file, json.dumps(known, indent=1).encode(), private=True, replace=True)
+    return known
+
+
+def _new_login(user: str) -> dict[str, str]:
+    return {"user": user, "password": secrets.token_urlsafe(18)}
+
+
+def _login(given: Any) -> dict[str, Any]:
+    return {"user": given["user"] + "", "password": given["password"] + ""}
+
+
+TOKEN_VALIDITY = timedelta(hours=1)
+
+
+class Tokens:
+    """Issues tokens and reads them again, signed with the platform's own key, so that they outlive a restart."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+
+    def issue(self, tenant: str, device: str) -> str:
+        """Give a token for a device, valid for an hour. (The names of the claims are not verified.)"""
+        now = datetime.now(UTC)
+        claims = {"iss": "localhost", "aud": "localhost", "sub": f"device_{device}", "ten": tenant, "iat": now}
+        claims |= {"nbf": now, "exp": now + TOKEN_VALIDITY, "jti": secrets.token_hex(8)}
+        return jwt.encode(claims, self._key, algorithm="ES256")
+
+    def read(self, token: str) -> tuple[str, str] | None:
+        """Give the tenant and the device of a token; None where it is none of ours, or no longer valid."""
+        try:
+            claims = jwt.decode(
+                token, self._key.public_key(), ["ES256"], audience="localhost", options={"require": ["exp", "sub"]}
+            )
+        except jwt.InvalidTokenError:
+            return None
+        return claims["ten"], claims["sub"].removeprefix("device_")

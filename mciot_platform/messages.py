@@ -1,0 +1,196 @@
+"""What the platform does with SmartREST messages, and what it answers."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from mciot_nb.connect.smartrest import line, parse
+from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation
+
+ANSWERS, ERRORS, TOKENS = "s/ds", "s/e", "s/dat"
+RESTART, COMMAND = "c8y_Restart", "c8y_Command"
+NUMBER = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII
+)  # float takes more: 1_000, other scripts' digits
+
+
+class Reply(NamedTuple):
+    """A line for the device, and the topic on which it goes out."""
+
+    topic: str
+    text: str
+
+
+class BadMessage(Exception):
+    """A message that can't be carried out: one sentence for the device."""
+
+
+@dataclass(frozen=True)
+class DeviceMessage:
+    """One message with what is needed to carry it out; ``values`` are those behind the message's ``number``."""
+
+    number: str
+    values: list[str]
+    store: Storage
+    device: RegisteredDevice
+
+    def value(self, index: int, name: str) -> str:
+        """Give a value that must not be empty. Raises BadMessage."""
+        if not self.optional(index):
+            raise BadMessage(f"The {name} is missing.")
+        return self.values[index]
+
+    def optional(self, index: int, default: str = "") -> str:
+        """Give a value, or the default where it was left out."""
+        return self.values[index] if index < len(self.values) and self.values[index] else default
+
+    def decimal(self, index: int) -> float:
+        """Give a number. Raises BadMessage."""
+        text = self.value(index, "value")
+        value = float(text) if NUMBER.fullmatch(text) else math.nan
+        if not math.isfinite(value):
+            raise BadMessage(f"The value {text!r} is no number.")
+        return value
+
+    def time(self, index: int) -> datetime:
+        """Give a time in ISO 8601, or that of receipt where it was left out. Raises BadMessage."""
+        try:
+            time = datetime.fromisoformat(self.optional(index) or datetime.now(UTC).isoformat())
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise BadMessage(f"{self.values[index]!r} is no time in ISO 8601.") from None
+
+
+def answer(payload: bytes, store: Storage, device: RegisteredDevice) -> list[Reply]:
+    """Carry out every line of ``payload`` and give the replies; a payload that is no CSV is refused as a whole.
+
+    What the error lines look like, apart from ``41,100,Device already existing``, is not verified on a real tenant.
+    """
+    try:
+        rows = parse(payload)
+    except ValueError as problem:
+        return [Reply(ERRORS, line("50", "", str(problem)))]
+    replies: list[Reply] = []
+    for number, *values in rows:
+        current = store.device(device.tenant, device.device) or device  # an earlier line may have created it
+        try:
+            if number not in MESSAGES:
+                raise BadMessage("There is no message of this number here.")
+            replies += MESSAGES[number](DeviceMessage(number, values, store, current)) or []
+        except BadMessage as problem:
+            replies.append(Reply(ERRORS, line("50", number, str(problem))))
+    return replies
+
+
+def tell_operation(operation: StoredOperation) -> Reply:
+    """Write an operation as the device receives it: 510 to restart, 511 for a command."""
+    if operation.fragment == RESTART:
+        return Reply(ANSWERS, line("510", operation.device))
+    return Reply(ANSWERS, line("511", operation.device, operation.text))
+
+
+def _create_device(message: DeviceMessage) -> list[Reply] | None:
+    device = message.device
+    if device.created:
+        return [Reply(ERRORS, line("41", "100", "RegisteredDevice already existing"))]
+    name = message.optional(0, f"MQTT Device {device.device}")
+    message.store.create_device(device, name, message.optional(1, "c8y_MQTTDevice"))
+    return None
+
+
+def _hardware(message: DeviceMessage) -> None:
+    names = ("serialNumber", "model", "revision")
+    hardware = {name: message.optional(index) for index, name in enumerate(names)}
+    message.store.set_fragment(message.device, "c8y_Hardware", hardware)
+
+
+def _supported_operations(message: DeviceMessage) -> None:
+    message.store.set_fragment(message.device, "c8y_SupportedOperations", message.values)
+
+
+def _required_interval(message: DeviceMessage) -> None:
+    text = message.value(0, "interval")
+    if not re.fullmatch(r"-?\d{1,6}", text, re.ASCII):  # a negative one means maintenance
+        raise BadMessage(f"The interval {text!r} is no number of minutes.")
+    message.store.set_fragment(message.device, "c8y_RequiredAvailability", {"responseInterval": int(text)})
+
+
+def _internal_id(message: DeviceMessage) -> list[Reply]:
+    return [Reply(ANSWERS, line("124", str(message.device.id)))]
+
+
+def _measurement(message: DeviceMessage) -> None:
+    # A device that has not sent 100 may measure too: nothing that we acknowledge is thrown away (not verified).
+    value, fragment, series = message.decimal(2), message.value(0, "fragment"), message.value(1, "series")
+    _add_measurement(message, message.time(4), fragment, series, value, message.optional(3))
+
+
+def _measured_as(fragment: str, series: str, unit: str) -> Callable[[DeviceMessage], None]:
+    return lambda message: _add_measurement(message, message.time(1), fragment, series, message.decimal(0), unit)
+
+
+def _add_measurement(
+    message: DeviceMessage, time: datetime, fragment: str, series: str, value: float, unit: str
+) -> None:
+    message.store.add_record(
+        "measurements", message.device, time, fragment=fragment, series=series, value=value, unit=unit
+    )
+
+
+def _alarm(message: DeviceMessage) -> None:
+    severity = SEVERITIES[message.number]
+    kind, time = message.value(0, "type"), message.time(2)
+    message.store.raise_alarm(message.device, time, kind, message.optional(1, f"Alarm of type {kind} raised"), severity)
+
+
+def _clear_alarm(message: DeviceMessage) -> None:
+    kind = message.value(0, "type")
+    if not message.store.clear_alarm(message.device, kind):
+        raise BadMessage(f"No alarm of type {kind} is active.")
+
+
+def _event(message: DeviceMessage) -> None:
+    kind, text = message.value(0, "type"), message.value(1, "text")
+    message.store.add_record("events", message.device, message.time(2), type=kind, text=text)
+
+
+def _pending_operations(message: DeviceMessage) -> list[Reply]:
+    return [tell_operation(operation) for operation in message.store.operations(message.device, "PENDING")]
+
+
+def _follow(before: tuple[str, ...], after: str) -> Callable[[DeviceMessage], None]:
+    """Give what puts the oldest operation of the message's fragment from one of these statuses into the next."""
+
+    def follow(message: DeviceMessage) -> None:
+        fragment = message.value(0, "fragment")
+        for status in before:
+            for operation in message.store.operations(message.device, status):
+                if operation.fragment == fragment:
+                    return message.store.set_operation(operation, after, message.optional(1))
+        raise BadMessage(f"No operation {fragment} is {' or '.join(before).lower()}.")
+
+    return follow
+
+
+SEVERITIES = {"301": "CRITICAL", "302": "MAJOR", "303": "MINOR", "304": "WARNING"}
+#: By number; the fragments of 211 and 212 are the real platform's own.
+MESSAGES: dict[str, Callable[[DeviceMessage], list[Reply] | None]] = {
+    "100": _create_device,
+    "110": _hardware,
+    "114": _supported_operations,
+    "117": _required_interval,
+    "123": _internal_id,
+    "200": _measurement,
+    "211": _measured_as("c8y_TemperatureMeasurement", "T", "C"),
+    "212": _measured_as("c8y_Battery", "level", "%"),
+    **dict.fromkeys(SEVERITIES, _alarm),
+    "306": _clear_alarm,
+    "400": _event,
+    "500": _pending_operations,
+    "501": _follow(("PENDING",), "EXECUTING"),
+    "502": _follow(("EXECUTING", "PENDING"), "FAILED"),
+    "503": _follow(("EXECUTING", "PENDING"), "SUCCESSFUL"),
+}

@@ -1,0 +1,186 @@
+"""Mutual TLS for one client: pyOpenSSL in memory, asyncio streams for the bytes.
+
+asyncio's own TLS sends no alert when a client's certificate fails, so the client would not learn why it is refused.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from socket import SO_KEEPALIVE, SOL_SOCKET
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509StoreFlags
+
+from mciot_nb.pki.chain import is_ca, is_issued_by
+from mciot_platform.trust import INVALID_PURPOSE, SIGNATURE_FAILURE, ConnectionRejected, FailedCertificate
+
+CHUNK = 65536
+LINGER_SECONDS = 2.0
+WRITE_SECONDS = 30.0
+NO_WEBSOCKET = (
+    "The client speaks MQTT over WebSocket, where certificates do not work: let it speak MQTT over TLS (mqtts, ssl)."
+)
+_to_openssl = lru_cache(4096)(X509.from_cryptography)  # which reads it anew, a megabyte for thirty connections
+
+
+@dataclass(frozen=True)
+class ServerIdentity:
+    """The platform's own certificate, and its key as OpenSSL holds it."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+
+class TlsStream:
+    """The TLS side of one connection."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        identity: ServerIdentity,
+        anchors: Callable[[], Iterable[x509.Certificate]],
+    ) -> None:
+        """Take a connection; ``anchors`` is asked when the handshake begins, for they may change until then."""
+        with suppress(OSError):  # a client that died may never say so: the system asks it from time to time
+            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        self._reader, self._writer = reader, writer
+        self._identity, self._anchors = identity, anchors
+        self.failed: FailedCertificate | None = None
+        self._tls: SSL.Connection | None = None  # made when the client speaks: many that connect never do
+
+    def _context(self, identity: ServerIdentity, anchors: Iterable[x509.Certificate]) -> SSL.Context:
+        """Make a context for this connection alone: today's anchors, and no earlier session to resume past them."""
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # most devices are silent for most of the time
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verified)
+        store = context.get_cert_store()
+        assert store is not None  # every context has one
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
+        for anchor in anchors:
+            store.add_cert(_to_openssl(anchor))
+        return context
+
+    def _verified(self, _: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
+        """Hear OpenSSL's verdict on one certificate. One that can't be read raises, which ends the handshake."""
+        certificate = presented.to_cryptography()
+        if not ok and error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
+            return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
+        if not ok and error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in self._anchors()):
+            return True  # OpenSSL tried another trusted certificate of that name; `Trust.admit` judges them all
+        if not ok:
+            self.failed = FailedCertificate(certificate, depth, error)
+        return bool(ok)
+
+    async def handshake(self) -> None:
+        """Do the TLS handshake. Raises Refusal where it fails for another reason than the client's certificate.
+
+        A certificate that fails raises SSL.Error and stands in `failed`. `close` sends the alert, so that the log has
+        its record before the client learns of it.
+        """
+        first = await self._reader.read(CHUNK)
+        if first[:1] == b"\x10":
+            raise ConnectionRejected("PLAIN_MQTT", "The client speaks MQTT without TLS: switch TLS on in the client.")
+        if first[:4] == b"GET " and b"websocket" in first.lower():
+            raise ConnectionRejected("WEBSOCKET", NO_WEBSOCKET)
+        if first and first[:1] != b"\x16":
+            raise ConnectionRejected(
+                "NOT_TLS", "The client's first bytes are no TLS handshake: connect with MQTT over TLS."
+            )
+        self._tls = SSL.Connection(self._context(self._identity, self._anchors()), None)
+        self._tls.set_accept_state()
+        while first:
+            self._tls.bio_write(first)
+            try:
+                self._tls.do_handshake()
+            except SSL.WantReadError:
+                self._send_pending()  # our part of the handshake
+            else:
+                self._send_pending()
+                return
+            first = await self._reader.read(CHUNK)
+        raise ConnectionRejected(
+            "HANDSHAKE_FAILED",
+            "The client closed the connection during the TLS handshake: if it does not know the platform's "
+            "certificate, give it serverCert.pem as trusted CA.",
+        )
+
+    @property
+    def presented(self) -> list[x509.Certificate]:
+        """The certificates that the client sent, its own first; known after the handshake."""
+        assert self._tls is not None
+        own = self._tls.get_peer_certificate(as_cryptography=True)
+        rest = self._tls.get_peer_cert_chain(as_cryptography=True) or []  # on the server without the client's own
+        return [own, *rest] if own else []
+
+    @property
+    def path(self) -> list[x509.Certificate]:
+        """The path that OpenSSL built from the client's certificate up to the one in `failed`, that one included.
+
+        What may follow there is a trusted certificate of ours, which nobody presented.
+        """
+        assert self._tls is not None and self.failed is not None
+        path = self._tls.get_verified_chain(as_cryptography=True) or []
+        return path[: self.failed.depth + 1] or [self.failed.certificate]
+
+    @property
+    def version(self) -> str:
+        """The version of TLS, empty before the client has spoken."""
+        return self._tls.get_protocol_version_name() if self._tls else ""
+
+    async def read(self) -> bytes:
+        """Wait for the client's next bytes; none at the end of the connection."""
+        assert self._tls is not None
+        while True:
+            try:
+                return self._tls.recv(CHUNK)
+            except SSL.WantReadError:
+                received = await self._reader.read(CHUNK)
+                if not received:
+                    return b""
+                self._tls.bio_write(received)
+            except (SSL.ZeroReturnError, SSL.SysCallError):
+                return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send ``data`` to the client. Raises TimeoutError where it does not read."""
+        assert self._tls is not None
+        self._tls.sendall(data)
+        self._send_pending()
+        async with asyncio.timeout(WRITE_SECONDS):
+            await self._writer.drain()
+
+    def _send_pending(self) -> None:
+        with suppress(SSL.WantReadError):
+            while self._tls:
+                self._writer.write(self._tls.bio_read(CHUNK))
+
+    async def close(self) -> None:
+        """Say goodbye, wait a little for the client's own, and let go of it.
+
+        Closing with unread bytes would reset the connection, and the client would lose the alert or CONNACK before.
+        """
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                with suppress(SSL.Error):
+                    if self._tls:
+                        self._tls.shutdown()
+                self._send_pending()
+                self._writer.write_eof()
+                while await self._reader.read(CHUNK):
+                    pass
+                self._writer.close()
+                await self._writer.wait_closed()
+        except (OSError, SSL.Error):
+            pass
+        finally:
+            self._writer.transport.abort()  # a client that does not read would keep the connection for ever
