@@ -50,14 +50,12 @@ from mciot_nb.pki.config import (
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_problem, read_file, write_whole
 from mciot_nb.pki.keys import (
-    KEY_SIZE,
     KeyChoice,
+    KeyType,
     PrivateKey,
-    check_bits,
     create_key,
     create_request,
     encode_passphrase,
-    key_bits,
     read_private_key,
     read_request,
 )
@@ -180,7 +178,10 @@ DEFAULT_CA = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "De
 DEFAULT_INTERMEDIATE = DistinguishedName(
     "DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "Example Intermediate CA"
 )
-DEFAULT_CA_KEY, DEFAULT_INTERMEDIATE_KEY = KeyChoice(KEY_SIZE, CA_DAYS), KeyChoice(KEY_SIZE, INTERMEDIATE_DAYS)
+DEFAULT_CA_KEY, DEFAULT_INTERMEDIATE_KEY = (
+    KeyChoice(KeyType.RSA_4096, CA_DAYS),
+    KeyChoice(KeyType.RSA_4096, INTERMEDIATE_DAYS),
+)
 
 #: Who can sign the tutorial's device, and the folder of each (the guide: "CA or intermediate").
 ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCertificate"}
@@ -265,17 +266,17 @@ class CaWorkspace:
         return all((self.ca_folder / name).exists() for name in ("caConfig.cnf", "caKey.pem", "caCert.pem"))
 
     def create_ca(
-        self, subject: DistinguishedName, *, bits: int | None = None, days: int | None = None
+        self, subject: DistinguishedName, *, key_type: KeyType | None = None, days: int | None = None
     ) -> CertificateAuthority:
         """Make the CA for ``subject``, or open it if it is there; one that is not what is asked for moves aside.
 
-        ``bits`` are those of an RSA key, or 256 for P-256, and ``days`` the certificate's. Where you ask for none, what
+        Where you ask for no ``key_type`` or ``days``, what
         is there may have any, and what is made has the guide's. Raises OnboardingError before anything moves.
         """
         there = self.ca_key_choice
-        if self.has_ca and self.ca_subject == subject and there == there.changed(bits, days):
+        if self.has_ca and self.ca_subject == subject and there == there.changed(key_type, days):
             return self.ca()
-        asked = DEFAULT_CA_KEY.changed(bits, days)
+        asked = DEFAULT_CA_KEY.changed(key_type, days)
         passphrase = self.passphrase  # which may be made up now
         store_password(passphrase)  # here, and not in 05, when half of the way is gone
         unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
@@ -321,7 +322,7 @@ class CaWorkspace:
         return is_issued_by(read_certificates(files[0])[0], read_certificates(self.ca_folder / "caCert.pem")[0])
 
     def create_intermediate(
-        self, subject: DistinguishedName, *, bits: int | None = None, days: int | None = None
+        self, subject: DistinguishedName, *, key_type: KeyType | None = None, days: int | None = None
     ) -> CertificateAuthority:
         """Make an intermediate CA for ``subject`` below the CA, or find it (guide: "Creating an intermediate …").
 
@@ -329,15 +330,14 @@ class CaWorkspace:
         Raises OnboardingError, SUBJECT_TAKEN, where the CA has a valid one for ``subject`` with another key or days.
         """
         there = self.intermediate_key_choice
-        if self.has_intermediate and self.intermediate_subject == subject and there == there.changed(bits, days):
+        if self.has_intermediate and self.intermediate_subject == subject and there == there.changed(key_type, days):
             mention_revoked(self.ca_config, self.intermediate().certificate)
             return self.intermediate()
         ca, folder, moved = self.ca(), self.intermediate_folder, None
-        found = self._earlier_intermediate(subject, bits, days)
-        unfinished = is_unfinished(folder, subject, bits)
-        asked = DEFAULT_INTERMEDIATE_KEY.changed(bits)
+        found = self._earlier_intermediate(subject, key_type, days)
+        unfinished = is_unfinished(folder, subject, key_type)
+        asked = KeyType(key_type or KeyType.RSA_4096)
         if not (found or unfinished):  # else it would be refused when the old one has moved
-            check_bits(asked.bits)
             ca.check_new(
                 subject, days_within(ca.certificate, normalize_time(None), INTERMEDIATE_DAYS) if days is None else days
             )
@@ -348,7 +348,7 @@ class CaWorkspace:
             if found:
                 found.rename(folder)
             else:  # in its place from the start: once it is signed, its key must not be lost
-                ca.create_intermediate(folder, subject, self.passphrase, bits=asked.bits, days=days)
+                ca.create_intermediate(folder, subject, self.passphrase, key_type=asked, days=days)
         except BaseException as error:  # somebody who cancels, too
             if moved and not folder.exists():
                 moved.rename(folder)
@@ -359,12 +359,14 @@ class CaWorkspace:
         self._opened.pop(self.intermediate_folder, None)
         return self.intermediate()
 
-    def _earlier_intermediate(self, subject: DistinguishedName, bits: int | None, days: int | None) -> Path | None:
+    def _earlier_intermediate(
+        self, subject: DistinguishedName, key_type: KeyType | None, days: int | None
+    ) -> Path | None:
         """Look for an intermediate that moved aside once, is what is asked for, and was not revoked since."""
 
         def fits(signed: x509.Certificate) -> bool:
             choice = KeyChoice.of(signed)
-            return choice == choice.changed(bits, days) and not is_revoked(self.ca_config, signed)
+            return choice == choice.changed(key_type, days) and not is_revoked(self.ca_config, signed)
 
         request, issuer = Path(ISSUERS["intermediate"]) / "intermediateCsr.pem", self.ca().certificate
         return find_signed(self.folder, request, "intermediateCert.pem", subject, issuer, fits, _INTERMEDIATE_FILES)
@@ -375,7 +377,7 @@ class CaWorkspace:
         default = DEFAULT_INTERMEDIATE_KEY
         with suppress(OnboardingError):  # there may be no CA yet, and no request
             default = as_far_as(read_certificates(self.ca_folder / "caCert.pem")[0], default)
-            default = default.changed(key_bits(read_request(self.intermediate_folder / "intermediateCsr.pem")))
+            default = default.changed(KeyType.of(read_request(self.intermediate_folder / "intermediateCsr.pem")))
         return _made_choice(self.intermediate_folder / "intermediateCert.pem", default)
 
     @property
@@ -467,7 +469,7 @@ def _check_issuer(issuer: str) -> None:
 
 #: What the form offers, and what a notebook that was opened first catches up with.
 DEFAULT_DEVICE = DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", "device-0001")
-DEFAULT_DEVICE_KEY = KeyChoice(KEY_SIZE, DEVICE_DAYS)
+DEFAULT_DEVICE_KEY = KeyChoice(KeyType.RSA_4096, DEVICE_DAYS)
 
 #: The forms of the stores, as their files' names end.
 STORE_KINDS = ("pkcs12", "jks")
@@ -498,47 +500,45 @@ class DeviceWorkspace(CaWorkspace):
         choice, request = DEFAULT_DEVICE_KEY, self.device_file("deviceCsr.pem")
         with suppress(OnboardingError):  # there may be nobody to sign yet, no key, no certificate
             choice = as_far_as(self.issuer_certificate, choice)
-            choice = choice.changed(key_bits(read_request(request) if request.exists() else self._open_key()))
+            choice = choice.changed(KeyType.of(read_request(request) if request.exists() else self._open_key()))
             signed = read_certificates(self.device_file("deviceCert.pem"))[0]
             return KeyChoice.of(signed) if self._is_for_the_request(signed) else choice
         return choice
 
-    def create_device_key(self, bits: int | None = None) -> Path:
+    def create_device_key(self, key_type: KeyType | None = None) -> Path:
         """Make the device's private key, encrypted, or find it (guide: "Creating a device certificate", step 2).
 
-        ``bits`` are those of an RSA key, or 256 for P-256. Where you ask for none, a key that is there may be any, and
+        Where you ask for no ``key_type``, a key that is there may be any, and
         a new one is the guide's. The files of a device with another kind of key move aside.
         """
-        key, asked, moved = self.device_file("deviceKey.pem"), DEFAULT_DEVICE_KEY.changed(bits).bits, None
-        if bits is not None and key.exists() and bits != key_bits(self._open_key()):
-            check_bits(bits)  # before anything moves
+        key, asked, moved = self.device_file("deviceKey.pem"), KeyType(key_type or KeyType.RSA_4096), None
+        if key_type is not None and key.exists() and key_type != KeyType.of(self._open_key()):
             moved = self._archive_device("the files of the device, whose key is of another kind,")
         if not key.exists():
-            check_bits(asked)
             moved = moved or self._archive_device("the files of a device whose key is missing")
             with self._back_without_a_key(moved):
                 create_key(key, self.passphrase, asked)
         return key
 
     def create_device_request(
-        self, subject: DistinguishedName, bits: int | None = None
+        self, subject: DistinguishedName, key_type: KeyType | None = None
     ) -> x509.CertificateSigningRequest:
         """Make the device's signing request for ``subject``, or find it (step 3). Another device's files move aside.
 
-        ``bits`` are as in `create_device_key`. Raises OnboardingError where the issuer's policy would refuse
+        ``key_type`` are as in `create_device_key`. Raises OnboardingError where the issuer's policy would refuse
         ``subject``; then nothing has moved.
         """
         self._as_signed(subject.to_x509())
         path = self.device_file("deviceCsr.pem")
-        self.create_device_key(bits)
+        self.create_device_key(key_type)
         if path.exists():
             request = read_request(path)
             if self.device_subject == subject and request.public_key() == self._open_key().public_key():
                 return request
         moved = self._archive_device("the files of the other device", but_a_lone_key=True)
-        if not self._bring_back(subject, bits):
+        if not self._bring_back(subject, key_type):
             with self._back_without_a_key(moved):
-                self.create_device_key(bits)
+                self.create_device_key(key_type)
             create_request(path, self._open_key(), subject, self._config().string_mask)
         return read_request(path)
 
@@ -662,11 +662,11 @@ class DeviceWorkspace(CaWorkspace):
             if (folder / name).exists():
                 (folder / name).rename(self.device_file(name))
 
-    def _bring_back(self, subject: DistinguishedName, bits: int | None) -> bool:
+    def _bring_back(self, subject: DistinguishedName, key_type: KeyType | None) -> bool:
         """Take back the files of such a device that this very issuer signed, and has not revoked, if they are there."""
 
         def fits(signed: x509.Certificate) -> bool:
-            return bits in (None, key_bits(signed)) and not is_revoked(self._config(), signed)
+            return key_type in (None, KeyType.of(signed)) and not is_revoked(self._config(), signed)
 
         request = self.device_file("deviceCsr.pem").relative_to(self.folder)
         found = find_signed(self.folder, request, "deviceCert.pem", subject, self.issuer_certificate, fits)

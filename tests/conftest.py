@@ -14,6 +14,7 @@ from mciot_nb import workspace as ca_workspace
 from mciot_nb import workspace as device_workspace
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.authority import CertificateAuthority
+from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.workspace import Workspace
 
@@ -72,7 +73,7 @@ def shared_ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """A CA for tests that only read it, or sign without caring what else was signed. RSA-2048, for speed."""
     folder = tmp_path_factory.mktemp("shared") / "caCertificate"
     return CertificateAuthority.create(
-        folder, DistinguishedName(country="DE", common_name="Test CA"), PASSPHRASE, bits=2048
+        folder, DistinguishedName(country="DE", common_name="Test CA"), PASSPHRASE, key_type=KeyType.RSA_2048
     )
 
 
@@ -80,7 +81,7 @@ def shared_ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 def ca(tmp_path: Path) -> CertificateAuthority:
     """A CA of the test's own."""
     subject = DistinguishedName(country="DE", locality="Ulm", organization="Probe & Söhne", common_name="Test CA")
-    return CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, bits=2048)
+    return CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
 
 
 @pytest.fixture
@@ -90,13 +91,13 @@ def quick_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.delenv(name)
     makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
     for function in makers:
-        monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "bits": 2048})
+        monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "key_type": KeyType.RSA_2048})
     for module, name in (
         (ca_workspace, "DEFAULT_CA_KEY"),
         (ca_workspace, "DEFAULT_INTERMEDIATE_KEY"),
         (device_workspace, "DEFAULT_DEVICE_KEY"),
     ):
-        monkeypatch.setattr(module, name, getattr(module, name).changed(bits=2048))
+        monkeypatch.setattr(module, name, getattr(module, name).changed(key_type=KeyType.RSA_2048))
     yield Workspace(tmp_path / "workspace")
     if platform := LocalPlatform.running(tmp_path / "workspace"):
         platform.stop()

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb.pki.keys import KeyType
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: Every function of os that changes a file, a name or what a file is allowed; the code need not use them all.
@@ -148,7 +149,9 @@ def perform(ca: CertificateAuthority, operation: str, arguments: list[str]) -> l
         ca.update_crl()
     elif operation == "create_intermediate":
         below = DistinguishedName(common_name="Below")
-        ca.create_intermediate(ca.folder / "intermediateCertificate", below, os.environ["PASS"], bits=2048)
+        ca.create_intermediate(
+            ca.folder / "intermediateCertificate", below, os.environ["PASS"], key_type=KeyType.RSA_2048
+        )
     elif operation == "escape":  # the control: a file written past the functions of os
         (ca.folder / "escaped.txt").write_text("past os")
     else:

@@ -19,6 +19,7 @@ from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import DatabaseRow, hex_serial
+from mciot_nb.pki.keys import KeyType
 
 CHILD = ROOT / "tests" / "crash_child.py"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -79,7 +80,7 @@ class Base:
 def make_base(parent: Path) -> Base:
     """Make the directory that the tests start from."""
     subject = DistinguishedName(country="DE", common_name="Test CA")
-    ca = CertificateAuthority.create(parent / "caCertificate", subject, PASSPHRASE, bits=2048)
+    ca = CertificateAuthority.create(parent / "caCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
     signed = ca.sign_many([request_for("untouched"), request_for("to be revoked")])
     assert [certificate.serial_number for certificate in signed] == [UNTOUCHED, TO_REVOKE]
     ca.update_crl()

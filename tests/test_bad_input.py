@@ -20,7 +20,7 @@ from test_authority import KEY, SUBJECT, openssl_sign, request
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.config import read_config
-from mciot_nb.pki.keys import read_request
+from mciot_nb.pki.keys import KeyType, read_request
 
 CN, NEXT = NameOID.COMMON_NAME, DistinguishedName(common_name="next")
 GOOD_ROW = "V\t291123180706Z\t\t2000\tunknown\t/CN=extra\n"
@@ -30,7 +30,9 @@ GOOD_ROW = "V\t291123180706Z\t\t2000\tunknown\t/CN=extra\n"
 def template(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """A CA with one certificate, 1000; each test takes a copy, which is quicker than a new key."""
     folder = tmp_path_factory.mktemp("template") / "caCertificate"
-    ca = CertificateAuthority.create(folder, DistinguishedName("DE", common_name="Test CA"), PASSPHRASE, bits=2048)
+    ca = CertificateAuthority.create(
+        folder, DistinguishedName("DE", common_name="Test CA"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
     ca.sign(request(SUBJECT))
     return ca
 
@@ -384,7 +386,7 @@ def test_no_certificate_outlives_its_ca(ca: CertificateAuthority, tmp_path: Path
     for operation in (
         lambda: ca.sign(request(NEXT), days=left + 2),
         lambda: ca.sign_many([request(NEXT)], days=left + 2),
-        lambda: ca.create_intermediate(tmp_path / "sub", NEXT, PASSPHRASE, days=left + 2, bits=2048),
+        lambda: ca.create_intermediate(tmp_path / "sub", NEXT, PASSPHRASE, days=left + 2, key_type=KeyType.RSA_2048),
     ):
         error = refused(operation, ca.folder, "CN=next would outlive its CA", f"ask for {left} days or fewer")
         assert error.code == "OUTLIVES_CA"
@@ -394,7 +396,10 @@ def test_no_certificate_outlives_its_ca(ca: CertificateAuthority, tmp_path: Path
 
 def test_only_what_can_be_revoked_is(ca: CertificateAuthority, template: CertificateAuthority) -> None:
     other = CertificateAuthority.create(
-        ca.folder.parent / "other", DistinguishedName("DE", common_name="Other CA"), PASSPHRASE, bits=2048
+        ca.folder.parent / "other",
+        DistinguishedName("DE", common_name="Other CA"),
+        PASSPHRASE,
+        key_type=KeyType.RSA_2048,
     )
     foreign = other.sign(request(NEXT))
     cases: list[tuple[Callable[[], object], str, str]] = [
@@ -476,14 +481,14 @@ def test_an_intermediate_overwrites_nothing(ca: CertificateAuthority, tmp_path: 
         (folder / "mine.txt").write_text("mine")
     subject = DistinguishedName("DE", common_name="Sub")
     error = refused(
-        lambda: ca.create_intermediate(folder, subject, PASSPHRASE, bits=2048),
+        lambda: ca.create_intermediate(folder, subject, PASSPHRASE, key_type=KeyType.RSA_2048),
         ca.folder,
         f"{folder} is there already",
         "choose another folder",
     )
     assert error.code == "EXISTS"
     (tmp_path / "empty").mkdir()
-    sub = ca.create_intermediate(tmp_path / "empty", subject, PASSPHRASE, bits=2048)
+    sub = ca.create_intermediate(tmp_path / "empty", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
     assert sub.certificate.serial_number == 0x1001
 
 
@@ -500,7 +505,7 @@ def test_no_ca_is_made_below_path_length_zero(ca: CertificateAuthority, tmp_path
         parent: CertificateAuthority, name: str, extensions: str = "v3_ca", days: int = 30
     ) -> CertificateAuthority:
         subject = DistinguishedName("DE", common_name=name)
-        options = {"extensions": extensions, "days": days, "bits": 2048}
+        options = {"extensions": extensions, "days": days, "key_type": KeyType.RSA_2048}
         return parent.create_intermediate(tmp_path / name, subject, PASSPHRASE, **options)  # type: ignore[arg-type]
 
     last, last_but_one = below(root, "last", "v3_last_0", 400), below(root, "last but one", "v3_last_1", 400)

@@ -113,7 +113,7 @@ def shape(certificate: x509.Certificate) -> dict[str, object]:
         "issuer": certificate.issuer.public_bytes(),
         "lifetime": certificate.not_valid_after_utc - certificate.not_valid_before_utc,
         "algorithm": certificate.signature_algorithm_oid,
-        "bits": certificate.public_key().key_size,  # type: ignore[union-attr]
+        "key_type": certificate.public_key().key_size,  # type: ignore[union-attr]
         "extensions": [
             (e.oid, e.critical, None if isinstance(e.value, keyed) else e.value) for e in certificate.extensions
         ],

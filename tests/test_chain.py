@@ -18,6 +18,7 @@ from mciot_nb.pki.chain import (
     read_certificates,
     to_pem,
 )
+from mciot_nb.pki.keys import KeyType
 
 GUIDE, CURRENT = PROFILES["guide-2021"], PROFILES["current"]
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -49,10 +50,10 @@ def test_a_good_chain_is_found_good(ca: CertificateAuthority) -> None:
 def test_each_fault_has_its_code_and_its_sentence(ca: CertificateAuthority, tmp_path: Path) -> None:
     root, device = ca.certificate, sign(ca, "device")
     other = CertificateAuthority.create(
-        tmp_path / "other", DistinguishedName("DE", common_name="Other"), PASSPHRASE, bits=2048
+        tmp_path / "other", DistinguishedName("DE", common_name="Other"), PASSPHRASE, key_type=KeyType.RSA_2048
     )
     twin = CertificateAuthority.create(
-        tmp_path / "twin", DistinguishedName.from_x509(root.subject), PASSPHRASE, bits=2048
+        tmp_path / "twin", DistinguishedName.from_x509(root.subject), PASSPHRASE, key_type=KeyType.RSA_2048
     ).certificate
     middle = sign(ca, "middle", "v3_ca")
     leaf = sign_under(middle, "leaf")

@@ -30,7 +30,7 @@ from mciot_nb.connect.server_certificate import fetch_server_certificate
 from mciot_nb.connect.tenant import TenantSettings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import fingerprint
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.keys import create_private_key, create_request
+from mciot_nb.pki.keys import KeyType, create_key, create_request
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -46,7 +46,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform
 def files(shared_ca: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A device's key, and its chain in several states."""
     folder = tmp_path_factory.mktemp("device")
-    key = create_private_key(folder / "key.pem", PASSPHRASE, bits=2048)
+    key = create_key(folder / "key.pem", PASSPHRASE, key_type=KeyType.RSA_2048)
     csr = create_request(folder / "csr.pem", key, DistinguishedName(common_name="device"))
     device, root = shared_ca.sign(csr), shared_ca.certificate
     old_csr = create_request(folder / "old.pem", key, DistinguishedName(organization="old", common_name="device"))
@@ -188,7 +188,7 @@ def test_the_platform_is_trusted_as_soon_as_the_system_trusts_it(
 
 
 def test_what_a_device_is_made_of_is_checked(platform: LocalPlatform, files: Path, tmp_path: Path) -> None:
-    create_private_key(tmp_path / "other.pem", PASSPHRASE, bits=2048)
+    create_key(tmp_path / "other.pem", PASSPHRASE, key_type=KeyType.RSA_2048)
     good = {"chain": files / "good.pem", "key": files / "key.pem", "passphrase": PASSPHRASE}
     for wrong, says in [
         ({"passphrase": "not this one"}, "does not open"),
@@ -350,7 +350,7 @@ def test_a_practice_ca_stays_away_from_a_real_tenant(
     monkeypatch.delenv("MCIOT_PASSPHRASE", raising=False)
     workspace = Workspace(tmp_path)
     CertificateAuthority.create(
-        workspace.ca_folder, DistinguishedName(common_name="Practice"), workspace.passphrase, bits=2048
+        workspace.ca_folder, DistinguishedName(common_name="Practice"), workspace.passphrase, key_type=KeyType.RSA_2048
     )
     real = dataclasses.replace(tenant, is_local=False)
     with pytest.raises(OnboardingError, match="practice_ca=True"):

@@ -38,6 +38,7 @@ from crash_tools import (
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import hex_serial
+from mciot_nb.pki.keys import KeyType
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL and the order of these calls are those of POSIX")
 
@@ -165,7 +166,7 @@ def intermediate_after(base: Base, number: int, parent: Path) -> int:
     ca, below = CertificateAuthority.open(folder, PASSPHRASE), folder / "intermediateCertificate"
     before = len(ca.database.rows())
     if not (below / "intermediateCert.pem").exists():
-        ca.create_intermediate(below, DistinguishedName(common_name="Below"), PASSPHRASE, bits=2048)
+        ca.create_intermediate(below, DistinguishedName(common_name="Below"), PASSPHRASE, key_type=KeyType.RSA_2048)
     intermediate = CertificateAuthority.open(below, PASSPHRASE)
     assert len(ca.database.rows()) == 3 and ca.database.find(intermediate.certificate.serial_number)
     return before

@@ -40,6 +40,7 @@ from mciot_nb.pki.keystore import (
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.pki.signing import preview_subject
 from mciot_nb.ui.certificate_card import certificate_html, certificate_text, extension_rows, trouble, validity
+from mciot_nb.ui.chain_picture import chain_picture
 from mciot_nb.ui.displays import (
     card,
     diagnosis_text,
@@ -53,7 +54,7 @@ from mciot_nb.ui.displays import (
 )
 from mciot_nb.ui.markup import _EDGES, Rendered
 from mciot_nb.ui.signing_panel import signing_table
-from mciot_nb.ui.svg import COLOURS, chain_picture
+from mciot_nb.ui.svg import COLOURS
 from tools.notebooks import sanitized
 
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -26,7 +26,7 @@ from mciot_nb.connect import http as rest
 from mciot_nb.connect.tenant import TenantSettings, check_tenant
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import CaConfig, certificate_command, guide_config, read_config, request_command
-from mciot_nb.pki.keys import KeyChoice, read_request
+from mciot_nb.pki.keys import KeyChoice, KeyType, read_request
 from mciot_nb.pki.names import FIELDS, Field, field_problem
 from mciot_nb.secret import reveal
 from mciot_nb.ui import forms as key_form
@@ -93,7 +93,7 @@ def test_openssls_command_makes_exactly_this_subject(by_hand: Path, subject: Dis
     type_in_a_shell(certificate_command(subject, 99), by_hand)
     made = read_certificates(by_hand / "caCert.pem")[0]
     assert made.subject.public_bytes() == subject.to_x509().public_bytes()
-    assert KeyChoice.of(made) == KeyChoice(256, 99)
+    assert KeyChoice.of(made) == KeyChoice(KeyType.P256, 99)
     for name, folder in (("device", "deviceCertificates/"), ("intermediate", "")):
         type_in_a_shell(request_command(subject, f"{name}Config.cnf".replace("device", "ca"), name), by_hand)
         request = read_request(by_hand / f"{folder}{name}Csr.pem")
@@ -123,7 +123,7 @@ def test_the_command_that_is_shown_does_what_the_form_does(
 def test_the_command_is_the_folded_one_with_the_subject_in_it() -> None:
     form = SubjectForm(DistinguishedName("DE", common_name="Example CA"))
     assert " -days 7300 " in shown_command(form)
-    key = KeyForm(KeyChoice(4096, 50), on_days=form.set_days)
+    key = KeyForm(KeyChoice(KeyType.RSA_4096, 50), on_days=form.set_days)
     assert " -days 50 " in shown_command(form)
     for days in (100, 0):
         key._days.value = days  # what is wrong is not in it
@@ -252,7 +252,7 @@ def test_blank_and_dot_mean_what_they_mean_at_openssls_prompts(
 def short_ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     folder, subject = tmp_path_factory.mktemp("short") / "ca", DistinguishedName(common_name="Short")
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    return CertificateAuthority.create(folder, subject, PASSPHRASE, bits=256, days=101, at=yesterday)
+    return CertificateAuthority.create(folder, subject, PASSPHRASE, key_type=KeyType.P256, days=101, at=yesterday)
 
 
 def text_of(form: KeyForm) -> str:
@@ -260,16 +260,16 @@ def text_of(form: KeyForm) -> str:
 
 
 def test_a_key_form_has_its_value_at_once_and_follows_what_is_chosen() -> None:
-    form = KeyForm(KeyChoice(4096, 7300))
-    assert form.value == KeyChoice(4096, 7300) and "The guide's" in text_of(form)
+    form = KeyForm(KeyChoice(KeyType.RSA_4096, 7300))
+    assert form.value == KeyChoice(KeyType.RSA_4096, 7300) and "The guide's" in text_of(form)
     until = datetime.now(UTC) + timedelta(days=7300)
     assert f"it expires on {until:%Y-%m-%d} " in text_of(form) and text_of(form).endswith("UTC, in 20 years.")
-    form._bits.value, form._days.value = 256, 100
+    form._key_type.value, form._days.value = KeyType.P256, 100
     assert "as strong as RSA 3072" in text_of(form) and "in 100 days." in text_of(form)
-    assert form.value == KeyChoice(4096, 7300) and message(form) == "Changed since: press Submit."
+    assert form.value == KeyChoice(KeyType.RSA_4096, 7300) and message(form) == "Changed since: press Submit."
     press(form)
-    assert form.value == KeyChoice(256, 100) and repr(form) == "Key and validity: P-256, 100 days"
-    assert [bits for _, bits in form._bits.options] == [2048, 3072, 4096, 256]
+    assert form.value == KeyChoice(KeyType.P256, 100) and repr(form) == "Key and validity: P-256, 100 days"
+    assert [key_type for _, key_type in form._key_type.options] == list(KeyType)
 
 
 @pytest.mark.parametrize(
@@ -287,12 +287,12 @@ def test_a_key_form_has_its_value_at_once_and_follows_what_is_chosen() -> None:
     ],
 )
 def test_the_end_is_said_in_words(days: int, words: str) -> None:
-    assert text_of(KeyForm(KeyChoice(2048, days))).endswith(words)
+    assert text_of(KeyForm(KeyChoice(KeyType.RSA_2048, days))).endswith(words)
 
 
 @pytest.mark.parametrize("days", [0, -1, 36501, 10**30])
 def test_days_that_pki_refuses_are_said_in_its_sentence(days: int) -> None:
-    form = KeyForm(KeyChoice(2048, 365))
+    form = KeyForm(KeyChoice(KeyType.RSA_2048, 365))
     form._days.value = days
     assert note(form, "days") == f"✗ A certificate is valid for 1 to 36500 days, not {days}: ask for that."
     assert "expires" not in text_of(form)
@@ -303,14 +303,16 @@ def test_days_that_pki_refuses_are_said_in_its_sentence(days: int) -> None:
 
 
 def test_nothing_may_outlive_its_issuer(short_ca: CertificateAuthority) -> None:
-    form = KeyForm(KeyChoice(2048, 99), issuer=short_ca.certificate, config=short_ca.config, section="v3_signed")
+    form = KeyForm(
+        KeyChoice(KeyType.RSA_2048, 99), issuer=short_ca.certificate, config=short_ca.config, section="v3_signed"
+    )
     assert note(form, "days") == ""
     form._days.value = 101
     end = f"{short_ca.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     assert note(form, "days").startswith(f"✗ A certificate would outlive its CA, which is valid until {end}: ask for ")
     with pytest.raises(OnboardingError, match="would outlive its CA"):  # the same verdict where it is signed
         short_ca.check_new(DistinguishedName(common_name="device"), form.typed().days)
-    assert note(KeyForm(KeyChoice(2048, 101)), "days") == "", "the control: nobody signs but the CA itself"
+    assert note(KeyForm(KeyChoice(KeyType.RSA_2048, 101)), "days") == "", "the control: nobody signs but the CA itself"
 
 
 def test_what_is_there_is_not_judged(short_ca: CertificateAuthority) -> None:
@@ -320,15 +322,15 @@ def test_what_is_there_is_not_judged(short_ca: CertificateAuthority) -> None:
     press(form)
     assert form.value == there
     form._days.value = 90
-    assert "2048 to 16384 bits, not 0" in note(form, "bits") and note(form, "days") == ""
-    form._bits.value, form._days.value = 256, 4000
-    assert note(form, "bits") == "" and "would outlive its CA" in note(form, "days")
-    assert KeyForm(KeyChoice(2500, 1))._bits.options[-1] == ("RSA 2500", 2500)
+    assert "2048 to 16384 bits, not 0" in note(form, "key_type") and note(form, "days") == ""
+    form._key_type.value, form._days.value = KeyType.P256, 4000
+    assert note(form, "key_type") == "" and "would outlive its CA" in note(form, "days")
+    assert KeyForm(KeyChoice(2500, 1))._key_type.options[-1] == ("RSA 2500", 2500)
 
 
 @pytest.mark.parametrize("section", ["v3_ca", "v3_signed"])
 def test_the_extensions_that_are_shown_are_those_that_it_gets(short_ca: CertificateAuthority, section: str) -> None:
-    form = KeyForm(KeyChoice(256, 9), issuer=short_ca.certificate, config=short_ca.config, section=section)
+    form = KeyForm(KeyChoice(KeyType.P256, 9), issuer=short_ca.certificate, config=short_ca.config, section=section)
     request = x509.CertificateSigningRequestBuilder().subject_name(DistinguishedName(common_name=section).to_x509())
     signed = short_ca.sign(request.sign(short_ca.key, short_ca.config.digest), section, 9)
     expected = list(extension_rows(signed.extensions, section == "v3_ca"))
@@ -344,7 +346,9 @@ def test_a_key_form_looks_the_same_in_every_run_without_its_widget(short_ca: Cer
     def picture(at: datetime) -> dict[str, str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(key_form, "normalize_time", lambda _: at)
-            shown = KeyForm(KeyChoice(256, 9), issuer=short_ca.certificate, section="v3_signed")._repr_mimebundle_()
+            shown = KeyForm(
+                KeyChoice(KeyType.P256, 9), issuer=short_ca.certificate, section="v3_signed"
+            )._repr_mimebundle_()
         return {kind: shown[kind] for kind in ("text/plain", "text/html")}
 
     first, second = (picture(datetime.now(UTC) + timedelta(days=passed)) for passed in (0, 3))
@@ -357,9 +361,9 @@ def test_a_section_that_can_not_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "caConfig.cnf").write_text("[ v3_ca ]\nnsCertType = <b>client</b>\n")
     config = read_config(tmp_path / "caConfig.cnf")
     for section, says in (("v3_ca", "nsCertType"), ("v3_x", "no section [ v3_x ]")):
-        form = KeyForm(KeyChoice(2048, 9), config=config, section=section)
+        form = KeyForm(KeyChoice(KeyType.RSA_2048, 9), config=config, section=section)
         assert says in form.static_html() and "✗" in form.static_html() and "<b>" not in form.static_html()
-        assert form.value == KeyChoice(2048, 9)
+        assert form.value == KeyChoice(KeyType.RSA_2048, 9)
 
 
 # The tenant ----------------------------------------------------------------------------------------------------------

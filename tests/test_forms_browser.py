@@ -86,7 +86,10 @@ def test_every_form_is_filled_in_by_keyboard_alone(tmp_path: Path, dark: bool) -
             page.set_viewport_size({"width": width, "height": 3000})
             page.wait_for_timeout(300)
             photograph(page, f"forms_{theme}_{width}")
-        assert run_last_cell(page, tmp_path / "result.txt") == "KeyChoice(bits=256, days=100), C=DE, CN=My CA, typed"
+        assert (
+            run_last_cell(page, tmp_path / "result.txt")
+            == "KeyChoice(key_type=<KeyType.P256: 'P-256'>, days=100), C=DE, CN=My CA, typed"
+        )
 
 
 def type_a_passphrase(page: Page) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.config import GUIDE_CONFIG, guide_config, read_config
 from mciot_nb.pki.database import REASONS, Columns, DatabaseRow, SigningDatabase, common_name_of, split_columns
+from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.names import oneline
 from mciot_nb.pki.signing import build_extensions
 
@@ -70,7 +71,9 @@ def only_sentences(call: Callable[[], object]) -> bool:
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     folder = tmp_path_factory.mktemp("fuzz") / "caCertificate"
-    return CertificateAuthority.create(folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, bits=2048)
+    return CertificateAuthority.create(
+        folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
 
 
 # The configuration.

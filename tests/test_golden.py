@@ -21,7 +21,7 @@ from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import find_config, guide_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import REASONS
-from mciot_nb.pki.keys import PrivateKey, create_private_key, create_request, read_private_key, read_request
+from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import FIELDS
 
 ROOT_SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "Wurzel+CA", "a@example.com")
@@ -96,7 +96,7 @@ def assert_same_files(ours: Path, theirs: Path) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root of ours that the tests copy, and never change."""
     folder = tmp_path_factory.mktemp("golden") / "caCertificate"
-    CertificateAuthority.create(folder, ROOT_SUBJECT, PASSPHRASE, bits=2048)
+    CertificateAuthority.create(folder, ROOT_SUBJECT, PASSPHRASE, key_type=KeyType.RSA_2048)
     return folder
 
 
@@ -104,21 +104,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def intermediate(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     above = CertificateAuthority.open(copied(root, tmp_path_factory.mktemp("above") / "caCertificate"), PASSPHRASE)
     folder = above.folder.parent / "intermediateCertificate"
-    above.create_intermediate(folder, DistinguishedName("DE", common_name="Zwischen/CA"), PASSPHRASE, bits=2048)
+    above.create_intermediate(
+        folder, DistinguishedName("DE", common_name="Zwischen/CA"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def rsa_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, rsa.RSAPrivateKey]:
     path = tmp_path_factory.mktemp("key") / "deviceKey.pem"
-    return path, create_private_key(path, PASSPHRASE, bits=2048)
+    return path, create_key(path, PASSPHRASE, key_type=KeyType.RSA_2048)
 
 
 def test_the_root_is_openssls(tmp_path: Path, openssl: Run) -> None:
     # `openssl req` takes no start date: it has to run in the very second that we chose. A busy machine may miss it.
     for attempt in range(5):
         at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
-        ca = CertificateAuthority.create(tmp_path / str(attempt), ROOT_SUBJECT, PASSPHRASE, bits=2048, at=at)
+        ca = CertificateAuthority.create(
+            tmp_path / str(attempt), ROOT_SUBJECT, PASSPHRASE, key_type=KeyType.RSA_2048, at=at
+        )
         config, key, serial = ca.folder / "caConfig.cnf", ca.folder / "caKey.pem", ca.certificate.serial_number
         options = ["-x509", "-days", 7300, "-extensions", "v3_ca"]
         time.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds() + 0.02))
@@ -139,7 +143,7 @@ def test_the_intermediate_is_openssls(root: Path, tmp_path: Path, openssl: Run) 
     ca = CertificateAuthority.open(copied(root, tmp_path / "ours"), PASSPHRASE)
     subject = DistinguishedName("DE", "Bayern", "Köln", "Söhne/Töchter", None, "Zwischen+CA", "b@example.com")
     folder, at = tmp_path / "intermediate", datetime.now(UTC) + timedelta(days=1)
-    ours = ca.create_intermediate(folder, subject, PASSPHRASE, bits=2048, at=at).certificate
+    ours = ca.create_intermediate(folder, subject, PASSPHRASE, key_type=KeyType.RSA_2048, at=at).certificate
     csr, key = folder / "intermediateCsr.pem", folder / "intermediateKey.pem"
     assert der(read_request(csr)) == theirs_of(openssl, folder / "intermediateConfig.cnf", key, lines(subject))
     assert der(openssl_sign(openssl, theirs, csr, ours, "v3_ca")) == der(ours)
@@ -186,7 +190,7 @@ def test_device_certificates_are_openssls(
 
 
 def test_dates_from_2050_on_are_openssls(tmp_path: Path, openssl: Run) -> None:
-    ca = CertificateAuthority.create(tmp_path / "ours", ROOT_SUBJECT, PASSPHRASE, bits=2048, days=36500)
+    ca = CertificateAuthority.create(tmp_path / "ours", ROOT_SUBJECT, PASSPHRASE, key_type=KeyType.RSA_2048, days=36500)
     theirs = copied(ca.folder, tmp_path / "theirs")
     key, csr = ec.generate_private_key(ec.SECP256R1()), tmp_path / "csr.pem"
     create_request(csr, key, SUBJECTS[0])

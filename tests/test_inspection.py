@@ -20,7 +20,8 @@ from test_authority import KEY, SUBJECT, openssl_ca, openssl_sign, request
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.audit import inspect
 from mciot_nb.pki.chain import Finding, read_certificates
-from mciot_nb.pki.keys import read_private_key
+from mciot_nb.pki.database import DatabaseRow
+from mciot_nb.pki.keys import KeyType, read_private_key
 
 #: What the guide's own configuration brings with it.
 GUIDE = {"PRESERVE_IGNORED", "NO_X509_EXTENSIONS", "POLICY_DROPS"}
@@ -30,7 +31,9 @@ NEXT = DistinguishedName(common_name="next")
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     folder = tmp_path_factory.mktemp("template") / "caCertificate"
-    return CertificateAuthority.create(folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, bits=2048)
+    return CertificateAuthority.create(
+        folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
 
 
 @pytest.fixture
@@ -473,7 +476,7 @@ def test_many_rows_are_named_by_the_first_few(ca: CertificateAuthority) -> None:
 def test_what_another_ca_signed_is_named(ca: CertificateAuthority, tmp_path: Path) -> None:
     """Two CAs begin with the same serial: what one of them made must not pass for the other's."""
     other = CertificateAuthority.create(
-        tmp_path / "other", DistinguishedName(common_name="Other"), PASSPHRASE, bits=2048
+        tmp_path / "other", DistinguishedName(common_name="Other"), PASSPHRASE, key_type=KeyType.RSA_2048
     )
     for each in (ca, other):
         each.sign(request(SUBJECT))

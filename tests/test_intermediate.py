@@ -16,6 +16,7 @@ from mciot_nb import CertificateAuthority, DistinguishedName, LocalPlatform, Onb
 from mciot_nb.pki import authority
 from mciot_nb.pki.chain import build_chain, read_certificates, to_pem
 from mciot_nb.pki.config import read_config
+from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.signing import certificate_builder
 from tools.notebooks import NOTEBOOKS, execute
 
@@ -29,7 +30,9 @@ def request(name: DistinguishedName) -> x509.CertificateSigningRequest:
 
 def below(ca: CertificateAuthority, name: str = "Below", **options: str) -> CertificateAuthority:
     subject = DistinguishedName(country="DE", locality="Ulm", common_name=name)
-    return ca.create_intermediate(ca.folder / "intermediateCertificate", subject, PASSPHRASE, bits=2048, **options)  # type: ignore[arg-type]
+    return ca.create_intermediate(
+        ca.folder / "intermediateCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048, **options
+    )  # type: ignore[arg-type]
 
 
 def test_the_folder_is_the_guides(ca: CertificateAuthority) -> None:
@@ -131,7 +134,9 @@ def test_what_the_ca_refuses_leaves_nothing_behind(ca: CertificateAuthority) -> 
     for subject, says in ((DistinguishedName(country="DE"), "common name"), (DEVICE, "outlive")):
         days = 9000 if subject is DEVICE else 3650
         with pytest.raises(OnboardingError, match=says):
-            ca.create_intermediate(ca.folder / "intermediateCertificate", subject, PASSPHRASE, bits=2048, days=days)
+            ca.create_intermediate(
+                ca.folder / "intermediateCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048, days=days
+            )
     assert {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()} == before
     assert below(ca).certificate.serial_number == 0x1000
 

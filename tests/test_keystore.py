@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, Secret
 from mciot_nb.pki.chain import to_pem
-from mciot_nb.pki.keys import create_ec_key
+from mciot_nb.pki.keys import KeyType, create_key
 from mciot_nb.pki.keystore import read_key, read_store, which_password_opens, write_keystore, write_truststore
 from mciot_nb.ui.displays import password_table, register
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def key(folder: Path) -> ec.EllipticCurvePrivateKey:
-    return create_ec_key(folder / "deviceKey.pem", PASSWORD)
+    return create_key(folder / "deviceKey.pem", PASSWORD, KeyType.P256)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from crash_tools import BAD, CHILD, copies, demand_rows_and_copies_agree, hidden
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki import database as database_module
 from mciot_nb.pki.database import hex_serial
+from mciot_nb.pki.keys import KeyType
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 
@@ -49,7 +50,7 @@ def test_sixteen_processes_lose_nothing_and_a_killed_one_blocks_nobody(
     tmp_path: Path, openssl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = DistinguishedName(country="DE", common_name="Test CA")
-    ca = CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, bits=2048)
+    ca = CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
     with ExitStack() as stack:
         signers = [
             stack.enter_context(started("sign-many-times", ca.folder, f"process-{number}", EACH))

@@ -16,6 +16,7 @@ from test_authority import request
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.names import BY_LONG_NAME, oneline
 
 UTF8, PRINTABLE, IA5 = _ASN1Type.UTF8String, _ASN1Type.PrintableString, _ASN1Type.IA5String
@@ -38,7 +39,7 @@ Fields = Sequence[tuple[str, str]]
 def ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """One CA for all tests here; `signs` empties its database first."""
     folder = tmp_path_factory.mktemp("policy") / "caCertificate"
-    made = CertificateAuthority.create(folder, CA_NAME, PASSPHRASE, bits=2048)
+    made = CertificateAuthority.create(folder, CA_NAME, PASSPHRASE, key_type=KeyType.RSA_2048)
     shutil.copy(folder / "caConfig.cnf", folder.parent / "guide.cnf")
     return made
 

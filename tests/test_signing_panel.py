@@ -29,6 +29,7 @@ from mciot_nb.pki import database as rows
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import check_reason, hex_serial
+from mciot_nb.pki.keys import KeyType
 from mciot_nb.ui import panel as presence
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_html
@@ -254,7 +255,9 @@ def test_another_ca_in_the_same_folder_is_not_taken_for_this_one(
     panel = SigningPanel(ca)
     monkeypatch.setattr(signing_panel, "PATIENCE", 0)
     ca.folder.rename(tmp_path / "earlier")
-    other = CertificateAuthority.create(ca.folder, DistinguishedName(common_name="Other"), PASSPHRASE, bits=2048)
+    other = CertificateAuthority.create(
+        ca.folder, DistinguishedName(common_name="Other"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
     sign(other, "theirs")
     panel.look()
     assert "holds another CA by now" in Tags(panel._trouble.value).text
@@ -532,7 +535,9 @@ def test_a_copy_that_is_missing_or_of_another_is_said(ca: CertificateAuthority, 
     (copies / f"{first}.pem").write_bytes((copies / f"{second}.pem").read_bytes())
     opened(panel, "")
     assert "another certificate than the one that this CA signed" in Tags(opened(panel, first)).text
-    namesake = CertificateAuthority.create(tmp_path / "b", DistinguishedName(common_name="B"), PASSPHRASE, bits=2048)
+    namesake = CertificateAuthority.create(
+        tmp_path / "b", DistinguishedName(common_name="B"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
     (copies / f"{first}.pem").write_bytes(to_pem([namesake.sign(request("first"))]))  # of the same number
     opened(panel, "")
     assert "another certificate than the one that this CA signed" in Tags(opened(panel, first)).text

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.keys import create_ec_key, create_request
+from mciot_nb.pki.keys import KeyType, create_key, create_request
 
 OPEN = """import os, pathlib, threading
 from mciot_nb import CertificateAuthority
@@ -36,9 +36,12 @@ def ca(tmp_path: Path) -> CertificateAuthority:
     """A CA with some rows, and two requests that nobody has signed."""
     tool("chromium")
     ca = CertificateAuthority.create(
-        tmp_path / "caCertificate", DistinguishedName(country="DE", common_name="Try CA"), PASSPHRASE, bits=2048
+        tmp_path / "caCertificate",
+        DistinguishedName(country="DE", common_name="Try CA"),
+        PASSPHRASE,
+        key_type=KeyType.RSA_2048,
     )
-    key = create_ec_key(tmp_path / "key.pem", PASSPHRASE)
+    key = create_key(tmp_path / "key.pem", PASSPHRASE, KeyType.P256)
 
     def request(name: str, path: Path) -> Any:
         subject = DistinguishedName(country="DE", organization="Example Company", common_name=name)

@@ -440,8 +440,8 @@ def test_a_key_of_another_kind_is_listed_and_not_given(
 ) -> None:
     options: list[object] = ["-algorithm", algorithm]
     if algorithm == "DSA":
-        bits = ["-pkeyopt", "dsa_paramgen_bits:1024"]
-        openssl("genpkey", "-genparam", *options, *bits, "-out", tmp_path / "parameters.pem")
+        key_type = ["-pkeyopt", "dsa_paramgen_bits:1024"]
+        openssl("genpkey", "-genparam", *options, *key_type, "-out", tmp_path / "parameters.pem")
         options = ["-paramfile", tmp_path / "parameters.pem"]
     elif algorithm == "EC":
         options += ["-pkeyopt", "ec_paramgen_curve:P-256"]

@@ -34,6 +34,7 @@ from mciot_nb.pki.authority import FIRST_SERIAL
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import REASONS, SigningDatabase, hex_serial, read_serial
+from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.names import oneline
 
 #: How many games are played, of ten turns each; MCIOT_EXAMPLES asks for a longer run.
@@ -354,7 +355,7 @@ class Turns(RuleBasedStateMachine):
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CA that each game copies: an RSA key takes longer than a turn."""
     folder, subject = tmp_path_factory.mktemp("turns") / "template", DistinguishedName("DE", common_name="Test CA")
-    CertificateAuthority.create(folder, subject, PASSPHRASE, bits=2048, at=now() - AGE)
+    CertificateAuthority.create(folder, subject, PASSPHRASE, key_type=KeyType.RSA_2048, at=now() - AGE)
     return folder
 
 
@@ -419,7 +420,7 @@ def test_a_list_of_another_ca_is_seen(template: Path, openssl: Run) -> None:
     game = Turns(template, openssl)
     Turns.update_crl(game, "ours")
     other = CertificateAuthority.create(
-        game.place / "other", DistinguishedName("DE", common_name="Test CA"), PASSPHRASE, bits=2048
+        game.place / "other", DistinguishedName("DE", common_name="Test CA"), PASSPHRASE, key_type=KeyType.RSA_2048
     )
     other.update_crl()
     shutil.copy(other.config.ca("crl"), game.ca.config.ca("crl"))

@@ -13,6 +13,7 @@ from mciot_nb import DistinguishedName, OnboardingError, Secret, TenantForm, Wor
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki import authority, keys, signing
 from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.keys import KeyType
 
 OWN = Secret("Zeppelin-9 Oelkanne")
 
@@ -116,7 +117,7 @@ def test_a_lost_key_makes_a_new_device_not_a_wrong_one(workspace: Workspace) -> 
 def test_a_certificate_for_another_request_or_of_another_ca_is_made_anew(workspace: Workspace) -> None:
     workspace.catch_up("device")
     stranger = authority.CertificateAuthority.create(
-        workspace.folder / "stranger", DistinguishedName(common_name="Stranger"), PASSPHRASE, bits=2048
+        workspace.folder / "stranger", DistinguishedName(common_name="Stranger"), PASSPHRASE, key_type=KeyType.RSA_2048
     )
     request = keys.read_request(workspace.device_file("deviceCsr.pem"))
     workspace.device_file("deviceCert.pem").write_bytes(to_pem([stranger.sign(request)]))

@@ -29,11 +29,10 @@ from mciot_nb.pki.crl import crl_builder, expire, number_extension, revoke, revo
 from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial, read_serial, write_serial
 from mciot_nb.pki.files import disk_problem, remove, sync_folder, write_drafts, write_whole
 from mciot_nb.pki.keys import (
-    KEY_SIZE,
+    KeyType,
     PrivateKey,
     create_key,
     create_request,
-    key_bits,
     read_private_key,
     read_request,
 )
@@ -119,13 +118,12 @@ class CertificateAuthority:
         passphrase: Secret | str,
         *,
         days: int = CA_DAYS,
-        bits: int = KEY_SIZE,
+        key_type: KeyType = KeyType.RSA_4096,
         at: datetime | None = None,
     ) -> "CertificateAuthority":
         """Make the guide's CA directory with its self-signed certificate (guide: "Creating a self-signed CA …").
 
-        ``bits`` is the RSA key's size, or 256 for P-256; ``at`` the time from which the certificate is valid, now by
-        default. The folder appears whole or not at all.
+        ``at`` is the time from which the certificate is valid, now by default. The folder appears whole or not at all.
 
         Raises OnboardingError where the folder is there already, or ``subject`` has no common name.
         """
@@ -134,7 +132,7 @@ class CertificateAuthority:
         end = not_after(begin, days)
         with new_folder(folder) as draft:
             config = fill_tree(draft, folder, "ca")
-            key = create_key(draft / "caKey.pem", passphrase, bits)
+            key = create_key(draft / "caKey.pem", passphrase, key_type)
             name, section = subject.with_string_mask(config.string_mask), config.required("req", "x509_extensions")
             builder = certificate_builder(name, name, begin, end).public_key(key.public_key())
             for extension in build_extensions(config, section, key.public_key(), None):
@@ -151,7 +149,7 @@ class CertificateAuthority:
         *,
         extensions: str = "v3_ca",
         days: int | None = None,
-        bits: int = KEY_SIZE,
+        key_type: KeyType = KeyType.RSA_4096,
         at: datetime | None = None,
     ) -> "CertificateAuthority":
         """Make an intermediate CA, signed by this one, in a folder of its own (guide: "Creating an intermediate …").
@@ -173,7 +171,7 @@ class CertificateAuthority:
             with new_folder(folder) as draft:
                 self.check_new(subject, days, at=begin)
                 config = fill_tree(draft, folder, "intermediate")
-                new_key = create_key(draft / "intermediateKey.pem", passphrase, bits)
+                new_key = create_key(draft / "intermediateKey.pem", passphrase, key_type)
                 request = create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
                 # What would be refused is refused now: from here on the folder stays, for its key must not be lost.
                 prepare(Issuer(self.config, self.certificate), request, extensions, days, begin)
@@ -394,10 +392,10 @@ def _demand_common_name(subject: DistinguishedName) -> None:
         raise OnboardingError("A CA needs a common name, by which people know it: fill in Common Name.", "BAD_NAME")
 
 
-def is_unfinished(folder: Path, subject: DistinguishedName, bits: int | None = None) -> bool:
+def is_unfinished(folder: Path, subject: DistinguishedName, key_type: KeyType | None = None) -> bool:
     """Whether ``folder`` is an intermediate CA's for ``subject`` that lacks nothing but its certificate.
 
-    With ``bits``, its key must be of that kind too.
+    With ``key_type``, its key must be of that kind too.
     """
     names = ("intermediateKey.pem", "intermediateCsr.pem", "intermediateConfig.cnf", "database.txt", "serial")
     try:
@@ -405,6 +403,6 @@ def is_unfinished(folder: Path, subject: DistinguishedName, bits: int | None = N
         if not there:
             return False
         request = read_request(folder / "intermediateCsr.pem")
-        return request.subject == subject.to_x509() and bits in (None, key_bits(request))
+        return request.subject == subject.to_x509() and key_type in (None, KeyType.of(request))
     except (OSError, ValueError, OnboardingError):  # what can't be read can't be gone on with
         return False

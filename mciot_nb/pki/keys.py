@@ -1,7 +1,9 @@
 """Private keys and certificate signing requests, as ``openssl genrsa`` and ``openssl req -new`` make them."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,83 +24,71 @@ from mciot_nb.secret import Secret, reveal
 #: What signs a certificate or a request, and what the platform takes.
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-#: The guide's key size, in bits.
-KEY_SIZE = 4096
-#: The shortest that is still safe (the guide: "at least 2048 bits"), and the longest that anybody waits for.
-SHORTEST_RSA, LONGEST_RSA = 2048, 16384
-#: What stands for a key on the curve P-256 where bits are asked for.
-P256 = 256
+#: The shortest RSA key that is still safe (the guide: "at least 2048 bits").
+SHORTEST_RSA = 2048
 #: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
 
 
+class KeyType(StrEnum):
+    """The kinds of key that the helper makes. The guide's own is ``RSA_4096``.
+
+    Example: ``workspace.create_device_key(KeyType.P256)``.
+    """
+
+    RSA_2048 = "RSA 2048"
+    RSA_3072 = "RSA 3072"
+    RSA_4096 = "RSA 4096"
+    P256 = "P-256"
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        offered = ", ".join(f"KeyType.{kind.name}" for kind in cls)
+        raise OnboardingError(f"There is no key type {value!r} here: give one of {offered}.", "BAD_KEY")
+
+    @classmethod
+    def of(cls, owner: x509.Certificate | x509.CertificateSigningRequest | PrivateKey) -> "KeyType | None":
+        """Return the kind of the key in ``owner``, or None for a kind that `create_key` does not make."""
+        try:
+            key = owner.public_key()
+        except (ValueError, UnsupportedAlgorithm):
+            return None
+        if isinstance(key, rsa.RSAPublicKey):
+            return next((kind for kind in cls if kind == f"RSA {key.key_size}"), None)
+        return cls.P256 if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1) else None
+
+
 @dataclass(frozen=True)
 class KeyChoice:
-    """What kind of key to make, and for how many days its certificate; ``bits`` are RSA's, or 256 for P-256."""
+    """The kind of key to make, and the number of days for which its certificate is valid.
 
-    bits: int
+    ``key_type`` is None for a key that is there already and of a kind that `create_key` does not make.
+    """
+
+    key_type: KeyType | None
     days: int
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> "KeyChoice":
-        """Give what a certificate has, `key_bits` and its whole days."""
-        return cls(key_bits(certificate), (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days)
+        """Return the kind of key and the whole days of ``certificate``."""
+        return cls(KeyType.of(certificate), (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days)
 
-    def changed(self, bits: int | None = None, days: int | None = None) -> "KeyChoice":
-        """Give this with what is asked for; None asks for nothing."""
-        return KeyChoice(self.bits if bits is None else bits, self.days if days is None else days)
-
-
-def key_bits(owner: x509.Certificate | x509.CertificateSigningRequest | PrivateKey) -> int:
-    """Give the bits of somebody's key: RSA's, 256 for P-256, and 0 for one that `create_key` does not make."""
-    try:
-        key = owner.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return 0
-    if isinstance(key, rsa.RSAPublicKey):
-        return key.key_size
-    return P256 if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1) else 0
+    def changed(self, key_type: KeyType | None = None, days: int | None = None) -> "KeyChoice":
+        """Return this choice with what is asked for; None asks for nothing."""
+        return KeyChoice(self.key_type if key_type is None else KeyType(key_type), self.days if days is None else days)
 
 
-def check_bits(bits: int) -> None:
-    """Raise OnboardingError (BAD_KEY) where `create_key` makes no such key."""
-    if bits != P256 and not SHORTEST_RSA <= bits <= LONGEST_RSA:
-        raise OnboardingError(
-            f"An RSA key has {SHORTEST_RSA} to {LONGEST_RSA} bits, not {bits}: ask for that, or for {P256}, which "
-            "stands for P-256.",
-            "BAD_KEY",
-        )
+def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType.RSA_4096) -> PrivateKey:
+    """Make a private key and write it encrypted (AES-256, mode 0600), as ``openssl genrsa -aes256 -out PATH`` does.
 
-
-def create_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZE) -> PrivateKey:
-    """Make an RSA key of so many bits, or a P-256 key where they are 256, and write it encrypted (mode 0600).
-
-    Raises OnboardingError as `check_bits`, `create_private_key` and `create_ec_key` do.
+    Raises: OnboardingError: if the file exists, openssl would refuse the passphrase, or there is no such key type.
     """
-    check_bits(bits)
-    return create_ec_key(path, passphrase) if bits == P256 else create_private_key(path, passphrase, bits)
-
-
-def create_private_key(path: Path, passphrase: Secret | str, bits: int = KEY_SIZE) -> rsa.RSAPrivateKey:
-    """Make an RSA key and write it encrypted (aes256, mode 0600), as ``openssl genrsa -aes256 -out PATH`` does.
-
-    Raises OnboardingError where the file is there already, or the passphrase is one that openssl would refuse.
-    """
-    if not SHORTEST_RSA <= bits <= LONGEST_RSA:
-        raise OnboardingError(f"An RSA key has {SHORTEST_RSA} to {LONGEST_RSA} bits, not {bits}.", "BAD_KEY")
-    password = _fit_for_new_key(path, passphrase)
-    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-    _write_key(path, key, password)
-    return key
-
-
-def create_ec_key(path: Path, passphrase: Secret | str) -> ec.EllipticCurvePrivateKey:
-    """Make a P-256 key, small and quick, and write it encrypted (mode 0600), as ``openssl genpkey -aes256`` does.
-
-    Raises OnboardingError where the file is there already or the passphrase is one that openssl would refuse.
-    """
-    password = _fit_for_new_key(path, passphrase)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key_type, password = KeyType(key_type), _fit_for_new_key(path, passphrase)
+    key: PrivateKey
+    if key_type is KeyType.P256:
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
     _write_key(path, key, password)
     return key
 

@@ -3,7 +3,7 @@
 The rules are not here: `mciot_nb.pki` and `TenantSettings.problems` judge, a form shows their sentences.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from mciot_nb.pki.config import (
     read_config,
     request_command,
 )
-from mciot_nb.pki.keys import KEY_SIZE, P256, KeyChoice, check_bits
+from mciot_nb.pki.keys import KeyChoice, KeyType
 from mciot_nb.pki.names import (
     BY_ATTRIBUTE,
     FIELDS,
@@ -125,8 +125,8 @@ def number_field(label: str, value: int) -> Any:
     )
 
 
-def list_field(label: str, options: list[tuple[str, int]], value: int) -> Any:
-    """Make a list of words, each standing for a number, of which one is chosen."""
+def list_field(label: str, options: Sequence[tuple[str, object]], value: object) -> Any:
+    """Return a list of words, each standing for a value, of which one is chosen."""
     return widgets.Dropdown(description=label, options=options, value=value, style=_LABEL, layout=_as_wide_as("36em"))
 
 
@@ -281,13 +281,14 @@ def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
     return field
 
 
-#: The kinds of key that are offered, by their bits, and what each means.
-_KINDS = {
-    2048: ("RSA 2048", "The shortest that is still safe, quick to make; taken everywhere."),
-    3072: ("RSA 3072", "As strong as P-256: what is advised for RSA keys that serve beyond 2030."),
-    KEY_SIZE: ("RSA 4096", "The guide's: stronger than needed today, and a second or more to make."),
-    P256: ("P-256", "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices."),
+#: The kinds of key that are offered, and what each means.
+_KINDS: dict[KeyType | None, str] = {
+    KeyType.RSA_2048: "The shortest that is still safe, quick to make; taken everywhere.",
+    KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
+    KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
+    KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
 }
+_OTHER_KIND, _OTHER_MEANING = "another kind", "The kind of key that is there; it is not offered anew."
 _TITLE = "Extensions that the certificate will get"
 
 
@@ -314,13 +315,15 @@ class KeyForm(Form):
         super().__init__(title)
         self._value, self._issuer, self._made, self._on_days = default, issuer, default if made else None, on_days
         self._extensions = list(_extension_rows(config or read_config(GUIDE_CONFIG), section, issuer))
-        options = [(kind, bits) for bits, (kind, _) in (_KINDS | {default.bits: _kind(default.bits)}).items()]
-        self._bits = list_field("Key", options, default.bits)
+        options = [(kind or _OTHER_KIND, kind) for kind in dict.fromkeys([*_KINDS, default.key_type])]
+        self._key_type = list_field("Key", options, default.key_type)
         self._days = number_field("Days of validity", default.days)
         self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
         folded = f"<details><summary>{_TITLE}</summary>{table(_TITLE, self._extensions)}</details>"
         extensions = widgets.HTML(folded).add_class("mciot-folded")
-        self.build(self.row("bits", self._bits), self._meaning, self.row("days", self._days), self._end, extensions)
+        self.build(
+            self.row("key_type", self._key_type), self._meaning, self.row("days", self._days), self._end, extensions
+        )
 
     @property
     def value(self) -> KeyChoice:
@@ -329,23 +332,25 @@ class KeyForm(Form):
 
     def typed(self) -> KeyChoice:
         """Give what stands in the form now."""
-        return KeyChoice(self._bits.value, self._days.value)
+        return KeyChoice(self._key_type.value, self._days.value)
 
     def problems(self) -> dict[str, str]:
         """Ask `mciot_nb.pki` whether such a key can be made, and a certificate of so many days be signed now."""
-        found, typed = {}, self.typed()
-        for name, check in (("bits", lambda: check_bits(typed.bits)), ("days", lambda: self._end_of(typed))):
-            try:
-                if typed != self._made:
-                    check()
-            except OnboardingError as error:
-                found[name] = str(error)
-        return found
+        typed = self.typed()
+        if typed == self._made:
+            return {}
+        if typed.key_type is None:
+            return {"key_type": "Such a key is not made here: choose one of the others."}
+        try:
+            self._end_of(typed)
+        except OnboardingError as error:
+            return {"days": str(error)}
+        return {}
 
     def refresh(self) -> None:
         """Write what is wrong with the days, or else when they end; and what the kind of key means."""
         super().refresh()
-        self._meaning.value = escape(_kind(self.typed().bits)[1])
+        self._meaning.value = escape(_KINDS.get(self.typed().key_type, _OTHER_MEANING))
         good = not self.problems()
         self._end.value = escape(self._ends(self.typed()) if good else "")
         if good and self._on_days:
@@ -357,11 +362,11 @@ class KeyForm(Form):
 
     def static_text(self) -> str:
         """Give the submitted choice in one line."""
-        return f"{self.title}: {_kind(self._value.bits)[0]}, {self._value.days} days"
+        return f"{self.title}: {self._value.key_type or _OTHER_KIND}, {self._value.days} days"
 
     def static_html(self) -> str:
         """Give the submitted choice, and the extensions, as a table."""
-        kind, meaning = _kind(self._value.bits)
+        kind, meaning = self._value.key_type or _OTHER_KIND, _KINDS.get(self._value.key_type, _OTHER_MEANING)
         rows = [("Key", kind, meaning), ("Validity", f"{self._value.days} days", self._ends(self._value))]
         return table(self.static_text(), rows + self._extensions)
 
@@ -375,11 +380,6 @@ class KeyForm(Form):
             return f"Signed now, it expires on {self._end_of(choice):%Y-%m-%d %H:%M} UTC, in {_span(choice.days)}."
         except OnboardingError:
             return ""
-
-
-def _kind(bits: int) -> tuple[str, str]:
-    other = (f"RSA {bits}" if bits else "another kind", "The kind of key that is there; it is not offered anew.")
-    return _KINDS.get(bits, other)
 
 
 def _span(days: int) -> str:

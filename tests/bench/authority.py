@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.files import write_drafts
-from mciot_nb.pki.keys import create_ec_key, encrypted_pem
+from mciot_nb.pki.keys import KeyType, create_key, encrypted_pem
 from mciot_nb.pki.signing import certificate_builder
 
 PASSPHRASE = "benchmark-only"
@@ -77,7 +77,7 @@ def fleets(folder: Path) -> Iterator[Line]:
     def one_by_one() -> None:
         for _ in range(DEVICES):
             name = f"one-{next(numbers)}"
-            ca.sign(request(name, create_ec_key(made / f"{name}.key", PASSPHRASE)))
+            ca.sign(request(name, create_key(made / f"{name}.key", PASSPHRASE, KeyType.P256)))
 
     def bare_fleet(prefix: str) -> tuple[dict[Path, bytes], list[x509.CertificateSigningRequest]]:
         keys, requests = {}, []

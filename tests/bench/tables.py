@@ -11,6 +11,7 @@ import pandas as pd
 from authority import PASSPHRASE, Line, alternate, fill
 
 from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb.pki.keys import KeyType
 from mciot_nb.ui.signing_panel import SigningPanel, signing_texts
 
 FEW, MANY = 100, 10_000
@@ -42,7 +43,9 @@ WATCH = """([key, selector, wanted]) => {
 
 def filled(folder: Path, rows: int) -> CertificateAuthority:
     """Make a CA that seems to have signed ``rows`` certificates."""
-    ca = CertificateAuthority.create(folder, DistinguishedName(common_name="Bench CA"), PASSPHRASE, bits=2048)
+    ca = CertificateAuthority.create(
+        folder, DistinguishedName(common_name="Bench CA"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
     fill(ca.database.path, rows)
     return ca
 
