@@ -3,7 +3,8 @@
 python3 run.py            the Lab, at the first notebook; more options go to JupyterLab
 python3 run.py guide      the whole guide, unattended, in a fresh workspace
 python3 run.py check      what this machine has, the day before a class
-python3 run.py test       all tests; more options go to pytest
+python3 run.py test       the tests, in minutes; --all: every one; more options go to pytest
+python3 run.py lint       style and types (part of the tests too)
 python3 run.py bench      measurements
 python3 run.py rebuild    runs the notebooks again into their committed form
 
@@ -29,11 +30,12 @@ COMMANDS = {
     "guide": ["-m", "tools.notebooks", "run"],
     "check": ["-m", "mciot_nb.check"],
     "rebuild": ["-m", "tools.notebooks", "rebuild"],
-    "test": ["-m", "pytest"],
+    "test": ["-m", "pytest", "-n", "auto", "--dist", "worksteal"],
+    "lint": ["-m", "tools.lint"],
     "bench": ["tests/bench/bench.py"],
 }
 #: What a user's commands do without.
-FOR_DEVELOPERS = ("test", "bench", "rebuild")
+FOR_DEVELOPERS = ("test", "lint", "bench", "rebuild")
 
 
 def main() -> int:
@@ -72,7 +74,9 @@ def main() -> int:
 def prepare(developer: bool) -> str:
     """Give a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
     needed = (
-        ("axe_playwright_python", "gmqtt", "hypothesis", "mypy", "nbval", "playwright", "ruff") if developer else ()
+        ("axe_playwright_python", "gmqtt", "hypothesis", "mypy", "nbval", "playwright", "random_order", "ruff", "xdist")
+        if developer
+        else ()
     )
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
         return sys.executable

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from mciot_nb import workspace as ca_workspace
-from mciot_nb import workspace as device_workspace
+from mciot_nb import workspace
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.keys import KeyType
@@ -25,8 +24,32 @@ if TYPE_CHECKING:
 PASSPHRASE = "Zeppelin-7 Ölkanne"
 ROOT = Path(__file__).parents[1]
 
-settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=20)
+settings.register_profile("all", parent=settings.get_profile("project"), max_examples=100)
 settings.load_profile("project")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="the slow tests too, and the others at full depth")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("all" if config.getoption("--all") else "project")  # before a test file is imported
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--all") or config.option.markexpr or any("::" in name for name in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
+def examples(at_full_depth: int) -> settings:
+    """Return the settings of a property test: so many examples with ``--all``, else a tenth of them, 5 at least."""
+    is_all = settings.default is not None and settings.default.max_examples == 100
+    return settings(max_examples=at_full_depth if is_all else max(5, at_full_depth // 10))
+
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -70,10 +93,10 @@ def keytool() -> Run:
 
 @pytest.fixture(scope="session")
 def shared_ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """A CA for tests that only read it, or sign without caring what else was signed. RSA-2048, for speed."""
+    """A CA for tests that only read it, or sign without caring what else was signed. P-256, for speed."""
     folder = tmp_path_factory.mktemp("shared") / "caCertificate"
     return CertificateAuthority.create(
-        folder, DistinguishedName(country="DE", common_name="Test CA"), PASSPHRASE, key_type=KeyType.RSA_2048
+        folder, DistinguishedName(country="DE", common_name="Test CA"), PASSPHRASE, key_type=KeyType.P256
     )
 
 
@@ -81,7 +104,7 @@ def shared_ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 def ca(tmp_path: Path) -> CertificateAuthority:
     """A CA of the test's own."""
     subject = DistinguishedName(country="DE", locality="Ulm", organization="Probe & Söhne", common_name="Test CA")
-    return CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
+    return CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, key_type=KeyType.P256)
 
 
 @pytest.fixture
@@ -91,13 +114,9 @@ def quick_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.delenv(name)
     makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
     for function in makers:
-        monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "key_type": KeyType.RSA_2048})
-    for module, name in (
-        (ca_workspace, "DEFAULT_CA_KEY"),
-        (ca_workspace, "DEFAULT_INTERMEDIATE_KEY"),
-        (device_workspace, "DEFAULT_DEVICE_KEY"),
-    ):
-        monkeypatch.setattr(module, name, getattr(module, name).changed(key_type=KeyType.RSA_2048))
+        monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "key_type": KeyType.P256})
+    for name in ("DEFAULT_CA_KEY", "DEFAULT_INTERMEDIATE_KEY", "DEFAULT_DEVICE_KEY"):
+        monkeypatch.setattr(workspace, name, getattr(workspace, name).changed(key_type=KeyType.P256))
     yield Workspace(tmp_path / "workspace")
     if platform := LocalPlatform.running(tmp_path / "workspace"):
         platform.stop()
