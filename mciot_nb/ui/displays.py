@@ -1,4 +1,7 @@
-"""How verdicts, problems and sentences look in a notebook: what is wrong, and apart from it what to do next."""
+"""How a notebook shows what the helper's functions return: certificates, verdicts, problems, stores, sentences.
+
+`render` makes text and HTML of the same lines; `register` lets a notebook use it for each type in `_DISPLAYS`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,8 +16,8 @@ from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore, Opening
 from mciot_nb.pki.names import label, readable
 from mciot_nb.pki.signing import Preview
-from mciot_nb.ui.certificate_card import certificate_html, certificate_line, certificate_text, key_kind, trouble
-from mciot_nb.ui.markup import Line, Rendered, Row, boxed, copyable, escape, listed, plain, table, visible
+from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
+from mciot_nb.ui.markup import Line, Rendered, Row, boxed, card, copyable, escape, listed, visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -23,34 +26,22 @@ if TYPE_CHECKING:
 _WITHOUT_ADVICE = ("INVALID",)
 
 
-def diagnosis_text(diagnosis: Diagnosis) -> str:
-    """Show a verdict as plain text: whether all is well, and then each finding with what to do about it."""
+def _diagnosis(diagnosis: Diagnosis) -> Rendered:
+    """Return whether all is well, and then each finding; a sign and a word say good or bad, not the colour alone."""
     if diagnosis.ok:
-        return "✓ OK: nothing wrong was found."
-    lines = [_not_ok(diagnosis)]
+        return Rendered(
+            "✓ OK: nothing wrong was found.", boxed("good", "<strong>✓ OK</strong>: nothing wrong was found.")
+        )
+    not_ok = f"✗ Not OK: {_number(len(diagnosis.findings), 'finding', 'findings')}."
+    lines, items = [not_ok], []
     for finding in diagnosis.findings:
         wrong, advice = what_to_do(finding)
         lines.append(f"  {visible(finding.code)}: {visible(wrong)}")
         lines += [f"    What to do: {visible(advice)}"] if advice else []
-    return "\n".join(lines)
-
-
-def diagnosis_html(diagnosis: Diagnosis) -> str:
-    """Show a verdict as a list; a sign and a word say good or bad, not the colour alone."""
-    if diagnosis.ok:
-        return boxed("good", "<strong>✓ OK</strong>: nothing wrong was found.")
-    items = []
-    for finding in diagnosis.findings:
-        wrong, advice = what_to_do(finding)
         more = f"<br><strong>What to do:</strong> {escape(advice)}" if advice else ""
         items.append(f'<li style="margin:6px 0"><code>{escape(finding.code)}</code>: {escape(wrong)}{more}</li>')
     findings = f'<ul style="margin:0;padding-left:1.5em">{"".join(items)}</ul>'
-    return boxed("bad", f"<strong>{_not_ok(diagnosis)}</strong>{findings}")
-
-
-def _not_ok(diagnosis: Diagnosis) -> str:
-    number = len(diagnosis.findings)
-    return f"✗ Not OK: {number} {'finding' if number == 1 else 'findings'}."
+    return Rendered("\n".join(lines), boxed("bad", f"<strong>{not_ok}</strong>{findings}"))
 
 
 def what_to_do(finding: Finding) -> tuple[str, str]:
@@ -61,18 +52,12 @@ def what_to_do(finding: Finding) -> tuple[str, str]:
     return f"{finding.sentence[:ends]}.", finding.sentence[ends + 2 :]
 
 
-def problem_html(problem: Exception) -> str:
-    """Show what went wrong as its sentence."""
-    return boxed("bad", f"✗ {escape(str(problem))}")
-
-
-def problem_text(problem: Exception) -> str:
-    """Show what went wrong as its sentence, in plain text."""
-    return f"✗ {visible(str(problem))}"
-
-
 def sentence(text: str) -> Rendered:
-    """Show a plain sentence that wraps between words; what is printed the Lab breaks at any character."""
+    """Show a plain sentence that wraps between words; what is printed the Lab breaks at any character.
+
+    >>> sentence("The platform runs.")
+    The platform runs.
+    """
     return Rendered(visible(text), f'<p style="overflow-wrap:anywhere">{escape(text)}</p>')
 
 
@@ -82,22 +67,14 @@ _KINDS = {
 }
 
 
-def store_html(store: Keystore) -> str:
-    """Show what is in a store: in one sentence, and a table for each entry."""
-    tables = "".join(table(_entry_title(entry), _entry_rows(entry)) for entry in store.entries)
-    remark = f"<p>⚠ {escape(store.remark)}</p>" if store.remark else ""
-    return f"<p><strong>{escape(_store_title(store))}</strong><br>{escape(_at_a_glance(store))}</p>{remark}{tables}"
-
-
-def store_text(store: Keystore) -> str:
-    """Show what is in a store as plain text, with the words of the tables."""
-    tables = [plain(_entry_title(entry), _entry_rows(entry)) for entry in store.entries]
-    remark = [f"⚠ {visible(store.remark)}"] if store.remark else []
-    return "\n".join([visible(_store_title(store)), _at_a_glance(store), *remark, *tables])
-
-
-def _store_title(store: Keystore) -> str:
-    return f"{store.path.name}: {store.type}, {_number(len(store.entries), 'entry', 'entries')}"
+def _store(store: Keystore) -> Rendered:
+    """Return what is in a store: in one sentence, and a table for each entry."""
+    title = f"{store.path.name}: {store.type}, {_number(len(store.entries), 'entry', 'entries')}"
+    held, remark = _at_a_glance(store), f"⚠ {store.remark}" if store.remark else ""
+    entries = [card(f"Entry {entry.alias or '(no alias)'}", _entry_rows(entry)) for entry in store.entries]
+    text = [visible(title), held, *filter(None, [visible(remark)]), *(entry.text for entry in entries)]
+    html = f"<p><strong>{escape(title)}</strong><br>{escape(held)}</p>" + (f"<p>{escape(remark)}</p>" if remark else "")
+    return Rendered("\n".join(text), html + "".join(entry.html for entry in entries))
 
 
 def _at_a_glance(store: Keystore) -> str:
@@ -116,12 +93,8 @@ def _number(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
 
 
-def _entry_title(entry: Entry) -> str:
-    return f"Entry {entry.alias or '(no alias)'}"
-
-
 def _entry_rows(entry: Entry) -> Iterator[Line]:
-    """Give the entry's kind and its chain first, which are the same in every run, and last what is not."""
+    """Yield the entry's kind and its chain first, which are the same in every run, and last what is not."""
     yield "Kind", _KINDS.get(entry.kind, f"⚠ {entry.kind}"), ""
     if entry.kind == KEY_ENTRY:
         kind = f", by its certificate {key_kind(entry.chain[0])}" if entry.chain else ""
@@ -141,7 +114,7 @@ def _numbered(name: str, number: int) -> list[str]:
 
 
 def _signatures(entry: Entry) -> Iterator[str]:
-    """Say of each certificate in the chain who signed it."""
+    """Yield for each certificate in the chain who signed it."""
     for position, certificate in enumerate(entry.chain):
         own = "the private key's own; " if entry.kind == KEY_ENTRY and position == 0 else ""
         following = entry.chain[position + 1 : position + 2]
@@ -170,18 +143,12 @@ def _validity(certificate: x509.Certificate) -> str:
     return f"{state}{begin:%Y-%m-%d %H:%M} UTC to {end:%Y-%m-%d %H:%M} UTC; serial number {serial}"
 
 
-def server_html(server: ServerCertificate) -> str:
-    """Show what a server showed as a table, and what follows from trusting it."""
-    return table(f"The certificate of {server.host}:{server.port}", _server_rows(server))
-
-
-def server_text(server: ServerCertificate) -> str:
-    """Show what a server showed as plain text, with the lines of the table."""
-    return plain(f"The certificate of {server.host}:{server.port}", _server_rows(server))
+def _server(server: ServerCertificate) -> Rendered:
+    return card(f"The certificate of {server.host}:{server.port}", _server_rows(server))
 
 
 def _server_rows(server: ServerCertificate) -> Iterator[Line]:
-    for name, certificate in zip(_numbered("Rendered", len(server.chain)), server.chain, strict=True):
+    for name, certificate in zip(_numbered("Shown", len(server.chain)), server.chain, strict=True):
         yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
@@ -211,59 +178,69 @@ def _what_follows(server: ServerCertificate) -> Iterator[Row]:
 
 
 def password_table(openings: Iterable[Opening]) -> Rendered:
-    """Show which password opens what, as ``which_password_opens`` found out."""
-    rows = [(f"{name}: {part}", opened_by, "") for name, part, opened_by in openings]
-    title = "Which password opens what?"
-    return Rendered(plain(title, rows), table(title, rows))
+    """Show which password opens what, as ``which_password_opens`` found out.
+
+    >>> password_table(which_password_opens("deviceKeystore.jks", {"practice": passphrase}))
+    Which password opens what?
+      practice: the store      ✓ opens it
+    """
+    return card(
+        "Which password opens what?", ((f"{name}: {part}", opened_by, "") for name, part, opened_by in openings)
+    )
 
 
-_PREVIEW = "What signing would make of it"
-
-
-def preview_rows(preview: Preview) -> list[Row]:
-    """Give what the policy makes of a requested subject, field by field, and then what would stop the signing."""
+def _preview(preview: Preview) -> Rendered:
+    """Return what the policy makes of a requested subject, field by field, and then what would stop the signing."""
     fates = {True: "⚠ vanishes: the policy does not list it", False: "✓ is kept"}
     rows = [(label(a.oid), str(a.value), fates[a in preview.vanishing]) for a in preview.requested]
-    return rows + [("Refused", f"✗ {refusal}", "") for refusal in preview.refusals]
+    rows += [("Refused", f"✗ {refusal}", "") for refusal in preview.refusals]
+    return card("What signing would make of it", rows)
 
 
-#: How each type looks: as HTML, as plain text, and in one line inside a list or a dict.
-_LOOKS: dict[type, tuple[Callable[[Any], str], Callable[[Any], str], Callable[[Any], str]]] = {
-    x509.Certificate: (certificate_html, certificate_text, certificate_line),
-    Diagnosis: (diagnosis_html, diagnosis_text, repr),
-    Preview: (lambda preview: table(_PREVIEW, preview_rows(preview)), lambda p: plain(_PREVIEW, preview_rows(p)), repr),
-    Keystore: (store_html, store_text, repr),
-    ServerCertificate: (server_html, server_text, repr),
-    OnboardingError: (problem_html, problem_text, repr),
+def _problem(problem: Exception) -> Rendered:
+    return _text(f"✗ {problem}", "bad")
+
+
+def _text(text: str, kind: str = "plain") -> Rendered:
+    return Rendered(visible(text), boxed(kind, escape(text)))
+
+
+#: How each type looks that has a display.
+_DISPLAYS: dict[type, Callable[[Any], Rendered]] = {
+    x509.Certificate: certificate_card,
+    Diagnosis: _diagnosis,
+    Preview: _preview,
+    Keystore: _store,
+    ServerCertificate: _server,
+    OnboardingError: _problem,
 }
+
+
+def render(thing: object) -> Rendered:
+    """Return anything as a notebook shows it: by the display of its type, or else as text."""
+    if isinstance(thing, Rendered):
+        return thing
+    display = next((display for kind, display in _DISPLAYS.items() if isinstance(thing, kind)), None)
+    return display(thing) if display else _text(str(thing))
 
 
 def register(ip: "InteractiveShell") -> None:
     """Let a notebook show the types that the helper's functions return, as they are."""
     assert ip.display_formatter
     formatters = ip.display_formatter.formatters
-    for kind, (html, text, inside) in _LOOKS.items():
-        formatters["text/html"].for_type(kind, html)
-        formatters["text/plain"].for_type(kind, _pretty(text, inside))
+    for kind in _DISPLAYS:
+        formatters["text/html"].for_type(kind, lambda thing: render(thing).html)
+        formatters["text/plain"].for_type(kind, _print)
 
 
-def _pretty(alone: Callable[[Any], str], inside: Callable[[Any], str]) -> Callable[[Any, Any, bool], None]:
-    """Make IPython's kind of plain formatter; inside a list or a dict one line is enough."""
-
-    def show(thing: Any, printer: Any, _cycle: bool) -> None:
-        text = inside(thing) if len(printer.stack) > 1 else alone(thing)
-        for position, line in enumerate(text.split("\n")):
-            if position:
-                printer.break_()
-            printer.text(line)
-
-    return show
-
-
-def card(title: str, rows: Iterable[Line]) -> Rendered:
-    """Show names, values and what they mean as a table: an MQTT client's settings, the state of the machine."""
-    rows = list(rows)
-    return Rendered(plain(title, rows), table(title, rows))
+def _print(thing: Any, printer: Any, _cycle: bool) -> None:
+    """Print the display's text, as IPython's plain formatters do; inside a list or a dict one line is enough."""
+    inside = len(printer.stack) > 1
+    line = f"<Certificate {readable(thing.subject)}>" if isinstance(thing, x509.Certificate) else repr(thing)
+    for position, text in enumerate((line if inside else render(thing).text).split("\n")):
+        if position:
+            printer.break_()
+        printer.text(text)
 
 
 def two_sides(left_title: str, left: object, right_title: str, right: object) -> Rendered:
@@ -271,20 +248,17 @@ def two_sides(left_title: str, left: object, right_title: str, right: object) ->
 
     Each may be a text, anything that is shown by this module, or of a type that a notebook shows as it is here: an
     OnboardingError, a Diagnosis, a certificate, a store.
+
+    >>> two_sides("What the device saw", "CONNACK 5", "The platform's log", "CONNACK_5")
+    What the device saw
+      CONNACK 5
+    The platform's log
+      CONNACK_5
     """
-    sides = [(left_title, _shown(left)), (right_title, _shown(right))]
+    sides = [(left_title, render(left)), (right_title, render(right))]
     lines = [line for title, shown in sides for line in (visible(title), *(f"  {x}" for x in shown.text.split("\n")))]
     columns = "".join(
         f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(title)}</strong>{shown.html}</div>'
         for title, shown in sides
     )
     return Rendered("\n".join(lines), f'<div style="display:flex;flex-wrap:wrap;gap:8px 24px">{columns}</div>')
-
-
-def _shown(thing: object) -> Rendered:
-    if isinstance(thing, Rendered):
-        return thing
-    for kind, (html, text, _) in _LOOKS.items():
-        if isinstance(thing, kind):
-            return Rendered(text(thing), html(thing))
-    return Rendered(visible(str(thing)), boxed("plain", escape(str(thing))))
