@@ -13,7 +13,7 @@ from mciot_nb.pki.chain import is_ca, is_issued_by
 from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.signing import KEY_USAGES
-from mciot_nb.ui.markup import Line, Rendered, Row, card, copyable, escape, image, listed, words
+from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
 
 #: What extensions are called, and what those mean here whose meaning does not depend on their value.
 _NAMES = {
@@ -73,21 +73,27 @@ def short_name(name: x509.Name) -> str:
 
 def _rows(certificate: x509.Certificate) -> Iterator[Line]:
     """Yield what is the same in every run first, and last what is not: times, random numbers, fingerprints."""
-    signed_by_itself = is_issued_by(certificate, certificate)
+    ca, number = is_ca(certificate), certificate.serial_number
+    counted = number < 2**32  # from a serial file, as the guide's 1000; else drawn at random
     yield "Subject", readable(certificate.subject), ""
-    yield "Issuer", readable(certificate.issuer), "itself: a self-signed certificate" if signed_by_itself else ""
-    if _counted(certificate):
-        number = certificate.serial_number
+    by_itself = "itself: a self-signed certificate" if is_issued_by(certificate, certificate) else ""
+    yield "Issuer", readable(certificate.issuer), by_itself
+    if counted:
         yield "Serial number", f"{hex_serial(number)} (hexadecimal, as openssl writes it; {number} in decimal)", ""
     yield "Validity", validity(certificate), ""
     yield "Public key", key_kind(certificate), ""
     yield "CA", _ca(certificate), ""
-    yield from _extension_rows(certificate)
-    yield from _changing_rows(certificate)
-
-
-def _counted(certificate: x509.Certificate) -> bool:
-    return certificate.serial_number < 2**32  # from a serial file, as the guide's 1000; else drawn at random
+    try:
+        yield from extension_rows(certificate.extensions, ca)
+    except (ValueError, x509.DuplicateExtension) as error:
+        yield "Extensions", f"✗ can't be read: {error}", ""
+    yield "Valid from", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", ""
+    yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
+    if not counted:
+        yield "Serial number", f"{number:040x} (hexadecimal, drawn at random)", ""
+    kept = "under this the platform keeps it once it is uploaded" if ca else ""
+    yield "SHA-1 fingerprint", copyable(certificate.fingerprint(hashes.SHA1()).hex()), kept
+    yield "SHA-256 fingerprint", copyable(certificate.fingerprint(hashes.SHA256()).hex()), ""
 
 
 def _ca(certificate: x509.Certificate) -> str:
@@ -117,59 +123,36 @@ def extension_rows(extensions: Iterable[x509.Extension[x509.ExtensionType]], ca:
     """
     identifiers = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
     for extension in sorted(extensions, key=lambda extension: isinstance(extension.value, identifiers)):
-        name = _NAMES.get(extension.oid)
-        meaning = _MEANINGS.get(extension.oid, "") if name else "not used in this tutorial"
-        content = ("critical: " if extension.critical else "") + _content(extension.value)
-        yield name or f"Extension {extension.oid.dotted_string}", content, _meaning(extension.value, ca) or meaning
+        name, (content, meaning) = _NAMES.get(extension.oid), _explained(extension.value, ca)
+        meaning = meaning or (_MEANINGS.get(extension.oid, "") if name else "not used in this tutorial")
+        critical = "critical: " if extension.critical else ""
+        yield name or f"Extension {extension.oid.dotted_string}", critical + content, meaning
 
 
-def _extension_rows(certificate: x509.Certificate) -> Iterator[Row]:
-    try:
-        yield from extension_rows(certificate.extensions, is_ca(certificate))
-    except (ValueError, x509.DuplicateExtension) as error:
-        yield "Extensions", f"✗ can't be read: {error}", ""
-
-
-def _meaning(value: x509.ExtensionType, ca: bool) -> str:
-    """Return what a value means here; empty where every value of its extension means the same."""
-    match value:
-        case x509.BasicConstraints():
-            return _what_it_may_sign(value)
-        case x509.KeyUsage():
-            uses = [_USES[word] for word in _usages(value) if word in _USES]
-            return f"this key may {listed(uses)}, and nothing else" if uses else ""
-        case x509.ExtendedKeyUsage():
-            others = "something else, not used in this tutorial"
-            return listed(list(dict.fromkeys(_PURPOSES.get(purpose, ("", others))[1] for purpose in value)))
-        case x509.SubjectKeyIdentifier():
-            by_others = ", by which the certificates that it signs refer to it" if ca else ""
-            return f"a short name of this key{by_others}"
-    return ""
-
-
-def _usages(value: x509.KeyUsage) -> list[str]:
-    # cryptography lets the last two be read only where keyAgreement is set
-    only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
-    return [word for word, attribute in KEY_USAGES.items() if word not in only and getattr(value, attribute)]
-
-
-def _content(value: x509.ExtensionType) -> str:
-    """Return an extension's value in openssl's words."""
+def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
+    """Return a value in openssl's words, and what it means here; empty where all of its extension mean the same."""
     match value:
         case x509.BasicConstraints():
             length = "" if value.path_length is None else f", pathlen:{value.path_length}"
-            return f"CA:{str(value.ca).upper()}{length}"
+            return f"CA:{str(value.ca).upper()}{length}", _what_it_may_sign(value)
         case x509.KeyUsage():
-            return ", ".join(_usages(value))
+            # cryptography lets the last two be read only where keyAgreement is set
+            only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
+            usages = [word for word, field in KEY_USAGES.items() if word not in only and getattr(value, field)]
+            uses = listed([_USES[word] for word in usages if word in _USES])
+            return ", ".join(usages), f"this key may {uses}, and nothing else" if uses else ""
         case x509.ExtendedKeyUsage():
-            return ", ".join(_PURPOSES.get(purpose, (purpose.dotted_string, ""))[0] for purpose in value)
+            others = "something else, not used in this tutorial"
+            purposes = [_PURPOSES.get(purpose, (purpose.dotted_string, others)) for purpose in value]
+            return ", ".join(name for name, _ in purposes), listed(list(dict.fromkeys(may for _, may in purposes)))
         case x509.SubjectAlternativeName():
-            return ", ".join(str(getattr(name, "value", name)) for name in value)
+            return ", ".join(str(getattr(name, "value", name)) for name in value), ""
         case x509.SubjectKeyIdentifier():
-            return value.digest.hex()
+            by_others = ", by which the certificates that it signs refer to it" if ca else ""
+            return value.digest.hex(), f"a short name of this key{by_others}"
         case x509.AuthorityKeyIdentifier() if value.key_identifier:
-            return value.key_identifier.hex()
-    return "present"
+            return value.key_identifier.hex(), ""
+    return "present", ""
 
 
 def _what_it_may_sign(value: x509.BasicConstraints) -> str:
@@ -180,16 +163,6 @@ def _what_it_may_sign(value: x509.BasicConstraints) -> str:
     several = f"at most {value.path_length} more CAs"
     between = {0: "no further CA", 1: "at most one more CA"}.get(value.path_length, several)
     return f"a CA, with {between} between it and a device; the platform takes only a CA's certificate as trusted"
-
-
-def _changing_rows(certificate: x509.Certificate) -> Iterator[Line]:
-    yield "Valid from", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", ""
-    yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
-    if not _counted(certificate):
-        yield "Serial number", f"{certificate.serial_number:040x} (hexadecimal, drawn at random)", ""
-    kept = "under this the platform keeps it once it is uploaded" if is_ca(certificate) else ""
-    yield "SHA-1 fingerprint", copyable(certificate.fingerprint(hashes.SHA1()).hex()), kept
-    yield "SHA-256 fingerprint", copyable(certificate.fingerprint(hashes.SHA256()).hex()), ""
 
 
 _DAY = timedelta(days=1)
@@ -212,33 +185,28 @@ def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rende
     """
     at = at or datetime.now(UTC)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    total = _days(max((end - begin) // _DAY, 0))
-    if state := trouble(certificate, at):
-        where = "after its end" if at > end else "before its begin"
-        mark = (_END + _WIDTH) // 2 if at > end else _BEGIN // 2
-        return _with_bar(f"{total}, {state}", f"today lies {where}", mark, "bad")
-    percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
-    left = _days(-((at - end) // _DAY)) if end - at >= _DAY else "less than a day"  # a day that has begun counts
-    mark = _BEGIN + (_END - _BEGIN) * percent // 100
-    text = f"{total}, ✓ valid now: {percent} % passed, {left} left"
-    return _with_bar(text, f"today lies at {percent} %", mark, "good")
-
-
-def _days(number: int) -> str:
-    return "1 day" if number == 1 else f"{number} days"
-
-
-def _with_bar(text: str, where: str, mark: int, colour: str) -> Rendered:
-    alt = f"Validity as a bar from its begin to its end; {where}."
+    total, after = counted(max((end - begin) // _DAY, 0), "day", "days"), at > end
+    text, where, colour = (
+        f"{total}, {trouble(certificate, at)}",
+        "after its end" if after else "before its begin",
+        "bad",
+    )
+    mark = (_END + _WIDTH) // 2 if after else _BEGIN // 2
+    if begin <= at <= end:
+        percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
+        left = counted(-((at - end) // _DAY), "day", "days") if end - at >= _DAY else "less than a day"
+        text, where, colour = f"{total}, ✓ valid now: {percent} % passed, {left} left", f"at {percent} %", "good"
+        mark = _BEGIN + (_END - _BEGIN) * percent // 100
+    alt = f"Validity as a bar from its begin to its end; today lies {where}."
     return Rendered(text, f"{escape(text)}<br>{image(_bar(mark, colour), (_WIDTH, _HEIGHT), alt)}")
 
 
 def _bar(mark: int, colour: str) -> Iterator[str]:
     """Yield what is over filled, what is left empty, and a pointer at today, which may lie beside the bar."""
-    over, frame = min(max(mark, _BEGIN), _END) - _BEGIN, 'rx="2" fill="none" stroke="currentColor"'
+    over = min(max(mark, _BEGIN), _END) - _BEGIN
     yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="6" class="ground"/>'
     yield f'<rect x="{_BEGIN}" y="23" width="{over}" height="10" class="{colour}"/>'
-    yield f'<rect x="{_BEGIN}" y="23" width="{_END - _BEGIN}" height="10" {frame} class="{colour}"/>'
+    yield f'<rect x="{_BEGIN}" y="23" width="{_END - _BEGIN}" height="10" rx="2" {OUTLINE} class="{colour}"/>'
     yield f'<path d="M{mark - 6} 16h12l-6 8z M{mark - 1} 16h2v22h-2z" class="ink"/>'
     yield words(mark, 13, "today", 12, "ink", _BEGIN, "middle")
     yield words(_BEGIN, 47, "begin", 12, "muted", _BEGIN, "middle")

@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mciot_nb.pki.chain import is_ca, is_issued_by
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.ui.certificate_card import short_name, trouble
-from mciot_nb.ui.markup import Rendered, image, visible, width, words
+from mciot_nb.ui.markup import OUTLINE, Rendered, image, visible, width, words
 
 Chain = Sequence[x509.Certificate]
 Anchors = Collection[x509.Certificate]
@@ -27,8 +27,7 @@ def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | 
     time, now by default, and those ``trusted``: what was uploaded, or lies in a truststore. The picture holds no dates
     and no fingerprints, so it is the same in every run.
 
-    >>> chain_picture(read_certificates("deviceCertChain.pem"))
-    Chain of 2 certificates: device, signed by My CA. My CA is signed by itself: the chain ends here.
+    Example: ``chain_picture(read_certificates(path), trusted=[ca.certificate])``.
     """
     if not certificates:
         return Rendered("An empty chain.", "<p>An empty chain.</p>")
@@ -73,20 +72,22 @@ def _end(last: x509.Certificate, trusted: Anchors) -> list[str]:
         return ["is signed by itself: the chain ends here"]
     if last in trusted:
         return ["is trusted: the chain may end here"]
-    if any(is_issued_by(last, anchor) for anchor in trusted):
-        return ["is signed by a trusted certificate that is not in this chain:", short_name(last.issuer)]
-    return ["names an issuer that is not in this chain:", short_name(last.issuer)]
+    trusts_issuer = any(is_issued_by(last, anchor) for anchor in trusted)
+    names = "is signed by a trusted certificate" if trusts_issuer else "names an issuer"
+    return [f"{names} that is not in this chain:", short_name(last.issuer)]
 
 
 def _box(certificate: x509.Certificate, top: int, *, trusted: bool, state: str) -> Iterator[str]:
-    kind = _kind(certificate)
+    kind, subject = _kind(certificate), certificate.subject
+    is_titled = common_name(subject) is not None  # else the title is the whole subject
+    rest = readable(x509.Name([a for a in subject if a.oid != NameOID.COMMON_NAME])) if is_titled else ""
     colour, left = ("ca" if kind == "CA" else "end"), _MARGIN + _INDENT
     frame = f'<rect x="{_MARGIN}" y="{top}" width="{_WIDTH - 2 * _MARGIN}" height="{_BOX}" rx="6"'
-    yield f'{frame} class="paper"/>{frame} fill="none" stroke="currentColor" class="{"bad" if state else colour}"/>'
+    yield f'{frame} class="paper"/>{frame} {OUTLINE} class="{"bad" if state else colour}"/>'
     # What a certificate is stands at the right of its name, and what is wrong with it below that.
     for y, size, text, ink, mark, sign in (
-        (top + 30, 18, short_name(certificate.subject), "ink", f"✓ trusted {kind}" if trusted else kind, colour),
-        (top + 54, 13, _rest_of(certificate.subject), "muted", state, "bad"),
+        (top + 30, 18, short_name(subject), "ink", f"✓ trusted {kind}" if trusted else kind, colour),
+        (top + 54, 13, rest, "muted", state, "bad"),
     ):
         beside = int(width(mark) * 13) + 12 if mark else 0
         yield words(left, y, text, size, ink, _ROOM - beside)
@@ -103,26 +104,15 @@ def _kind(certificate: x509.Certificate) -> str:
     return "device"
 
 
-def _rest_of(subject: x509.Name) -> str:
-    """Return what of ``subject`` is not in the title already."""
-    if common_name(subject) is None:
-        return ""
-    return readable(x509.Name([a for a in subject if a.oid != NameOID.COMMON_NAME]))
-
-
 def _arrow(top: int, broken: str) -> Iterator[str]:
     """Yield an arrow to the issuer, or two loose ends with a cross between them."""
     x, middle, end = _MARGIN + 40, top + _GAP // 2, top + _GAP - 4
     if broken:
         cross = f"M{x - 7} {middle - 7}l14 14m0 -14l-14 14"
-        yield _stroke(f"M{x} {top + 2}V{middle - 12}M{x} {middle + 12}V{end + 2}{cross}", "bad")
+        yield f'<path d="M{x} {top + 2}V{middle - 12}M{x} {middle + 12}V{end + 2}{cross}" {OUTLINE} class="bad"/>'
         yield words(x + 20, middle - 4, "✗ broken: not signed by the next one", 14, "bad", _ROOM - 60)
         yield words(x + 20, middle + 14, broken, 14, "bad", _ROOM - 60)
     else:
-        yield _stroke(f"M{x} {top + 4}V{end - 8}", "good")
+        yield f'<path d="M{x} {top + 4}V{end - 8}" {OUTLINE} class="good"/>'
         yield f'<path d="M{x - 6} {end - 10}h12l-6 10z" class="good"/>'
         yield words(x + 20, middle + 5, "signed by", 14, "good", _ROOM - 60)
-
-
-def _stroke(path: str, colour: str) -> str:
-    return f'<path d="{path}" fill="none" stroke="currentColor" class="{colour}"/>'

@@ -17,22 +17,18 @@ from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore, Ope
 from mciot_nb.pki.names import label, readable
 from mciot_nb.pki.signing import Preview
 from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
-from mciot_nb.ui.markup import Line, Rendered, Row, boxed, card, copyable, escape, listed, visible
+from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, listed, visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
-
-#: Its sentence ends with the rule that was broken, not with what to do.
-_WITHOUT_ADVICE = ("INVALID",)
 
 
 def _diagnosis(diagnosis: Diagnosis) -> Rendered:
     """Return whether all is well, and then each finding; a sign and a word say good or bad, not the colour alone."""
     if diagnosis.ok:
-        return Rendered(
-            "✓ OK: nothing wrong was found.", boxed("good", "<strong>✓ OK</strong>: nothing wrong was found.")
-        )
-    not_ok = f"✗ Not OK: {_number(len(diagnosis.findings), 'finding', 'findings')}."
+        nothing = ": nothing wrong was found."
+        return Rendered(f"✓ OK{nothing}", boxed("good", f"<strong>✓ OK</strong>{nothing}"))
+    not_ok = f"✗ Not OK: {counted(len(diagnosis.findings), 'finding', 'findings')}."
     lines, items = [not_ok], []
     for finding in diagnosis.findings:
         wrong, advice = what_to_do(finding)
@@ -47,7 +43,7 @@ def _diagnosis(diagnosis: Diagnosis) -> Rendered:
 def what_to_do(finding: Finding) -> tuple[str, str]:
     """Split a finding's sentence, "what is wrong: what to do", in two; the second is empty where it gives no advice."""
     ends = max(finding.sentence.rfind(mark) for mark in (": ", "; "))
-    if ends < 0 or finding.code in _WITHOUT_ADVICE:
+    if ends < 0 or finding.code == "INVALID":  # its sentence ends with the rule that was broken
         return finding.sentence, ""
     return f"{finding.sentence[:ends]}.", finding.sentence[ends + 2 :]
 
@@ -55,8 +51,7 @@ def what_to_do(finding: Finding) -> tuple[str, str]:
 def sentence(text: str) -> Rendered:
     """Show a plain sentence that wraps between words; what is printed the Lab breaks at any character.
 
-    >>> sentence("The platform runs.")
-    The platform runs.
+    Example: ``sentence(f"The issuer will be {readable(ca.certificate.subject)}.")``.
     """
     return Rendered(visible(text), f'<p style="overflow-wrap:anywhere">{escape(text)}</p>')
 
@@ -69,7 +64,7 @@ _KINDS = {
 
 def _store(store: Keystore) -> Rendered:
     """Return what is in a store: in one sentence, and a table for each entry."""
-    title = f"{store.path.name}: {store.type}, {_number(len(store.entries), 'entry', 'entries')}"
+    title = f"{store.path.name}: {store.type}, {counted(len(store.entries), 'entry', 'entries')}"
     held, remark = _at_a_glance(store), f"⚠ {store.remark}" if store.remark else ""
     entries = [card(f"Entry {entry.alias or '(no alias)'}", _entry_rows(entry)) for entry in store.entries]
     text = [visible(title), held, *filter(None, [visible(remark)]), *(entry.text for entry in entries)]
@@ -81,16 +76,12 @@ def _at_a_glance(store: Keystore) -> str:
     kinds = [entry.kind for entry in store.entries]
     keys, trusted = kinds.count(KEY_ENTRY), kinds.count(TRUSTED_ENTRY)
     held = [
-        _number(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
-        _number(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
+        counted(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
+        counted(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
     ]
     others = len(kinds) - keys - trusted
-    held += [_number(others, "entry that Java does not see", "entries that Java does not see")] if others else []
+    held += [counted(others, "entry that Java does not see", "entries that Java does not see")] if others else []
     return f"Holds {listed(held)}."
-
-
-def _number(number: int, one: str, more: str) -> str:
-    return f"{number} {one if number == 1 else more}"
 
 
 def _entry_rows(entry: Entry) -> Iterator[Line]:
@@ -143,50 +134,32 @@ def _validity(certificate: x509.Certificate) -> str:
     return f"{state}{begin:%Y-%m-%d %H:%M} UTC to {end:%Y-%m-%d %H:%M} UTC; serial number {serial}"
 
 
-def _server(server: ServerCertificate) -> Rendered:
-    return card(f"The certificate of {server.host}:{server.port}", _server_rows(server))
-
-
 def _server_rows(server: ServerCertificate) -> Iterator[Line]:
     for name, certificate in zip(_numbered("Shown", len(server.chain)), server.chain, strict=True):
         yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
-    yield from _what_follows(server)
+    until = f"{server.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    new = f"when the server gets a new one, by {until} at the latest, the device refuses it until its truststore has it"
+    yield "If you trust the server", "this one certificate, and nothing else", new
+    issuer = "not possible: the server does not surely show it", readable(server.certificate.issuer)
+    if server.issuer == server.certificate:
+        issuer = "the same: this certificate is self-signed", "it is its own issuer"
+    elif server.issuer:
+        relying = "the server may renew its certificate; you rely on the issuer to give that name to nobody else"
+        issuer = f"every certificate that {readable(server.issuer.subject)} signs for {server.host}", relying
+    yield "If you trust the issuer", *issuer
     compare = "of the server's own certificate; compare it with what its operator tells you"
     yield "SHA-256", copyable(server.fingerprint), compare
-
-
-def _what_follows(server: ServerCertificate) -> Iterator[Row]:
-    until = f"{server.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-    yield (
-        "If you trust the server",
-        "this one certificate, and nothing else",
-        f"when the server gets a new one, by {until} at the latest, the device refuses it until its truststore has it",
-    )
-    name = "If you trust the issuer"
-    if server.issuer is None:
-        yield name, "not possible: the server does not surely show it", readable(server.certificate.issuer)
-    elif server.issuer == server.certificate:
-        yield name, "the same: this certificate is self-signed", "it is its own issuer"
-    else:
-        yield (
-            name,
-            f"every certificate that {readable(server.issuer.subject)} signs for {server.host}",
-            "the server may renew its certificate; you rely on the issuer to give that name to nobody else",
-        )
 
 
 def password_table(openings: Iterable[Opening]) -> Rendered:
     """Show which password opens what, as ``which_password_opens`` found out.
 
-    >>> password_table(which_password_opens("deviceKeystore.jks", {"practice": passphrase}))
-    Which password opens what?
-      practice: the store      ✓ opens it
+    Example: ``password_table(which_password_opens(stores, {"the passphrase": passphrase, "changeit": "changeit"}))``.
     """
-    return card(
-        "Which password opens what?", ((f"{name}: {part}", opened_by, "") for name, part, opened_by in openings)
-    )
+    rows = [(f"{name}: {part}", opened_by, "") for name, part, opened_by in openings]
+    return card("Which password opens what?", rows)
 
 
 def _preview(preview: Preview) -> Rendered:
@@ -195,10 +168,6 @@ def _preview(preview: Preview) -> Rendered:
     rows = [(label(a.oid), str(a.value), fates[a in preview.vanishing]) for a in preview.requested]
     rows += [("Refused", f"✗ {refusal}", "") for refusal in preview.refusals]
     return card("What signing would make of it", rows)
-
-
-def _problem(problem: Exception) -> Rendered:
-    return _text(f"✗ {problem}", "bad")
 
 
 def _text(text: str, kind: str = "plain") -> Rendered:
@@ -211,8 +180,8 @@ _DISPLAYS: dict[type, Callable[[Any], Rendered]] = {
     Diagnosis: _diagnosis,
     Preview: _preview,
     Keystore: _store,
-    ServerCertificate: _server,
-    OnboardingError: _problem,
+    ServerCertificate: lambda server: card(f"The certificate of {server.host}:{server.port}", _server_rows(server)),
+    OnboardingError: lambda problem: _text(f"✗ {problem}", "bad"),
 }
 
 
@@ -249,11 +218,7 @@ def two_sides(left_title: str, left: object, right_title: str, right: object) ->
     Each may be a text, anything that is shown by this module, or of a type that a notebook shows as it is here: an
     OnboardingError, a Diagnosis, a certificate, a store.
 
-    >>> two_sides("What the device saw", "CONNACK 5", "The platform's log", "CONNACK_5")
-    What the device saw
-      CONNACK 5
-    The platform's log
-      CONNACK_5
+    Example: ``two_sides("What the device saw", refusal, "What the platform's log says", reason)``.
     """
     sides = [(left_title, render(left)), (right_title, render(right))]
     lines = [line for title, shown in sides for line in (visible(title), *(f"  {x}" for x in shown.text.split("\n")))]

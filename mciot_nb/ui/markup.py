@@ -48,6 +48,11 @@ def escape(text: str) -> str:
     return html.escape(visible(text))
 
 
+def counted(number: int, one: str, more: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else more}"
+
+
 def listed(words: list[str]) -> str:
     """Return the words one after the other, with an "and" before the last; empty where there is none."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
@@ -56,10 +61,7 @@ def listed(words: list[str]) -> str:
 def card(title: str, rows: Iterable[Line]) -> Rendered:
     """Return a table of names, values and what they mean: an MQTT client's settings, the state of the machine.
 
-    >>> card("MQTT client", [("Port", "8883", "MQTT over TLS")])
-    MQTT client
-      Port  8883
-            MQTT over TLS
+    Example: ``card("MQTT client", [("Port", "8883", "MQTT over TLS")])``.
     """
     rows = list(rows)
     return Rendered(plain(title, rows), table(title, rows))
@@ -141,16 +143,14 @@ class StaticPicture:
         return f"<p>{escape(self.static_text())}</p>"
 
     def __repr__(self) -> str:
-        lines = self.static_text().split("\n")  # the same in every run: no id of the widget, no address in memory
-        return "\n".join(map(visible, lines))
+        return "\n".join(
+            map(visible, self.static_text().split("\n"))
+        )  # no widget's id, no address: the same in every run
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {
-            "text/plain": repr(self),
-            "text/html": self.static_html(),
-            "application/vnd.jupyter.widget-view+json": view,
-        }
+        static = {"text/plain": repr(self), "text/html": self.static_html()}
+        return {**static, "application/vnd.jupyter.widget-view+json": view}
 
 
 #: Colours by their purpose, on a light ground and on a dark one; words have a contrast of 4.5:1 at least on either.
@@ -167,6 +167,9 @@ COLOURS = {
 # An image sees no theme, only the colour scheme that the page gives it. The Lab sets one; a page exported in the dark
 # theme needs this rule. Elsewhere the picture stays light, on a ground of its own.
 _FOLLOW_THE_PAGE = '<style>[data-jp-theme-light="false"] .mciot-picture{color-scheme:dark}</style>'
+
+#: The attributes of a shape that is drawn as a line, in the colour of its class.
+OUTLINE = 'fill="none" stroke="currentColor"'
 
 
 def image(parts: Iterable[str], size: tuple[int, int], alt: str) -> str:
