@@ -10,7 +10,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mciot_nb.pki.chain import PROFILES, Finding, Profile, diagnose, path_to_anchor
+from mciot_nb.errors import Finding
+from mciot_nb.pki.chain import PROFILES, Profile, diagnose, path_to_anchor
 from mciot_nb.pki.names import common_name, readable
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, TrustAnchor
 

@@ -25,8 +25,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from test_ui import CA, DEVICE, EC_KEY, NASTY, RSA_KEY, certificate, frame, policy
 
 from mciot_nb.connect.server_certificate import ServerCertificate
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import PROFILES, Finding, diagnose
+from mciot_nb.errors import Finding, OnboardingError
+from mciot_nb.pki.chain import PROFILES, diagnose
 from mciot_nb.pki.keystore import (
     KEY_ENTRY,
     TRUSTED_ENTRY,

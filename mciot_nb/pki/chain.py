@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
 
@@ -40,36 +40,6 @@ PROFILES = {
     "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, calls_of_current=False),
     "current": Profile("current", longest_chain=10, device_alone=True, calls_of_current=True),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: a stable code, and a sentence that says what, where, and what to do."""
-
-    code: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A verdict with its reasons. The first finding is the one on which a platform would refuse."""
-
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    @property
-    def code(self) -> str:
-        """The first finding's code, or ``OK``."""
-        return "OK" if self.ok else self.findings[0].code
-
-    def __str__(self) -> str:
-        return (
-            "OK: nothing wrong was found." if self.ok else "\n".join(f"{f.code}: {f.sentence}" for f in self.findings)
-        )
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:

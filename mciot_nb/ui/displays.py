@@ -7,8 +7,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.connect.server_certificate import ServerCertificate
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import Diagnosis, Finding, is_issued_by
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore, Opening
 from mciot_nb.pki.names import label, readable
