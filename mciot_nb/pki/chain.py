@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -75,6 +76,19 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
 def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
     """Write certificates one after the other, as the guide's ``cat`` does."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+
+
+def fingerprint(certificate: x509.Certificate, algorithm: str = "sha1") -> str:
+    """Return the digest of a certificate's DER form in lower-case hex, without colons; ``algorithm``: sha1 or sha256.
+
+    SHA-1 is the name under which the platform keeps a trusted certificate, not a protection.
+    """
+    return certificate.fingerprint({"sha1": hashes.SHA1, "sha256": hashes.SHA256}[algorithm]()).hex()
+
+
+def with_colons(digits: str) -> str:
+    """Return a fingerprint as openssl and keytool show it: ``AB:CD:…``."""
+    return bytes.fromhex(digits).hex(":").upper()
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
