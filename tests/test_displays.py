@@ -28,8 +28,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from test_ui import NASTY, Tags
 
 from mciot_nb.connect.server_certificate import ServerCertificate
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import PROFILES, Diagnosis, Finding, diagnose
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki.chain import PROFILES, diagnose
 from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.keystore import (
     KEY_ENTRY,

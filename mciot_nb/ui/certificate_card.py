@@ -5,11 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from mciot_nb.pki.chain import is_ca, is_issued_by
+from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by
 from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.signing import KEY_USAGES
@@ -92,8 +91,8 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
     if not counted:
         yield "Serial number", f"{number:040x} (hexadecimal, drawn at random)", ""
     kept = "under this the platform keeps it once it is uploaded" if ca else ""
-    yield "SHA-1 fingerprint", copyable(certificate.fingerprint(hashes.SHA1()).hex()), kept
-    yield "SHA-256 fingerprint", copyable(certificate.fingerprint(hashes.SHA256()).hex()), ""
+    yield "SHA-1 fingerprint", copyable(fingerprint(certificate)), kept
+    yield "SHA-256 fingerprint", copyable(fingerprint(certificate, "sha256")), ""
 
 
 def _ca(certificate: x509.Certificate) -> str:
