@@ -4,6 +4,7 @@ The notebooks are first run as a learner runs them, so that their outputs name w
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def pictures(notebook: Any) -> list[str]:
     return [data["text/html"] for data in outputs if VIEW in data and "text/html" in data]
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+@contextmanager
+def offline() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
         yield browser.new_context(viewport={"width": 1280, "height": 3000}, offline=True).new_page()
@@ -68,28 +69,28 @@ def export(page: Page, notebook: Any, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def test_an_export_shows_every_picture_without_a_network(
-    path: Path, run: dict[Path, Any], page: Page, tmp_path: Path
-) -> None:
-    notebook = run[path]
-    expected = [words_of(page, markup) for markup in pictures(notebook)]
-    assert expected and all(expected)
-    shown = export(page, notebook, tmp_path)
-    photograph(page, f"{path.stem}_export")
-    assert [words for words in expected if words not in shown] == []
-    images = page.locator(".jp-OutputArea-output img")
-    assert all(images.evaluate_all("images => images.map(image => image.naturalWidth > 0 && image.alt)"))
+def test_an_export_shows_every_picture_without_a_network(path: Path, run: dict[Path, Any], tmp_path: Path) -> None:
+    with offline() as page:
+        notebook = run[path]
+        expected = [words_of(page, markup) for markup in pictures(notebook)]
+        assert expected and all(expected)
+        shown = export(page, notebook, tmp_path)
+        photograph(page, f"{path.stem}_export")
+        assert [words for words in expected if words not in shown] == []
+        images = page.locator(".jp-OutputArea-output img")
+        assert all(images.evaluate_all("images => images.map(image => image.naturalWidth > 0 && image.alt)"))
 
-    for cell in notebook.cells:  # the control: without its picture a widget is nothing there
-        for output in cell.get("outputs", []):
-            if VIEW in output.get("data", {}):
-                output["data"] = {VIEW: output["data"][VIEW]}
-    shown = export(page, notebook, tmp_path)
-    assert [words for words in expected if words in shown] == []
+        for cell in notebook.cells:  # the control: without its picture a widget is nothing there
+            for output in cell.get("outputs", []):
+                if VIEW in output.get("data", {}):
+                    output["data"] = {VIEW: output["data"][VIEW]}
+        shown = export(page, notebook, tmp_path)
+        assert [words for words in expected if words in shown] == []
 
 
-def test_an_untrusted_notebook_shows_every_picture(run: dict[Path, Any], page: Page, tmp_path: Path) -> None:
-    expected = {path: [words_of(page, markup) for markup in pictures(notebook)] for path, notebook in run.items()}
+def test_an_untrusted_notebook_shows_every_picture(run: dict[Path, Any], tmp_path: Path) -> None:
+    with offline() as page:
+        expected = {path: [words_of(page, markup) for markup in pictures(notebook)] for path, notebook in run.items()}
     with lab(tmp_path) as url:
         for path, notebook in run.items():
             nbformat.write(notebook, tmp_path / "try.ipynb")  # it is not signed, so the Lab does not trust it
