@@ -49,7 +49,7 @@ _HOMES = {
     "SigningPanel": "mciot_nb.ui.signing_panel",
     "TrustedCertificatesPanel": "mciot_nb.ui.trust_panel",
     "DeviceConsole": "mciot_nb.ui.console",
-    "card": "mciot_nb.ui.displays",
+    "card": "mciot_nb.ui.markup",
     "chain_picture": "mciot_nb.ui.chain_picture",
     "two_sides": "mciot_nb.ui.displays",
 }

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.connect.device import Device
 from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate
@@ -28,6 +27,7 @@ from mciot_nb.passphrase import Passphrase, check_passphrase
 from mciot_nb.pki import config, keystore
 from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates, to_pem
+from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_problem, rename_to_new, sync_folder, write_whole
@@ -76,10 +76,6 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
 def _check_issuer(issuer: str) -> None:
     if issuer not in ISSUERS:
         raise OnboardingError(f"There is no issuer {issuer!r}: say {' or '.join(ISSUERS)}.", "NO_ISSUER")
-
-
-def _sha256(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(SHA256()).hex()
 
 
 class Workspace:
@@ -542,13 +538,20 @@ class Workspace:
         if fingerprint:
             server, by = server.proven(fingerprint), "fingerprint"
         if self.tenant_settings.local:
-            server, by = server.proven(_sha256(self._platform_certificate()), "the platform's own file"), "platform"
+            server, by = (
+                server.proven(fingerprint_of(self._platform_certificate(), "sha256"), "the platform's own file"),
+                "platform",
+            )
         elif not fingerprint and before == "fingerprint" and valid:
-            server, by = server.proven(_sha256(server.certificate), "you, once before"), "fingerprint"
+            server, by = server.proven(fingerprint_of(server.certificate, "sha256"), "you, once before"), "fingerprint"
         elif not fingerprint:
             server, by = server.proven(), "system"
         self._keep_pem(self.device_file("serverCertificate.pem"), [server.certificate])
-        known = {"mqtt": f"{server.host}:{server.port}", "sha256": _sha256(server.certificate), "by": by}
+        known = {
+            "mqtt": f"{server.host}:{server.port}",
+            "sha256": fingerprint_of(server.certificate, "sha256"),
+            "by": by,
+        }
         write_whole(self.folder / "server.json", json.dumps(known).encode(), replace=True)
         return server
 
@@ -576,7 +579,10 @@ class Workspace:
         host, port = mqtt or self._mqtt()
         with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was proven, or the file is not ours
             known = json.loads((self.folder / "server.json").read_text(encoding="utf-8"))
-            if certificate and (known["mqtt"], known["sha256"]) == (f"{host}:{port}", _sha256(certificate)):
+            if certificate and (known["mqtt"], known["sha256"]) == (
+                f"{host}:{port}",
+                fingerprint_of(certificate, "sha256"),
+            ):
                 return str(known["by"])
         return ""
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
 
@@ -40,36 +41,6 @@ PROFILES = {
     "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, calls_of_current=False),
     "current": Profile("current", longest_chain=10, device_alone=True, calls_of_current=True),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: a stable code, and a sentence that says what, where, and what to do."""
-
-    code: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A verdict with its reasons. The first finding is the one on which a platform would refuse."""
-
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    @property
-    def code(self) -> str:
-        """The first finding's code, or ``OK``."""
-        return "OK" if self.ok else self.findings[0].code
-
-    def __str__(self) -> str:
-        return (
-            "OK: nothing wrong was found." if self.ok else "\n".join(f"{f.code}: {f.sentence}" for f in self.findings)
-        )
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
@@ -105,6 +76,19 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
 def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
     """Write certificates one after the other, as the guide's ``cat`` does."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+
+
+def fingerprint(certificate: x509.Certificate, algorithm: str = "sha1") -> str:
+    """Return the digest of a certificate's DER form in lower-case hex, without colons; ``algorithm``: sha1 or sha256.
+
+    SHA-1 is the name under which the platform keeps a trusted certificate, not a protection.
+    """
+    return certificate.fingerprint({"sha1": hashes.SHA1, "sha256": hashes.SHA256}[algorithm]()).hex()
+
+
+def with_colons(digits: str) -> str:
+    """Return a fingerprint as openssl and keytool show it: ``AB:CD:…``."""
+    return bytes.fromhex(digits).hex(":").upper()
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

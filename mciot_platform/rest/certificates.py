@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.uploads import read_upload
 from mciot_platform.rest.handler import Handler, Problem, is_text
 from mciot_platform.storage import TrustAnchor, timestamp
-from mciot_platform.trust import fingerprint
 
 
 def describe(trusted: TrustAnchor, *, with_proof: bool) -> dict[str, Any]:
