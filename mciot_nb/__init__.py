@@ -44,7 +44,6 @@ _HOMES = {
     "LocalPlatform": "mciot_nb.local_platform",
     "Tenant": "mciot_nb.connect.tenant",
     "Device": "mciot_nb.connect.device",
-    "ClientSettings": "mciot_nb.connect.client_settings",
     # what is seen
     "SigningPanel": "mciot_nb.ui.signing_panel",
     "TrustedCertificatesPanel": "mciot_nb.ui.trust_panel",

@@ -17,6 +17,7 @@ from typing import Self
 
 from cryptography import x509
 
+from mciot_nb.connect.client_settings import ClientSettings
 from mciot_nb.connect.device import Device
 from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
@@ -681,6 +682,10 @@ class Workspace:
             trusted=self.trusted_file(tenant),
             client_id=client_id,
         )
+
+    def client_settings(self, tenant: Tenant) -> ClientSettings:
+        """Return what other MQTT clients need to connect the tutorial's device to ``tenant``."""
+        return ClientSettings(tenant, self.device_file(""), self.trusted_file(tenant))
 
     # Catching up ------------------------------------------------------------------------------------------------------
 
