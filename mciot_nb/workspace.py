@@ -143,11 +143,10 @@ class Workspace:
         with suppress(OnboardingError):  # there may be no issuer yet, no key, no request, no certificate
             if owner != "ca":
                 issuer = self._certificate(self.issuer if owner == "device" else "ca")
-                days = days_within(issuer, normalize_time(None) + timedelta(hours=1), choice.days)
+                in_an_hour = normalize_time(None) + timedelta(hours=1)
+                choice = choice.changed(days=days_within(issuer, in_an_hour, choice.days))
                 has_key_only = owner == "device" and not self._file(owner, "Csr.pem").exists()
-                key = self._device_key() if has_key_only else self._request(owner)
-                choice = KeyChoice(choice.key_type, days)
-                choice = choice.changed(KeyType.of(key))
+                choice = choice.changed(KeyType.of(self._device_key() if has_key_only else self._request(owner)))
             there = self._certificate(owner)
             if owner != "device" or self._is_for_the_request(there):
                 return KeyChoice.of(there)
