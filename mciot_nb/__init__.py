@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CertificateAuthority": "mciot_nb.pki.authority",
+    "ClientSettings": "mciot_nb.connect.client_settings",
     "Device": "mciot_nb.connect.device",
     "DeviceConsole": "mciot_nb.ui.console",
     "DistinguishedName": "mciot_nb.pki.names",
@@ -31,11 +32,6 @@ _HOMES = {
     "card": "mciot_nb.ui.displays",
     "chain_picture": "mciot_nb.ui.chain_picture",
     "look_around": "mciot_nb.check",
-    "mosquitto_command": "mciot_nb.connect.client_settings",
-    "mqttfx_settings": "mciot_nb.connect.client_settings",
-    "mqttx_settings": "mciot_nb.connect.client_settings",
-    "open_key_command": "mciot_nb.connect.client_settings",
-    "paho_snippet": "mciot_nb.connect.client_settings",
     "password_table": "mciot_nb.ui.displays",
     "read_certificates": "mciot_nb.pki.chain",
     "readable": "mciot_nb.pki.names",

@@ -5,7 +5,6 @@ what was there to ``earlier/1`` (2, 3 …) and says so. Nothing is ever deleted.
 """
 
 import copy
-import json
 import os
 import secrets
 import tempfile
@@ -19,7 +18,12 @@ from typing import Self
 from cryptography import x509
 
 from mciot_nb.connect.device import Device
-from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate
+from mciot_nb.connect.server_certificate import (
+    CHOICES,
+    ServerCertificate,
+    fetch_server_certificate,
+    proof_on_record,
+)
 from mciot_nb.connect.tenant import (
     Tenant,
     TenantSettings,
@@ -36,7 +40,6 @@ from mciot_nb.pki.authority import (
     is_unfinished,
 )
 from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.config import (
     CA_DAYS,
     DEVICE_DAYS,
@@ -710,27 +713,12 @@ class Workspace(DeviceWorkspace):
 
         Raises OnboardingError where nothing proves it; then the file stays as it was.
         """
+        own = self._platforms_own() if self.tenant_settings.local else None
         server = fetch_server_certificate(*self._mqtt())
-        proof = self._proof_of(server.certificate)
-        if fingerprint:
-            server, by = server.proven(fingerprint), "fingerprint"
-        if self.tenant_settings.local:
-            server, by = (
-                server.proven(fingerprint_of(self._platforms_own(), "sha256"), "the platform's own file"),
-                "platform",
-            )
-        elif not fingerprint and proof == "fingerprint" and server.certificate.not_valid_after_utc > datetime.now(UTC):
-            server, by = server.proven(fingerprint_of(server.certificate, "sha256"), "you, once before"), "fingerprint"
-        elif not fingerprint:
-            server, by = server.proven(), "system"
+        server = server.verified(fingerprint, own=own, record=self.folder / "server.json")
         path, pem = self.device_file("serverCertificate.pem"), to_pem([server.certificate])
         self._keep(path, lambda: read_certificates(path) == [server.certificate], pem)
-        known = {
-            "mqtt": f"{server.host}:{server.port}",
-            "sha256": fingerprint_of(server.certificate, "sha256"),
-            "by": by,
-        }
-        write_whole(self.folder / "server.json", json.dumps(known).encode(), replace=True)
+        server.write_record(self.folder / "server.json")
         return server
 
     def create_truststore(self, kind: str = "pkcs12", trust: str = "") -> Path:
@@ -746,7 +734,7 @@ class Workspace(DeviceWorkspace):
         if trust == "server" and self.tenant_settings.local and kept == self._platforms_own():
             wanted = kept  # no need to ask the platform again
         else:
-            wanted = self.fetch_server_certificate().to_trust(trust)
+            wanted = self.fetch_server_certificate().trust_anchor(trust)
         self._make_room(path, lambda: keystore.read_store(path, password).trusted == {keystore.TRUST_ALIAS: wanted})
         if not path.exists():
             keystore.write_truststore(path, {keystore.TRUST_ALIAS: wanted}, password)
@@ -774,15 +762,7 @@ class Workspace(DeviceWorkspace):
 
     def _proof_of(self, certificate: x509.Certificate | None, mqtt: tuple[str, int] | None = None) -> str:
         """What proved a certificate for an MQTT address before: platform, system or fingerprint; empty for nothing."""
-        host, port = mqtt or self._mqtt()
-        with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was, or the file is none of ours
-            known = json.loads((self.folder / "server.json").read_text(encoding="utf-8"))
-            if certificate and (known["mqtt"], known["sha256"]) == (
-                f"{host}:{port}",
-                fingerprint_of(certificate, "sha256"),
-            ):
-                return str(known["by"])
-        return ""
+        return proof_on_record(self.folder / "server.json", certificate, *(mqtt or self._mqtt()))
 
     def _trusted_before(self, kind: str) -> x509.Certificate | None:
         with suppress(OnboardingError):

@@ -5,7 +5,6 @@ import asyncio
 import errno
 import ipaddress
 import logging
-import os
 import signal
 import socket
 import sqlite3
@@ -24,8 +23,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.local_platform import START_SECONDS, Running, is_alive
 from mciot_nb.pki.chain import PROFILES
+from mciot_platform import running
 from mciot_platform.identity import Credentials, Tokens, read_credentials, server_certificate, server_key
 from mciot_platform.mqtt_server import Endpoint
 from mciot_platform.rest.application import LONGEST_BODY, make_application
@@ -36,6 +35,7 @@ from mciot_platform.trust import Trust
 
 PORTS_TRIED = 200
 IDLE_SECONDS = 30.0
+LOCK_SECONDS = 60.0
 
 
 def main() -> int:
@@ -69,16 +69,16 @@ def _options() -> argparse.Namespace:
 
 def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
     """Try again for a while, since the platform that holds the lock may be starting or ending just now."""
-    give_up = time.monotonic() + START_SECONDS
+    give_up = time.monotonic() + LOCK_SECONDS
     while time.monotonic() < give_up:
         try:
             with FileLock(folder / "lock", timeout=0):
                 asyncio.run(_run(options, folder))
                 return 0
         except Timeout:
-            running = Running.read(folder)
-        if running:
-            print(running.line(), flush=True)
+            known = running.read(folder)
+        if known:
+            print(running.line(known), flush=True)
             return 0
         time.sleep(0.05)
     raise OnboardingError("another process holds the lock but does not answer: end it, then start again.")
@@ -127,19 +127,10 @@ def _open_store(file: Path) -> Storage:
 def _announce(
     options: argparse.Namespace, folder: Path, credentials: Credentials, mqtt_port: int, https_port: int
 ) -> None:
-    host = "localhost" if options.host in ("0.0.0.0", "::") else options.host
-    running = Running(
-        host=options.host,
-        mqtt=(host, mqtt_port),
-        https=f"https://{f'[{host}]' if ':' in host else host}:{https_port}",
-        server_certificate=folder / "serverCert.pem",
-        tenants=tuple({"id": tenant, "user": known["user"]} for tenant, known in credentials.items()),
-        pid=os.getpid(),
-        profile=options.profile,
-    )
-    running.write(folder)
+    known = running.describe(folder, options.host, mqtt_port, https_port, options.profile, credentials)
+    running.write(folder, known)
     _warn_if_shared(options.host)
-    print(running.line(), flush=True)
+    print(running.line(known), flush=True)
 
 
 def _raise_file_limit() -> None:
@@ -200,7 +191,7 @@ def _wanted(until_pid: int | None) -> Callable[[], bool]:
         return lambda: False
     except (ValueError, OverflowError):
         raise OnboardingError(f"No process has the number {until_pid}: give --until-pid one that runs.") from None
-    return lambda: is_alive(process)
+    return lambda: running.is_alive(process)
 
 
 async def _wait(stop: asyncio.Event, wanted: Callable[[], bool]) -> None:

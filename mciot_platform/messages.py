@@ -95,7 +95,7 @@ def tell_operation(operation: StoredOperation) -> Reply:
 def _create_device(message: DeviceMessage) -> list[Reply] | None:
     device = message.device
     if device.created:
-        return [Reply(ERRORS, line("41", "100", "RegisteredDevice already existing"))]
+        return [Reply(ERRORS, line("41", "100", "Device already existing"))]
     name = message.optional(0, f"MQTT Device {device.device}")
     message.store.create_device(device, name, message.optional(1, "c8y_MQTTDevice"))
     return None
