@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import PROFILES
-from mciot_nb.pki.files import write_whole
 from mciot_nb.secret import Secret
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from mciot_nb.connect.tenant import Tenant
 
-START_SECONDS, STOP_SECONDS = 20.0, 10.0
+START_SECONDS, STOP_SECONDS = 60.0, 10.0
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -49,7 +48,7 @@ def _is_locked(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class Running:
-    """Where a running platform answers: what its line of JSON says, and what tells it from another process."""
+    """Where a running platform answers: what `mciot_platform.running` has written."""
 
     host: str
     mqtt: tuple[str, int]
@@ -70,15 +69,6 @@ class Running:
         except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             return None  # there is none, or another version wrote it
         return running if alive and _is_locked(folder) else None
-
-    def write(self, folder: Path) -> None:
-        """Leave it for other processes."""
-        write_whole(folder / "running.json", json.dumps(asdict(self), default=str).encode(), replace=True)
-
-    def line(self) -> str:
-        """Give the line of JSON that the platform prints once it answers."""
-        keys = ("mqtt", "https", "server_certificate", "tenants", "pid")
-        return json.dumps({key: value for key, value in asdict(self).items() if key in keys}, default=str)
 
 
 @dataclass(frozen=True)
