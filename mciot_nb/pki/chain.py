@@ -139,7 +139,7 @@ def order_chain(certificates: Iterable[x509.Certificate]) -> list[x509.Certifica
 def diagnose(
     presented: Chain,
     anchors: Iterable[x509.Certificate],
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     *,
     at: datetime | None = None,
 ) -> Diagnosis:
@@ -155,6 +155,8 @@ def diagnose(
         )
     at = at or datetime.now(UTC)
     anchors = list(anchors)
+    if isinstance(profile, str):
+        profile = PROFILES[profile]
     path, findings = path_to_anchor(presented, anchors, at)
     findings += [finding for certificate in path for finding in _outside_validity(certificate, at)]
     if not findings:

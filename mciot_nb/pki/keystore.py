@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -148,9 +148,14 @@ def _choose(path: Path, keys: Mapping[str, T], alias: str | None) -> T:
     return keys[alias.lower()]
 
 
+@lru_cache(maxsize=16)  # as in `mciot_nb.pki.keys`
+def _load_der(data: bytes) -> object:
+    return load_der_private_key(data, None)
+
+
 def _decrypt_key(path: Path, entry: jks.JksEntry, password: Secret | str) -> object:
     try:
-        return load_der_private_key(jks.decrypt_key(entry.sealed, reveal(password)), None)
+        return _load_der(jks.decrypt_key(entry.sealed, reveal(password)))
     except jks.WrongPassword:
         raise OnboardingError(
             f"The password opens {path}, but not the key {entry.alias} in it: in a JKS that keytool converted, the key "

@@ -7,6 +7,7 @@ would be lost is refused here.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 from cryptography import x509
@@ -232,7 +233,7 @@ def load(data: bytes, password: bytes) -> Contents:
     if b"\0" in password:
         raise ValueError("no password holds a NUL")  # and cryptography would not survive it
     try:
-        store = pkcs12.load_pkcs12(data, password)
+        store = _decrypted(data, password)
     except x509.InvalidVersion as error:
         raise ValueError(str(error)) from None
     except UnsupportedAlgorithm:
@@ -256,6 +257,11 @@ def load(data: bytes, password: bytes) -> Contents:
         raise UnsupportedPkcs12("certificates beside the chain of its key")
     alias, seen = _text(store.cert.friendly_name), _KEY_BAGS[0] not in data
     return Contents(store.key, alias, tuple(chain), (), seen, pfx.mac is not None)
+
+
+@lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
+def _decrypted(data: bytes, password: bytes) -> pkcs12.PKCS12KeyAndCertificates:
+    return pkcs12.load_pkcs12(data, password)
 
 
 def _text(friendly_name: bytes | None) -> str | None:

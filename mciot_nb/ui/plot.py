@@ -6,8 +6,7 @@ from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
 from typing import NamedTuple
 
-from mciot_nb.ui.markup import escape, visible
-from mciot_nb.ui.svg import fitted
+from mciot_nb.ui.markup import escape, fitted, visible
 
 #: Pixels: how high the field is in which the points lie (across it percentages follow the width of the page), and what
 #: the style sheet leaves at its left for the numbers.
