@@ -45,7 +45,6 @@ _HOMES = {
     "two_sides": "mciot_nb.ui.displays",
     "which_password_opens": "mciot_nb.pki.keystore",
     "write_keystore": "mciot_nb.pki.keystore",
-    "working": "mciot_nb.ui.progress",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
