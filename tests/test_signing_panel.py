@@ -32,7 +32,7 @@ from mciot_nb.pki.database import check_reason, hex_serial
 from mciot_nb.pki.keys import KeyType
 from mciot_nb.ui import panel as presence
 from mciot_nb.ui import signing_panel
-from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import visible
 from mciot_nb.ui.panel import Panel, Poller
 from mciot_nb.ui.signing_panel import REASONS, SigningPanel, signing_table, signing_texts, signing_values
@@ -520,7 +520,7 @@ def test_an_open_row_shows_its_certificate(ca: CertificateAuthority) -> None:
     serial = hex_serial(certificate.serial_number)
     panel = SigningPanel(ca)
     assert hidden(panel._opened)
-    assert opened(panel, serial) == certificate_html(certificate)
+    assert opened(panel, serial) == certificate_card(certificate).html
     assert not hidden(panel._opened) and not hidden(panel._revoke) and panel._why.value == ""
     opened(panel, "")
     assert hidden(panel._opened)

@@ -32,7 +32,7 @@ from mciot_nb.pki.chain import is_ca, to_pem
 from mciot_nb.pki.keystore import write_truststore
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui import trust_panel
-from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.inputs import LONGEST, FileField
 from mciot_nb.ui.trust_panel import TrustedCertificatesPanel
 from mciot_platform.identity import WITHOUT_ROLE
@@ -378,7 +378,7 @@ def test_the_ca_that_signs_is_preselected_shown_and_uploaded(tenant: Tenant, wor
         "Middle (intermediateCert.pem of the workspace, which signs your devices)",
     ]
     assert panel.upload_part.choice.value.issuer == "intermediate"
-    assert panel.upload_part.card.value.endswith(certificate_html(workspace.issuer_certificate))
+    assert panel.upload_part.card.value.endswith(certificate_card(workspace.issuer_certificate).html)
     assert press(panel, "upload") == "✓ Uploaded “Middle”, auto-registration on." and names(panel) == ["Middle"]
     assert "It is in the list already, as “Middle”: nothing was sent." in press(panel, "upload")
     panel.upload_part.choice.index = 0
@@ -652,7 +652,7 @@ def test_whatever_a_file_holds_ends_in_certificates_or_a_sentence(data: bytes) -
         return
     assert found and all(map(is_ca, found))
     for certificate in found:
-        assert certificate_html(certificate)
+        assert certificate_card(certificate).html
 
 
 # -- what can go wrong

@@ -19,7 +19,7 @@ from mciot_nb.pki.chain import is_issued_by, read_certificates
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import DatabaseRow, hex_serial
 from mciot_nb.pki.names import common_name
-from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
 from mciot_nb.ui.markup import Rendered, escape, grid, visible
 from mciot_nb.ui.panel import Panel, button, row, show_if
@@ -222,7 +222,7 @@ class SigningPanel(Panel):
             return _problem(
                 f"{path} holds another certificate than the one that this CA signed: put the right one back."
             )
-        return certificate_html(certificate)
+        return certificate_card(certificate).html
 
     # -- what a person may do
 

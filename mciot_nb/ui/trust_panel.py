@@ -16,7 +16,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.uploads import ca_certificates
-from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.inputs import FileField
 from mciot_nb.ui.markup import Line, copyable, escape, grid, plain, table, visible
 from mciot_nb.ui.panel import Panel, button, row, show_if
@@ -164,7 +164,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         offer = self.choice.value
         problem = self._problem or ("" if offer else _NOTHING)
         words = f'<p role="status">{escape(problem)}</p>' if problem else ""
-        card = f"<p>This is what Upload sends:</p>{certificate_html(offer.certificate)}" if offer else ""
+        card = f"<p>This is what Upload sends:</p>{certificate_card(offer.certificate).html}" if offer else ""
         self.card.value = words + card
         self.choice.disabled = offer is None
         show_if(self._warning, offer is not None and self._needs_consent(offer))
