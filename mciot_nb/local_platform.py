@@ -83,7 +83,10 @@ class Running:
 
 @dataclass(frozen=True)
 class LocalPlatform:
-    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``."""
+    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``.
+
+    Example: ``LocalPlatform.start(workspace).log()``.
+    """
 
     folder: Path
     host: str
