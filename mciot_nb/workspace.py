@@ -5,7 +5,6 @@ that first, as a draft; then it moves what was there to ``earlier/1`` (2, 3 …)
 """
 
 import copy
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +18,12 @@ from cryptography import x509
 
 from mciot_nb.connect.client_settings import ClientSettings
 from mciot_nb.connect.device import Device
-from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate
+from mciot_nb.connect.server_certificate import (
+    CHOICES,
+    ServerCertificate,
+    fetch_server_certificate,
+    proof_on_record,
+)
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
@@ -28,7 +32,6 @@ from mciot_nb.passphrase import Passphrase, check_passphrase
 from mciot_nb.pki import config, keystore
 from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_problem, rename_to_new, sync_folder, write_whole
@@ -513,7 +516,7 @@ class Workspace:
         path, password = self._store("deviceTruststore", kind), self.passphrase
         self._device_key()  # whose passphrase it must be
         trust, known = self._known(trust)
-        wanted = {keystore.TRUST_ALIAS: known or self.fetch_server_certificate().to_trust(trust)}
+        wanted = {keystore.TRUST_ALIAS: known or self.fetch_server_certificate().trust_anchor(trust)}
         return self._keep(
             path,
             lambda: keystore.read_store(path, password).trusted == wanted,
@@ -533,26 +536,11 @@ class Workspace:
 
         Raises: OnboardingError: if nothing proves it; then the file stays as it was.
         """
+        own = self._platform_certificate() if self.tenant_settings.local else None
         server = fetch_server_certificate(*self._mqtt())
-        before, valid = self._proof(server.certificate), server.certificate.not_valid_after_utc > datetime.now(UTC)
-        if fingerprint:
-            server, by = server.proven(fingerprint), "fingerprint"
-        if self.tenant_settings.local:
-            server, by = (
-                server.proven(fingerprint_of(self._platform_certificate(), "sha256"), "the platform's own file"),
-                "platform",
-            )
-        elif not fingerprint and before == "fingerprint" and valid:
-            server, by = server.proven(fingerprint_of(server.certificate, "sha256"), "you, once before"), "fingerprint"
-        elif not fingerprint:
-            server, by = server.proven(), "system"
+        server = server.verified(fingerprint, own=own, record=self._server_record)
         self._keep_pem(self.device_file("serverCertificate.pem"), [server.certificate])
-        known = {
-            "mqtt": f"{server.host}:{server.port}",
-            "sha256": fingerprint_of(server.certificate, "sha256"),
-            "by": by,
-        }
-        write_whole(self.folder / "server.json", json.dumps(known).encode(), replace=True)
+        server.write_record(self._server_record)
         return server
 
     def trusted_file(self, tenant: Tenant) -> Path | None:
@@ -576,15 +564,11 @@ class Workspace:
 
     def _proof(self, certificate: x509.Certificate | None, mqtt: tuple[str, int] | None = None) -> str:
         """Return what proved a certificate for an MQTT address: platform, system or fingerprint; empty for nothing."""
-        host, port = mqtt or self._mqtt()
-        with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was proven, or the file is not ours
-            known = json.loads((self.folder / "server.json").read_text(encoding="utf-8"))
-            if certificate and (known["mqtt"], known["sha256"]) == (
-                f"{host}:{port}",
-                fingerprint_of(certificate, "sha256"),
-            ):
-                return str(known["by"])
-        return ""
+        return proof_on_record(self._server_record, certificate, *(mqtt or self._mqtt()))
+
+    @property
+    def _server_record(self) -> Path:
+        return self.folder / "server.json"
 
     def _known(self, trust: str) -> tuple[str, x509.Certificate | None]:
         """Return the choice for the truststores, and what they hold by it if the server need not be asked again."""

@@ -165,7 +165,7 @@ def test_the_chain_is_the_one_that_openssl_shows(
         if demands and version == ssl.TLSVersion.TLSv1_2:  # such a server ends it before the system has its say
             assert "handshake could not be finished" in trusted.problem
         else:
-            assert trusted.problem == "" and trusted.proven().proof == "this system trusts it for this host"
+            assert trusted.problem == "" and trusted.verified().proof == "this system trusts it for this host"
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
@@ -215,7 +215,7 @@ def test_the_systems_verdict(
     if problem:
         assert problem in fetched.problem
         with pytest.raises(OnboardingError, match=problem) as error:
-            fetched.proven()
+            fetched.verified()
         assert error.value.code == "SERVER_NOT_TRUSTED"
     else:
         assert fetched.problem == ""
@@ -242,17 +242,17 @@ def test_whom_to_trust(entity: Entity, more: tuple[Entity, ...], issuer: Entity 
     with served(tls(key_file(tmp_path, entity, *shown))) as port:
         fetched = fetch_server_certificate("localhost", port)
     assert fetched.chain == (entity.certificate, *shown)
-    assert fetched.certificate == fetched.to_trust("server") == entity.certificate
+    assert fetched.certificate == fetched.trust_anchor("server") == entity.certificate
     if issuer:
-        assert fetched.issuer == fetched.to_trust("issuer") == issuer.certificate
+        assert fetched.issuer == fetched.trust_anchor("issuer") == issuer.certificate
     else:
         assert fetched.issuer is None
         with pytest.raises(OnboardingError, match=r"Test Middle") as error:
-            fetched.to_trust("issuer")
+            fetched.trust_anchor("issuer")
         assert error.value.code == "NO_ISSUER" and sentence(error)
     for word in ("root", "", "Server"):
         with pytest.raises(OnboardingError, match="say server or issuer") as error:
-            fetched.to_trust(word)
+            fetched.trust_anchor(word)
         assert error.value.code == "NO_CHOICE" and sentence(error)
 
 
@@ -266,21 +266,21 @@ def test_the_fingerprint_is_openssls(tmp_path: Path, openssl: Run) -> None:
     fetched = ServerCertificate("localhost", 8883, LEAF.chain, "unable to get local issuer certificate")
     assert fetched.fingerprint == known
     with pytest.raises(OnboardingError, match="unable to get local issuer certificate") as error:
-        fetched.proven()
+        fetched.verified()
     assert error.value.code == "SERVER_NOT_TRUSTED" and known in sentence(error)
     bare = known.replace(":", "")
     for right in (known, known.lower(), bare, bare.lower(), known.replace(":", " "), f" {known}\n"):
-        proven = fetched.proven(right, "the operator")
-        assert "the operator" in proven.proof and proven.chain == fetched.chain
+        proven = fetched.verified(right)
+        assert "its operator" in proven.proof and proven.chain == fetched.chain
     of_issuer = MIDDLE.certificate.fingerprint(hashes.SHA256()).hex(":")
     for wrong in (of_issuer, bare[::-1], f"{bare[:-1]}{(int(bare[-1], 16) + 1) % 16:x}"):
         for problem in ("", "expired"):  # who gives a fingerprint means it, whatever the system trusts
-            with pytest.raises(OnboardingError, match=r"another certificate than .*the operator") as error:
-                ServerCertificate("localhost", 8883, LEAF.chain, problem).proven(wrong, "the operator")
+            with pytest.raises(OnboardingError, match=r"another certificate than .*its operator") as error:
+                ServerCertificate("localhost", 8883, LEAF.chain, problem).verified(wrong)
             assert error.value.code == "SERVER_DIFFERS" and known in sentence(error)
     for rubbish in (sha1, bare[:-1], f"{bare}0", "rubbish", " ", f"0x{bare}", bare.replace(bare[0], "٣"), "g" * 64):
         with pytest.raises(OnboardingError, match="64 hexadecimal digits") as error:
-            fetched.proven(rubbish)
+            fetched.verified(rubbish)
         assert error.value.code == "BAD_FINGERPRINT" and sentence(error)
 
 
@@ -315,7 +315,7 @@ def test_somebody_in_between_who_lets_the_second_look_through(whole: Path, tmp_p
             assert fetch_server_certificate("localhost", port).problem == ""
     assert fetched.certificate != LEAF.certificate and "another certificate" in fetched.problem
     with pytest.raises(OnboardingError) as error:
-        fetched.proven()
+        fetched.verified()
     assert error.value.code == "SERVER_NOT_TRUSTED"
 
 
@@ -490,10 +490,10 @@ def test_an_issuer_that_was_made_for_the_signature(tmp_path: Path) -> None:
     server.certificate.verify_directly_issued_by(forged)  # as far as signatures go
     fingerprint = server.certificate.fingerprint(hashes.SHA256()).hex()
     with served(tls(key_file(tmp_path, server, real))) as port:  # the control
-        assert fetch_server_certificate("localhost", port).proven(fingerprint).to_trust("issuer") == real
+        assert fetch_server_certificate("localhost", port).verified(fingerprint).trust_anchor("issuer") == real
     shown = (certificate.public_bytes(Encoding.DER) for certificate in (server.certificate, forged))
     with served(says(hello_with(*shown))) as port, pytest.raises(OnboardingError):
-        fetch_server_certificate("localhost", port).proven(fingerprint).to_trust("issuer")
+        fetch_server_certificate("localhost", port).verified(fingerprint).trust_anchor("issuer")
 
 
 def test_nothing_is_left_open(whole: Path) -> None:

@@ -399,7 +399,7 @@ def test_other_statuses_are_named_and_no_redirect_is_followed(
 
 
 def test_an_answer_without_end_is_cut(tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest, "LARGEST", 1_000_000)
+    monkeypatch.setattr(rest, "MAX_BYTES", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b" " * 1_100_000
     with scripted(tenant, platform, endless) as (odd, _):
         assert "without an end" in refused("NOT_A_TENANT", odd.trusted_certificates.list)

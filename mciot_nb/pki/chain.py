@@ -28,18 +28,18 @@ Chain = Sequence[x509.Certificate]
 class Profile:
     """What a platform of a certain time accepts: how many certificates, and whether the device's alone is enough.
 
-    ``calls_of_current``: whether it has what came after the guide, proof of possession, revocation and device tokens.
+    ``has_proof_and_revocation``: whether it has what came after the guide, proof of possession, revocation and device tokens.
     """
 
     name: str
     longest_chain: int
     device_alone: bool
-    calls_of_current: bool
+    has_proof_and_revocation: bool
 
 
 PROFILES = {
-    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, calls_of_current=False),
-    "current": Profile("current", longest_chain=10, device_alone=True, calls_of_current=True),
+    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, has_proof_and_revocation=False),
+    "current": Profile("current", longest_chain=10, device_alone=True, has_proof_and_revocation=True),
 }
 
 
