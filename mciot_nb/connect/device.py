@@ -68,6 +68,8 @@ class Device(Connection):
     `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against a message, `receive` gives.
 
     Raises OnboardingError where the files do not fit together or the passphrase is wrong.
+
+    Example: ``with workspace.device(tenant) as device: device.measure("c8y_Temperature", "T", 21.5, "C")``.
     """
 
     _asked_for_operations = False

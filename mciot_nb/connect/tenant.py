@@ -33,6 +33,8 @@ class Tenant:
     """One tenant: where it is, and who logs in: a user with a password, or a bearer ``token``.
 
     ``verify`` is True for the system's trust, or the path of a PEM file with the certificates to trust instead.
+
+    Example: ``Tenant("https://t1.example.com", "t1", "ann", Secret(password), mqtt=("t1.example.com", 8883))``.
     """
 
     url: str

@@ -64,6 +64,8 @@ class KeyChoice:
     """The kind of key to make, and the number of days for which its certificate is valid.
 
     ``key_type`` is None for a key that is there already and of a kind that `create_key` does not make.
+
+    Example: ``workspace.create_ca(subject, KeyChoice(KeyType.P256, days=3650))``.
     """
 
     key_type: KeyType | None

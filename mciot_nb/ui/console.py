@@ -31,6 +31,8 @@ class DeviceConsole(Panel):
     ``tenant`` is asked for what it keeps of the device. With the local ``platform`` its log stands beside what the
     device saw. Nothing is connected before a press of Connect. A second console of the same device ends the first one
     with its connection, so that the cell can be run again.
+
+    Example: ``DeviceConsole(workspace.device(tenant), tenant)`` as a cell's last line.
     """
 
     def __init__(self, device: Device, tenant: Tenant, platform: LocalPlatform | None = None) -> None:

@@ -111,6 +111,8 @@ class SigningPanel(Panel):
     """The signing database of ``ca`` as a table that follows its file.
 
     A row that is opened shows its certificate, and can be revoked.
+
+    Example: ``SigningPanel(workspace.ca())`` as a cell's last line.
     """
 
     def __init__(self, ca: CertificateAuthority) -> None:

@@ -256,6 +256,8 @@ class TrustedCertificatesPanel(Panel):
 
     ``workspace`` is where the CA to upload lies, and the key that proves possession. Whatever fails is said in a
     sentence. What others change on the local platform appears by itself; on a real tenant it takes a Refresh.
+
+    Example: ``TrustedCertificatesPanel(tenant, workspace)`` as a cell's last line.
     """
 
     def __init__(self, tenant: Tenant, workspace: "Workspace | None" = None) -> None:
