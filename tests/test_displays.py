@@ -29,18 +29,10 @@ from test_ui import NASTY, Tags
 
 from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki import keystore
 from mciot_nb.pki.chain import PROFILES, diagnose
 from mciot_nb.pki.config import CaConfig
-from mciot_nb.pki.keystore import (
-    KEY_ENTRY,
-    TRUSTED_ENTRY,
-    UNSEEN,
-    Entry,
-    Keystore,
-    read_store,
-    write_keystore,
-    write_truststore,
-)
+from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.pki.signing import preview_subject
 from mciot_nb.ui.certificate_card import extension_rows, trouble, validity
@@ -302,10 +294,10 @@ def test_a_box_says_what_the_certificate_is_for() -> None:
 def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Keystore]:
     folder = tmp_path_factory.mktemp("stores")
     paths = [folder / name for name in ("deviceKeystore.jks", "deviceKeystore.pkcs12", "deviceTruststore.jks")]
-    write_keystore(paths[0], RSA_KEY, [DEVICE, CA], PASSWORD, trusted={"servercertificate": CA})
-    write_keystore(paths[1], RSA_KEY, [DEVICE, CA], PASSWORD)
-    write_truststore(paths[2], {"servercertificate": CA}, PASSWORD)
-    return [read_store(path, PASSWORD) for path in paths]
+    keystore.write_keystore(paths[0], RSA_KEY, [DEVICE, CA], PASSWORD, trusted={"servercertificate": CA})
+    keystore.write_keystore(paths[1], RSA_KEY, [DEVICE, CA], PASSWORD)
+    keystore.write_truststore(paths[2], {"servercertificate": CA}, PASSWORD)
+    return [keystore.read_store(path, PASSWORD) for path in paths]
 
 
 def test_a_store_says_at_a_glance_what_it_holds_and_never_shows_a_secret(stores: list[Keystore]) -> None:
@@ -333,8 +325,8 @@ def test_a_store_says_at_a_glance_what_it_holds_and_never_shows_a_secret(stores:
         (KEY_ENTRY, (DEVICE, STRANGER), "the private key's own; ✗ not signed by the next one, the chain is broken"),
         (KEY_ENTRY, (DEVICE,), "signed by CN=Test CA, whose certificate is not in this entry"),
         (KEY_ENTRY, (OLD, CA), "✗ expired: "),
-        (UNSEEN, (CA,), "no trusted certificate and 1 entry that Java does not see"),
-        (UNSEEN, (CA,), "⚠ not seen by Java"),
+        ("not seen by Java", (CA,), "no trusted certificate and 1 entry that Java does not see"),
+        ("not seen by Java", (CA,), "⚠ not seen by Java"),
     ],
 )
 def test_a_store_says_what_is_wrong_with_an_entry(kind: str, chain: tuple[x509.Certificate, ...], words: str) -> None:
