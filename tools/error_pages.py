@@ -19,8 +19,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "errors.md"
 PACKAGES = ("mciot_nb", "mciot_platform")
-#: The position of the code and of the sentence in a call.
-CALLS = {"OnboardingError": (1, 0), "Finding": (0, 1), "ConnectionRejected": (0, 1)}
+#: The position of the code and of the sentence in a call; ``log`` is the platform's of connections.
+CALLS = {"OnboardingError": (1, 0), "Finding": (0, 1), "ConnectionRejected": (0, 1), "log": (1, 2)}
 INTRODUCTION = """# Coded errors
 
 *Made by `python -m tools.error_pages` from the code; do not edit it by hand.*
@@ -82,7 +82,7 @@ def _entries(scope: Scope, code: ast.expr | None, sentence: ast.expr | None, cal
                     yield from _entries(outer, own[0], own[1], calls)
         return
     for word in _texts(code, scope) if code else []:
-        if re.fullmatch("[A-Z][A-Z0-9_]+", word):
+        if re.fullmatch(r"[A-Z][A-Z0-9_]+(\{.*\})?", word):
             for text in _texts(sentence, scope) or ["{sentence}"]:
                 yield Entry(word, text, scope.place)
 
