@@ -17,7 +17,9 @@ RULES = {
     "mciot_nb.pki": PKI,
     "mciot_nb.connect": CONNECT,
     "mciot_nb.local_platform": CONNECT,
-    "mciot_nb.workspace": (*CONNECT, "mciot_nb.local_platform", "mciot_nb.passphrase"),
+    "mciot_nb.archive": PKI,
+    "mciot_nb.passphrase": PKI,
+    "mciot_nb.workspace": (*CONNECT, "mciot_nb.local_platform", "mciot_nb.archive", "mciot_nb.passphrase"),
     "mciot_nb": ("mciot_nb",),
     "mciot_platform": ("mciot_platform", *PKI, "mciot_nb.connect.smartrest"),
 }
