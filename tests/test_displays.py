@@ -30,7 +30,7 @@ from mciot_nb.pki.chain import PROFILES, diagnose
 from mciot_nb.pki.keystore import (
     KEY_ENTRY,
     TRUSTED_ENTRY,
-    UNSEEN,
+    HIDDEN_ENTRY,
     Entry,
     Keystore,
     read_store,
@@ -309,7 +309,7 @@ def test_a_store_says_what_is_wrong_with_a_chain(chain: tuple[x509.Certificate, 
 
 
 def test_a_store_that_java_does_not_see_is_marked() -> None:
-    store = Keystore(Path("odd.p12"), "PKCS12", (Entry("", UNSEEN, (CA,)),), "Java sees no entry in it.")
+    store = Keystore(Path("odd.p12"), "PKCS12", (Entry("", HIDDEN_ENTRY, (CA,)),), "Java sees no entry in it.")
     for text in (store_text(store), Seen(store_html(store)).text):
         assert "no trusted certificate and 1 entry that Java does not see" in text
         assert "⚠ Java sees no entry in it." in text and "⚠ not seen by Java" in text and "(no alias)" in text

@@ -2,15 +2,16 @@
 
 import socket
 import ssl
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import PASSPHRASE, ROOT, Run, run, tool
+from conftest import PASSPHRASE, ROOT, Run, tool
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from platform_tools import make
@@ -29,7 +30,6 @@ class Form(NamedTuple):
     """How a device's two stores are made."""
 
     type: str
-    legacy: bool = False
     key_password: str = PASSWORD
     in_one_file: bool = False
 
@@ -42,9 +42,9 @@ class Form(NamedTuple):
         return self.keystore if self.in_one_file else f"deviceTruststore.{self.type.lower()}"
 
 
-PKCS12, LEGACY, JKS = Form("PKCS12"), Form("PKCS12", legacy=True), Form("JKS")
+PKCS12, JKS = Form("PKCS12"), Form("JKS")
 OWN_KEY_PASSWORD, IN_ONE_FILE = Form("JKS", key_password=KEY_PASSWORD), Form("JKS", in_one_file=True)  # guide, step 5
-FORMS = [PKCS12, LEGACY, JKS, OWN_KEY_PASSWORD, IN_ONE_FILE]
+FORMS = [PKCS12, JKS, OWN_KEY_PASSWORD, IN_ONE_FILE]
 
 
 class Device(NamedTuple):
@@ -68,10 +68,9 @@ class Device(NamedTuple):
                 PASSWORD,
                 key_password=form.key_password,
                 trusted={TRUST_ALIAS: server} if form.in_one_file else None,
-                legacy=form.legacy,
             )
             if not form.in_one_file:
-                write_truststore(folder / form.truststore, {TRUST_ALIAS: server}, PASSWORD, legacy=form.legacy)
+                write_truststore(folder / form.truststore, {TRUST_ALIAS: server}, PASSWORD)
 
 
 class Attempt(NamedTuple):
@@ -98,18 +97,32 @@ def right(platform: LocalPlatform, device: Device, form: Form = PKCS12) -> Attem
     return Attempt(host, port, device.name, *key, form.type, folder / form.truststore, PASSWORD, TRUST_ALIAS)
 
 
-def check(*expected: tuple[Attempt, str]) -> None:
-    """Let one Java make all attempts, one after the other, and compare how the line on each begins."""
-    lines = "".join("\t".join(map(str, attempt)) + "\n" for attempt, _ in expected)
-    source = ROOT / "tests" / "java" / "ConnectDevice.java"
-    said = run("java", "-Duser.language=en", source, input=lines, timeout=120).stdout.splitlines()
-    for (attempt, begin), line in zip(expected, said, strict=True):
-        assert line.startswith(begin), attempt
-        assert PASSWORD not in line and KEY_PASSWORD not in line
+Check = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def check() -> Iterator[Check]:
+    """Let one Java make attempts, one after the other, and compare how the line on each begins."""
+    command = [tool("java"), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en"]
+    command.append(str(ROOT / "tests" / "java" / "ConnectDevice.java"))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as java:
+        assert java.stdin and java.stdout
+
+        def attempt_all(*expected: tuple[Attempt, str]) -> None:
+            assert java.stdin and java.stdout
+            for attempt, begin in expected:
+                java.stdin.write("\t".join(map(str, attempt)) + "\n")
+                line = java.stdout.readline()
+                assert line.startswith(begin), (attempt, line)
+                assert PASSWORD not in line and KEY_PASSWORD not in line
+
+        yield attempt_all
+        java.stdin.close()
+        assert java.wait(60) == 0
 
 
 def verdicts(platform: LocalPlatform, seen: int, subject: str) -> list[str]:
-    """Give what the platform's log says of a certificate, after the first ``seen`` records."""
+    """Return what the platform's log says of a certificate, after the first ``seen`` records."""
     log = platform.log().iloc[seen:]
     return [str(code) for code in log["code"][log["subject"] == subject]]
 
@@ -145,21 +158,23 @@ def devices(
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_java_connects_with_every_form(kind: str, platform: LocalPlatform, devices: dict[str, Device]) -> None:
+@pytest.mark.parametrize("kind", ["ec", pytest.param("rsa", marks=pytest.mark.slow)])
+def test_java_connects_with_every_form(
+    kind: str, platform: LocalPlatform, devices: dict[str, Device], check: Check
+) -> None:
     attempts, seen = [right(platform, devices[kind], form) for form in FORMS], len(platform.log())
     # The two stores need not be of one type.
-    attempts += [attempts[0]._replace(trust_type="JKS", truststore=attempts[2].truststore)]
-    attempts += [attempts[2]._replace(trust_type="PKCS12", truststore=attempts[0].truststore)]
+    attempts += [attempts[0]._replace(trust_type="JKS", truststore=attempts[1].truststore)]
+    attempts += [attempts[1]._replace(trust_type="PKCS12", truststore=attempts[0].truststore)]
     others = [attempt._replace(client_id="another-device") for attempt in attempts]
     check(*((attempt, "CONNACK 0") for attempt in attempts), *((attempt, "CONNACK 5") for attempt in others))
     codes = ["CONNECTED"] * len(attempts) + ["CLIENT_ID_MISMATCH"] * len(others)
     assert verdicts(platform, seen, f"C=DE, CN={devices[kind].name}") == codes, "it was this device's certificate"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_java_connects_with_what_the_guides_commands_make(
-    kind: str,
+    check: Check,
     platform: LocalPlatform,
     devices: dict[str, Device],
     tmp_path: Path,
@@ -167,7 +182,7 @@ def test_java_connects_with_what_the_guides_commands_make(
     openssl: Run,
     keytool: Run,
 ) -> None:
-    device, pem = devices[kind]._replace(folder=tmp_path), devices[kind].folder
+    device, pem = devices["rsa"]._replace(folder=tmp_path), devices["rsa"].folder
     for form in (PKCS12, JKS, IN_ONE_FILE):
         device.stores(form).mkdir()
     p12, jks_store, both = (device.stores(form) / form.keystore for form in (PKCS12, JKS, IN_ONE_FILE))
@@ -195,15 +210,19 @@ def test_java_connects_with_what_the_guides_commands_make(
     )
 
 
+@pytest.mark.slow
 def test_java_refuses_a_server_that_it_does_not_know(
-    platform: LocalPlatform, devices: dict[str, Device], shared_ca: CertificateAuthority, tmp_path: Path
+    check: Check, platform: LocalPlatform, devices: dict[str, Device], shared_ca: CertificateAuthority, tmp_path: Path
 ) -> None:
     device = devices["ec"]._replace(folder=tmp_path)
     device.write_stores(shared_ca.certificate)  # under the same alias
     check(*((right(platform, device, form), "SERVER REFUSED PKIX path building failed") for form in FORMS))
 
 
-def test_a_wrong_password_is_refused_for_that_reason(platform: LocalPlatform, devices: dict[str, Device]) -> None:
+@pytest.mark.slow
+def test_a_wrong_password_is_refused_for_that_reason(
+    check: Check, platform: LocalPlatform, devices: dict[str, Device]
+) -> None:
     expected = []
     for form in FORMS:
         attempt, pkcs12 = right(platform, devices["rsa"], form), form.type == "PKCS12"
@@ -224,8 +243,9 @@ def test_a_wrong_password_is_refused_for_that_reason(platform: LocalPlatform, de
     )
 
 
+@pytest.mark.slow
 def test_type_and_aliases_are_what_mqttfx_is_told(
-    platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
+    check: Check, platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
 ) -> None:
     p12, one_file = right(platform, devices["rsa"]), right(platform, devices["rsa"], IN_ONE_FILE)
     keys = [jks.load((devices[kind].stores(JKS) / JKS.keystore).read_bytes(), PASSWORD)[0] for kind in KINDS]
@@ -246,8 +266,9 @@ def test_type_and_aliases_are_what_mqttfx_is_told(
     )
 
 
+@pytest.mark.slow
 def test_a_device_of_a_ca_that_was_not_uploaded_stays_outside(
-    platform: LocalPlatform, devices: dict[str, Device], server: x509.Certificate, tmp_path: Path
+    check: Check, platform: LocalPlatform, devices: dict[str, Device], server: x509.Certificate, tmp_path: Path
 ) -> None:
     stranger = make(devices["ec"].name, issuer=make("Never uploaded", ca=True))
     device = Device(tmp_path, devices["ec"].name, stranger.key, list(stranger.chain))
@@ -259,7 +280,7 @@ def test_a_device_of_a_ca_that_was_not_uploaded_stays_outside(
 
 @contextmanager
 def other_server(chain: Path, key: Path, oldest: ssl.TLSVersion) -> Iterator[tuple[int, list[object]]]:
-    """A server that lets one client in, whoever it is; gives its port, and what it sees: TLS version and CONNECT."""
+    """A server that lets any one client in; yields its port, and what it sees: TLS version and CONNECT."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = oldest
     context.load_cert_chain(chain, key, PASSPHRASE)
@@ -279,8 +300,9 @@ def other_server(chain: Path, key: Path, oldest: ssl.TLSVersion) -> Iterator[tup
         thread.join(60)
 
 
+@pytest.mark.slow
 def test_the_client_itself_is_as_strict_as_it_says(
-    platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
+    check: Check, platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
 ) -> None:
     device, (old, new) = devices["rsa"], (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
     # It trusts the device's certificate as a server's here, which has no name that fits.
