@@ -28,9 +28,9 @@ from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import Finding, OnboardingError
 from mciot_nb.pki.chain import PROFILES, diagnose
 from mciot_nb.pki.keystore import (
+    HIDDEN_ENTRY,
     KEY_ENTRY,
     TRUSTED_ENTRY,
-    HIDDEN_ENTRY,
     Entry,
     Keystore,
     read_store,

@@ -1,14 +1,10 @@
 """A Java program connects to the platform with our stores, as MQTT.fx does, and is refused with one thing wrong."""
 
-import socket
-import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import PASSPHRASE, ROOT, Run, tool
@@ -29,48 +25,35 @@ KINDS = ["rsa", "ec"]
 class Form(NamedTuple):
     """How a device's two stores are made."""
 
-    type: str
+    keystore: str
+    truststore: str
     key_password: str = PASSWORD
-    in_one_file: bool = False
 
     @property
-    def keystore(self) -> str:
-        return f"deviceKeystore.{self.type.lower()}"
-
-    @property
-    def truststore(self) -> str:
-        return self.keystore if self.in_one_file else f"deviceTruststore.{self.type.lower()}"
+    def type(self) -> str:
+        return "JKS" if self.keystore.endswith("jks") else "PKCS12"
 
 
-PKCS12, JKS = Form("PKCS12"), Form("JKS")
-OWN_KEY_PASSWORD, IN_ONE_FILE = Form("JKS", key_password=KEY_PASSWORD), Form("JKS", in_one_file=True)  # guide, step 5
+PKCS12, JKS = Form("key.pkcs12", "trust.pkcs12"), Form("key.jks", "trust.jks")
+OWN_KEY_PASSWORD, IN_ONE_FILE = Form("own.jks", "trust.jks", KEY_PASSWORD), Form("both.jks", "both.jks")  # step 5
 FORMS = [PKCS12, JKS, OWN_KEY_PASSWORD, IN_ONE_FILE]
 
 
 class Device(NamedTuple):
-    """A device with its PEM files and its stores, each form of them in a folder of its own."""
+    """A device with a folder of its PEM files and its stores in every form."""
 
     folder: Path
     name: str
     key: PrivateKey
     chain: list[x509.Certificate]
 
-    def stores(self, form: Form) -> Path:
-        return self.folder / str(FORMS.index(form))
-
     def write_stores(self, server: x509.Certificate) -> None:
+        trusted = {TRUST_ALIAS: server}
         for form in FORMS:
-            (folder := self.stores(form)).mkdir()
-            write_keystore(
-                folder / form.keystore,
-                self.key,
-                self.chain,
-                PASSWORD,
-                key_password=form.key_password,
-                trusted={TRUST_ALIAS: server} if form.in_one_file else None,
-            )
-            if not form.in_one_file:
-                write_truststore(folder / form.truststore, {TRUST_ALIAS: server}, PASSWORD)
+            own: Any = {"key_password": form.key_password, "trusted": trusted if form is IN_ONE_FILE else None}
+            write_keystore(self.folder / form.keystore, self.key, self.chain, PASSWORD, **own)
+        for form in (PKCS12, JKS):
+            write_truststore(self.folder / form.truststore, trusted, PASSWORD)
 
 
 class Attempt(NamedTuple):
@@ -92,7 +75,7 @@ class Attempt(NamedTuple):
 
 def right(platform: LocalPlatform, device: Device, form: Form = PKCS12) -> Attempt:
     """An attempt with everything right."""
-    (host, port), folder = platform.mqtt, device.stores(form)
+    (host, port), folder = platform.mqtt, device.folder
     key = form.type, folder / form.keystore, PASSWORD, KEY_ALIAS, form.key_password
     return Attempt(host, port, device.name, *key, form.type, folder / form.truststore, PASSWORD, TRUST_ALIAS)
 
@@ -183,10 +166,7 @@ def test_java_connects_with_what_the_guides_commands_make(
     keytool: Run,
 ) -> None:
     device, pem = devices["rsa"]._replace(folder=tmp_path), devices["rsa"].folder
-    for form in (PKCS12, JKS, IN_ONE_FILE):
-        device.stores(form).mkdir()
-    p12, jks_store, both = (device.stores(form) / form.keystore for form in (PKCS12, JKS, IN_ONE_FILE))
-    p12_trust, jks_trust = (device.stores(form) / form.truststore for form in (PKCS12, JKS))
+    p12, jks_store, both = (tmp_path / form.keystore for form in (PKCS12, JKS, IN_ONE_FILE))
     monkeypatch.setenv("STORE", PASSWORD)
     passwords = ["-passin", "env:PASS", "-passout", "env:STORE"]
     key = ["-name", KEY_ALIAS, "-inkey", pem / "deviceKey.pem", "-in", pem / "deviceCertChain.pem"]
@@ -196,8 +176,8 @@ def test_java_connects_with_what_the_guides_commands_make(
     keytool("-importkeystore", *convert, "-destkeystore", jks_store)
     both.write_bytes(jks_store.read_bytes())
     trust = ["-noprompt", "-alias", TRUST_ALIAS, "-file", platform.server_certificate, "-storepass:env", "STORE"]
-    keytool("-importcert", *trust, "-keystore", p12_trust)
-    keytool("-import", "-storetype", "JKS", *trust, "-keystore", jks_trust)
+    keytool("-importcert", *trust, "-keystore", tmp_path / PKCS12.truststore)
+    keytool("-import", "-storetype", "JKS", *trust, "-keystore", tmp_path / JKS.truststore)
     keytool("-import", "-storetype", "JKS", *trust, "-keystore", both)
     # The control: openssl can't give a truststore the mark without which Java sees nothing in it.
     unmarked, source = tmp_path / "unmarked.pkcs12", platform.server_certificate
@@ -248,7 +228,7 @@ def test_type_and_aliases_are_what_mqttfx_is_told(
     check: Check, platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
 ) -> None:
     p12, one_file = right(platform, devices["rsa"]), right(platform, devices["rsa"], IN_ONE_FILE)
-    keys = [jks.load((devices[kind].stores(JKS) / JKS.keystore).read_bytes(), PASSWORD)[0] for kind in KINDS]
+    keys = [jks.load((devices[kind].folder / JKS.keystore).read_bytes(), PASSWORD)[0] for kind in KINDS]
     (tmp_path / "two.jks").write_bytes(
         jks.dump([replace(key, alias=kind) for key, kind in zip(keys, KINDS, strict=True)], PASSWORD)
     )
@@ -276,49 +256,3 @@ def test_a_device_of_a_ca_that_was_not_uploaded_stays_outside(
     seen = len(platform.log())
     check(*((right(platform, device, form), "HANDSHAKE FAILED Received fatal alert: unknown_ca") for form in FORMS))
     assert verdicts(platform, seen, f"CN={device.name}") == ["UNKNOWN_CA"] * len(FORMS)
-
-
-@contextmanager
-def other_server(chain: Path, key: Path, oldest: ssl.TLSVersion) -> Iterator[tuple[int, list[object]]]:
-    """A server that lets any one client in; yields its port, and what it sees: TLS version and CONNECT."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = oldest
-    context.load_cert_chain(chain, key, PASSPHRASE)
-    seen: list[object] = []
-
-    def serve() -> None:
-        with suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True) as client:
-            seen.extend([client.version(), client.recv(1024)])
-            client.sendall(b"\x20\x02\x00\x00")
-            seen.append(client.recv(1024))
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(60)
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1], seen
-        thread.join(60)
-
-
-@pytest.mark.slow
-def test_the_client_itself_is_as_strict_as_it_says(
-    check: Check, platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
-) -> None:
-    device, (old, new) = devices["rsa"], (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-    # It trusts the device's certificate as a server's here, which has no name that fits.
-    write_truststore(tmp_path / "t.jks", {TRUST_ALIAS: device.chain[0]}, PASSWORD)
-    attempt, name = right(platform, device, JKS)._replace(host="127.0.0.1"), "x" * 200
-    same = (platform.server_certificate, platform.folder / "serverKey.pem")
-    with (
-        other_server(*same, oldest=old) as (port, seen),
-        other_server(*same, oldest=new) as (new_port, none),
-        other_server(device.folder / "deviceCertChain.pem", device.folder / "deviceKey.pem", old) as (odd_port, _),
-    ):
-        check(
-            (attempt._replace(port=port, client_id=name), "CONNACK 0"),
-            (attempt._replace(port=new_port), "HANDSHAKE FAILED Received fatal alert: protocol_version"),
-            (attempt._replace(port=odd_port, truststore=tmp_path / "t.jks"), "SERVER REFUSED No subject alternative"),
-        )
-    # CONNECT, then the length in two bytes, MQTT 3.1.1, clean session alone, 60 seconds, the ClientId; and DISCONNECT.
-    connect = b"\x10\xd4\x01" + b"\x00\x04MQTT\x04\x02\x00\x3c" + b"\x00\xc8" + name.encode()
-    assert seen == ["TLSv1.2", connect, b"\xe0\x00"] and none == []

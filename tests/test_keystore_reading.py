@@ -137,20 +137,20 @@ def test_keytools_jks_of_openssls_store_is_read_and_written_again_to_the_byte(
     data = path.read_bytes()
     (entry,) = entries = jks.load(data, PASSWORD)
     assert jks.dump(entries, PASSWORD) == data != jks.dump(entries, KEY_PASSWORD)
-    plain = jks.decrypt_key(entry.encrypted_key, KEY_PASSWORD)
+    plain = jks.decrypt_key(entry.key, KEY_PASSWORD)
     opened = load_der_private_key(plain, None)
     assert isinstance(opened, PrivateKey) and opened.private_numbers() == key.private_numbers()
-    salt = entry.encrypted_key[-len(plain) - 40 :][:20]
-    assert jks.encrypt_key(plain, KEY_PASSWORD, lambda length: salt[:length]) == entry.encrypted_key, (
+    salt = entry.key[-len(plain) - 40 :][:20]
+    assert jks.encrypt_key(plain, KEY_PASSWORD, lambda length: salt[:length]) == entry.key, (
         "with Java's own salt"
     )
     assert (
         jks.encrypt_key(plain, KEY_PASSWORD)
-        != entry.encrypted_key
+        != entry.key
         != jks.encrypt_key(plain, PASSWORD, lambda length: salt[:length])
     )
     with pytest.raises(jks.WrongPassword):
-        jks.decrypt_key(entry.encrypted_key, PASSWORD)
+        jks.decrypt_key(entry.key, PASSWORD)
 
 
 @pytest.mark.slow

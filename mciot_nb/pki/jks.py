@@ -28,12 +28,12 @@ class WrongPassword(ValueError):
 
 @dataclass(frozen=True)
 class JksEntry:
-    """A trusted certificate, or an ``encrypted_key`` (PKCS #8 EncryptedPrivateKeyInfo) with its chain."""
+    """A trusted certificate, or a ``key``, still encrypted (PKCS #8 EncryptedPrivateKeyInfo), with its chain."""
 
     alias: str
     created: datetime
     certificates: tuple[x509.Certificate, ...]
-    encrypted_key: bytes = b""
+    key: bytes = b""
 
 
 @asn1.sequence
@@ -57,10 +57,10 @@ def dump(entries: Iterable[JksEntry], password: str) -> bytes:
     data = MAGIC + struct.pack(">II", _VERSION, len(entries))
     for entry in entries:
         milliseconds = (entry.created - _EPOCH) // timedelta(milliseconds=1)
-        data += struct.pack(">I", _KEY if entry.encrypted_key else _TRUSTED) + _string(entry.alias)
+        data += struct.pack(">I", _KEY if entry.key else _TRUSTED) + _string(entry.alias)
         data += struct.pack(">q", milliseconds)
-        if entry.encrypted_key:
-            data += _sized(entry.encrypted_key) + struct.pack(">I", len(entry.certificates))
+        if entry.key:
+            data += _sized(entry.key) + struct.pack(">I", len(entry.certificates))
         for certificate in entry.certificates:
             data += _string("X.509") + _sized(certificate.public_bytes(Encoding.DER))
     return data + _checksum(data, password)

@@ -7,12 +7,10 @@ is known by its content.
 import itertools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -35,8 +33,6 @@ KEY_ALIAS, TRUST_ALIAS = "devicekeyentry", "servercertificate"
 #: keytool refuses shorter ones.
 SHORTEST_PASSWORD = 6
 _ALIAS_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789._-"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,20 +71,15 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
     Raises: OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for a
     PKCS12 that can't be read without losing something, with the keytool command that makes a JKS of it.
     """
-    data = _read(path)
-    with _sentences(path, data):
-        if data.startswith(jks.MAGIC):
-            entries = tuple(
-                Entry(e.alias, KEY_ENTRY if e.encrypted_key else TRUSTED_ENTRY, e.certificates, e.created)
-                for e in jks.load(data, reveal(password))
-            )
-            remark = "It is a JKS, whatever its name says." if path.suffix.lower() in PKCS12_NAMES else ""
-            return Keystore(path, "JKS", entries, remark)
-        store = pkcs12.load(data, _encoded(password))
+    store = _load(path, password)
+    if not isinstance(store, pkcs12.Pkcs12Store):
+        entries = [Entry(e.alias, KEY_ENTRY if e.key else TRUSTED_ENTRY, e.certificates, e.created) for e in store]
+        remark = "It is a JKS, whatever its name says." if path.suffix.lower() in PKCS12_NAMES else ""
+        return Keystore(path, "JKS", tuple(entries), remark)
     kind = HIDDEN_ENTRY if store.seen_by_java is False else KEY_ENTRY if store.key else TRUSTED_ENTRY
     unnamed = "1" if store.key else ""  # Java numbers keys without an alias
-    entries = tuple(Entry(alias or unnamed, kind, chain) for alias, chain in store.entries)
-    return Keystore(path, "PKCS12", entries, _remark(path, store))
+    entries = [Entry(alias or unnamed, kind, chain) for alias, chain in store.entries]
+    return Keystore(path, "PKCS12", tuple(entries), _remark(path, store))
 
 
 def _remark(path: Path, store: pkcs12.Pkcs12Store) -> str:
@@ -124,23 +115,19 @@ def read_key(
     Raises: OnboardingError: as `read_store` does; WRONG_KEY_PASSWORD if only the key does not open; NO_KEY,
     KEY_MISMATCH or BAD_KEY if it is of no use.
     """
-    data = _read(path)
-    with _sentences(path, data):
-        if data.startswith(jks.MAGIC):
-            loaded = jks.load(data, reveal(password))
-            encrypted = {entry.alias: entry for entry in loaded if entry.encrypted_key}
-            entry = encrypted[_choose(path, list(encrypted), alias)]
-            key = _decrypt_key(path, entry, password if key_password is None else key_password)
-            chain = entry.certificates
-        else:
-            store = pkcs12.load(data, _encoded(password))
-            if key_password is not None and reveal(key_password) != reveal(password):
-                raise OnboardingError(
-                    f"The key password is another one than that of {path}: a PKCS12 has one for both, give that.",
-                    "WRONG_KEY_PASSWORD",
-                )
-            _choose(path, [store.entries[0][0] or "1"] if store.key else [], alias)
-            key, chain = store.key, store.entries[0][1]
+    store = _load(path, password)
+    if isinstance(store, pkcs12.Pkcs12Store):
+        if key_password is not None and reveal(key_password) != reveal(password):
+            raise OnboardingError(
+                f"The key password is another one than that of {path}: a PKCS12 has one for both, give that.",
+                "WRONG_KEY_PASSWORD",
+            )
+        key, ((name, chain), *_) = store.key, store.entries or ((None, ()),)
+        _choose(path, [name or "1"] if key else [], alias)
+    else:
+        keys = {entry.alias: entry for entry in store if entry.key}
+        entry = keys[_choose(path, list(keys), alias)]
+        key, chain = _decrypt_key(path, entry, password if key_password is None else key_password), entry.certificates
     if not isinstance(key, PrivateKey):
         raise OnboardingError(f"The key in {path} is neither an RSA nor an EC key: make one of these.", "BAD_KEY")
     if not chain or not is_key_of(chain[0], key):
@@ -166,7 +153,7 @@ def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
 
 def _decrypt_key(path: Path, entry: jks.JksEntry, password: Secret | str) -> object:
     try:
-        return _load_key(entry.encrypted_key, reveal(password))
+        return _load_key(entry.key, reveal(password))
     except jks.WrongPassword:
         raise OnboardingError(
             f"The password opens {path}, but not the key {entry.alias} in it: in a JKS that keytool converted, the key "
@@ -185,16 +172,30 @@ def _load_key(encrypted: bytes, password: str) -> object:
     return load_der_private_key(jks.decrypt_key(encrypted, password), None)
 
 
-def _read(path: Path) -> bytes:
-    """Return the bytes of a JKS or of what may be a PKCS12."""
-    data = read_file(path, f"There is no store {path}: make it first.")
-    if not data.startswith((jks.MAGIC, b"\x30")):
-        raise OnboardingError(f"{path} {_other_kind(data)}.", "NO_STORE")
-    if data.startswith(b"\x30") and not pkcs12.is_whole(data):
+def _load(path: Path, password: Secret | str) -> list[jks.JksEntry] | pkcs12.Pkcs12Store:
+    """Return what is in a JKS or a PKCS12. Raises: OnboardingError: as `read_store`."""
+    data, is_jks = read_file(path, f"There is no store {path}: make it first."), False
+    try:
+        if is_jks := data.startswith(jks.MAGIC):
+            return jks.load(data, reveal(password))
+        if data.startswith(b"\x30") and not pkcs12.is_whole(data):
+            raise OnboardingError(
+                f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
+            )
+        return pkcs12.load(data, reveal(password).encode())
+    except pkcs12.UnsupportedPkcs12 as unsupported:
+        advice = _keytool_advice(path, unsupported)
+        raise OnboardingError(f"{path} holds {unsupported}, {advice}", "ODD_STORE") from None
+    except pkcs12.NotPkcs12:
+        raise OnboardingError(f"{path} {_other_kind(data)}.", "NO_STORE") from None
+    except ValueError as error:  # which a password that can't be encoded is, too
+        if is_jks and not isinstance(error, jks.WrongPassword):
+            raise OnboardingError(f"{path} is damaged ({error}): copy or make it anew.", "DAMAGED") from None
         raise OnboardingError(
-            f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
-        )
-    return data
+            f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
+            "it anew.",
+            "WRONG_PASSPHRASE",
+        ) from None
 
 
 def _other_kind(data: bytes) -> str:
@@ -210,30 +211,6 @@ def _other_kind(data: bytes) -> str:
     if b"-----BEGIN" in data:
         return "is a PEM file: openssl pkcs12 -export, or keytool -importcert, makes a store of it"
     return "is no keystore of a known kind: give a PKCS12 or a JKS"
-
-
-def _encoded(password: Secret | str) -> bytes:
-    return reveal(password).encode()  # a UnicodeEncodeError is a ValueError: such a password opens nothing
-
-
-@contextmanager
-def _sentences(path: Path, data: bytes) -> Iterator[None]:
-    """Turn what `jks` and `pkcs12` raise about the store at ``path`` into an OnboardingError."""
-    try:
-        yield
-    except pkcs12.UnsupportedPkcs12 as unsupported:
-        advice = _keytool_advice(path, unsupported)
-        raise OnboardingError(f"{path} holds {unsupported}, {advice}", "ODD_STORE") from None
-    except pkcs12.NotPkcs12:
-        raise OnboardingError(f"{path} {_other_kind(data)}.", "NO_STORE") from None
-    except ValueError as error:
-        if data.startswith(jks.MAGIC) and not isinstance(error, jks.WrongPassword):
-            raise OnboardingError(f"{path} is damaged ({error}): copy or make it anew.", "DAMAGED") from None
-        raise OnboardingError(
-            f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
-            "it anew.",
-            "WRONG_PASSPHRASE",
-        ) from None
 
 
 def _keytool_advice(path: Path, unsupported: pkcs12.UnsupportedPkcs12) -> str:
@@ -379,6 +356,7 @@ def _write(path: Path, data: bytes, replace: bool) -> None:
 
 #: A file's name, the part of it that a password opens, and the names of the passwords that open that part.
 Opening = tuple[str, str, str]
+_NONE = "none of these"
 
 
 def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret | str]) -> list[Opening]:
@@ -395,29 +373,26 @@ def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret |
 
 
 def _try_passwords(path: Path, passwords: Mapping[str, Secret | str]) -> Iterator[Opening]:
-    def opened(opener: Callable[[Secret | str], T]) -> dict[str, T]:
-        return {name: found for name, password in passwords.items() if (found := _try(opener, password)) is not None}
-
-    def named(fitting: Mapping[str, object]) -> str:
-        return ", ".join(fitting) or "none of these"
+    def fitting(opener: Callable[[Secret | str], object]) -> list[str]:
+        return [name for name, password in passwords.items() if _opens(opener, password)]
 
     if b"-----BEGIN" in read_file(path, f"There is no {path}: make it first."):
-        yield path.name, "the key", named(opened(partial(read_private_key, path)))
+        yield path.name, "the key", ", ".join(fitting(partial(read_private_key, path))) or _NONE
         return
-    stores = opened(partial(read_store, path))
-    yield path.name, "the store", named(stores)
-    for name, store in itertools.islice(stores.items(), 1):
-        for entry in store.entries:
+    names = fitting(partial(read_store, path))
+    yield path.name, "the store", ", ".join(names) or _NONE
+    for name in names[:1]:
+        for entry in read_store(path, passwords[name]).entries:
             if entry.kind == KEY_ENTRY:
                 opener = partial(read_key, path, passwords[name], alias=entry.alias)
-                yield path.name, f"the key {entry.alias} in it", named(opened(opener))
+                yield path.name, f"the key {entry.alias} in it", ", ".join(fitting(opener)) or _NONE
 
 
-def _try(opener: Callable[[Secret | str], T], password: Secret | str) -> T | None:
-    """Return what a password opens, or None if it is the wrong one."""
+def _opens(opener: Callable[[Secret | str], object], password: Secret | str) -> bool:
     try:
-        return opener(password)
+        opener(password)
     except OnboardingError as error:
-        if error.code in ("WRONG_PASSPHRASE", "WRONG_KEY_PASSWORD", "BAD_PASSPHRASE"):
-            return None
-        raise
+        if error.code not in ("WRONG_PASSPHRASE", "WRONG_KEY_PASSWORD", "BAD_PASSPHRASE"):
+            raise
+        return False
+    return True

@@ -162,23 +162,21 @@ def _structure(data: bytes) -> tuple[list[bytes], bool]:
 
     Raises: NotPkcs12; UnsupportedPkcs12: if it is in BER, or would take minutes to open.
     """
-    if data[1:2] == b"\x80":
+    if data[:2] == b"\x30\x80":
         raise UnsupportedPkcs12("lengths in the older way of writing them (BER)")
     try:
         (pfx,) = _contents(data)
         version, safe, *mac = _contents(pfx)
-        _, wrapped = _contents(safe)
-        (octets,) = _contents(wrapped)
+        (octets,) = _contents(_contents(safe)[1])
         (parts,) = _contents(octets)
         if version != b"\3" or len(mac) > 1 or (mac and not _is_algorithm(_contents(_contents(mac[0])[0])[0])):
             raise NotPkcs12
-        if max(_rounds(data), default=0) > _MOST_ROUNDS:
-            raise UnsupportedPkcs12("a password that is hashed over 5 million times")
-        return _contents(parts), bool(mac)
-    except (NotPkcs12, UnsupportedPkcs12):
-        raise
-    except ValueError:
+        most, contents = max(_rounds(data), default=0), _contents(parts)
+    except (ValueError, IndexError):
         raise NotPkcs12 from None
+    if most > _MOST_ROUNDS:
+        raise UnsupportedPkcs12("a password that is hashed over 5 million times")
+    return contents, bool(mac)
 
 
 def _is_algorithm(data: bytes) -> bool:
