@@ -78,57 +78,38 @@ def test_an_encrypted_key_comes_back_for_its_password_only(key: bytes, password:
         jks.decrypt_key(encrypted, other)
 
 
-def test_a_time_is_kept_to_the_millisecond_and_no_further() -> None:
-    finest = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
-    (entry,) = jks.load(jks.dump([jks.JksEntry("a", finest, (LEAF,))], PASSWORD), PASSWORD)
-    assert entry.created == finest.replace(microsecond=123000)
+NAMES = st.sampled_from(["any.jks", "any.pkcs12"])
+OTHERS = st.dictionaries(aliases, certificates)
 
 
-@examples(50)
-@given(owners, st.integers(0, 3), aliases, passwords, passwords, st.dictionaries(aliases, certificates), times)
-def test_a_jks_gives_back_key_chain_and_trusted(
+@examples(100)
+@given(NAMES, owners, st.integers(0, 3), st.tuples(aliases, passwords, passwords), OTHERS, times)
+def test_a_keystore_gives_back_all_that_is_in_it(
     folder: Path,
+    name: str,
     owner: tuple[PrivateKey, x509.Certificate],
     issuers: int,
-    alias: str,
-    password: str,
-    key_password: str,
+    words: tuple[str, str, str],
     others: dict[str, x509.Certificate],
     at: datetime,
 ) -> None:
+    (key, leaf), (alias, password, key_password), path = owner, words, folder / name
+    chain, is_jks = (leaf, *ISSUERS[:issuers]), name.endswith("jks")
     assume(alias not in others)
-    (key, leaf), path = owner, folder / "any.jks"
-    chain = (leaf, *ISSUERS[:issuers])
-    write_keystore(path, key, chain, password, alias, key_password=key_password, trusted=others, at=at, replace=True)
-    store = read_store(path, password)
-    listed = [Entry(name, TRUSTED_ENTRY, (found,), at) for name, found in others.items()]
-    assert store.entries == (Entry(alias, KEY_ENTRY, chain, at), *listed)
-    assert (store.type, store.remark, store.trusted) == ("JKS", "", others)
+    if not is_jks:
+        key_password, others = password, {}
+    options = {"key_password": key_password, "trusted": others, "at": at + timedelta(microseconds=999)}  # to the ms
+    write_keystore(path, key, chain, password, alias, **options, replace=True)
+    store, created = read_store(path, password), at if is_jks else None
+    listed = [Entry(other, TRUSTED_ENTRY, (found,), at) for other, found in others.items()]
+    assert store.entries == (Entry(alias, KEY_ENTRY, chain, created), *listed)
+    assert (store.type, store.remark, store.trusted) == ("JKS" if is_jks else "PKCS12", "", others)
     found, its_chain = read_key(path, password, key_password, alias)
     assert (found.private_numbers(), its_chain) == (key.private_numbers(), chain)
-    assume(key_password != password)
-    with pytest.raises(OnboardingError) as caught:
-        read_key(path, password)
-    assert caught.value.code == "WRONG_KEY_PASSWORD"
-
-
-@examples(50)
-@given(owners, st.integers(0, 3), aliases, passwords)
-def test_a_pkcs12_gives_back_key_and_chain(
-    folder: Path,
-    owner: tuple[PrivateKey, x509.Certificate],
-    issuers: int,
-    alias: str,
-    password: str,
-) -> None:
-    (key, leaf), path = owner, folder / "any.pkcs12"
-    chain = (leaf, *ISSUERS[:issuers])
-    write_keystore(path, key, chain, password, alias, replace=True)
-    store = read_store(path, password)
-    assert store.entries == (Entry(alias, KEY_ENTRY, chain),)
-    assert (store.type, store.remark, store.trusted) == ("PKCS12", "", {})
-    found, its_chain = read_key(path, password, alias=alias)
-    assert (found.private_numbers(), its_chain) == (key.private_numbers(), chain)
+    if key_password != password:
+        with pytest.raises(OnboardingError) as caught:
+            read_key(path, password)
+        assert caught.value.code == "WRONG_KEY_PASSWORD"
 
 
 @examples(50)

@@ -258,7 +258,7 @@ def write_keystore(
         return _write(path, pkcs12.dump_key(alias, key, chain, secret.encode()), replace)
     plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     encrypted = jks.encrypt_key(plain, secret if key_password is None else store_password(key_password))
-    created = (at or datetime.now(UTC)).astimezone(UTC)
+    created = at or datetime.now(UTC)
     entries = [jks.JksEntry(alias, created, tuple(chain), encrypted)]
     entries += [jks.JksEntry(name, created, (others[name],)) for name in aliases[1:]]
     _write(path, jks.dump(entries, secret), replace)
@@ -286,7 +286,7 @@ def write_truststore(
     secret, aliases = store_password(password), _check_aliases(list(trusted))
     if _type_by_name(path) == "PKCS12":
         return _write(path, pkcs12.dump_trusted(trusted, secret.encode()), replace)
-    created = (at or datetime.now(UTC)).astimezone(UTC)
+    created = at or datetime.now(UTC)
     _write(path, jks.dump([jks.JksEntry(name, created, (trusted[name],)) for name in aliases], secret), replace)
 
 
