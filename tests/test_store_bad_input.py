@@ -111,16 +111,6 @@ def test_a_file_of_another_kind_is_named(store: Path, content: bytes, says: str)
         assert says in refused(store.parent, "NO_STORE", read, store, PASSWORD)
 
 
-@pytest.mark.slow
-def test_a_jceks_of_keytool_is_named(tmp_path: Path, keytool: Run) -> None:
-    (tmp_path / "leaf.pem").write_bytes(LEAF.public_bytes(Encoding.PEM))
-    arguments = ["-importcert", "-noprompt", "-alias", "server", "-file", tmp_path / "leaf.pem"]
-    path = tmp_path / "by-keytool.jceks"
-    keytool(*arguments, "-storetype", "jceks", "-keystore", path, input=2 * f"{PASSWORD}\n")
-    sentence = refused(tmp_path, "NO_STORE", read_store, path, PASSWORD)
-    assert "JCEKS" in sentence and "keytool -importkeystore" in sentence
-
-
 def test_what_can_not_be_read_is_named(store: Path) -> None:
     missing = store.with_stem("missing")
     assert "There is no store" in refused(store.parent, "NO_FILE", read_store, missing, PASSWORD)
