@@ -1,6 +1,18 @@
-"""The one exception that this package raises on purpose: a plain sentence for the person in front of it."""
+"""What can be wrong: the one error that users meet, and the findings of a check that does not stop at the first.
+
+    Exception
+    +-- OnboardingError             one sentence for the user; the only error that public functions raise on purpose
+    +-- ValueError
+        +-- pki.jks.WrongPassword           inside pki only: each of these becomes an OnboardingError
+        +-- pki.pkcs12.NotPkcs12
+        +-- pki.pkcs12.UnsupportedPkcs12
+
+A check returns a `Diagnosis`: a verdict with a `Finding` for each thing that is wrong. Codes and sentences of both are
+of one kind. The local platform's own errors (mciot_platform) never reach a user of this package.
+"""
 
 import re
+from dataclasses import dataclass
 
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -19,3 +31,33 @@ class OnboardingError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Show the sentence alone in a notebook: a traceback through our code would teach nothing."""
         return [str(self)]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: a stable code, and a sentence that says what, where, and what to do."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A verdict with its reasons. The first finding is the one on which a platform would refuse."""
+
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    @property
+    def code(self) -> str:
+        """The first finding's code, or ``OK``."""
+        return "OK" if self.ok else self.findings[0].code
+
+    def __str__(self) -> str:
+        return (
+            "OK: nothing wrong was found." if self.ok else "\n".join(f"{f.code}: {f.sentence}" for f in self.findings)
+        )

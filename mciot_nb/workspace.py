@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.connect.device import Device
 from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate
@@ -37,6 +36,7 @@ from mciot_nb.pki.authority import (
     is_unfinished,
 )
 from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates, to_pem
+from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.config import (
     CA_DAYS,
     DEVICE_DAYS,
@@ -715,14 +715,21 @@ class Workspace(DeviceWorkspace):
         if fingerprint:
             server, by = server.proven(fingerprint), "fingerprint"
         if self.tenant_settings.local:
-            server, by = server.proven(_sha256(self._platforms_own()), "the platform's own file"), "platform"
+            server, by = (
+                server.proven(fingerprint_of(self._platforms_own(), "sha256"), "the platform's own file"),
+                "platform",
+            )
         elif not fingerprint and proof == "fingerprint" and server.certificate.not_valid_after_utc > datetime.now(UTC):
-            server, by = server.proven(_sha256(server.certificate), "you, once before"), "fingerprint"
+            server, by = server.proven(fingerprint_of(server.certificate, "sha256"), "you, once before"), "fingerprint"
         elif not fingerprint:
             server, by = server.proven(), "system"
         path, pem = self.device_file("serverCertificate.pem"), to_pem([server.certificate])
         self._keep(path, lambda: read_certificates(path) == [server.certificate], pem)
-        known = {"mqtt": f"{server.host}:{server.port}", "sha256": _sha256(server.certificate), "by": by}
+        known = {
+            "mqtt": f"{server.host}:{server.port}",
+            "sha256": fingerprint_of(server.certificate, "sha256"),
+            "by": by,
+        }
         write_whole(self.folder / "server.json", json.dumps(known).encode(), replace=True)
         return server
 
@@ -770,7 +777,10 @@ class Workspace(DeviceWorkspace):
         host, port = mqtt or self._mqtt()
         with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was, or the file is none of ours
             known = json.loads((self.folder / "server.json").read_text(encoding="utf-8"))
-            if certificate and (known["mqtt"], known["sha256"]) == (f"{host}:{port}", _sha256(certificate)):
+            if certificate and (known["mqtt"], known["sha256"]) == (
+                f"{host}:{port}",
+                fingerprint_of(certificate, "sha256"),
+            ):
                 return str(known["by"])
         return ""
 
@@ -934,7 +944,3 @@ class Workspace(DeviceWorkspace):
         ]
         self._archive(paths, "everything that was made")
         self._opened.clear()
-
-
-def _sha256(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(SHA256()).hex()

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mciot_nb.pki.chain import PROFILES, Finding, Profile, diagnose, path_to_anchor
+from mciot_nb.errors import Finding
+from mciot_nb.pki.chain import PROFILES, Profile, diagnose, path_to_anchor
 from mciot_nb.pki.names import common_name, readable
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, TrustAnchor
 
@@ -71,11 +71,6 @@ def readable_certificates() -> Iterator[None]:
             f"A certificate that the client sent can't be read ({type(error).__name__}, {error}): sign a new one."
         )
         raise ConnectionRejected("INVALID", sentence, NOT_AUTHORIZED) from error
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """Give the SHA-1 by which the platform identifies a trusted certificate."""
-    return certificate.fingerprint(hashes.SHA1()).hex()
 
 
 def device_identifier(client_id: str) -> str:

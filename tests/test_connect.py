@@ -28,8 +28,7 @@ from mciot_nb import (
 )
 from mciot_nb.connect.server_certificate import fetch_server_certificate
 from mciot_nb.connect.tenant import TenantSettings, read_settings, real_tenant
-from mciot_nb.connect.trusted_certificates import fingerprint
-from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.chain import fingerprint, read_certificates, to_pem
 from mciot_nb.pki.keys import KeyType, create_key, create_request
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -25,12 +25,12 @@ from playwright.sync_api import Page, expect, sync_playwright
 from test_ui import CA, DEVICE, EC_KEY, NASTY, RSA_KEY, certificate, frame, policy
 
 from mciot_nb.connect.server_certificate import ServerCertificate
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import PROFILES, Finding, diagnose
+from mciot_nb.errors import Finding, OnboardingError
+from mciot_nb.pki.chain import PROFILES, diagnose
 from mciot_nb.pki.keystore import (
+    HIDDEN_ENTRY,
     KEY_ENTRY,
     TRUSTED_ENTRY,
-    UNSEEN,
     Entry,
     Keystore,
     read_store,
@@ -309,7 +309,7 @@ def test_a_store_says_what_is_wrong_with_a_chain(chain: tuple[x509.Certificate, 
 
 
 def test_a_store_that_java_does_not_see_is_marked() -> None:
-    store = Keystore(Path("odd.p12"), "PKCS12", (Entry("", UNSEEN, (CA,)),), "Java sees no entry in it.")
+    store = Keystore(Path("odd.p12"), "PKCS12", (Entry("", HIDDEN_ENTRY, (CA,)),), "Java sees no entry in it.")
     for text in (store_text(store), Seen(store_html(store)).text):
         assert "no trusted certificate and 1 entry that Java does not see" in text
         assert "⚠ Java sees no entry in it." in text and "⚠ not seen by Java" in text and "(no alias)" in text

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 from test_authority import KEY, SUBJECT, openssl_ca, openssl_sign, request
 
 from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb.errors import Finding
 from mciot_nb.pki.audit import inspect
-from mciot_nb.pki.chain import Finding, read_certificates
+from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.database import DatabaseRow
 from mciot_nb.pki.keys import KeyType, read_private_key
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 
 from mciot_nb.connect.tenant import TenantSettings
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import Diagnosis, Finding, diagnose
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki.chain import diagnose
 from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.names import FIELDS, DistinguishedName
 from mciot_nb.pki.signing import preview_subject

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import is_issued_by
+from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.names import readable
 
 #: Seconds for the server to take a connection, and then to show its certificate.
@@ -49,7 +48,7 @@ class ServerCertificate:
     @property
     def fingerprint(self) -> str:
         """The SHA-256 fingerprint of the server's own certificate, as openssl and keytool write it: with colons."""
-        return self.certificate.fingerprint(SHA256()).hex(":").upper()
+        return with_colons(fingerprint(self.certificate, "sha256"))
 
     @property
     def issuer(self) -> x509.Certificate | None:

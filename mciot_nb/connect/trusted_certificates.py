@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.chain import fingerprint, to_pem
 from mciot_nb.pki.keys import PrivateKey, is_key_of
 from mciot_nb.pki.names import common_name
 
@@ -252,11 +252,6 @@ class TrustedCertificates:
     def revoked(self) -> "builtins.list[int]":
         """Give the serial numbers of all certificates that the platform knows to be revoked."""
         return self.tenant.request("GET", _CRL, _read_crl, accept="*/*", meaning=_NO_CRL)
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """Give the fingerprint under which the platform keeps a certificate: SHA-1 of its DER form, in lower-case hex."""
-    return certificate.fingerprint(SHA1()).hex()  # an identifier, chosen by the platform: no protection
 
 
 def checked_fingerprint(text: str) -> str:

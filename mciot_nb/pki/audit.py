@@ -7,8 +7,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import Diagnosis, Finding, is_ca, is_issued_by, read_certificates
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.config import CaConfig, find_config, is_folder, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial, read_serial

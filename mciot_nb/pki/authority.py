@@ -11,9 +11,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import Diagnosis, OnboardingError
 from mciot_nb.pki.audit import inspect
-from mciot_nb.pki.chain import Diagnosis, is_ca, is_issued_by, read_certificates, to_pem
+from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
 from mciot_nb.pki.config import (
     CA_DAYS,
     DEVICE_DAYS,

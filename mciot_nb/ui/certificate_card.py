@@ -5,11 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from mciot_nb.pki.chain import is_ca, is_issued_by
+from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by
 from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.signing import KEY_USAGES
@@ -197,8 +196,8 @@ def _changing_rows(certificate: x509.Certificate) -> Iterator[Line]:
     if not _counted(certificate):
         yield "Serial number", f"{certificate.serial_number:040x} (hexadecimal, drawn at random)", ""
     kept = "under this the platform keeps it once it is uploaded" if is_ca(certificate) else ""
-    yield "SHA-1 fingerprint", copyable(certificate.fingerprint(hashes.SHA1()).hex()), kept
-    yield "SHA-256 fingerprint", copyable(certificate.fingerprint(hashes.SHA256()).hex()), ""
+    yield "SHA-1 fingerprint", copyable(fingerprint(certificate)), kept
+    yield "SHA-256 fingerprint", copyable(fingerprint(certificate, "sha256")), ""
 
 
 _DAY = timedelta(days=1)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.connect.server_certificate import ServerCertificate
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import Diagnosis, Finding, is_issued_by
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore, Opening
 from mciot_nb.pki.names import label, readable
@@ -131,7 +130,7 @@ def _entry_rows(entry: Entry) -> Iterator[Line]:
         yield name, readable(certificate.subject), signed
     for name, certificate in zip(names, entry.chain, strict=True):
         yield f"{name}, valid", _validity(certificate), ""
-        yield f"{name}, SHA-256", copyable(_fingerprint(certificate)), ""
+        yield f"{name}, SHA-256", copyable(with_colons(fingerprint(certificate, "sha256"))), ""
     if entry.created:
         yield "Created", f"{entry.created:%Y-%m-%d %H:%M:%S} UTC", ""
 
@@ -157,10 +156,6 @@ def _signatures(entry: Entry) -> Iterator[str]:
 
 def _issuer(certificate: x509.Certificate) -> str:
     return "itself" if is_issued_by(certificate, certificate) else readable(certificate.issuer)
-
-
-def _fingerprint(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def _validity(certificate: x509.Certificate) -> str:

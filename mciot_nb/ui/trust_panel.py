@@ -11,8 +11,9 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 from cryptography import x509
 
 from mciot_nb.connect.tenant import Tenant
-from mciot_nb.connect.trusted_certificates import TrustedCertificate, fingerprint
+from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui.certificate_card import certificate_html
