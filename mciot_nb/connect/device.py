@@ -35,6 +35,9 @@ OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
 #: Where a device gets a token over HTTPS, and the port on which the platform speaks mutual TLS there.
 TOKEN_PATH, MUTUAL_TLS_PORT = "/devicecontrol/deviceAccessToken", 8443
 _LARGEST_TOKEN = 1024 * 1024
+_NO_TOKEN = (
+    f"answered something that is no token: check that the URL names the platform's mutual TLS port {MUTUAL_TLS_PORT}."
+)
 _TOKEN_REFUSALS = {
     400: "it can't read the certificate chain: build the chain from the certificates that belong together",
     401: "it refused the certificate chain: upload the CA certificate, and check that nothing is expired or revoked",
@@ -196,9 +199,8 @@ class Device(Connection):
     def alarm(self, kind: str, text: str = "", severity: str = "MAJOR", time: datetime | None = None) -> None:
         """Raise an alarm (301 to 304); ``severity`` is CRITICAL, MAJOR, MINOR or WARNING."""
         if severity not in SEVERITIES:
-            raise OnboardingError(
-                f"There is no severity {severity!r}: give one of {', '.join(SEVERITIES)}.", "BAD_VALUE"
-            )
+            known = ", ".join(SEVERITIES)
+            raise OnboardingError(f"There is no severity {severity!r}: give one of {known}.", "BAD_VALUE")
         self._send(SEVERITIES[severity], kind, text, _time(time))
 
     def clear_alarm(self, kind: str) -> None:
@@ -260,9 +262,8 @@ class Device(Connection):
         host, port = _address(url)
         status, body = _post_chain(host, port, self._context, self.chain)
         if not 200 <= status < 300:
-            meaning = _TOKEN_REFUSALS.get(
-                status, "this is not what the platform answers a device: check the URL and its port"
-            )
+            default = "this is not what the platform answers a device: check the URL and its port"
+            meaning = _TOKEN_REFUSALS.get(status, default)
             raise OnboardingError(f"{host}:{port} answered {status}: {meaning}.", f"HTTP_{status}")
         try:
             answer = json.loads(body)
@@ -270,7 +271,7 @@ class Device(Connection):
             if not re.fullmatch(r"[!-~]+", token):
                 raise ValueError("HTTP headers take no other characters")
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise _no_token(f"{host}:{port}") from None
+            raise OnboardingError(f"{host}:{port} {_NO_TOKEN}", "NOT_A_TENANT") from None
         return Secret(token)
 
     def _send(self, *values: str) -> None:
@@ -380,7 +381,7 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
     except ConnectionResetError:  # http.client's RemoteDisconnected, too
         raise connection.connection_error(where) from None
     except http.client.HTTPException:
-        raise _no_token(where) from None
+        raise OnboardingError(f"{where} {_NO_TOKEN}", "NOT_A_TENANT") from None
     except (OSError, ValueError) as error:
         raise connection.connection_error(where, error) from None
     finally:
@@ -394,17 +395,6 @@ def _address(url: str) -> tuple[str, int]:
     except ValueError:
         host, port = "", 0
     if not host or parts.scheme != "https" or parts.path.strip("/"):
-        raise OnboardingError(
-            "A device's token comes from https://, the platform's host, and its mutual TLS port "
-            f"{MUTUAL_TLS_PORT}: correct the URL.",
-            "BAD_URL",
-        )
+        source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
+        raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
     return host, port
-
-
-def _no_token(where: str) -> OnboardingError:
-    return OnboardingError(
-        f"{where} answered something that is no token: check that the URL names the platform's mutual TLS port "
-        f"{MUTUAL_TLS_PORT}.",
-        "NOT_A_TENANT",
-    )

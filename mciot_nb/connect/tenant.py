@@ -215,15 +215,12 @@ def read_settings(folder: Path) -> TenantSettings:
     try:
         kept = {"profile": TenantSettings.profile} | json.loads(read_file(path, ""))
         PROFILES[kept["profile"]]
-        return TenantSettings(**{f.name: _typed(kept[f.name], f.default) for f in fields(TenantSettings)})
+        settings = {field.name: kept[field.name] for field in fields(TenantSettings)}
+        if any(type(settings[name]) is not type(default) for name, default in asdict(TenantSettings()).items()):
+            raise TypeError("Another version, or another hand, wrote it.")
+        return TenantSettings(**settings)
     except (ValueError, TypeError, KeyError):
         raise OnboardingError(f"{path} is damaged: remove it, and choose the tenant again in 00.", "BAD_FILE") from None
-
-
-def _typed(value: object, like: object) -> Any:
-    if type(value) is not type(like):
-        raise TypeError(value)
-    return value
 
 
 def keep_settings(folder: Path, settings: TenantSettings) -> None:
@@ -249,19 +246,8 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
             "below it.",
             "NEED_PASSWORD",
         )
-    return Tenant(
-        settings.url,
-        settings.tenant_id,
-        settings.user,
-        password=None if by_token else secret,
-        token=secret if by_token else None,
-        mqtt=(settings.mqtt_host, settings.mqtt_port),
-    )
-
-
-_NO_ROLE = {
-    403: "this login may not read and change trusted certificates: ask an administrator for the role ROLE_TENANT_ADMIN"
-}
+    who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
+    return Tenant(*who, token=secret, mqtt=mqtt) if by_token else Tenant(*who, secret, mqtt=mqtt)
 
 
 @dataclass(frozen=True)
@@ -304,8 +290,12 @@ def _checks(tenant: Tenant) -> Iterator[str]:
         if name != tenant.tenant_id:
             raise OnboardingError(f"This login is one of the tenant {name}: correct the tenant ID.", "OTHER_TENANT")
         yield f"logged in as {tenant.user}" if tenant.user else "logged in"
+        no_role = (
+            "this login may not read and change trusted certificates: ask an administrator for the role "
+            "ROLE_TENANT_ADMIN"
+        )
         path, one = f"{tenant.path}/trusted-certificates", {"pageSize": "1"}
-        tenant.request("GET", path, lambda body: len(body["certificates"]), meaning=_NO_ROLE, params=one)
+        tenant.request("GET", path, lambda body: len(body["certificates"]), meaning={403: no_role}, params=one)
         yield "may read and change trusted certificates"
     server = fetch_server_certificate(*tenant.mqtt)
     known = read_certificates(Path(tenant.verify)) if isinstance(tenant.verify, str) else []
