@@ -86,7 +86,7 @@ def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
 
 async def _run(options: argparse.Namespace, folder: Path) -> None:
     """Start both servers, say where they answer, and wait for the end. Caller must hold the lock."""
-    running.remove(folder)  # of one that was killed; the lock says that it is gone
+    (folder / running.FILE).unlink(missing_ok=True)  # of one that was killed; the lock says that it is gone
     stop = asyncio.Event()
     _stop_on_signals(stop)
     is_needed, key = _process_check(options.until_pid), server_key(folder)
@@ -110,7 +110,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     try:
         await _wait(stop, is_needed)
     finally:
-        running.remove(folder)
+        (folder / running.FILE).unlink(missing_ok=True)
         https_server.stop()
         await https_server.close_all_connections()
         await mqtt_server.close()
@@ -177,10 +177,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def _process_check(until_pid: int | None) -> Callable[[], bool]:
-    """Return a function that says whether the process that the platform was started for still runs.
-
-    Raises: OnboardingError: if there can be no process of this number.
-    """
+    """Return whether the process that the platform was started for still runs, as a function."""
     if until_pid is None:
         return lambda: True
     try:

@@ -23,31 +23,6 @@ from mciot_platform.rest.handler import Handler, RestError, is_text
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
-def describe(trusted: TrustAnchor, *, with_proof: bool) -> dict[str, Any]:
-    """Return a trusted certificate's fields under the vendor's names; the guide's time had no proof."""
-    certificate = trusted.certificate
-    body = certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]
-    proof: dict[str, Any] = {"proofOfPossessionValid": trusted.proven}
-    if trusted.code:
-        proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
-        proof["proofOfPossessionVerificationCodeUsableUntil"] = trusted.code_until.replace("+00:00", "Z")
-    return {
-        **(proof if with_proof else {}),
-        "algorithmName": _algorithm(certificate),
-        "autoRegistrationEnabled": trusted.auto_registration,
-        "certInPemFormat": "\n".join(body),
-        "fingerprint": trusted.fingerprint,
-        "issuer": reversed_name(certificate.issuer),
-        "name": trusted.name,
-        "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
-        "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
-        "serialNumber": str(certificate.serial_number),
-        "status": trusted.status,
-        "subject": reversed_name(certificate.subject),
-        "version": certificate.version.value + 1,
-    }
-
-
 def reversed_name(name: x509.Name) -> str:
     """Return a name as Java writes it: last field first."""
     known = {NameOID.EMAIL_ADDRESS: "EMAILADDRESS"}
@@ -73,10 +48,31 @@ class CertificateCall(Handler):
     admins_only = True
 
     def as_json(self, trusted: TrustAnchor) -> dict[str, Any]:
-        """Return a trusted certificate as it is sent, with its address."""
+        """Return a trusted certificate as it is sent, under the vendor's names."""
+        certificate = trusted.certificate
+        proof: dict[str, Any] = {}
+        if self.platform.trust.profile.has_proof_and_revocation:
+            proof["proofOfPossessionValid"] = trusted.proven
+        if proof and trusted.code:
+            proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
+            proof["proofOfPossessionVerificationCodeUsableUntil"] = trusted.code_until.replace("+00:00", "Z")
         path = f"/tenant/tenants/{trusted.tenant}/trusted-certificates/{trusted.fingerprint}"
-        shown = describe(trusted, with_proof=self.platform.trust.profile.has_proof_and_revocation)
-        return {**shown, "self": self.address(path)}
+        return {
+            **proof,
+            "algorithmName": _algorithm(certificate),
+            "autoRegistrationEnabled": trusted.auto_registration,
+            "certInPemFormat": "\n".join(certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]),
+            "fingerprint": trusted.fingerprint,
+            "issuer": reversed_name(certificate.issuer),
+            "name": trusted.name,
+            "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
+            "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
+            "serialNumber": str(certificate.serial_number),
+            "status": trusted.status,
+            "subject": reversed_name(certificate.subject),
+            "version": certificate.version.value + 1,
+            "self": self.address(path),
+        }
 
     def trusted(self) -> list[TrustAnchor]:
         """Return the tenant's certificates, without those that were deleted."""
@@ -162,6 +158,8 @@ class OneTrustedCertificate(CertificateCall):
 class VerificationCode(CertificateCall):
     """The code that the owner of a certificate's key signs."""
 
+    after_guide = True
+
     def post(self, tenant: str, identifier: str) -> None:
         """Make a new one; the previous one is void."""
         until = timestamp(datetime.now(UTC) + CODE_VALIDITY)
@@ -173,7 +171,7 @@ class VerificationCode(CertificateCall):
 class ProofOfPossession(CertificateCall):
     """The verification code, signed. (That devices may connect without it is not verified.)"""
 
-    plain_json_errors = (400, 422)
+    plain_json_errors, after_guide = (400, 422), True
 
     def post(self, tenant: str, identifier: str) -> None:
         """Check the signature."""

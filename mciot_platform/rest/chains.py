@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -75,7 +75,7 @@ class Revocations(Handler):
     """The tenant's list of revoked serial numbers. It only ever grows."""
 
     consumes, produces = ("application/json", FORM), (CRL, *Handler.produces)
-    unreadable_status = 400
+    unreadable_status, after_guide = 400, True
 
     def get(self) -> None:
         """Send it as a certificate revocation list, signed by the platform. (Who signs it is not verified.)"""
@@ -140,7 +140,7 @@ def _date(text: Any, default: datetime) -> datetime:
 class DeviceToken(Handler):
     """A token for a device that shows its certificate in the TLS handshake: mutual TLS over HTTPS."""
 
-    plain_json_errors = (422,)
+    plain_json_errors, after_guide = (422,), True
 
     def log_in(self) -> Login:
         """Need no login: the certificate is one."""
@@ -169,7 +169,8 @@ class DeviceToken(Handler):
             raise ConnectionRejected("NO_CLIENT_CERT", sentence)
         own = x509.load_der_x509_certificate(der)
         header = self.request.headers.get("X-Ssl-Cert-Chain")
-        chain = _behind(own, read_chain(header, LONGEST_FILE) if header else ())
+        given = read_chain(header, LONGEST_FILE) if header else []
+        chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
         attempt.subject, attempt.chain = (
             readable(own.subject),
             [subject_and_serial(certificate) for certificate in chain],
@@ -180,18 +181,3 @@ class DeviceToken(Handler):
             sentence = "The common name is no device's: sign one without a colon in it."
             raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)
         return self.platform.trust.get_or_register(attempt.client_id, trusted)
-
-
-def _behind(own: x509.Certificate, given: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """Return the chain with the certificate of the handshake first: only that one's key has been proven."""
-    return [own, *(certificate for certificate in given if certificate != own)]
-
-
-class NotInProfile(Handler):
-    """What a platform of the guide's time does not have."""
-
-    consumes = ("application/json", FORM)
-
-    def prepare(self) -> None:
-        """Refuse it, before any login."""
-        raise RestError(404, "Not Found", "A platform of the profile guide-2021 has no such call.")
