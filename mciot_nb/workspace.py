@@ -36,17 +36,13 @@ from mciot_nb.pki.signing import days_within, normalize_time, signed_subject
 from mciot_nb.secret import Secret
 
 #: What the forms offer, and what a notebook that was opened first catches up with.
+_NAMES = {"ca": "Example Root CA", "intermediate": "Example Intermediate CA", "device": "device-0001"}
 DEFAULTS = {
     owner: DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", name)
-    for owner, name in zip(
-        ("ca", "intermediate", "device"), ("Example Root CA", "Example Intermediate CA", "device-0001"), strict=True
-    )
+    for owner, name in _NAMES.items()
 }
-DEFAULT_KEYS = {
-    "ca": KeyChoice(KeyType.RSA_4096, CA_DAYS),
-    "intermediate": KeyChoice(KeyType.RSA_4096, INTERMEDIATE_DAYS),
-    "device": KeyChoice(KeyType.RSA_4096, DEVICE_DAYS),
-}
+_DAYS = {"ca": CA_DAYS, "intermediate": INTERMEDIATE_DAYS, "device": DEVICE_DAYS}
+DEFAULT_KEYS = {owner: KeyChoice(KeyType.RSA_4096, days) for owner, days in _DAYS.items()}
 
 #: Who can sign the tutorial's device, and the folder of each (the guide: "CA or intermediate").
 ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCertificate"}
@@ -59,7 +55,6 @@ DEVICE_FILES = (
     *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),
     *("deviceKeystore.pkcs12", "deviceKeystore.jks", "deviceTruststore.pkcs12", "deviceTruststore.jks"),
 )
-_INTERMEDIATE_FILES = ("intermediateCert.pem", "intermediateCsr.pem", "intermediateKey.pem", "intermediateConfig.cnf")
 
 
 def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
@@ -233,7 +228,7 @@ class Workspace:
     @property
     def has_intermediate(self) -> bool:
         """Whether there is an intermediate CA, with all its files, that the CA which is here has signed."""
-        files = [self.intermediate_folder / name for name in _INTERMEDIATE_FILES]
+        files = [self._file("intermediate", name) for name in ("Cert.pem", "Csr.pem", "Key.pem", "Config.cnf")]
         if not (self.has_ca and all(path.exists() for path in files)):
             return False
         return is_issued_by(self._certificate("intermediate"), self._certificate("ca"))
