@@ -1,7 +1,15 @@
 """The Trusted Certificates guide of the MindConnect IoT Extension, as Python that learners can read.
 
-The public names are loaded when they are first used, so that ``import mciot_nb`` is quick: neither pandas nor
-ipywidgets comes with it. ``%load_ext mciot_nb`` registers the displays of certificates and diagnoses.
+Every name that a notebook uses is here, and nothing else is needed::
+
+    from mciot_nb import CaForm, Workspace
+
+    workspace = Workspace()
+    form = CaForm(workspace)
+    workspace.create_ca(form.subject, form.key)
+
+The names are loaded when they are first used, so that ``import mciot_nb`` is quick: neither pandas nor ipywidgets comes
+with it. ``%load_ext mciot_nb`` registers the displays of certificates and diagnoses.
 """
 
 from importlib import import_module
@@ -11,43 +19,40 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 _HOMES = {
-    "CertificateAuthority": "mciot_nb.pki.authority",
-    "Device": "mciot_nb.connect.device",
-    "DeviceConsole": "mciot_nb.ui.console",
-    "DistinguishedName": "mciot_nb.pki.names",
-    "KeyForm": "mciot_nb.ui.forms",
-    "LocalPlatform": "mciot_nb.local_platform",
-    "OnboardingError": "mciot_nb.errors",
-    "PassphraseForm": "mciot_nb.ui.inputs",
-    "Secret": "mciot_nb.secret",
-    "SigningPanel": "mciot_nb.ui.signing_panel",
-    "SubjectForm": "mciot_nb.ui.forms",
-    "Tenant": "mciot_nb.connect.tenant",
-    "TenantForm": "mciot_nb.ui.tenant_form",
-    "TrustedCertificatesPanel": "mciot_nb.ui.trust_panel",
+    # the learner's folder, and the forms that fill it
     "Workspace": "mciot_nb.workspace",
-    "diagnose": "mciot_nb.pki.chain",
-    "PROFILES": "mciot_nb.pki.chain",
-    "card": "mciot_nb.ui.displays",
-    "chain_picture": "mciot_nb.ui.chain_picture",
     "look_around": "mciot_nb.check",
-    "mosquitto_command": "mciot_nb.connect.client_settings",
-    "mqttfx_settings": "mciot_nb.connect.client_settings",
-    "mqttx_settings": "mciot_nb.connect.client_settings",
-    "open_key_command": "mciot_nb.connect.client_settings",
-    "paho_snippet": "mciot_nb.connect.client_settings",
-    "password_table": "mciot_nb.ui.displays",
+    "PassphraseForm": "mciot_nb.ui.forms",
+    "CaForm": "mciot_nb.ui.forms",
+    "IntermediateForm": "mciot_nb.ui.forms",
+    "DeviceForm": "mciot_nb.ui.forms",
+    "TenantForm": "mciot_nb.ui.tenant_form",
+    # certificates, keys and stores
+    "CertificateAuthority": "mciot_nb.pki.authority",
+    "DistinguishedName": "mciot_nb.pki.names",
+    "KeyChoice": "mciot_nb.pki.keys",
+    "KeyType": "mciot_nb.pki.keys",
+    "Secret": "mciot_nb.secret",
+    "OnboardingError": "mciot_nb.errors",
+    "diagnose": "mciot_nb.pki.chain",
     "read_certificates": "mciot_nb.pki.chain",
-    "readable": "mciot_nb.pki.names",
     "read_key": "mciot_nb.pki.keystore",
     "read_store": "mciot_nb.pki.keystore",
-    "sentence": "mciot_nb.ui.displays",
-    "two_sides": "mciot_nb.ui.displays",
     "which_password_opens": "mciot_nb.pki.keystore",
     "write_keystore": "mciot_nb.pki.keystore",
-    "working": "mciot_nb.ui.progress",
+    # the platform, a tenant, and a device
+    "LocalPlatform": "mciot_nb.local_platform",
+    "Tenant": "mciot_nb.connect.tenant",
+    "Device": "mciot_nb.connect.device",
+    # what is seen
+    "SigningPanel": "mciot_nb.ui.signing_panel",
+    "TrustedCertificatesPanel": "mciot_nb.ui.trust_panel",
+    "DeviceConsole": "mciot_nb.ui.console",
+    "card": "mciot_nb.ui.markup",
+    "chain_picture": "mciot_nb.ui.chain_picture",
+    "two_sides": "mciot_nb.ui.displays",
 }
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
@@ -57,8 +62,13 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
+def __dir__() -> list[str]:
+    """List the public names, for completion."""
+    return sorted([*_HOMES, "load_ipython_extension"])
+
+
 def load_ipython_extension(ipython: "InteractiveShell") -> None:
     """Register the displays, for ``%load_ext mciot_nb``."""
-    from mciot_nb.ui import displays as display
+    from mciot_nb.ui import displays
 
-    display.register(ipython)
+    displays.register(ipython)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
@@ -23,37 +22,38 @@ LONGEST_FOLDER = 180
 
 
 def look_around(workspace: Workspace) -> list[MachineCheck]:
-    """Check what the tutorial needs, and what only its folded commands need."""
-    return [*_needed(workspace), *_for_commands()]
+    """Check what the tutorial needs, and what only its folded commands need.
+
+    Example: ``card("This machine", look_around(workspace))``.
+    """
+    folder = str(workspace.folder)
+    synced = re.search(r"OneDrive|Dropbox|Google Drive", folder)
+    cloud = "This folder is synchronised to a cloud, keys included: set MCIOT_WORKSPACE to another one."
+    enough = shutil.disk_usage(folder).free > DISK_SPACE
+    return [
+        _checked("Disk space", enough, "Free 100 MB where the workspace lies."),
+        _checked(
+            "Length of the workspace's path", len(folder) <= LONGEST_FOLDER, "Choose a folder with a shorter path."
+        ),
+        _checked("Workspace on this machine alone", not synced, cloud),
+        *(
+            _checked(f"{name} (optional)", _first_line(name, option), f"Only the folded {name} commands need it.")
+            for name, option in (("openssl", "version"), ("keytool", "-help"))
+        ),
+    ]
 
 
-def _needed(workspace: Workspace) -> Iterator[MachineCheck]:
-    enough = shutil.disk_usage(workspace.folder).free > DISK_SPACE
-    yield "Disk space", _verdict(enough), "" if enough else "Free 100 MB where the workspace lies."
-    short = len(str(workspace.folder)) <= LONGEST_FOLDER
-    yield "Length of the workspace's path", _verdict(short), "" if short else "Choose a folder with a shorter path."
-    synced = re.search(r"OneDrive|Dropbox|Google Drive", str(workspace.folder))
-    hint = "This folder is synchronised to a cloud, keys included: set MCIOT_WORKSPACE to another one."
-    yield "Workspace on this machine alone", _verdict(not synced), hint if synced else ""
-
-
-def _for_commands() -> Iterator[MachineCheck]:
-    for program, purpose in (("openssl", "folded openssl commands"), ("keytool", "folded keytool commands")):
-        works = bool(_first_line(program, "version" if program == "openssl" else "-help"))
-        yield f"{program} (optional)", _verdict(works), "" if works else f"Only the {purpose} need it."
+def _checked(name: str, good: object, hint: str) -> MachineCheck:
+    return (name, "✓ good", "") if good else (name, "✗ look here", hint)
 
 
 def _first_line(program: str, option: str) -> str:
-    """Run a program, since on macOS a stub may stand in for Java; gives its first line, or nothing where it fails."""
+    """Run a program, since on macOS a stub may stand in for Java; returns its first line, or nothing if it fails."""
     path = shutil.which(program)
     if path is None:
         return ""
     done = subprocess.run([path, option], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
     return (done.stdout or done.stderr).partition("\n")[0] if done.returncode == 0 else ""
-
-
-def _verdict(good: object) -> str:
-    return "✓ good" if good else "✗ look here"
 
 
 def _platform_starts() -> MachineCheck:
@@ -62,12 +62,12 @@ def _platform_starts() -> MachineCheck:
         try:
             LocalPlatform.start(Path(folder)).stop()
         except OnboardingError as error:
-            return "Local platform", _verdict(False), str(error)
-    return "Local platform", _verdict(True), ""
+            return _checked("Local platform", False, str(error))
+    return _checked("Local platform", True, "")
 
 
 def main() -> int:
-    """Print all findings; gives 1 where something that the tutorial needs is missing."""
+    """Print all findings; returns 1 if something that the tutorial needs is missing."""
     try:
         workspace = Workspace()
     except OnboardingError as error:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +20,6 @@ from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import PROFILES
-from mciot_nb.pki.files import write_whole
 from mciot_nb.secret import Secret
 
 if TYPE_CHECKING:
@@ -27,63 +27,17 @@ if TYPE_CHECKING:
 
     from mciot_nb.connect.tenant import Tenant
 
-START_SECONDS, STOP_SECONDS = 20.0, 10.0
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Whether this very process still runs: no zombie, and no other one that was given its number."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _is_locked(folder: Path) -> bool:
-    """Whether a platform holds this folder's lock; times of processes move with the clock, and numbers come again."""
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-@dataclass(frozen=True)
-class Running:
-    """Where a running platform answers: what its line of JSON says, and what tells it from another process."""
-
-    host: str
-    mqtt: tuple[str, int]
-    https: str
-    server_certificate: Path
-    tenants: tuple[dict[str, str], ...]
-    pid: int
-    profile: str
-
-    @classmethod
-    def read(cls, folder: Path) -> Self | None:
-        """Give what the platform of this folder has written, or None if it does not run."""
-        try:
-            kept = json.loads((folder / "running.json").read_bytes())
-            kept |= {"mqtt": tuple(kept["mqtt"]), "server_certificate": Path(kept["server_certificate"])}
-            running = cls(**kept | {"tenants": tuple(kept["tenants"])})
-            alive = is_alive(psutil.Process(running.pid))  # first, to touch no lock that a starting one needs
-        except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
-            return None  # there is none, or another version wrote it
-        return running if alive and _is_locked(folder) else None
-
-    def write(self, folder: Path) -> None:
-        """Leave it for other processes."""
-        write_whole(folder / "running.json", json.dumps(asdict(self), default=str).encode(), replace=True)
-
-    def line(self) -> str:
-        """Give the line of JSON that the platform prints once it answers."""
-        keys = ("mqtt", "https", "server_certificate", "tenants", "pid")
-        return json.dumps({key: value for key, value in asdict(self).items() if key in keys}, default=str)
+START_SECONDS, STOP_SECONDS = 60.0, 10.0
 
 
 @dataclass(frozen=True)
 class LocalPlatform:
-    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``."""
+    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``::
+
+    platform = LocalPlatform.start("workspace")
+    platform.tenant.trusted_certificates.list()
+    platform.log()
+    """
 
     folder: Path
     host: str
@@ -105,44 +59,39 @@ class LocalPlatform:
         folder = _folder(workspace)
         options = ["--profile", profile, "--tenants", str(tenants), "--host", host]
         platform = cls.running(workspace) or cls._launch(folder, options)
+        otherwise, code = "", ""
         if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.host):
+            otherwise, code = f"for {len(platform.tenant_ids)} tenants as {platform.host}", "OTHER_SETTINGS"
+        elif platform.profile != profile:
+            otherwise, code = f"with profile {platform.profile}, not {profile}", "OTHER_PROFILE"
+        if otherwise:
             raise OnboardingError(
-                f"The local platform of {folder.parent} runs for {len(platform.tenant_ids)} tenants as "
-                f"{platform.host}: stop it first, with LocalPlatform.running(workspace).stop().",
-                "OTHER_SETTINGS",
-            )
-        if platform.profile != profile:
-            raise OnboardingError(
-                f"The local platform of {folder.parent} runs with profile {platform.profile}, not {profile}: "
-                "stop it first, with LocalPlatform.running(workspace).stop().",
-                "OTHER_PROFILE",
+                f"The local platform of {folder.parent} runs {otherwise}: stop it first, with "
+                "LocalPlatform.running(workspace).stop().",
+                code,
             )
         return platform
 
     @classmethod
     def running(cls, workspace: Any) -> Self | None:
-        """Give the platform of ``workspace`` if it runs, else None."""
+        """Return the platform of ``workspace`` if it runs, else None."""
         folder = _folder(workspace)
-        running = Running.read(folder)
-        if running is None:
-            return None
-        return cls(
-            folder=folder,
-            host=running.host,
-            mqtt=running.mqtt,
-            https=running.https,
-            server_certificate=running.server_certificate,
-            tenant_ids=tuple(tenant["id"] for tenant in running.tenants),
-            profile=running.profile,
-            pid=running.pid,
-        )
+        try:
+            known = json.loads((folder / "running.json").read_bytes())
+            address = known["host"], tuple(known["mqtt"]), known["https"], Path(known["server_certificate"])
+            tenant_ids = tuple(tenant["id"] for tenant in known["tenants"])
+            platform = cls(folder, *address, tenant_ids, known["profile"], known["pid"])
+            alive = is_alive(psutil.Process(platform.pid))  # first, to touch no lock that a starting one needs
+        except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
+            return None  # there is none, or another version wrote it
+        return platform if alive and _is_locked(folder) else None
 
     @classmethod
     def _launch(cls, folder: Path, options: list[str]) -> Self:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "mciot_platform", "--workspace", str(folder.parent), *options]
         command += ["--until-pid", str(_process_to_end_with())]
-        messages = folder / "messages.txt"  # a file, since nobody would empty a pipe
+        messages = folder / "messages.txt"  # a file: a pipe that is never read fills up
         with messages.open("ab") as out:
             start = out.tell()
             process = subprocess.Popen(
@@ -153,18 +102,17 @@ class LocalPlatform:
                 start_new_session=os.name != "nt",  # or the notebook's interrupt would end it
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
-        give_up = time.monotonic() + START_SECONDS
-        while time.monotonic() < give_up:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
             failed = process.poll() not in (None, 0)  # 0: another start was faster, and its platform runs
             if platform := cls.running(folder.parent):
                 return platform
             if failed:
                 break
             time.sleep(0.05)
-        said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+        said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines() or ["it gave no reason."]
         raise OnboardingError(
-            f"The local platform of {folder.parent} did not start: {said[-1] if said else 'it gave no reason.'}",
-            "PLATFORM_DID_NOT_START",
+            f"The local platform of {folder.parent} did not start: {said[-1]}", "PLATFORM_DID_NOT_START"
         )
 
     @property
@@ -199,77 +147,79 @@ class LocalPlatform:
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""
-        running = Running.read(self.folder)
-        if running is None or running.pid != self.pid:
+        if LocalPlatform.running(self.folder.parent) != self:
             return
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             process.terminate()
-            give_up = time.monotonic() + STOP_SECONDS
-            while is_alive(process):  # not Process.wait: nobody may have collected a dead orphan
-                if time.monotonic() > give_up:
+            deadline = time.monotonic() + STOP_SECONDS
+            while is_alive(process):  # not Process.wait: a dead orphan may not have been reaped
+                if time.monotonic() > deadline:
                     process.kill()
                 time.sleep(0.02)
 
     def log(self) -> "pd.DataFrame":
-        """Give every connection attempt: its verdict as a code and in a sentence, and the ``chain`` it presented.
-
-        Where the handshake failed, the chain is as long as OpenSSL tells: up to the certificate that it refused.
+        """Return every connection attempt: its verdict as a code and in a sentence, and the ``chain`` it presented, as
+        far as OpenSSL tells: where the handshake failed, up to the certificate that it refused.
         """
-        frame = self._frame("SELECT * FROM log ORDER BY id", "time", "ended")
+        frame = self._table("log", "time", "ended")
         frame["chain"] = frame["chain"].map(json.loads)
         return frame
 
     def connected(self) -> "pd.DataFrame":
-        """Give who has connected: each device's last connection, still there where ``ended`` is empty."""
+        """Return who has connected: each device's last connection, still there where ``ended`` is empty."""
         log = self.log().query("code == 'CONNECTED'")
         log["device"] = log["client_id"].map(lambda text: text.removeprefix("d:").partition(":")[0])
         columns = ["tenant", "device", "subject", "address", "tls", "time", "ended", "ending"]
         return log.drop_duplicates(["tenant", "device"], keep="last")[columns]
 
-    def devices(self) -> "pd.DataFrame":
-        """Give the registered devices; ``created`` is when their message 100 came."""
-        return self._frame("SELECT * FROM devices ORDER BY id", "registered", "created")
-
-    def measurements(self) -> "pd.DataFrame":
-        """Give every measured value."""
-        return self._frame("SELECT * FROM measurements ORDER BY id", "time", "received")
-
-    def events(self) -> "pd.DataFrame":
-        """Give every event."""
-        return self._frame("SELECT * FROM events ORDER BY id", "time", "received")
-
-    def alarms(self) -> "pd.DataFrame":
-        """Give every alarm, with how often it was raised and whether it is active."""
-        return self._frame("SELECT * FROM alarms ORDER BY id", "time", "received")
-
-    def operations(self) -> "pd.DataFrame":
-        """Give every operation that was sent to a device, and what it said of it."""
-        return self._frame("SELECT * FROM operations ORDER BY id", "time")
-
-    def _frame(self, query: str, *times: str) -> "pd.DataFrame":
+    def _table(self, name: str, *times: str) -> "pd.DataFrame":
         import pandas as pd
 
         address = (self.folder / "platform.sqlite").resolve().as_uri() + "?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as database:
-            frame = pd.read_sql_query(query, database, index_col="id")
+            frame = pd.read_sql_query(f"SELECT * FROM {name} ORDER BY id", database, index_col="id")
         for column in times:
             frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601")
         return frame
+
+    #: The registered devices, ``created`` when their message 100 came; all that they have sent, and were asked to do.
+    devices = partialmethod(_table, "devices", "registered", "created")
+    measurements = partialmethod(_table, "measurements", "time", "received")
+    events = partialmethod(_table, "events", "time", "received")
+    alarms = partialmethod(_table, "alarms", "time", "received")
+    operations = partialmethod(_table, "operations", "time")
 
 
 def _folder(workspace: Any) -> Path:
     return Path(getattr(workspace, "folder", workspace)).resolve() / "platform"
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether this very process still runs: no zombie, and no other one that was given its number."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a platform holds this folder's lock; times of processes move with the clock, and numbers come again."""
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def _process_to_end_with() -> int:
-    """Give the process whose end is the platform's: what started the kernel (the Lab), or this script itself."""
+    """Return the process whose end is the platform's: what started the kernel (the Lab), or this script itself."""
     kernel = sys.modules.get("ipykernel.kernelapp")
     return _starter(psutil.Process()) if kernel and kernel.IPKernelApp.initialized() else os.getpid()
 
 
 def _starter(process: psutil.Process) -> int:
-    """Give what started ``process``. In a venv on Windows python.exe is a stub that runs the real one: passed over."""
+    """Return what started ``process``, past the stub that runs the real python.exe in a venv on Windows."""
     with suppress(psutil.Error):
         parent = process.parent()
         if parent and parent.cmdline() == process.cmdline():

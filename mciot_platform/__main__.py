@@ -5,7 +5,6 @@ import asyncio
 import errno
 import ipaddress
 import logging
-import os
 import signal
 import socket
 import sqlite3
@@ -24,10 +23,10 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.local_platform import START_SECONDS, Running, is_alive
 from mciot_nb.pki.chain import PROFILES
-from mciot_platform.identity import Credentials, Tokens, read_credentials, server_certificate, server_key
-from mciot_platform.mqtt_server import Endpoint
+from mciot_platform import running
+from mciot_platform.identity import Tokens, read_credentials, server_certificate, server_key
+from mciot_platform.mqtt_server import MqttServer
 from mciot_platform.rest.application import LONGEST_BODY, make_application
 from mciot_platform.rest.handler import Platform
 from mciot_platform.storage import Storage
@@ -36,6 +35,7 @@ from mciot_platform.trust import Trust
 
 PORTS_TRIED = 200
 IDLE_SECONDS = 30.0
+LOCK_SECONDS = 60.0
 
 
 def main() -> int:
@@ -69,77 +69,63 @@ def _options() -> argparse.Namespace:
 
 def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
     """Try again for a while, since the platform that holds the lock may be starting or ending just now."""
-    give_up = time.monotonic() + START_SECONDS
+    give_up = time.monotonic() + LOCK_SECONDS
     while time.monotonic() < give_up:
         try:
             with FileLock(folder / "lock", timeout=0):
                 asyncio.run(_run(options, folder))
                 return 0
         except Timeout:
-            running = Running.read(folder)
-        if running:
-            print(running.line(), flush=True)
+            known = running.read(folder)
+        if known:
+            print(running.line(known), flush=True)
             return 0
         time.sleep(0.05)
     raise OnboardingError("another process holds the lock but does not answer: end it, then start again.")
 
 
 async def _run(options: argparse.Namespace, folder: Path) -> None:
-    (folder / "running.json").unlink(missing_ok=True)  # of one that was killed; the lock says that it is gone
+    """Start both servers, say where they answer, and wait for the end. Caller must hold the lock."""
+    (folder / running.FILE).unlink(missing_ok=True)  # of one that was killed; the lock says that it is gone
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    wanted, key = _wanted(options.until_pid), server_key(folder)
+    is_needed, key = _process_check(options.until_pid), server_key(folder)
     credentials = read_credentials(folder / "credentials.json", options.tenants)
-    store = _open_store(folder / "platform.sqlite")
+    storage = _open_storage(folder / "platform.sqlite")
     mqtt_sockets, mqtt_port = _bind(options.host, options.mqtt_port)
     https_sockets, https_port = _bind(options.host, options.https_port)
     # only now: a start that fails must not change the certificate that learners have copied
     identity = ServerIdentity(key, server_certificate(folder, key, options.host))
-    trust, tokens = Trust(store, PROFILES[options.profile]), Tokens(key)
-    endpoint = Endpoint(store, trust, tokens, identity)
+    trust, tokens = Trust(storage, PROFILES[options.profile]), Tokens(key)
+    mqtt_server = MqttServer(storage, trust, tokens, identity)
     _raise_file_limit()
-    await endpoint.listen(mqtt_sockets)
+    await mqtt_server.listen(mqtt_sockets)
     context = _https_context(folder, trust)
-    server = _https_server(Platform(credentials, store, trust, tokens, endpoint, identity, context))
-    server.add_sockets(https_sockets)
-    _announce(options, folder, credentials, mqtt_port, https_port)
+    https_server = _https_server(Platform(credentials, storage, trust, tokens, mqtt_server, identity, context))
+    https_server.add_sockets(https_sockets)
+    known = running.describe(folder, options.host, mqtt_port, https_port, options.profile, credentials)
+    running.write(folder, known)
+    _warn_if_shared(options.host)
+    print(running.line(known), flush=True)
     try:
-        await _wait(stop, wanted)
+        await _wait(stop, is_needed)
     finally:
-        (folder / "running.json").unlink(missing_ok=True)
-        server.stop()
-        await server.close_all_connections()
-        await endpoint.close()
-        store.close()
+        (folder / running.FILE).unlink(missing_ok=True)
+        https_server.stop()
+        await https_server.close_all_connections()
+        await mqtt_server.close()
+        storage.close()
 
 
-def _open_store(file: Path) -> Storage:
+def _open_storage(file: Path) -> Storage:
     try:
-        store = Storage(file)
-        store.end_what_was_cut_off()
+        storage = Storage(file)
+        storage.end_interrupted_connections()
     except sqlite3.OperationalError:  # the disk is full, or the file locked: nothing is wrong with it
         raise
     except sqlite3.DatabaseError:
         raise OnboardingError(f"{file} is damaged: move it away, and an empty one is made.") from None
-    return store
-
-
-def _announce(
-    options: argparse.Namespace, folder: Path, credentials: Credentials, mqtt_port: int, https_port: int
-) -> None:
-    host = "localhost" if options.host in ("0.0.0.0", "::") else options.host
-    running = Running(
-        host=options.host,
-        mqtt=(host, mqtt_port),
-        https=f"https://{f'[{host}]' if ':' in host else host}:{https_port}",
-        server_certificate=folder / "serverCert.pem",
-        tenants=tuple({"id": tenant, "user": known["user"]} for tenant, known in credentials.items()),
-        pid=os.getpid(),
-        profile=options.profile,
-    )
-    running.write(folder)
-    _warn_if_shared(options.host)
-    print(running.line(), flush=True)
+    return storage
 
 
 def _raise_file_limit() -> None:
@@ -152,17 +138,17 @@ def _raise_file_limit() -> None:
 
 
 def _https_context(folder: Path, trust: Trust) -> ssl.SSLContext:
-    """Make the HTTPS port's context: a device may show its certificate there too, where the profile has a use for it.
+    """Return the HTTPS port's context: a device may show its certificate there too, where the profile has a use for it.
 
-    Every call judges that certificate anew, so it does no harm that OpenSSL goes on knowing a CA that was deleted.
+    Every call checks that certificate anew, so it does no harm that OpenSSL goes on knowing a CA that was deleted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(folder / "serverCert.pem", folder / "serverKey.pem")
-    if trust.profile.calls_of_current:
+    if trust.profile.has_proof_and_revocation:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    for trusted in trust.store.trusted_certificates():
+    for trusted in trust.storage.trusted_certificates():
         context.load_verify_locations(cadata=trusted.certificate.public_bytes(Encoding.DER))
     return context
 
@@ -190,8 +176,8 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             signal.signal(getattr(signal, name), on_signal)
 
 
-def _wanted(until_pid: int | None) -> Callable[[], bool]:
-    """Give the question whether the process that the platform was started for still runs. Raises OnboardingError."""
+def _process_check(until_pid: int | None) -> Callable[[], bool]:
+    """Return whether the process that the platform was started for still runs, as a function."""
     if until_pid is None:
         return lambda: True
     try:
@@ -200,27 +186,27 @@ def _wanted(until_pid: int | None) -> Callable[[], bool]:
         return lambda: False
     except (ValueError, OverflowError):
         raise OnboardingError(f"No process has the number {until_pid}: give --until-pid one that runs.") from None
-    return lambda: is_alive(process)
+    return lambda: running.is_alive(process)
 
 
-async def _wait(stop: asyncio.Event, wanted: Callable[[], bool]) -> None:
+async def _wait(stop: asyncio.Event, is_needed: Callable[[], bool]) -> None:
     """Wait for a signal, or for the end of the process that the platform was started for."""
-    while not stop.is_set() and wanted():
+    while not stop.is_set() and is_needed():
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 0.5)
 
 
 def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
-    """Take the first free port from ``first`` upward, or any one for 0. Raises OnboardingError."""
+    """Bind the first free port from ``first`` upward, or any one for 0. Raises: OnboardingError: if there is none."""
     if not 0 <= first <= 65535:
         raise OnboardingError(f"There is no port {first}: name one from 0 to 65535.")
-    nowhere = OnboardingError(f"{host!r} can't be listened on: give --host an address of this machine.")
+    no_address = OnboardingError(f"{host!r} can't be listened on: give --host an address of this machine.")
     address: str | None = host
     if not _is_address(host):
         try:
             socket.getaddrinfo(host, None)
         except (OSError, UnicodeError):
-            raise nowhere from None
+            raise no_address from None
         address = None  # a machine's own name often stands for its loopback address only, so: every address
     for port in range(first, min(first + PORTS_TRIED, 65536)):
         try:
@@ -228,7 +214,7 @@ def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
             return sockets, sockets[0].getsockname()[1]
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise nowhere from None
+                raise no_address from None
     raise OnboardingError(f"No port from {first} upward is free on {host}: name another one.")
 
 
@@ -243,7 +229,7 @@ def _warn_if_shared(host: str) -> None:
     """Say on stderr what it means to listen on more than the loopback."""
     if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
         return
-    name = "" if host not in ("0.0.0.0", "::") else " Give --host this machine's name, or they can't verify it."
+    name = "" if host not in running.EVERY_ADDRESS else " Give --host this machine's name, or they can't verify it."
     print(
         f"Listening on {host}: everybody on the network can reach this platform now. A device gets in with a "
         "certificate of a CA that was uploaded, a user with a password of platform/credentials.json." + name,

@@ -1,9 +1,10 @@
-"""The key and the certificate with which the local platform shows itself, on both of its ports."""
+"""The platform's key and certificate, on both of its ports; its users' passwords, and the tokens of devices."""
 
 import ipaddress
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,47 +12,46 @@ from typing import Any
 import jwt
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import write_whole
 
-CERTIFICATE_VALIDITY = timedelta(days=730)
-ALWAYS = ("localhost", "127.0.0.1")
+CERTIFICATE_VALIDITY, TOKEN_VALIDITY = timedelta(days=730), timedelta(hours=1)
+FIRST_TENANT, MOST_TENANTS = 1001, 1000
+#: The administrator of each tenant, and a user of it without any role, who may look but not trust.
+USER, WITHOUT_ROLE = "admin", "viewer"
+#: By tenant: the administrator's user and password, and under ``others`` those of users without the role.
+Credentials = Mapping[str, Mapping[str, Any]]
 
 
 def server_key(folder: Path) -> ec.EllipticCurvePrivateKey:
-    """Give the platform's key, made the first time. Raises OnboardingError where its file is damaged."""
+    """Return the platform's key, made the first time. Raises: OnboardingError: if its file is damaged."""
     file = folder / "serverKey.pem"
-    try:
-        key = serialization.load_pem_private_key(file.read_bytes(), None)
-    except FileNotFoundError:
-        key = ec.generate_private_key(ec.SECP256R1())
-        (folder / "serverCert.pem").unlink(missing_ok=True)  # never an old certificate beside a new key
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        write_whole(file, pem, private=True, replace=True)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise _damaged(file) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _damaged(file)
-    return key
-
-
-def _damaged(file: Path) -> OnboardingError:
-    return OnboardingError(f"{file} is damaged: move it away, and a new key and certificate are made.")
+    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        try:
+            key = load_pem_private_key(file.read_bytes(), None)
+        except FileNotFoundError:
+            key = ec.generate_private_key(ec.SECP256R1())
+            (folder / "serverCert.pem").unlink(missing_ok=True)  # never an old certificate beside a new key
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            write_whole(file, pem, private=True, replace=True)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            return key
+    raise OnboardingError(f"{file} is damaged: move it away, and a new key and certificate are made.")
 
 
 def server_certificate(folder: Path, key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
-    """Give the platform's certificate, signed anew only if it is missing, expired, another key's, or lacks ``host``.
+    """Return the platform's certificate, signed anew only if it is missing, expired, another key's, or lacks ``host``.
 
-    Kept otherwise, because learners copy it into their trust stores. Raises OnboardingError.
+    Kept otherwise, because learners copy it into their trust stores.
+    Raises: OnboardingError: if ``host`` can't stand in a certificate.
     """
     file = folder / "serverCert.pem"
-    needed = {_general_name(name) for name in (*ALWAYS, host) if name not in ("0.0.0.0", "::")}
+    needed = {_general_name(name) for name in ("localhost", "127.0.0.1", host) if name not in ("0.0.0.0", "::")}
     try:
         kept = x509.load_pem_x509_certificate(file.read_bytes())
         there = set(kept.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
@@ -61,15 +61,13 @@ def server_certificate(folder: Path, key: ec.EllipticCurvePrivateKey, host: str)
     except (FileNotFoundError, ValueError, x509.ExtensionNotFound):
         there = set()  # missing or damaged
     certificate = _self_signed(key, sorted(needed | there, key=str))
-    write_whole(file, certificate.public_bytes(serialization.Encoding.PEM), replace=True)
+    write_whole(file, certificate.public_bytes(Encoding.PEM), replace=True)
     return certificate
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    try:
+    with suppress(ValueError):
         return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        pass
     try:
         return x509.DNSName(name)
     except ValueError:
@@ -82,38 +80,29 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName])
     builder = x509.CertificateBuilder(name, name, public, x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + CERTIFICATE_VALIDITY)
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)  # digitalSignature
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (usage, True),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName(names), False),
-        (x509.SubjectKeyIdentifier.from_public_key(public), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
-    ]
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical)
+    builder = builder.add_extension(x509.BasicConstraints(False, None), True).add_extension(usage, True)
+    for extension in (
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+        x509.SubjectAlternativeName(names),
+        x509.SubjectKeyIdentifier.from_public_key(public),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(public),
+    ):
+        builder = builder.add_extension(extension, False)
     return builder.sign(key, hashes.SHA256())
 
 
-#: By tenant: the administrator's user and password, and under ``others`` those of users without the role.
-Credentials = Mapping[str, Mapping[str, Any]]
-FIRST_TENANT, MOST_TENANTS = 1001, 1000
-#: The administrator of each tenant, and a user of it without any role, who may look but not trust.
-USER, WITHOUT_ROLE = "admin", "viewer"
-
-
 def read_credentials(file: Path, tenants: int) -> Credentials:
-    """Read the tenants' logins, and make those that are missing, with random passwords. Raises OnboardingError."""
+    """Return the tenants' logins, making those that are missing. Raises: OnboardingError: if the file is damaged."""
     if not 1 <= tenants <= MOST_TENANTS:
         raise OnboardingError(f"There can't be {tenants} tenants: give --tenants a number from 1 to {MOST_TENANTS}.")
+    known: dict[str, dict[str, Any]] = {}
+    kept = None
     try:
         kept = json.loads(file.read_bytes())
-        known = {
-            tenant: _login(given) | {"others": [*map(_login, given.get("others", ()))]}
-            for tenant, given in kept.items()
-        }
+        for tenant, given in kept.items():
+            known[tenant] = _login(given) | {"others": [_login(other) for other in given.get("others", ())]}
     except FileNotFoundError:
-        known, kept = {}, None
+        pass
     except (ValueError, KeyError, TypeError, AttributeError):
         raise OnboardingError(f"{file} is damaged: move it away, and new passwords are made.") from None
     for number in range(FIRST_TENANT, FIRST_TENANT + tenants):
@@ -125,36 +114,32 @@ def read_credentials(file: Path, tenants: int) -> Credentials:
     return known
 
 
-def _new_login(user: str) -> dict[str, str]:
+def _new_login(user: str) -> dict[str, Any]:
     return {"user": user, "password": secrets.token_urlsafe(18)}
 
 
 def _login(given: Any) -> dict[str, Any]:
-    return {"user": given["user"] + "", "password": given["password"] + ""}
-
-
-TOKEN_VALIDITY = timedelta(hours=1)
+    return {"user": given["user"] + "", "password": given["password"] + ""}  # TypeError for what is no text
 
 
 class Tokens:
-    """Issues tokens and reads them again, signed with the platform's own key, so that they outlive a restart."""
+    """Issues and checks tokens, signed with the platform's own key, so that they outlive a restart."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
 
     def issue(self, tenant: str, device: str) -> str:
-        """Give a token for a device, valid for an hour. (The names of the claims are not verified.)"""
+        """Return a token for a device, valid for an hour. (The names of the claims are not verified.)"""
         now = datetime.now(UTC)
         claims = {"iss": "localhost", "aud": "localhost", "sub": f"device_{device}", "ten": tenant, "iat": now}
         claims |= {"nbf": now, "exp": now + TOKEN_VALIDITY, "jti": secrets.token_hex(8)}
         return jwt.encode(claims, self._key, algorithm="ES256")
 
     def read(self, token: str) -> tuple[str, str] | None:
-        """Give the tenant and the device of a token; None where it is none of ours, or no longer valid."""
+        """Return the tenant and the device of a token; None if it is none of ours, or no longer valid."""
+        key = self._key.public_key()
         try:
-            claims = jwt.decode(
-                token, self._key.public_key(), ["ES256"], audience="localhost", options={"require": ["exp", "sub"]}
-            )
+            claims = jwt.decode(token, key, ["ES256"], audience="localhost", options={"require": ["exp", "sub"]})
         except jwt.InvalidTokenError:
             return None
         return claims["ten"], claims["sub"].removeprefix("device_")

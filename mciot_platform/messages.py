@@ -12,9 +12,8 @@ from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation
 
 ANSWERS, ERRORS, TOKENS = "s/ds", "s/e", "s/dat"
 RESTART, COMMAND = "c8y_Restart", "c8y_Command"
-NUMBER = re.compile(
-    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII
-)  # float takes more: 1_000, other scripts' digits
+#: Stricter than float, which takes 1_000 and the digits of other scripts too.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class Reply(NamedTuple):
@@ -34,21 +33,21 @@ class DeviceMessage:
 
     number: str
     values: list[str]
-    store: Storage
+    storage: Storage
     device: RegisteredDevice
 
     def value(self, index: int, name: str) -> str:
-        """Give a value that must not be empty. Raises BadMessage."""
+        """Return a value. Raises: BadMessage: if it is empty or missing."""
         if not self.optional(index):
             raise BadMessage(f"The {name} is missing.")
         return self.values[index]
 
     def optional(self, index: int, default: str = "") -> str:
-        """Give a value, or the default where it was left out."""
+        """Return a value, or the default where it was left out."""
         return self.values[index] if index < len(self.values) and self.values[index] else default
 
     def decimal(self, index: int) -> float:
-        """Give a number. Raises BadMessage."""
+        """Return a number. Raises: BadMessage: if it is none, or not finite."""
         text = self.value(index, "value")
         value = float(text) if NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
@@ -56,7 +55,7 @@ class DeviceMessage:
         return value
 
     def time(self, index: int) -> datetime:
-        """Give a time in ISO 8601, or that of receipt where it was left out. Raises BadMessage."""
+        """Return a time in ISO 8601, or that of receipt where it was left out. Raises: BadMessage: if it is none."""
         try:
             time = datetime.fromisoformat(self.optional(index) or datetime.now(UTC).isoformat())
             return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
@@ -64,8 +63,8 @@ class DeviceMessage:
             raise BadMessage(f"{self.values[index]!r} is no time in ISO 8601.") from None
 
 
-def answer(payload: bytes, store: Storage, device: RegisteredDevice) -> list[Reply]:
-    """Carry out every line of ``payload`` and give the replies; a payload that is no CSV is refused as a whole.
+def answer(payload: bytes, storage: Storage, device: RegisteredDevice) -> list[Reply]:
+    """Carry out every line of ``payload`` and return the replies; a payload that is no CSV is refused as a whole.
 
     What the error lines look like, apart from ``41,100,Device already existing``, is not verified on a real tenant.
     """
@@ -75,18 +74,18 @@ def answer(payload: bytes, store: Storage, device: RegisteredDevice) -> list[Rep
         return [Reply(ERRORS, line("50", "", str(problem)))]
     replies: list[Reply] = []
     for number, *values in rows:
-        current = store.device(device.tenant, device.device) or device  # an earlier line may have created it
+        current = storage.device(device.tenant, device.device) or device  # an earlier line may have created it
         try:
             if number not in MESSAGES:
                 raise BadMessage("There is no message of this number here.")
-            replies += MESSAGES[number](DeviceMessage(number, values, store, current)) or []
+            replies += MESSAGES[number](DeviceMessage(number, values, storage, current)) or []
         except BadMessage as problem:
             replies.append(Reply(ERRORS, line("50", number, str(problem))))
     return replies
 
 
-def tell_operation(operation: StoredOperation) -> Reply:
-    """Write an operation as the device receives it: 510 to restart, 511 for a command."""
+def operation_reply(operation: StoredOperation) -> Reply:
+    """Return an operation as the device receives it: 510 to restart, 511 for a command."""
     if operation.fragment == RESTART:
         return Reply(ANSWERS, line("510", operation.device))
     return Reply(ANSWERS, line("511", operation.device, operation.text))
@@ -95,102 +94,86 @@ def tell_operation(operation: StoredOperation) -> Reply:
 def _create_device(message: DeviceMessage) -> list[Reply] | None:
     device = message.device
     if device.created:
-        return [Reply(ERRORS, line("41", "100", "RegisteredDevice already existing"))]
+        return [Reply(ERRORS, line("41", "100", "Device already existing"))]
     name = message.optional(0, f"MQTT Device {device.device}")
-    message.store.create_device(device, name, message.optional(1, "c8y_MQTTDevice"))
+    message.storage.create_device(device, name, message.optional(1, "c8y_MQTTDevice"))
     return None
 
 
 def _hardware(message: DeviceMessage) -> None:
     names = ("serialNumber", "model", "revision")
     hardware = {name: message.optional(index) for index, name in enumerate(names)}
-    message.store.set_fragment(message.device, "c8y_Hardware", hardware)
-
-
-def _supported_operations(message: DeviceMessage) -> None:
-    message.store.set_fragment(message.device, "c8y_SupportedOperations", message.values)
+    message.storage.set_fragment(message.device, "c8y_Hardware", hardware)
 
 
 def _required_interval(message: DeviceMessage) -> None:
     text = message.value(0, "interval")
     if not re.fullmatch(r"-?\d{1,6}", text, re.ASCII):  # a negative one means maintenance
         raise BadMessage(f"The interval {text!r} is no number of minutes.")
-    message.store.set_fragment(message.device, "c8y_RequiredAvailability", {"responseInterval": int(text)})
-
-
-def _internal_id(message: DeviceMessage) -> list[Reply]:
-    return [Reply(ANSWERS, line("124", str(message.device.id)))]
+    message.storage.set_fragment(message.device, "c8y_RequiredAvailability", {"responseInterval": int(text)})
 
 
 def _measurement(message: DeviceMessage) -> None:
-    # A device that has not sent 100 may measure too: nothing that we acknowledge is thrown away (not verified).
-    value, fragment, series = message.decimal(2), message.value(0, "fragment"), message.value(1, "series")
-    _add_measurement(message, message.time(4), fragment, series, value, message.optional(3))
+    """Store a value. A device that has not sent 100 may measure too: that this is so is not verified."""
+    values = {"value": message.decimal(2), "fragment": message.value(0, "fragment")}
+    values |= {"series": message.value(1, "series"), "unit": message.optional(3)}
+    message.storage.add_record("measurements", message.device, message.time(4), **values)
 
 
-def _measured_as(fragment: str, series: str, unit: str) -> Callable[[DeviceMessage], None]:
-    return lambda message: _add_measurement(message, message.time(1), fragment, series, message.decimal(0), unit)
-
-
-def _add_measurement(
-    message: DeviceMessage, time: datetime, fragment: str, series: str, value: float, unit: str
-) -> None:
-    message.store.add_record(
-        "measurements", message.device, time, fragment=fragment, series=series, value=value, unit=unit
-    )
+def _fixed_measurement(message: DeviceMessage) -> None:
+    values = dict(zip(("fragment", "series", "unit"), FIXED_MEASUREMENTS[message.number], strict=True))
+    time = message.time(1)
+    message.storage.add_record("measurements", message.device, time, value=message.decimal(0), **values)
 
 
 def _alarm(message: DeviceMessage) -> None:
-    severity = SEVERITIES[message.number]
     kind, time = message.value(0, "type"), message.time(2)
-    message.store.raise_alarm(message.device, time, kind, message.optional(1, f"Alarm of type {kind} raised"), severity)
+    text = message.optional(1, f"Alarm of type {kind} raised")
+    message.storage.raise_alarm(message.device, time, kind, text, SEVERITIES[message.number])
 
 
 def _clear_alarm(message: DeviceMessage) -> None:
     kind = message.value(0, "type")
-    if not message.store.clear_alarm(message.device, kind):
+    if not message.storage.clear_alarm(message.device, kind):
         raise BadMessage(f"No alarm of type {kind} is active.")
 
 
 def _event(message: DeviceMessage) -> None:
     kind, text = message.value(0, "type"), message.value(1, "text")
-    message.store.add_record("events", message.device, message.time(2), type=kind, text=text)
+    message.storage.add_record("events", message.device, message.time(2), type=kind, text=text)
 
 
-def _pending_operations(message: DeviceMessage) -> list[Reply]:
-    return [tell_operation(operation) for operation in message.store.operations(message.device, "PENDING")]
+def _set_operation(before: tuple[str, ...], after: str) -> Callable[[DeviceMessage], None]:
+    """Return what puts the oldest operation of the message's fragment from one of these statuses into the next."""
 
-
-def _follow(before: tuple[str, ...], after: str) -> Callable[[DeviceMessage], None]:
-    """Give what puts the oldest operation of the message's fragment from one of these statuses into the next."""
-
-    def follow(message: DeviceMessage) -> None:
+    def set_operation(message: DeviceMessage) -> None:
         fragment = message.value(0, "fragment")
         for status in before:
-            for operation in message.store.operations(message.device, status):
+            for operation in message.storage.operations(message.device, status):
                 if operation.fragment == fragment:
-                    return message.store.set_operation(operation, after, message.optional(1))
+                    return message.storage.set_operation(operation, after, message.optional(1))
         raise BadMessage(f"No operation {fragment} is {' or '.join(before).lower()}.")
 
-    return follow
+    return set_operation
 
 
+#: The real platform's own fragments, series and units.
+FIXED_MEASUREMENTS = {"211": ("c8y_TemperatureMeasurement", "T", "C"), "212": ("c8y_Battery", "level", "%")}
 SEVERITIES = {"301": "CRITICAL", "302": "MAJOR", "303": "MINOR", "304": "WARNING"}
-#: By number; the fragments of 211 and 212 are the real platform's own.
+#: By number.
 MESSAGES: dict[str, Callable[[DeviceMessage], list[Reply] | None]] = {
     "100": _create_device,
     "110": _hardware,
-    "114": _supported_operations,
+    "114": lambda message: message.storage.set_fragment(message.device, "c8y_SupportedOperations", message.values),
     "117": _required_interval,
-    "123": _internal_id,
+    "123": lambda message: [Reply(ANSWERS, line("124", str(message.device.id)))],
     "200": _measurement,
-    "211": _measured_as("c8y_TemperatureMeasurement", "T", "C"),
-    "212": _measured_as("c8y_Battery", "level", "%"),
+    **dict.fromkeys(FIXED_MEASUREMENTS, _fixed_measurement),
     **dict.fromkeys(SEVERITIES, _alarm),
     "306": _clear_alarm,
     "400": _event,
-    "500": _pending_operations,
-    "501": _follow(("PENDING",), "EXECUTING"),
-    "502": _follow(("EXECUTING", "PENDING"), "FAILED"),
-    "503": _follow(("EXECUTING", "PENDING"), "SUCCESSFUL"),
+    "500": lambda message: [*map(operation_reply, message.storage.operations(message.device, "PENDING"))],
+    "501": _set_operation(("PENDING",), "EXECUTING"),
+    "502": _set_operation(("EXECUTING", "PENDING"), "FAILED"),
+    "503": _set_operation(("EXECUTING", "PENDING"), "SUCCESSFUL"),
 }

@@ -1,4 +1,4 @@
-"""The MQTT endpoint: takes connections by mutual TLS, and lets devices in or refuses them with a reason."""
+"""The MQTT server: takes connections by mutual TLS, and lets devices in or refuses them with a reason."""
 
 import asyncio
 import logging
@@ -12,21 +12,21 @@ from OpenSSL import SSL
 
 from mciot_nb.pki.names import readable
 from mciot_platform.identity import Tokens
-from mciot_platform.packets import Malformed, PacketReader
+from mciot_platform.packets import MalformedPacket, PacketReader
 from mciot_platform.session import Session
-from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation, TrustAnchor
+from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation
 from mciot_platform.tls import ServerIdentity, TlsStream
-from mciot_platform.trust import ConnectionRejected, Trust, named, readable_certificates
+from mciot_platform.trust import ConnectionRejected, Trust, readable_certificates, subject_and_serial
 
 HANDSHAKE_SECONDS = 10.0
 
 
-class Endpoint:
-    """Takes connections, lets devices in or refuses them with a record in the log, and keeps who is connected."""
+class MqttServer:
+    """Takes connections, lets devices in or refuses them with a record in the log, and knows the live sessions."""
 
-    def __init__(self, store: Storage, trust: Trust, tokens: Tokens, identity: ServerIdentity) -> None:
-        self.store, self.trust, self.tokens, self.identity = store, trust, tokens, identity
-        self._sessions: dict[tuple[str, str], tuple[Session, str]] = {}
+    def __init__(self, storage: Storage, trust: Trust, tokens: Tokens, identity: ServerIdentity) -> None:
+        self.storage, self.trust, self.tokens, self.identity = storage, trust, tokens, identity
+        self._sessions: dict[tuple[str, str], Session] = {}  # by tenant and device
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._closing = False
@@ -37,26 +37,26 @@ class Endpoint:
 
     def end_sessions(self, fingerprint: str, sentence: str) -> None:
         """End the live sessions under a trusted certificate."""
-        for session, anchor in list(self._sessions.values()):
-            if anchor == fingerprint:
+        for session in list(self._sessions.values()):
+            if session.anchor.fingerprint == fingerprint:
                 session.end(sentence)
 
     def end_device(self, device: RegisteredDevice, sentence: str) -> None:
         """End the live session of a device, if there is one."""
-        if known := self._sessions.get((device.tenant, device.device)):
-            known[0].end(sentence)
+        if session := self._sessions.get((device.tenant, device.device)):
+            session.end(sentence)
 
     async def deliver(self, operation: StoredOperation) -> None:
         """Send an operation to its device, if that is connected."""
-        if known := self._sessions.get((operation.tenant, operation.device)):
-            await known[0].deliver(operation)
+        if session := self._sessions.get((operation.tenant, operation.device)):
+            await session.deliver(operation)
 
     async def close(self) -> None:
         """End everything."""
         self._closing = True
         for server in self._servers:
             server.close()
-        for session, _ in list(self._sessions.values()):
+        for session in self._sessions.values():
             session.ending = "The platform was stopped."
         for task in self._tasks:
             task.cancel()
@@ -67,14 +67,14 @@ class Endpoint:
         assert task is not None
         self._tasks.add(task)
         attempt = LoggedAttempt(address="{}:{}".format(*writer.get_extra_info("peername", ("", ""))))
-        stream = TlsStream(reader, writer, self.identity, self.trust.anchors)
+        stream = TlsStream(reader, writer, self.identity, self.trust.enabled)
         try:
             await self._serve(stream, attempt)
         except asyncio.CancelledError:  # the platform closes; asyncio in Python 3.11 would print a traceback
             pass
         except Exception:  # a fault of ours ends this one connection, never the platform
             logging.exception("The connection from %s failed.", attempt.address)
-            self.store.log(attempt, "SERVER_ERROR", "The platform failed: see its own messages.")
+            self.storage.log(attempt, "SERVER_ERROR", "The platform failed: see its own messages.")
         finally:
             with suppress(asyncio.CancelledError):
                 await stream.close()
@@ -84,87 +84,85 @@ class Endpoint:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 with readable_certificates():
-                    session, trusted = await self._admit(stream, attempt)
+                    session = await self._authorize(stream, attempt)
         except ConnectionRejected as refusal:
-            self.store.log(attempt, refusal.code, refusal.sentence)
+            self.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.connack:
                 with suppress(OSError, SSL.Error):
                     await stream.write(ConnackPacket.build(0, refusal.connack).to_bytes())
-        except Malformed as problem:
-            self.store.log(attempt, "MALFORMED", str(problem))
+        except MalformedPacket as problem:
+            self.storage.log(attempt, "MALFORMED", str(problem))
         except TimeoutError:
-            self.store.log(attempt, "TIMEOUT", f"The client took over {HANDSHAKE_SECONDS:.0f} seconds to connect.")
+            self.storage.log(attempt, "TIMEOUT", f"The client took over {HANDSHAKE_SECONDS:.0f} seconds to connect.")
         except (OSError, SSL.Error):
-            self.store.log(attempt, "CONNECTION_LOST", "The connection broke before the client was let in.")
+            self.storage.log(attempt, "CONNECTION_LOST", "The connection broke before the client was let in.")
         else:
-            await self._keep(session, trusted, attempt)
+            await self._run_session(session, attempt)
 
     async def _handshake(self, stream: TlsStream, attempt: LoggedAttempt) -> None:
-        """Do the TLS handshake, and note for the log what it showed. Raises Refusal, OSError, SSL.Error."""
+        """Do the TLS handshake, and note for the log what it showed. Raises: ConnectionRejected, OSError, SSL.Error."""
         try:
             await stream.handshake()
         except SSL.Error as error:
             if not stream.failed:
-                raise _without_certificate(error) from error
+                raise _handshake_failure(error) from error
             _note(attempt, stream.path)
-            raise self.trust.after_failed_handshake(stream.path, stream.failed) from error
+            raise self.trust.explain_failed_handshake(stream.path, stream.failed) from error
         finally:
             attempt.tls = stream.version
         _note(attempt, stream.presented)
 
-    async def _admit(self, stream: TlsStream, attempt: LoggedAttempt) -> tuple[Session, TrustAnchor]:
-        """Do the handshake and read CONNECT. Raises Refusal, Malformed, OSError."""
+    async def _authorize(self, stream: TlsStream, attempt: LoggedAttempt) -> Session:
+        """Do the handshake and read CONNECT. Raises: ConnectionRejected, MalformedPacket, OSError."""
         await self._handshake(stream, attempt)
-        packets = PacketReader(stream.read)
+        packets = PacketReader(stream)
         connect = await packets.next()
         if connect is None:
-            raise ConnectionRejected(
-                "NO_CONNECT", "The client ended the connection after the TLS handshake, without CONNECT."
-            )
+            sentence = "The client ended the connection after the TLS handshake, without CONNECT."
+            raise ConnectionRejected("NO_CONNECT", sentence)
         if connect.fixed_header.packet_type != packet.CONNECT:
-            raise Malformed("The client's first packet is not CONNECT.")
+            raise MalformedPacket("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
-        device, trusted = self.trust.admit(stream.presented, attempt)
-        return Session(stream, packets, self.store, self.tokens, device, connect), trusted
+        device, anchor = self.trust.authorize(stream.presented, attempt)
+        return Session(packets, self.storage, self.tokens, device, anchor, connect)
 
-    async def _keep(self, session: Session, trusted: TrustAnchor, attempt: LoggedAttempt) -> None:
-        key = (session.device.tenant, session.device.device)
-        if key in self._sessions:
-            self._sessions[key][0].end(f"The same ClientId connected again, from {attempt.address}.")
-        self._sessions[key] = session, trusted.fingerprint
-        reason = f"{attempt.subject} is connected under the trusted certificate {trusted.name or trusted.fingerprint}."
-        record = self.store.log(attempt, "CONNECTED", reason)
+    async def _run_session(self, session: Session, attempt: LoggedAttempt) -> None:
+        key, anchor = (session.device.tenant, session.device.device), session.anchor
+        if earlier := self._sessions.get(key):
+            earlier.end(f"The same ClientId connected again, from {attempt.address}.")
+        self._sessions[key] = session
+        reason = f"{attempt.subject} is connected under the trusted certificate {anchor.name or anchor.fingerprint}."
+        record = self.storage.log(attempt, "CONNECTED", reason)
         try:
             with suppress(OSError, SSL.Error):
-                await session.stream.write(ConnackPacket.build(int(session.resume()), 0).to_bytes())
+                await session.packets.stream.write(ConnackPacket.build(int(session.resume()), 0).to_bytes())
             await session.run()
         except asyncio.CancelledError:
             if not session.ending:
                 raise
         finally:
-            if self._sessions.get(key, (None,))[0] is session:
+            if self._sessions.get(key) is session:
                 del self._sessions[key]
-            self.store.log_end(record, session.ending)
+            self.storage.log_end(record, session.ending)
             if not self._closing:
                 session.publish_will()
 
 
 def _note(attempt: LoggedAttempt, chain: Sequence[x509.Certificate]) -> None:
-    attempt.subject, attempt.chain = readable(chain[0].subject), [named(certificate) for certificate in chain]
+    attempt.subject, attempt.chain = readable(chain[0].subject), list(map(subject_and_serial, chain))
 
 
-def _without_certificate(error: SSL.Error) -> ConnectionRejected:
-    """Name a handshake that failed for another reason than a certificate that was judged."""
+def _handshake_failure(error: SSL.Error) -> ConnectionRejected:
+    """Return why a handshake failed, where no certificate of the client's did."""
     reason = error.args[0][-1][2] if error.args and error.args[0] else "the client ended it"
     if reason == "peer did not return a certificate":
-        return ConnectionRejected(
-            "NO_CLIENT_CERT", "The client sent no certificate: give it the device's certificate chain and private key."
-        )
-    refused = f"The client refused the platform's certificate ({reason}): give it serverCert.pem as trusted CA"
+        sentence = "The client sent no certificate: give it the device's certificate chain and private key."
+        return ConnectionRejected("NO_CLIENT_CERT", sentence)
+    sentence = f"The client refused the platform's certificate ({reason}): give it serverCert.pem as trusted CA"
     if "alert unknown ca" in reason:
-        return ConnectionRejected("HANDSHAKE_FAILED", f"{refused}.")
-    if "alert bad certificate" in reason or "alert certificate unknown" in reason:  # also for a name that differs
-        return ConnectionRejected("HANDSHAKE_FAILED", f"{refused}, or connect as localhost or 127.0.0.1.")
-    return ConnectionRejected(
-        "HANDSHAKE_FAILED", f"The TLS handshake failed ({reason}): check the client's TLS settings."
-    )
+        sentence += "."
+    elif "alert bad certificate" in reason or "alert certificate unknown" in reason:  # also for a name that differs
+        sentence += ", or connect as localhost or 127.0.0.1."
+    else:
+        sentence = f"The TLS handshake failed ({reason}): check the client's TLS settings."
+    return ConnectionRejected("HANDSHAKE_FAILED", sentence)

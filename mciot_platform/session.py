@@ -7,34 +7,26 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from amqtt.mqtt import (  # type: ignore[import-untyped]
-    PingRespPacket,
-    PubackPacket,
-    PubcompPacket,
-    PublishPacket,
-    PubrecPacket,
-    SubackPacket,
-    UnsubackPacket,
-    packet,
-)
+from amqtt import mqtt  # type: ignore[import-untyped]
+from amqtt.mqtt import packet  # type: ignore[import-untyped]
 from OpenSSL import SSL
 
 from mciot_nb.connect.smartrest import line
-from mciot_platform import messages as smartrest
+from mciot_platform import messages
 from mciot_platform.identity import Tokens
-from mciot_platform.packets import LONGEST_PAYLOAD, Malformed, PacketReader
-from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation
-from mciot_platform.tls import WRITE_SECONDS, TlsStream
+from mciot_platform.packets import LONGEST_PAYLOAD, MalformedPacket, PacketReader
+from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, TrustAnchor
+from mciot_platform.tls import WRITE_SECONDS
 from mciot_platform.trust import ConnectionRejected
 
 MESSAGES, TOKEN_REQUESTS = "s/us", "s/uat"
-SUBSCRIBE_TOPICS = (smartrest.ANSWERS, smartrest.ERRORS, smartrest.TOKENS)
+SUBSCRIBE_TOPICS = (messages.ANSWERS, messages.ERRORS, messages.TOKENS)
 FAILED_SUBSCRIPTION = 0x80
-MOST_UNRELEASED = 1000  # they are written down at every QoS 2 message
+MOST_UNRELEASED = 1000  # they are stored anew at every QoS 2 message
 MOST_AT_ONCE = 50  # messages of one device, while others wait
 
 
-class Ended(Exception):
+class ConnectionEnded(Exception):
     """The client has gone, or has been silent for too long, in one sentence."""
 
 
@@ -46,14 +38,14 @@ class Session:
 
     def __init__(
         self,
-        stream: TlsStream,
         packets: PacketReader,
-        store: Storage,
+        storage: Storage,
         tokens: Tokens,
         device: RegisteredDevice,
+        anchor: TrustAnchor,
         connect: Any,
     ) -> None:
-        self.stream, self.packets, self.store, self.tokens, self.device = stream, packets, store, tokens, device
+        self.packets, self.storage, self.tokens, self.device, self.anchor = packets, storage, tokens, device, anchor
         self.ending, self.keep_alive = "", connect.keep_alive
         self._task = asyncio.current_task()
         self._clean = connect.clean_session_flag
@@ -63,29 +55,29 @@ class Session:
         self._last_packet_id = 0
 
     def resume(self) -> bool:
-        """Take up the session that was kept, or forget it, as the client asked. Returns whether there was one."""
-        kept = self.store.session(self.device)
+        """Load the stored session, or delete it, as the client asked. Returns whether it goes on (session present)."""
         if self._clean:
-            self.store.forget_session(self.device)
+            self.storage.delete_session(self.device)
             return False
-        self._subscribed, self._unreleased = kept or ({}, set())
-        self._remember()
-        return kept is not None
+        stored = self.storage.session(self.device)
+        self._subscribed, self._unreleased = stored or ({}, set())
+        self._store()
+        return stored is not None
 
-    def _remember(self) -> None:
+    def _store(self) -> None:
         if not self._clean:
-            self.store.keep_session(self.device, self._subscribed, self._unreleased)
+            self.storage.store_session(self.device, self._subscribed, self._unreleased)
 
     def publish_will(self) -> None:
-        """Carry out the client's last will, unless it said goodbye (MQTT 3.1.1, section 3.1.2.5)."""
-        if self._will and self.store.device(self.device.tenant, self.device.device):
-            with self.store.transaction():
-                self._carry_out(*self._will)
+        """Carry out the client's last will, unless it disconnected properly (MQTT 3.1.1, section 3.1.2.5)."""
+        if self._will and self.storage.device(self.device.tenant, self.device.device):
+            with self.storage.transaction():
+                self._handle_message(*self._will)
 
     async def deliver(self, operation: StoredOperation) -> None:
-        """Send an operation to the device, if it listens; if not, it asks for it with message 500."""
+        """Send an operation to the device if it has subscribed; else it asks for it with message 500."""
         with suppress(OSError, SSL.Error):  # TimeoutError is one too; the session itself notices a broken connection
-            await self._tell(smartrest.tell_operation(operation))
+            await self.packets.stream.write(self._publication(messages.operation_reply(operation)))
 
     def end(self, sentence: str) -> None:
         """End the connection from outside; ``sentence`` goes into the log."""
@@ -99,11 +91,11 @@ class Session:
             while True:
                 received = await self._next(self.keep_alive)
                 if received.fixed_header.packet_type == packet.PUBLISH:
-                    await self._publish(received)
+                    await self._receive_messages(received)
                 else:
-                    await self._handle(received)
+                    await self._handle_packet(received)
                 await asyncio.sleep(0)  # a busy device must not keep the others waiting
-        except (Ended, Malformed, ConnectionRejected) as end:
+        except (ConnectionEnded, MalformedPacket, ConnectionRejected) as end:
             self.ending = str(end)
         except TimeoutError:
             self.ending = f"The client did not read what was sent to it for {WRITE_SECONDS:.0f} seconds."
@@ -111,91 +103,85 @@ class Session:
             self.ending = "The connection broke."
 
     async def _next(self, keep_alive: int) -> Any:
-        """Give the client's next packet. Raises Ended where none will come."""
+        """Return the client's next packet. Raises: ConnectionEnded: if none will come."""
         try:
             async with asyncio.timeout(1.5 * keep_alive or None):  # MQTT 3.1.1, section 3.1.2.10
                 received = await self.packets.next()
         except TimeoutError:
             sentence = f"The client was silent for longer than its keep-alive of {keep_alive} seconds allows."
-            raise Ended(sentence) from None
+            raise ConnectionEnded(sentence) from None
         if received is None:
-            raise Ended("The client closed the connection.")
+            raise ConnectionEnded("The client closed the connection.")
         if received.fixed_header.packet_type == packet.DISCONNECT:
             self._will = None
-            raise Ended("The client disconnected.")
+            raise ConnectionEnded("The client disconnected.")
         return received
 
-    async def _handle(self, received: Any) -> None:
+    async def _handle_packet(self, received: Any) -> None:
         match received.fixed_header.packet_type:
             case packet.PUBREL:
                 self._unreleased.discard(received.variable_header.packet_id)
-                self._remember()
-                await self._send(PubcompPacket.build(received.variable_header.packet_id))
+                self._store()
+                await self._send(mqtt.PubcompPacket.build(received.variable_header.packet_id))
             case packet.SUBSCRIBE:
                 await self._subscribe(received)
             case packet.UNSUBSCRIBE:
                 for topic in received.payload.topics:
                     self._subscribed.pop(topic, None)
-                self._remember()
-                await self._send(UnsubackPacket.build(received.variable_header.packet_id))
+                self._store()
+                await self._send(mqtt.UnsubackPacket.build(received.variable_header.packet_id))
             case packet.PINGREQ:
-                await self._send(PingRespPacket())
+                await self._send(mqtt.PingRespPacket())
             case packet.CONNECT:
-                raise Malformed("The client sent CONNECT twice.")
+                raise MalformedPacket("The client sent CONNECT twice.")
 
-    async def _publish(self, first: Any) -> None:
+    async def _receive_messages(self, first: Any) -> None:
         """Store a message, and those that lie whole behind it: one commit serves them all. Then acknowledge them."""
-        messages, size, problem = [first], len(first.data), None
-        while len(messages) < MOST_AT_ONCE and size < LONGEST_PAYLOAD and self.packets.has_message():
+        received, size, problem = [first], len(first.data), None
+        while len(received) < MOST_AT_ONCE and size < LONGEST_PAYLOAD and self.packets.has_message():
             try:
-                messages.append(await self.packets.next())
-                size += len(messages[-1].data)
-            except Malformed as error:  # those before it are good
+                received.append(await self.packets.next())
+                size += len(received[-1].data)
+            except MalformedPacket as error:  # those before it are good
                 problem = error
                 break
-        replies: list[smartrest.Reply] = []
-        acknowledgements = b""
-        with self.store.transaction():
-            for message in messages:
-                if message.qos == 2 and message.packet_id not in self._unreleased and self._is_full():
-                    problem = Malformed(f"The client left {MOST_UNRELEASED} QoS 2 messages without PUBREL.")
+        replies: list[messages.Reply] = []
+        sent = b""
+        with self.storage.transaction():
+            for message in received:
+                new_qos_2 = message.qos == 2 and message.packet_id not in self._unreleased
+                if new_qos_2 and len(self._unreleased) >= MOST_UNRELEASED:
+                    problem = MalformedPacket(f"The client left {MOST_UNRELEASED} QoS 2 messages without PUBREL.")
                     break
-                replies += self._store(message)
-                acknowledgements += _acknowledgement(message)
-        await self.stream.write(acknowledgements)
-        for reply in replies:
-            await self._tell(reply)
+                if new_qos_2:
+                    self._unreleased.add(message.packet_id)
+                    self._store()
+                if new_qos_2 or message.qos < 2:
+                    replies += self._handle_message(message.topic_name, message.data)
+                sent += _acknowledgement(message)
+        await self.packets.stream.write(sent + b"".join(map(self._publication, replies)))
         if problem:
             raise problem
 
-    def _is_full(self) -> bool:
-        return len(self._unreleased) >= MOST_UNRELEASED
-
-    def _store(self, message: Any) -> list[smartrest.Reply]:
-        if message.qos == 2:
-            if message.packet_id in self._unreleased:
-                return []
-            self._unreleased.add(message.packet_id)
-            self._remember()
-        return self._carry_out(message.topic_name, message.data)
-
-    def _carry_out(self, topic: str, payload: bytes) -> list[smartrest.Reply]:
+    def _handle_message(self, topic: str, payload: bytes) -> list[messages.Reply]:
         """Do what a message asks for; it may be acknowledged once the transaction around this has ended."""
         if topic == MESSAGES:
-            return smartrest.answer(payload, self.store, self.device)
+            return messages.answer(payload, self.storage, self.device)
         if topic == TOKEN_REQUESTS:
             token = self.tokens.issue(self.device.tenant, self.device.device)
-            return [smartrest.Reply(smartrest.TOKENS, line("71", token))]
+            return [messages.Reply(messages.TOKENS, line("71", token))]
         sentence = f"A device publishes on {MESSAGES} or {TOKEN_REQUESTS}."
-        return [smartrest.Reply(smartrest.ERRORS, line("50", "", sentence))]
+        return [messages.Reply(messages.ERRORS, line("50", "", sentence))]
 
-    async def _tell(self, reply: smartrest.Reply) -> None:
+    def _publication(self, reply: messages.Reply) -> bytes:
+        """Return the PUBLISH packet of a reply; nothing where the device has not subscribed to its topic."""
         qos = self._subscribed.get(reply.topic)
         if qos is None:
-            return
+            return b""
         self._last_packet_id = self._last_packet_id % 0xFFFF + 1
         identifier = self._last_packet_id if qos else None
-        await self._send(PublishPacket.build(reply.topic, reply.text.encode(), identifier, False, qos, False))
+        packed = mqtt.PublishPacket.build(reply.topic, reply.text.encode(), identifier, False, qos, False)
+        return bytes(packed.to_bytes())
 
     async def _subscribe(self, request: Any) -> None:
         granted = []
@@ -204,15 +190,15 @@ class Session:
             if allowed:
                 self._subscribed[topic] = min(qos, 1)
             granted.append(min(qos, 1) if allowed else FAILED_SUBSCRIPTION)
-        self._remember()
-        await self._send(SubackPacket.build(request.variable_header.packet_id, granted))
+        self._store()
+        await self._send(mqtt.SubackPacket.build(request.variable_header.packet_id, granted))
 
     async def _send(self, answer: Any) -> None:
-        await self.stream.write(answer.to_bytes())
+        await self.packets.stream.write(answer.to_bytes())
 
 
 def _acknowledgement(message: Any) -> bytes:
     if message.qos == 0:
         return b""
-    kind = PubackPacket if message.qos == 1 else PubrecPacket
+    kind = mqtt.PubackPacket if message.qos == 1 else mqtt.PubrecPacket
     return bytes(kind.build(message.packet_id).to_bytes())

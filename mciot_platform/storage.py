@@ -45,8 +45,8 @@ CREATE TABLE IF NOT EXISTS log (
     client_id TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, ended TEXT, ending TEXT,
     tls TEXT NOT NULL DEFAULT '', chain TEXT NOT NULL DEFAULT '[]');
 """
-#: What tables of an earlier version lack.
-ADDED = (
+#: What tables of an earlier version lack: table, column, type.
+ADDED_COLUMNS = (
     ("trusted_certificates", "proven", "INTEGER NOT NULL DEFAULT 0"),
     ("trusted_certificates", "code", "TEXT NOT NULL DEFAULT ''"),
     ("trusted_certificates", "code_until", "TEXT NOT NULL DEFAULT ''"),
@@ -58,62 +58,12 @@ INDEXES = "".join(
     f"CREATE INDEX IF NOT EXISTS {table}_of_device ON {table} (tenant, device, time);"
     for table in ("measurements", "events", "alarms", "operations")
 )
+DEVICE_TABLES = ("measurements", "events", "alarms", "operations", "sessions")
 
 
 def timestamp(at: datetime | None = None) -> str:
-    """Write a time, now by default, in ISO 8601 and UTC, so that text order is time order."""
+    """Return a time, now by default, in ISO 8601 and UTC, so that text order is time order."""
     return (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-class Database:
-    """The file, opened. Every call is durable when it returns; those inside `transaction` when that ends."""
-
-    def __init__(self, file: Path) -> None:
-        self._db = sqlite3.connect(file, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + SCHEMA + INDEXES)
-        for table, column, kind in ADDED:
-            if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info ({table})")}:
-                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Keep everything written inside, or nothing of it."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
-    def add(self, table: str, **values: object) -> int:
-        """Add a row to one of our tables. Returns its number."""
-        marks = ", ".join("?" * len(values))
-        cursor = self._db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
-        return cursor.lastrowid or 0
-
-    def page(
-        self, table: str, conditions: Mapping[str, object], first: int, size: int, *, newest_first: bool = False
-    ) -> tuple[list[sqlite3.Row], int]:
-        """Give ``size`` rows from number ``first``, of those that fulfil the conditions, and how many these are.
-
-        A condition is a piece of SQL of ours with one mark, such as ``tenant = ?``, and the value for it.
-        """
-        where, values = " AND ".join(conditions), tuple(conditions.values())
-        (count,) = self._db.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()
-        if first >= count:  # also where the number is larger than SQLite can hold
-            return [], count
-        time, order = "created" if table == "devices" else "time", "DESC" if newest_first else "ASC"
-        query = f"SELECT * FROM {table} WHERE {where} ORDER BY {time} {order}, id {order} LIMIT ? OFFSET ?"
-        return self._db.execute(query, (*values, size, first)).fetchall(), count
-
-
-DEVICE_TABLES = ("measurements", "events", "alarms", "operations", "sessions")
 
 
 @dataclass(frozen=True)
@@ -141,126 +91,6 @@ class StoredOperation:
     description: str
     status: str
     reason: str
-
-
-class DeviceStorage(Database):
-    """The part of the file that devices fill."""
-
-    def device(self, tenant: str, device: str) -> RegisteredDevice | None:
-        """Find a registered device."""
-        return self._one_device("device = ?", tenant, device)
-
-    def device_by_id(self, tenant: str, number: int) -> RegisteredDevice | None:
-        """Find a registered device by its number."""
-        return self._one_device("id = ?", tenant, number)
-
-    def _one_device(self, condition: str, tenant: str, value: object) -> RegisteredDevice | None:
-        row = self._db.execute(
-            f"SELECT id, tenant, device, created, name, type FROM devices WHERE tenant = ? AND {condition}",
-            (tenant, value),
-        ).fetchone()
-        return RegisteredDevice(*row) if row else None
-
-    def register(self, tenant: str, device: str) -> None:
-        """Make the device's user, with which it may connect from now on."""
-        self._db.execute(
-            "INSERT OR IGNORE INTO devices (tenant, device, registered) VALUES (?, ?, ?)", (tenant, device, timestamp())
-        )
-
-    def create_device(self, device: RegisteredDevice, name: str, kind: str) -> None:
-        """Put a registered device into the inventory."""
-        self._db.execute(
-            "UPDATE devices SET created = ?, name = ?, type = ? WHERE id = ?", (timestamp(), name, kind, device.id)
-        )
-
-    def delete_device(self, device: RegisteredDevice, *, with_user: bool) -> None:
-        """Take a device and all that it sent out of the inventory; without its user it can't connect any more."""
-        with self.transaction():
-            for table in DEVICE_TABLES:
-                self._db.execute(f"DELETE FROM {table} WHERE tenant = ? AND device = ?", (device.tenant, device.device))
-            self._db.execute("DELETE FROM devices WHERE id = ?", (device.id,))
-            if not with_user:
-                self.register(device.tenant, device.device)
-
-    def fragments(self, device: RegisteredDevice) -> dict[str, Any]:
-        """Give what a device has told of itself: its hardware, the operations that it supports …"""
-        row = self._db.execute("SELECT fragments FROM devices WHERE id = ?", (device.id,)).fetchone()
-        found: dict[str, Any] = json.loads(row[0])
-        return found
-
-    def set_fragment(self, device: RegisteredDevice, fragment: str, value: Any) -> None:
-        """Keep one thing that a device tells of itself."""
-        found = self.fragments(device) | {fragment: value}
-        self._db.execute("UPDATE devices SET fragments = ? WHERE id = ?", (json.dumps(found), device.id))
-
-    def add_record(self, table: str, device: RegisteredDevice, time: datetime, **values: object) -> None:
-        """Keep a measured value or an event."""
-        self.add(
-            table, tenant=device.tenant, device=device.device, time=timestamp(time), received=timestamp(), **values
-        )
-
-    def raise_alarm(self, device: RegisteredDevice, time: datetime, kind: str, text: str, severity: str) -> None:
-        """Keep an alarm; one of the same type that is active is counted on, as the real platform does."""
-        changed = self._db.execute(
-            "UPDATE alarms SET count = count + 1, time = ?, text = ?, severity = ?"
-            " WHERE tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'",
-            (timestamp(time), text, severity, device.tenant, device.device, kind),
-        ).rowcount
-        if not changed:
-            self.add_record("alarms", device, time, type=kind, text=text, severity=severity, status="ACTIVE", count=1)
-
-    def clear_alarm(self, device: RegisteredDevice, kind: str) -> bool:
-        """Clear the active alarm of a type. Returns whether there was one."""
-        cursor = self._db.execute(
-            "UPDATE alarms SET status = 'CLEARED' WHERE tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'",
-            (device.tenant, device.device, kind),
-        )
-        return cursor.rowcount > 0
-
-    def add_operation(self, device: RegisteredDevice, fragment: str, text: str, description: str) -> StoredOperation:
-        """Keep something that a device is to do."""
-        values = {"time": timestamp(), "fragment": fragment, "text": text, "description": description}
-        values |= {"status": "PENDING", "reason": "", "tenant": device.tenant, "device": device.device}
-        return StoredOperation(id=self.add("operations", **values), **values)
-
-    def operation(self, tenant: str, number: int) -> StoredOperation | None:
-        """Find an operation by its number."""
-        row = self._db.execute("SELECT * FROM operations WHERE tenant = ? AND id = ?", (tenant, number)).fetchone()
-        return StoredOperation(**row) if row else None
-
-    def operations(self, device: RegisteredDevice, status: str) -> list[StoredOperation]:
-        """Give a device's operations of a status, the oldest first."""
-        rows = self._db.execute(
-            "SELECT * FROM operations WHERE tenant = ? AND device = ? AND status = ? ORDER BY id",
-            (device.tenant, device.device, status),
-        )
-        return [StoredOperation(**row) for row in rows]
-
-    def set_operation(self, operation: StoredOperation, status: str, reason: str = "") -> None:
-        """Follow what a device says of an operation."""
-        self._db.execute("UPDATE operations SET status = ?, reason = ? WHERE id = ?", (status, reason, operation.id))
-
-    def session(self, device: RegisteredDevice) -> tuple[dict[str, int], set[int]] | None:
-        """Give the topics and the unreleased QoS 2 messages of a session that was to be kept (clean session 0)."""
-        row = self._db.execute(
-            "SELECT subscriptions, unreleased FROM sessions WHERE tenant = ? AND device = ?",
-            (device.tenant, device.device),
-        ).fetchone()
-        return (json.loads(row[0]), set(json.loads(row[1]))) if row else None
-
-    def keep_session(self, device: RegisteredDevice, subscriptions: Mapping[str, int], unreleased: set[int]) -> None:
-        """Keep a session beyond its connection."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)",
-            (device.tenant, device.device, json.dumps(subscriptions), json.dumps(sorted(unreleased))),
-        )
-
-    def forget_session(self, device: RegisteredDevice) -> None:
-        """Forget what was kept of a session."""
-        self._db.execute("DELETE FROM sessions WHERE tenant = ? AND device = ?", (device.tenant, device.device))
-
-
-_parse = lru_cache(4096)(x509.load_der_x509_certificate)  # they are read anew for every connection
 
 
 @dataclass(frozen=True)
@@ -302,83 +132,204 @@ class LoggedAttempt:
     chain: list[str] = field(default_factory=list)
 
 
-class Storage(DeviceStorage):
-    """The whole file."""
+_parse = lru_cache(4096)(x509.load_der_x509_certificate)  # they are read anew for every connection
+
+
+def _trust_anchor(row: sqlite3.Row) -> TrustAnchor:
+    values = dict(row)
+    values.pop("uploaded")
+    values |= {name: bool(values[name]) for name in ("auto_registration", "proven")}
+    return TrustAnchor(certificate=_parse(values.pop("der")), **values)
+
+
+class Storage:
+    """The file, opened. Every call is durable when it returns; those inside `transaction` when that ends."""
+
+    def __init__(self, file: Path) -> None:
+        self._db = sqlite3.connect(file, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + SCHEMA + INDEXES)
+        for table, column, kind in ADDED_COLUMNS:
+            if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info ({table})")}:
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit everything written inside, or nothing of it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _insert(self, table: str, **values: object) -> int:
+        """Add a row to one of our tables. Returns its number."""
+        marks = ", ".join("?" * len(values))
+        cursor = self._db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+        return cursor.lastrowid or 0
+
+    def page(
+        self, table: str, conditions: Mapping[str, object], first: int, size: int, *, newest_first: bool = False
+    ) -> tuple[list[sqlite3.Row], int]:
+        """Return ``size`` rows from number ``first``, of those that fulfil the conditions, and how many these are.
+
+        A condition is a piece of SQL of ours with one mark, such as ``tenant = ?``, and the value for it.
+        """
+        where, values = " AND ".join(conditions), tuple(conditions.values())
+        (count,) = self._db.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()
+        if first >= count:  # also where the number is larger than SQLite can hold
+            return [], count
+        time, order = "created" if table == "devices" else "time", "DESC" if newest_first else "ASC"
+        query = f"SELECT * FROM {table} WHERE {where} ORDER BY {time} {order}, id {order} LIMIT ? OFFSET ?"
+        return self._db.execute(query, (*values, size, first)).fetchall(), count
+
+    def device(self, tenant: str, device: str | int) -> RegisteredDevice | None:
+        """Return a registered device by its identifier or its number, None where there is none."""
+        column = "id" if isinstance(device, int) else "device"
+        query = f"SELECT id, tenant, device, created, name, type FROM devices WHERE tenant = ? AND {column} = ?"
+        row = self._db.execute(query, (tenant, device)).fetchone()
+        return RegisteredDevice(*row) if row else None
+
+    def register(self, tenant: str, device: str) -> None:
+        """Add the device's user, with which it may connect from now on."""
+        query = "INSERT OR IGNORE INTO devices (tenant, device, registered) VALUES (?, ?, ?)"
+        self._db.execute(query, (tenant, device, timestamp()))
+
+    def create_device(self, device: RegisteredDevice, name: str, kind: str) -> None:
+        """Add a registered device to the inventory."""
+        query = "UPDATE devices SET created = ?, name = ?, type = ? WHERE id = ?"
+        self._db.execute(query, (timestamp(), name, kind, device.id))
+
+    def delete_device(self, device: RegisteredDevice, *, with_user: bool) -> None:
+        """Delete a device and all that it sent from the inventory; without its user it can't connect any more."""
+        with self.transaction():
+            for table in DEVICE_TABLES:
+                self._db.execute(f"DELETE FROM {table} WHERE tenant = ? AND device = ?", (device.tenant, device.device))
+            self._db.execute("DELETE FROM devices WHERE id = ?", (device.id,))
+            if not with_user:
+                self.register(device.tenant, device.device)
+
+    def fragments(self, device: RegisteredDevice) -> dict[str, Any]:
+        """Return what a device has told of itself: its hardware, the operations that it supports …"""
+        row = self._db.execute("SELECT fragments FROM devices WHERE id = ?", (device.id,)).fetchone()
+        found: dict[str, Any] = json.loads(row[0])
+        return found
+
+    def set_fragment(self, device: RegisteredDevice, fragment: str, value: Any) -> None:
+        """Store one thing that a device tells of itself."""
+        found = self.fragments(device) | {fragment: value}
+        self._db.execute("UPDATE devices SET fragments = ? WHERE id = ?", (json.dumps(found), device.id))
+
+    def add_record(self, table: str, device: RegisteredDevice, time: datetime, **values: object) -> None:
+        """Store a measurement, an event or an alarm."""
+        owner = {"tenant": device.tenant, "device": device.device}
+        self._insert(table, **owner, time=timestamp(time), received=timestamp(), **values)
+
+    def raise_alarm(self, device: RegisteredDevice, time: datetime, kind: str, text: str, severity: str) -> None:
+        """Store an alarm; one of the same type that is active is counted on, as the real platform does."""
+        changed = self._db.execute(
+            "UPDATE alarms SET count = count + 1, time = ?, text = ?, severity = ?"
+            " WHERE tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'",
+            (timestamp(time), text, severity, device.tenant, device.device, kind),
+        ).rowcount
+        if not changed:
+            self.add_record("alarms", device, time, type=kind, text=text, severity=severity, status="ACTIVE", count=1)
+
+    def clear_alarm(self, device: RegisteredDevice, kind: str) -> bool:
+        """Clear the active alarm of a type. Returns whether there was one."""
+        query = (
+            "UPDATE alarms SET status = 'CLEARED' WHERE tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'"
+        )
+        return self._db.execute(query, (device.tenant, device.device, kind)).rowcount > 0
+
+    def add_operation(self, device: RegisteredDevice, fragment: str, text: str, description: str) -> StoredOperation:
+        """Store something that a device is to do."""
+        values = {"time": timestamp(), "fragment": fragment, "text": text, "description": description}
+        values |= {"status": "PENDING", "reason": "", "tenant": device.tenant, "device": device.device}
+        return StoredOperation(id=self._insert("operations", **values), **values)
+
+    def operation(self, tenant: str, number: int) -> StoredOperation | None:
+        """Return an operation by its number, None where there is none."""
+        row = self._db.execute("SELECT * FROM operations WHERE tenant = ? AND id = ?", (tenant, number)).fetchone()
+        return StoredOperation(**row) if row else None
+
+    def operations(self, device: RegisteredDevice, status: str) -> list[StoredOperation]:
+        """Return a device's operations of a status, the oldest first."""
+        query = "SELECT * FROM operations WHERE tenant = ? AND device = ? AND status = ? ORDER BY id"
+        return [StoredOperation(**row) for row in self._db.execute(query, (device.tenant, device.device, status))]
+
+    def set_operation(self, operation: StoredOperation, status: str, reason: str = "") -> None:
+        """Store what a device says of an operation."""
+        self._db.execute("UPDATE operations SET status = ?, reason = ? WHERE id = ?", (status, reason, operation.id))
+
+    def session(self, device: RegisteredDevice) -> tuple[dict[str, int], set[int]] | None:
+        """Return the topics and the unreleased QoS 2 messages of a stored session, None where there is none."""
+        query = "SELECT subscriptions, unreleased FROM sessions WHERE tenant = ? AND device = ?"
+        row = self._db.execute(query, (device.tenant, device.device)).fetchone()
+        return (json.loads(row[0]), set(json.loads(row[1]))) if row else None
+
+    def store_session(self, device: RegisteredDevice, subscriptions: Mapping[str, int], unreleased: set[int]) -> None:
+        """Store a session, so that it outlives its connection."""
+        values = (device.tenant, device.device, json.dumps(subscriptions), json.dumps(sorted(unreleased)))
+        self._db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", values)
+
+    def delete_session(self, device: RegisteredDevice) -> None:
+        """Delete what was stored of a session."""
+        self._db.execute("DELETE FROM sessions WHERE tenant = ? AND device = ?", (device.tenant, device.device))
 
     def trusted_certificates(self, tenant: str | None = None) -> list[TrustAnchor]:
-        """Give every certificate ever uploaded, the deleted ones too, in the order of their first upload."""
-        rows = self._db.execute(
-            "SELECT * FROM trusted_certificates WHERE ? IS NULL OR tenant = ? ORDER BY rowid", (tenant, tenant)
-        )
-        return [_trusted(row) for row in rows]
+        """Return every certificate ever uploaded, the deleted ones too, in the order of their first upload."""
+        query = "SELECT * FROM trusted_certificates WHERE ? IS NULL OR tenant = ? ORDER BY rowid"
+        return [_trust_anchor(row) for row in self._db.execute(query, (tenant, tenant))]
 
     def trusted_certificate(self, fingerprint: str) -> TrustAnchor | None:
-        """Find a certificate that was ever uploaded, by any tenant."""
+        """Return a certificate that was ever uploaded, by any tenant."""
         query = "SELECT * FROM trusted_certificates WHERE fingerprint = ?"
         row = self._db.execute(query, (fingerprint,)).fetchone()
-        return _trusted(row) if row else None
+        return _trust_anchor(row) if row else None
 
     def put_trusted_certificate(self, trusted: TrustAnchor) -> None:
-        """Add a certificate, or replace what is known of it."""
+        """Add a certificate, or replace what is stored of it."""
+        changing = {name: value for name, value in vars(trusted).items() if name not in ("fingerprint", "certificate")}
+        updates = ", ".join(f"{name} = excluded.{name}" for name in changing)
+        der = trusted.certificate.public_bytes(Encoding.DER)
+        values = {"fingerprint": trusted.fingerprint, "der": der, "uploaded": timestamp(), **changing}
         self._db.execute(
-            "INSERT INTO trusted_certificates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (fingerprint)"
-            " DO UPDATE SET tenant = excluded.tenant, name = excluded.name, status = excluded.status,"
-            " deleted = excluded.deleted, auto_registration = excluded.auto_registration,"
-            " proven = excluded.proven, code = excluded.code, code_until = excluded.code_until",
-            (
-                trusted.fingerprint,
-                trusted.tenant,
-                trusted.certificate.public_bytes(Encoding.DER),
-                trusted.name,
-                trusted.status,
-                trusted.auto_registration,
-                timestamp(),
-                trusted.deleted,
-                trusted.proven,
-                trusted.code,
-                trusted.code_until,
-            ),
+            f"INSERT INTO trusted_certificates ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+            f" ON CONFLICT (fingerprint) DO UPDATE SET {updates}",
+            tuple(values.values()),
         )
 
     def revoke(self, tenant: str, serials: Iterable[tuple[int, datetime]], *, replace: bool) -> None:
-        """Keep revoked serial numbers; ``replace`` the dates of those that are there already."""
+        """Store revoked serial numbers; ``replace`` the dates of those that are there already."""
         self._db.executemany(
             f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO revoked VALUES (?, ?, ?)",
             ((tenant, f"{serial:x}", timestamp(date)) for serial, date in serials),
         )
 
     def revoked(self, tenant: str) -> dict[int, datetime]:
-        """Give a tenant's revoked serial numbers, and since when."""
+        """Return a tenant's revoked serial numbers, and since when."""
         rows = self._db.execute("SELECT serial, date FROM revoked WHERE tenant = ? ORDER BY rowid", (tenant,))
         return {int(serial, 16): datetime.fromisoformat(date) for serial, date in rows}
 
     def log(self, attempt: LoggedAttempt, code: str, reason: str) -> int:
-        """Keep the verdict on a connection attempt. Returns the record's number, for `log_end`."""
+        """Store the verdict on a connection attempt. Returns the record's number, for `log_end`."""
         values = vars(attempt) | {"chain": json.dumps(attempt.chain)}
-        return self.add("log", time=timestamp(), code=code, reason=reason, **values)
+        return self._insert("log", time=timestamp(), code=code, reason=reason, **values)
 
     def log_end(self, record: int, ending: str) -> None:
         """Add to a connection's record when and why it ended."""
         self._db.execute("UPDATE log SET ended = ?, ending = ? WHERE id = ?", (timestamp(), ending, record))
 
-    def end_what_was_cut_off(self) -> None:
-        """Say of connections without an end, which a kill leaves behind, that they are gone."""
-        self._db.execute(
-            "UPDATE log SET ended = ?, ending = 'The platform was killed.' WHERE code = 'CONNECTED' AND ended IS NULL",
-            (timestamp(),),
+    def end_interrupted_connections(self) -> None:
+        """Mark connections without an end, which a kill leaves behind, as ended."""
+        query = (
+            "UPDATE log SET ended = ?, ending = 'The platform was killed.' WHERE code = 'CONNECTED' AND ended IS NULL"
         )
-
-
-def _trusted(row: sqlite3.Row) -> TrustAnchor:
-    return TrustAnchor(
-        fingerprint=row["fingerprint"],
-        tenant=row["tenant"],
-        certificate=_parse(row["der"]),
-        name=row["name"],
-        status=row["status"],
-        auto_registration=bool(row["auto_registration"]),
-        deleted=row["deleted"],
-        proven=bool(row["proven"]),
-        code=row["code"],
-        code_until=row["code_until"],
-    )
+        self._db.execute(query, (timestamp(),))

@@ -18,7 +18,8 @@ from OpenSSL.crypto import X509, X509StoreFlags
 from mciot_nb.pki.chain import is_ca, is_issued_by
 from mciot_platform.trust import INVALID_PURPOSE, SIGNATURE_FAILURE, ConnectionRejected, FailedCertificate
 
-CHUNK = 65536
+Anchors = Callable[[], Iterable[x509.Certificate]]
+CHUNK = 65536  # bytes
 LINGER_SECONDS = 2.0
 WRITE_SECONDS = 30.0
 NO_WEBSOCKET = (
@@ -39,13 +40,9 @@ class TlsStream:
     """The TLS side of one connection."""
 
     def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        identity: ServerIdentity,
-        anchors: Callable[[], Iterable[x509.Certificate]],
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: ServerIdentity, anchors: Anchors
     ) -> None:
-        """Take a connection; ``anchors`` is asked when the handshake begins, for they may change until then."""
+        """Take a connection; ``anchors`` is called when the handshake begins, for they may change until then."""
         with suppress(OSError):  # a client that died may never say so: the system asks it from time to time
             writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         self._reader, self._writer = reader, writer
@@ -53,39 +50,40 @@ class TlsStream:
         self.failed: FailedCertificate | None = None
         self._tls: SSL.Connection | None = None  # made when the client speaks: many that connect never do
 
-    def _context(self, identity: ServerIdentity, anchors: Iterable[x509.Certificate]) -> SSL.Context:
-        """Make a context for this connection alone: today's anchors, and no earlier session to resume past them."""
+    def _context(self) -> SSL.Context:
+        """Return a context for this connection alone: today's anchors, and no earlier session to resume past them."""
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # most devices are silent for most of the time
-        context.use_certificate(identity.certificate)
-        context.use_privatekey(identity.key)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verified)
+        context.use_certificate(self._identity.certificate)
+        context.use_privatekey(self._identity.key)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._on_verify)
         store = context.get_cert_store()
         assert store is not None  # every context has one
         store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
-        for anchor in anchors:
+        for anchor in self._anchors():
             store.add_cert(_to_openssl(anchor))
         return context
 
-    def _verified(self, _: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
-        """Hear OpenSSL's verdict on one certificate. One that can't be read raises, which ends the handshake."""
+    def _on_verify(self, _: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
+        """Correct OpenSSL's verdict on one certificate. One that can't be read raises, which ends the handshake."""
         certificate = presented.to_cryptography()
         if not ok and error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
             return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
         if not ok and error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in self._anchors()):
-            return True  # OpenSSL tried another trusted certificate of that name; `Trust.admit` judges them all
+            return True  # OpenSSL tried another trusted certificate of that name; `Trust.authorize` checks them all
         if not ok:
             self.failed = FailedCertificate(certificate, depth, error)
         return bool(ok)
 
     async def handshake(self) -> None:
-        """Do the TLS handshake. Raises Refusal where it fails for another reason than the client's certificate.
+        """Do the TLS handshake. `close` sends the alert, so that the log has its record before the client learns of it.
 
-        A certificate that fails raises SSL.Error and stands in `failed`. `close` sends the alert, so that the log has
-        its record before the client learns of it.
+        Raises:
+            ConnectionRejected: if it fails for another reason than the client's certificate.
+            SSL.Error: if the certificate fails; it stands in `failed`.
         """
         first = await self._reader.read(CHUNK)
         if first[:1] == b"\x10":
@@ -93,10 +91,9 @@ class TlsStream:
         if first[:4] == b"GET " and b"websocket" in first.lower():
             raise ConnectionRejected("WEBSOCKET", NO_WEBSOCKET)
         if first and first[:1] != b"\x16":
-            raise ConnectionRejected(
-                "NOT_TLS", "The client's first bytes are no TLS handshake: connect with MQTT over TLS."
-            )
-        self._tls = SSL.Connection(self._context(self._identity, self._anchors()), None)
+            sentence = "The client's first bytes are no TLS handshake: connect with MQTT over TLS."
+            raise ConnectionRejected("NOT_TLS", sentence)
+        self._tls = SSL.Connection(self._context(), None)
         self._tls.set_accept_state()
         while first:
             self._tls.bio_write(first)
@@ -108,11 +105,9 @@ class TlsStream:
                 self._send_pending()
                 return
             first = await self._reader.read(CHUNK)
-        raise ConnectionRejected(
-            "HANDSHAKE_FAILED",
-            "The client closed the connection during the TLS handshake: if it does not know the platform's "
-            "certificate, give it serverCert.pem as trusted CA.",
-        )
+        sentence = "The client closed the connection during the TLS handshake: if it does not know the platform's "
+        sentence += "certificate, give it serverCert.pem as trusted CA."
+        raise ConnectionRejected("HANDSHAKE_FAILED", sentence)
 
     @property
     def presented(self) -> list[x509.Certificate]:
@@ -126,7 +121,7 @@ class TlsStream:
     def path(self) -> list[x509.Certificate]:
         """The path that OpenSSL built from the client's certificate up to the one in `failed`, that one included.
 
-        What may follow there is a trusted certificate of ours, which nobody presented.
+        What may follow there is a trusted certificate of ours, which the client did not present.
         """
         assert self._tls is not None and self.failed is not None
         path = self._tls.get_verified_chain(as_cryptography=True) or []
@@ -152,20 +147,24 @@ class TlsStream:
                 return b""
 
     async def write(self, data: bytes) -> None:
-        """Send ``data`` to the client. Raises TimeoutError where it does not read."""
+        """Send ``data`` to the client. Raises: TimeoutError: if it does not read for `WRITE_SECONDS`."""
         assert self._tls is not None
-        self._tls.sendall(data)
-        self._send_pending()
-        async with asyncio.timeout(WRITE_SECONDS):
-            await self._writer.drain()
+        self._tls.sendall(data)  # into memory; what another task writes meanwhile comes behind it
+        while self._send_pending(at_most=1):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._writer.drain()
 
-    def _send_pending(self) -> None:
+    def _send_pending(self, at_most: int | None = None) -> bool:
+        """Hand encrypted bytes to the system, ``at_most`` so many chunks. Returns whether there were any."""
+        sent = 0
         with suppress(SSL.WantReadError):
-            while self._tls:
+            while self._tls and sent != at_most:
                 self._writer.write(self._tls.bio_read(CHUNK))
+                sent += 1
+        return bool(sent)
 
     async def close(self) -> None:
-        """Say goodbye, wait a little for the client's own, and let go of it.
+        """Send close_notify, wait a little for the client's own, and close the connection.
 
         Closing with unread bytes would reset the connection, and the client would lose the alert or CONNACK before.
         """

@@ -10,16 +10,8 @@ import pytest
 from conftest import PASSPHRASE, Run, tool
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mciot_nb import Device, OnboardingError, Workspace
-from mciot_nb.connect.client_settings import (
-    Setting,
-    mosquitto_command,
-    mqttfx_settings,
-    mqttx_settings,
-    open_key_command,
-    paho_snippet,
-)
-from mciot_nb.connect.tenant import Tenant
+from mciot_nb import Device, OnboardingError, Tenant, Workspace
+from mciot_nb.connect.client_settings import ClientSettings, Setting
 
 ANOTHER = "somebody-else"
 
@@ -33,12 +25,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 @pytest.fixture
-def folder(workspace: Workspace) -> Path:
-    return workspace.device_file("")
-
-
-def trusted(workspace: Workspace) -> Path | None:
-    return workspace.trusted_file(workspace.tenant())
+def settings(workspace: Workspace) -> ClientSettings:
+    return workspace.client_settings(workspace.tenant())
 
 
 def values(settings: list[Setting]) -> dict[str, str]:
@@ -55,8 +43,8 @@ def typed(command: list[str], text: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, input=text, capture_output=True, text=True, start_new_session=True, timeout=60)
 
 
-def test_mqttfx_is_told_what_connects(workspace: Workspace, folder: Path) -> None:
-    card = values(mqttfx_settings(workspace.tenant(), folder))
+def test_mqttfx_is_told_what_connects(workspace: Workspace, settings: ClientSettings) -> None:
+    card = values(settings.mqttfx)
     stores = Path(card["Client Keystore"]), Path(card["Keystore File"])
     address = card["Broker Address"], int(card["Broker Port"])
     alias = card["Client KeyPair Alias"]
@@ -67,9 +55,9 @@ def test_mqttfx_is_told_what_connects(workspace: Workspace, folder: Path) -> Non
     assert all(path.suffix == ".jks" for path in stores), "the form that MQTT.fx's own Java can read"
 
 
-def test_mosquitto_pub_sends_a_measurement(workspace: Workspace, folder: Path) -> None:
+def test_mosquitto_pub_sends_a_measurement(workspace: Workspace, settings: ClientSettings) -> None:
     program = tool("mosquitto_pub")
-    command = [program, *shlex.split(mosquitto_command(workspace.tenant(), folder, trusted(workspace)))[1:]]
+    command = [program, *shlex.split(settings.mosquitto_pub)[1:]]
     arrived = len(workspace.platform().measurements())
     sent = typed(command, f"{workspace.passphrase.reveal()}\n")
     assert sent.returncode == 0, sent.stderr
@@ -82,8 +70,8 @@ def test_mosquitto_pub_sends_a_measurement(workspace: Workspace, folder: Path) -
     assert len(workspace.platform().measurements()) == arrived + 1
 
 
-def test_the_paho_snippet_sends_a_measurement(workspace: Workspace, folder: Path) -> None:
-    program = paho_snippet(workspace.tenant(), folder, trusted(workspace))
+def test_the_paho_snippet_sends_a_measurement(workspace: Workspace, settings: ClientSettings) -> None:
+    program = settings.paho
     arrived = len(workspace.platform().measurements())
     sent = typed([sys.executable, "-W", "ignore", "-c", program], f"{workspace.passphrase.reveal()}\n")
     assert "CONNACK: Success" in sent.stdout and "\nacknowledged" in sent.stdout, sent.stderr
@@ -94,11 +82,11 @@ def test_the_paho_snippet_sends_a_measurement(workspace: Workspace, folder: Path
     assert last_attempt(workspace) == ("CLIENT_ID_MISMATCH", ANOTHER)
 
 
-def test_mqttx_is_told_of_three_pem_files(workspace: Workspace, folder: Path, openssl: Run) -> None:
+def test_mqttx_is_told_of_three_pem_files(workspace: Workspace, settings: ClientSettings, openssl: Run) -> None:
     """MQTTX needs a screen: openssl connects with the same three files in its place."""
-    open_key = typed(shlex.split(open_key_command(folder)), f"{workspace.passphrase.reveal()}\n")
+    open_key = typed(shlex.split(settings.open_key), f"{workspace.passphrase.reveal()}\n")
     assert open_key.returncode == 0, open_key.stderr
-    card = values(mqttx_settings(workspace.tenant(), folder, trusted(workspace)))
+    card = values(settings.mqttx)
     key = Path(card["Client key file"])
     assert load_pem_private_key(key.read_bytes(), None) and key.stat().st_mode & 0o777 == 0o600
     chain, server = card["Client Certificate File"], card["CA File"]
@@ -110,25 +98,20 @@ def test_mqttx_is_told_of_three_pem_files(workspace: Workspace, folder: Path, op
     key.unlink()
 
 
-def test_a_real_tenant_is_trusted_by_the_system(workspace: Workspace, folder: Path) -> None:
+def test_a_real_tenant_is_trusted_by_the_system(workspace: Workspace) -> None:
     tenant = Tenant("https://example.com", "t1", "user", "password", mqtt=("mqtt.example.com", 8883))
-    assert values(mqttx_settings(tenant, folder, None))["CA File"] == "(leave it empty)"
-    assert "--cafile" not in mosquitto_command(tenant, folder, None)
-    assert "ca_certs=None" in paho_snippet(tenant, folder, None)
+    settings = ClientSettings(tenant, workspace.device_file(""), None)
+    assert values(settings.mqttx)["CA File"] == "(leave it empty)"
+    assert "--cafile" not in settings.mosquitto_pub and "ca_certs=None" in settings.paho
 
 
-def test_nothing_that_is_shown_holds_a_password(workspace: Workspace, folder: Path) -> None:
-    tenant = workspace.tenant()
-    shown = [str(mqttfx_settings(tenant, folder)), str(mqttx_settings(tenant, folder, None)), open_key_command(folder)]
-    shown += [mosquitto_command(tenant, folder, None), paho_snippet(tenant, folder, None)]
+def test_nothing_that_is_shown_holds_a_password(workspace: Workspace, settings: ClientSettings) -> None:
+    shown = [str(settings.mqttfx), str(settings.mqttx), settings.open_key]
+    shown += [settings.mosquitto_pub, settings.paho]
     for secret in (workspace.passphrase.reveal(), PASSPHRASE):
         assert secret not in "\n".join(shown)
 
 
 def test_without_a_device_certificate_one_sentence_says_so(workspace: Workspace, tmp_path: Path) -> None:
-    tenant = workspace.tenant()
-    for give in (mqttx_settings, mosquitto_command, paho_snippet):
-        with pytest.raises(OnboardingError, match=r"deviceCertChain\.pem"):
-            give(tenant, tmp_path, None)
     with pytest.raises(OnboardingError, match=r"deviceCertChain\.pem"):
-        mqttfx_settings(tenant, tmp_path)
+        ClientSettings(workspace.tenant(), tmp_path, None)

@@ -1,5 +1,6 @@
 """Run the notebooks: the whole guide unattended (`run.py guide`), or again into their committed form (`rebuild`)."""
 
+import asyncio
 import configparser
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -32,7 +34,7 @@ CELL_TIMEOUT = 120
 
 
 def run() -> int:
-    """Run every notebook in order in a fresh workspace, and say what came out; gives the exit code."""
+    """Run every notebook in order in a fresh workspace, and say what came out; returns the exit code."""
     asked = os.environ.get("MCIOT_WORKSPACE")
     fresh = asked and not (Path(asked).exists() and any(Path(asked).iterdir()))
     workspace = Workspace(Path(asked) if asked and fresh else Path(tempfile.mkdtemp(prefix="mciot-")))
@@ -40,13 +42,11 @@ def run() -> int:
     print(f"Workspace: {workspace.folder}", flush=True)
     begin = time.monotonic()
     try:
-        for path in NOTEBOOKS:
-            print(f"  {path.stem:<32}", end="", flush=True)
-            started = time.monotonic()
-            if failure := execute(nbformat.read(path, as_version=4), path):
-                print(f"failed\n{failure}")
-                return 1
-            print(f"{time.monotonic() - started:5.1f} s", flush=True)
+        if workspace.tenant_settings.local:
+            threading.Thread(target=workspace.platform).start()  # needed in 05
+        if failure := asyncio.run(run_each(NOTEBOOKS)):
+            print(f"failed\n{failure}")
+            return 1
         print(f"Done in {time.monotonic() - begin:.1f} s.\n{summary(workspace)}")
         return 0
     finally:
@@ -54,9 +54,28 @@ def run() -> int:
             platform.stop()
 
 
-def execute(notebook: Any, path: Path) -> str:
-    """Run all cells of ``notebook``, as the Lab's Run All does; gives the error that stopped them, or nothing."""
-    client = NotebookClient(
+async def run_each(paths: list[Path]) -> str:
+    """Run notebooks one after the other, with progress; returns the first error, or nothing.
+
+    The next notebook's kernel starts while the last one's works.
+    """
+    clients = [client_of(nbformat.read(path, as_version=4), path) for path in paths]
+    ahead = asyncio.create_task(start_kernel(clients[0]))
+    for number, (path, client) in enumerate(zip(paths, clients, strict=True), start=1):
+        print(f"  {path.stem:<32}", end="", flush=True)
+        started = time.monotonic()
+        await ahead
+        if number < len(clients):
+            ahead = asyncio.create_task(start_kernel(clients[number]))
+        if failure := await outcome(client):
+            return failure  # the kernel that was started ahead ends with this process
+        print(f"{time.monotonic() - started:5.1f} s", flush=True)
+    return ""
+
+
+def client_of(notebook: Any, path: Path) -> NotebookClient:
+    """Return what runs all cells of ``notebook``, as the Lab's Run All does."""
+    return NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
         shutdown_kernel="immediate",  # nothing in it is worth waiting for
@@ -65,13 +84,30 @@ def execute(notebook: Any, path: Path) -> str:
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # as in jupyter-config
         resources={"metadata": {"path": str(path.parent)}},
     )
+
+
+async def start_kernel(client: NotebookClient) -> None:
+    """Start the kernel of ``client`` before its cells are run, and let it load what every notebook loads."""
+    client.km = client.create_kernel_manager()
+    await client.async_start_new_kernel()
+    kernel = await client.async_start_new_kernel_client()
+    kernel.execute("import mciot_nb.workspace, mciot_nb.ui.displays, mciot_nb.ui.forms", silent=True)
+
+
+async def outcome(client: NotebookClient) -> str:
+    """Run all cells; returns the error that stopped them, or nothing."""
     try:
-        client.execute()
+        await client.async_execute()
     except CellExecutionError as error:
         return f"{error.ename}: {error.evalue}"
     except (CellTimeoutError, DeadKernelError) as error:
         return str(error)
     return ""
+
+
+def execute(notebook: Any, path: Path) -> str:
+    """Run all cells of ``notebook``; returns the error that stopped them, or nothing."""
+    return asyncio.run(outcome(client_of(notebook, path)))
 
 
 def summary(workspace: Workspace) -> str:
@@ -86,7 +122,7 @@ def summary(workspace: Workspace) -> str:
 
 
 def rebuild() -> int:
-    """Run each notebook in a workspace of its own, and write it back in canonical form; gives the exit code."""
+    """Run each notebook in a workspace of its own, and write it back in canonical form; returns the exit code."""
     for path in NOTEBOOKS:
         old = nbformat.read(path, as_version=4)
         new = nbformat.from_dict(old.copy())

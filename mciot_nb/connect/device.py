@@ -17,15 +17,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from mciot_nb.connect import mqtt as connection
-from mciot_nb.connect.mqtt import (
-    ANSWER_TOPIC,
-    ASK_TOKEN_TOPIC,
-    TOKEN_TOPIC,
-    Connection,
-    Message,
-    failure,
-    silence,
-)
+from mciot_nb.connect.mqtt import ANSWER_TOPIC, ASK_TOKEN_TOPIC, TOKEN_TOPIC, Connection, Message
 from mciot_nb.connect.smartrest import line
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import read_certificates, to_pem
@@ -35,6 +27,24 @@ from mciot_nb.pki.keystore import read_key, read_store
 from mciot_nb.pki.names import common_name
 from mciot_nb.secret import Secret, reveal
 
+#: The message of each severity of an alarm.
+SEVERITIES = {"CRITICAL": "301", "MAJOR": "302", "MINOR": "303", "WARNING": "304"}
+#: The operations that a device understands here: the message that brings each, and its name on the platform.
+OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
+
+#: Where a device gets a token over HTTPS, and the port on which the platform speaks mutual TLS there.
+TOKEN_PATH, MUTUAL_TLS_PORT = "/devicecontrol/deviceAccessToken", 8443
+_LARGEST_TOKEN = 1024 * 1024
+_NO_TOKEN = (
+    f"answered something that is no token: check that the URL names the platform's mutual TLS port {MUTUAL_TLS_PORT}."
+)
+_TOKEN_REFUSALS = {
+    400: "it can't read the certificate chain: build the chain from the certificates that belong together",
+    401: "it refused the certificate chain: upload the CA certificate, and check that nothing is expired or revoked",
+    404: "it gives no tokens to devices with certificates: ask its operator, or ask for the token over MQTT",
+    422: "it does not know this device: connect it over MQTT first, with auto-registration on",
+}
+#: OpenSSL's reasons for not loading a chain or key that is weak.
 _WEAK = {
     "EE_KEY_TOO_SMALL": "its key is too short: make it anew, with RSA 2048 or more",
     "CA_KEY_TOO_SMALL": "the key of a CA in it is too short: make that CA anew, with RSA 2048 or more",
@@ -42,10 +52,275 @@ _WEAK = {
 }
 
 
+@dataclass(frozen=True)
+class OperationRequest:
+    """Something that the device is asked to do: ``c8y_Restart``, or ``c8y_Command`` with the command's text."""
+
+    name: str
+    text: str = ""
+
+
+class Device(Connection):
+    """A device with its certificate chain and key, which connects to a tenant's MQTT port over mutual TLS.
+
+    ``chain`` and ``key`` are PEM files, ``trusted`` is a PEM file with the server certificate (or its CA), None for the
+    system's trust. ``client_id`` is the certificate's common name unless you give another. ``tls`` narrows TLS to one
+    version. Use it with ``with``, or call `connect` and `disconnect`.
+
+    Its methods publish one SmartREST message each, and return once that is acknowledged; they raise OnboardingError as
+    `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against a message, `receive` gives.
+
+    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
+
+    Example: ``with workspace.device(tenant) as device: device.measure("c8y_Temperature", "T", 21.5, "C")``.
+    """
+
+    _asked_for_operations = False
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        chain: Path | None,
+        key: Path | None = None,
+        passphrase: Secret | str = "",
+        trusted: Path | None = None,
+        client_id: str | None = None,
+        tls: ssl.TLSVersion | None = None,
+    ) -> None:
+        if not host:
+            raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
+        self.chain = tuple(read_certificates(chain)) if chain else ()
+        self.certificate = self.chain[0] if chain else None
+        client_id = client_id or (common_name(self.certificate.subject) if self.certificate else None)
+        if not client_id:
+            raise OnboardingError(
+                "The device has no certificate with a common name, so its ClientId is unknown: give client_id.",
+                "NO_CLIENT_ID",
+            )
+        super().__init__(host, port, tls_context(chain, key, passphrase, trusted, tls), client_id)
+
+    @classmethod
+    def from_keystores(
+        cls,
+        keystore: Path,
+        truststore: Path,
+        password: Secret | str,
+        host: str,
+        port: int,
+        *,
+        key_password: Secret | str | None = None,
+        trust_password: Secret | str | None = None,
+        alias: str | None = None,
+        client_id: str | None = None,
+        tls: ssl.TLSVersion | None = None,
+    ) -> Self:
+        """Make a device of its keystore and truststore, PKCS12 or JKS: just what MQTT.fx would load.
+
+        ``password`` opens both stores and the key, unless you give the key or the truststore one of its own; ``alias``
+        names the key where there are several. Raises OnboardingError as `read_key` and `read_store` do, and NO_TRUST
+        where the truststore holds nothing that Java would trust.
+        """
+        key, chain = read_key(keystore, password, key_password, alias)
+        trusted = read_store(truststore, password if trust_password is None else trust_password).trusted
+        if not trusted:
+            raise OnboardingError(
+                f"{truststore} holds no certificate that Java would trust: make a truststore of the server's.",
+                "NO_TRUST",
+            )
+        once = Secret(secrets.token_urlsafe())  # OpenSSL reads keys from files only: encrypted, and gone a moment later
+        with tempfile.TemporaryDirectory() as folder:
+            files = {name: Path(folder, f"{name}.pem") for name in ("chain", "key", "trusted")}
+            files["chain"].write_bytes(to_pem(chain))
+            write_whole(files["key"], encrypted_pem(key, once.reveal().encode()), private=True)
+            files["trusted"].write_bytes(to_pem(trusted.values()))
+            try:
+                return cls(host, port, passphrase=once, client_id=client_id, tls=tls, **files)
+            except OnboardingError as error:  # the learner knows the store, not the files that are gone
+                if error.code == "WRONG_PASSPHRASE":
+                    raise OnboardingError(
+                        f"OpenSSL can't use the key and the chain in {keystore}: make them anew as the guide does.",
+                        "BAD_STORE",
+                    ) from None
+                raise OnboardingError(str(error).replace(str(files["chain"]), str(keystore)), error.code) from None
+
+    def connect(self) -> None:
+        """Connect; raises OnboardingError as `Connection.connect` does."""
+        self._asked_for_operations = False
+        super().connect()
+
+    # What a device says of itself ------------------------------------------------------------------------------------
+
+    def create(self, name: str = "", kind: str = "c8y_MQTTDevice") -> None:
+        """Create the device on the platform (100); without a name the platform gives it one.
+
+        Where it is there already the platform says ``41,100,Device already existing``, and nothing is wrong.
+        """
+        self._send("100", name, kind)
+
+    def hardware(self, serial: str, model: str, revision: str) -> None:
+        """Say what hardware the device is (110)."""
+        self._send("110", serial, model, revision)
+
+    def supported_operations(self, *names: str) -> None:
+        """Say which operations the device understands (114), such as ``c8y_Restart``."""
+        self._send("114", *names)
+
+    def required_interval(self, minutes: int) -> None:
+        """Say in how many minutes the device reports at least once; after that the platform thinks it lost (117)."""
+        self._send("117", str(minutes))
+
+    def internal_id(self) -> str:
+        """Ask for the number that the platform gave the device (123).
+
+        Raises OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
+        """
+        return (self._request("123", "124") or [""])[0]
+
+    # What it reports -------------------------------------------------------------------------------------------------
+
+    def measure(self, fragment: str, series: str, value: float, unit: str = "", time: datetime | None = None) -> None:
+        """Send a measurement (200); ``time`` bears a time zone, None for the moment of receipt."""
+        self._send("200", fragment, series, _number(value), unit, _time(time))
+
+    def temperature(self, value: float, time: datetime | None = None) -> None:
+        """Send a temperature in °C (211)."""
+        self._send("211", _number(value), _time(time))
+
+    def battery(self, value: float, time: datetime | None = None) -> None:
+        """Send the battery's level in per cent (212)."""
+        self._send("212", _number(value), _time(time))
+
+    def event(self, kind: str, text: str, time: datetime | None = None) -> None:
+        """Send an event (400)."""
+        self._send("400", kind, text, _time(time))
+
+    def alarm(self, kind: str, text: str = "", severity: str = "MAJOR", time: datetime | None = None) -> None:
+        """Raise an alarm (301 to 304); ``severity`` is CRITICAL, MAJOR, MINOR or WARNING."""
+        if severity not in SEVERITIES:
+            known = ", ".join(SEVERITIES)
+            raise OnboardingError(f"There is no severity {severity!r}: give one of {known}.", "BAD_VALUE")
+        self._send(SEVERITIES[severity], kind, text, _time(time))
+
+    def clear_alarm(self, kind: str) -> None:
+        """Clear the device's alarm of this type (306)."""
+        self._send("306", kind)
+
+    # What it is asked to do ------------------------------------------------------------------------------------------
+
+    def operations(self, timeout: float = 2.0) -> list[OperationRequest]:
+        """Return the operations that have arrived, or arrive within ``timeout`` seconds; none where nothing came.
+
+        The platform pushes a new one, and once a connection it is asked for those that wait (500): so one that was not
+        reported as executing comes again after the device has connected anew. The messages bear no number, so one that
+        is made at the very moment of asking may come twice.
+        """
+        self._listen()
+        before: list[Message] = []
+        if not self._asked_for_operations:
+            self.publish("500")
+            self._asked_for_operations = True
+            before = self._pop_all(_is_operation, self._count_at_acknowledgement)  # they wait too, so they come again
+        elif arrived := self._pop_all(_is_operation):
+            return [_operation(message) for message in arrived]
+        return [_operation(message) for message in self._collect(_is_operation, timeout) or before]
+
+    def executing(self, operation: OperationRequest) -> None:
+        """Say that the device has begun with an operation (501)."""
+        self._send("501", operation.name)
+
+    def done(self, operation: OperationRequest) -> None:
+        """Say that an operation succeeded (503)."""
+        self._send("503", operation.name)
+
+    def failed(self, operation: OperationRequest, reason: str) -> None:
+        """Say that an operation failed, and why (502)."""
+        self._send("502", operation.name, reason)
+
+    # Its tokens ------------------------------------------------------------------------------------------------------
+
+    def token(self) -> Secret:
+        """Ask over MQTT for a bearer token of the device's user.
+
+        Raises OnboardingError: NO_ANSWER where the platform gives none, REFUSED where it says why.
+        """
+        (token, *_) = self._request("", "71", ASK_TOKEN_TOPIC, TOKEN_TOPIC) or [""]
+        if not token:
+            raise OnboardingError("The platform answered with an empty token: try again later.", "NO_ANSWER")
+        return Secret(token)
+
+    def access_token(self, url: str) -> Secret:
+        """Ask over HTTPS for a bearer token of the device's user: ``url`` is the platform's mutual TLS port, 8443.
+
+        The device shows the same chain as over MQTT, and trusts the same server. The token lasts about an hour. Raises
+        OnboardingError: ``HTTP_<status>``, 401 where the chain is refused; NOT_A_TENANT where no token comes; and what
+        `connect` raises.
+        """
+        if not self.chain:
+            raise OnboardingError("The device has no certificate to show: give it its chain and key.", "NO_CERTIFICATE")
+        host, port = _address(url)
+        status, body = _post_chain(host, port, self._context, self.chain)
+        if not 200 <= status < 300:
+            default = "this is not what the platform answers a device: check the URL and its port"
+            meaning = _TOKEN_REFUSALS.get(status, default)
+            raise OnboardingError(f"{host}:{port} answered {status}: {meaning}.", f"HTTP_{status}")
+        try:
+            answer = json.loads(body)
+            token = answer.get("accessToken") or answer.get("access_token")  # the vendor's descriptions differ
+            if not re.fullmatch(r"[!-~]+", token):
+                raise ValueError("HTTP headers take no other characters")
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise OnboardingError(f"{host}:{port} {_NO_TOKEN}", "NOT_A_TENANT") from None
+        return Secret(token)
+
+    def _send(self, *values: str) -> None:
+        """Publish one line, without the empty values at its end."""
+        kept = list(values)
+        while len(kept) > 1 and not kept[-1]:
+            kept.pop()
+        self.publish(line(*kept))
+
+
+def _number(value: float) -> str:
+    """Return a number with all its digits: parsed again, it is the very same."""
+    try:
+        number = float(value)
+    except (ValueError, TypeError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
+    return repr(number)
+
+
+def _time(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    try:
+        if time.tzinfo is None:
+            raise ValueError("The time of which place?")
+        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        raise OnboardingError(
+            f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC).",
+            "BAD_VALUE",
+        ) from None
+
+
+def _is_operation(message: Message) -> bool:
+    return message.topic == ANSWER_TOPIC and message.values[:1] in [[number] for number in OPERATIONS]
+
+
+def _operation(message: Message) -> OperationRequest:
+    """Parse ``510,serial`` or ``511,serial,command``."""
+    number, *values = message.values
+    return OperationRequest(OPERATIONS[number], ",".join(values[1:]) if number == "511" else "")
+
+
 def tls_context(
     chain: Path | None, key: Path | None, passphrase: Secret | str, trusted: Path | None, version: ssl.TLSVersion | None
 ) -> ssl.SSLContext:
-    """Give the context in which a device shows ``chain`` with ``key``, and believes ``trusted`` or else the system.
+    """Return the context in which a device shows ``chain`` with ``key``, and trusts ``trusted`` or else the system.
 
     Raises OnboardingError where the files do not fit together or the passphrase is wrong.
     """
@@ -81,342 +356,45 @@ def tls_context(
     return context
 
 
-PATH = "/devicecontrol/deviceAccessToken"
-#: The port on which the platform speaks mutual TLS over HTTPS.
-PORT = 8443
-_LARGEST = 1024 * 1024
-_MEANING = {
-    400: "it can't read the certificate chain: build the chain from the certificates that belong together",
-    401: "it refused the certificate chain: upload the CA certificate, and check that nothing is expired or revoked",
-    404: "it gives no tokens to devices with certificates: ask its operator, or ask for the token over MQTT",
-    422: "it does not know this device: connect it over MQTT first, with auto-registration on",
-}
+def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x509.Certificate]) -> tuple[int, bytes]:
+    """Ask for a token with the device's TLS context and chain, and return the response's status and body.
 
-
-def fetch_access_token(url: str, context: ssl.SSLContext, chain: Sequence[x509.Certificate]) -> Secret:
-    """Ask the platform at ``url`` for a token, with the device's TLS context and certificate chain.
-
-    Python's own client, not requests: urllib3 changes a context that it is given (it announces HTTP, and trusts more),
-    and this one also serves MQTT. Raises OnboardingError: ``HTTP_<status>``, NOT_A_TENANT where no token comes, and
-    what `Connection.connect` raises.
+    With Python's own client, not requests: urllib3 changes a context that it is given (it announces HTTP, and trusts
+    more), and this one also serves MQTT. Raises OnboardingError.
     """
-    host, port = _address(url)
     where = f"{host}:{port}"
     headers = {"Accept": "application/json", "X-Ssl-Cert-Chain": to_pem(chain).decode().strip().replace("\n", " ")}
     client = http.client.HTTPSConnection(host, port, timeout=connection.TIMEOUT, context=context)
     try:
-        _ask(client, headers)
-        answer = client.getresponse()
-        status, body = answer.status, answer.read(_LARGEST)
+        try:
+            client.request("POST", TOKEN_PATH, headers=headers)
+        except (ConnectionError, ssl.SSLEOFError):
+            if (
+                client.sock
+            ):  # on TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more
+                client.sock.recv(1)  # raises it, if there is one
+            raise
+        response = client.getresponse()
+        return response.status, response.read(_LARGEST_TOKEN)
     except TimeoutError as error:  # after the handshake it is a silent server, before it perhaps none
-        raise silence(where) if client.sock else failure(where, str(error), [], error) from None
+        raise connection.no_answer(where) if client.sock else connection.connection_error(where, error) from None
     except ConnectionResetError:  # http.client's RemoteDisconnected, too
-        raise failure(where, "", []) from None
+        raise connection.connection_error(where) from None
     except http.client.HTTPException:
-        raise _no_token(where) from None
+        raise OnboardingError(f"{where} {_NO_TOKEN}", "NOT_A_TENANT") from None
     except (OSError, ValueError) as error:
-        raise failure(where, str(error), [], error) from None
+        raise connection.connection_error(where, error) from None
     finally:
         client.close()
-    if not 200 <= status < 300:
-        meaning = _MEANING.get(status, "this is not what the platform answers a device: check the URL and its port")
-        raise OnboardingError(f"{where} answered {status}: {meaning}.", f"HTTP_{status}")
-    return _read(body, where)
-
-
-def _ask(client: http.client.HTTPSConnection, headers: dict[str, str]) -> None:
-    try:
-        client.request("POST", PATH, headers=headers)
-    except (ConnectionError, ssl.SSLEOFError):
-        if client.sock:  # on TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more
-            client.sock.recv(1)  # raises it, if there is one
-        raise
 
 
 def _address(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or PORT
+        host, port = parts.hostname or "", parts.port or MUTUAL_TLS_PORT
     except ValueError:
         host, port = "", 0
     if not host or parts.scheme != "https" or parts.path.strip("/"):
-        raise OnboardingError(
-            f"A device's token comes from https://, the platform's host, and its mutual TLS port {PORT}: correct the "
-            "URL.",
-            "BAD_URL",
-        )
+        source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
+        raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
     return host, port
-
-
-def _read(body: bytes, where: str) -> Secret:
-    """Find the token; some of the vendor's descriptions call it ``accessToken``, others ``access_token``."""
-    try:
-        answer = json.loads(body)
-        token = answer.get("accessToken") or answer.get("access_token")
-        if not re.fullmatch(r"[!-~]+", token):
-            raise ValueError("HTTP headers take no other characters")
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise _no_token(where) from None
-    return Secret(token)
-
-
-def _no_token(where: str) -> OnboardingError:
-    return OnboardingError(
-        f"{where} answered something that is no token: check that the URL names the platform's mutual TLS port {PORT}.",
-        "NOT_A_TENANT",
-    )
-
-
-#: The message of each severity of an alarm.
-SEVERITIES = {"CRITICAL": "301", "MAJOR": "302", "MINOR": "303", "WARNING": "304"}
-#: The operations that a device understands here: the message that brings each, and its name on the platform.
-OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
-
-
-@dataclass(frozen=True)
-class OperationRequest:
-    """Something that the device is asked to do: ``c8y_Restart``, or ``c8y_Command`` with the command's text."""
-
-    name: str
-    text: str = ""
-
-
-class Device(Connection):
-    """A device with its certificate chain and key, which connects to a tenant's MQTT port over mutual TLS.
-
-    ``chain`` and ``key`` are PEM files, ``trusted`` is a PEM file with the server certificate (or its CA), None for the
-    system's trust. ``client_id`` is the certificate's common name unless you give another. ``tls`` narrows TLS to one
-    version. Use it with ``with``, or call `connect` and `disconnect`.
-
-    Its methods publish one SmartREST message each, and return once that is acknowledged; they raise OnboardingError as
-    `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against a message, `receive` gives.
-
-    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
-    """
-
-    _asked_for_operations = False
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        chain: Path | None,
-        key: Path | None = None,
-        passphrase: Secret | str = "",
-        trusted: Path | None = None,
-        client_id: str | None = None,
-        tls: ssl.TLSVersion | None = None,
-    ) -> None:
-        if not host:
-            raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
-        self.chain = tuple(read_certificates(chain)) if chain else ()
-        self.certificate = self.chain[0] if chain else None
-        client_id = client_id or _client_id(self.certificate)
-        super().__init__(host, port, tls_context(chain, key, passphrase, trusted, tls), client_id)
-
-    @classmethod
-    def from_keystores(
-        cls,
-        keystore: Path,
-        truststore: Path,
-        password: Secret | str,
-        host: str,
-        port: int,
-        *,
-        key_password: Secret | str | None = None,
-        trust_password: Secret | str | None = None,
-        alias: str | None = None,
-        client_id: str | None = None,
-        tls: ssl.TLSVersion | None = None,
-    ) -> Self:
-        """Make a device of its keystore and truststore, PKCS12 or JKS: just what MQTT.fx would load.
-
-        ``password`` opens both stores and the key, unless you give the key or the truststore one of its own; ``alias``
-        names the key where there are several. Raises OnboardingError as `read_key` and `read_store` do, and NO_TRUST
-        where the truststore holds nothing that Java would trust.
-        """
-        key, chain = read_key(keystore, password, key_password, alias)
-        trusted = read_store(truststore, password if trust_password is None else trust_password).trusted
-        if not trusted:
-            raise OnboardingError(
-                f"{truststore} holds no certificate that Java would trust: make a truststore of the server's.",
-                "NO_TRUST",
-            )
-        once = Secret(secrets.token_urlsafe())  # OpenSSL reads keys from files only: encrypted, and gone a moment later
-        with tempfile.TemporaryDirectory() as folder:
-            chain_file, key_file, trusted_file = (
-                Path(folder, name) for name in ("chain.pem", "key.pem", "trusted.pem")
-            )
-            chain_file.write_bytes(to_pem(chain))
-            write_whole(key_file, encrypted_pem(key, once.reveal().encode()), private=True)
-            trusted_file.write_bytes(to_pem(trusted.values()))
-            files = {"chain": chain_file, "key": key_file, "trusted": trusted_file}
-            try:
-                return cls(host, port, passphrase=once, client_id=client_id, tls=tls, **files)
-            except OnboardingError as error:  # the learner knows the store, not the files that are gone
-                if error.code == "WRONG_PASSPHRASE":
-                    raise OnboardingError(
-                        f"OpenSSL can't use the key and the chain in {keystore}: make them anew as the guide does.",
-                        "BAD_STORE",
-                    ) from None
-                raise OnboardingError(str(error).replace(str(chain_file), str(keystore)), error.code) from None
-
-    def create(self, name: str = "", kind: str = "c8y_MQTTDevice") -> None:
-        """Create the device on the platform (100); without a name the platform gives it one.
-
-        Where it is there already the platform says ``41,100,Device already existing``, and nothing is wrong.
-        """
-        self._send("100", name, kind)
-
-    def measure(self, fragment: str, series: str, value: float, unit: str = "", time: datetime | None = None) -> None:
-        """Send a measurement (200); ``time`` bears a time zone, None for the moment of receipt."""
-        self._send("200", fragment, series, _number(value), unit, _time(time))
-
-    def temperature(self, value: float, time: datetime | None = None) -> None:
-        """Send a temperature in °C (211)."""
-        self._send("211", _number(value), _time(time))
-
-    def battery(self, value: float, time: datetime | None = None) -> None:
-        """Send the battery's level in per cent (212)."""
-        self._send("212", _number(value), _time(time))
-
-    def event(self, kind: str, text: str, time: datetime | None = None) -> None:
-        """Send an event (400)."""
-        self._send("400", kind, text, _time(time))
-
-    def alarm(self, kind: str, text: str = "", severity: str = "MAJOR", time: datetime | None = None) -> None:
-        """Raise an alarm (301 to 304); ``severity`` is CRITICAL, MAJOR, MINOR or WARNING."""
-        if severity not in SEVERITIES:
-            raise OnboardingError(
-                f"There is no severity {severity!r}: give one of {', '.join(SEVERITIES)}.", "BAD_VALUE"
-            )
-        self._send(SEVERITIES[severity], kind, text, _time(time))
-
-    def clear_alarm(self, kind: str) -> None:
-        """Clear the device's alarm of this type (306)."""
-        self._send("306", kind)
-
-    def hardware(self, serial: str, model: str, revision: str) -> None:
-        """Say what hardware the device is (110)."""
-        self._send("110", serial, model, revision)
-
-    def supported_operations(self, *names: str) -> None:
-        """Say which operations the device understands (114), such as ``c8y_Restart``."""
-        self._send("114", *names)
-
-    def required_interval(self, minutes: int) -> None:
-        """Say in how many minutes the device reports at least once; after that the platform thinks it lost (117)."""
-        self._send("117", str(minutes))
-
-    def internal_id(self) -> str:
-        """Ask for the number that the platform gave the device (123).
-
-        Raises OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
-        """
-        return (self._ask("123", "124") or [""])[0]
-
-    def operations(self, timeout: float = 2.0) -> list[OperationRequest]:
-        """Give the operations that have arrived, or arrive within ``timeout`` seconds; none where nothing came.
-
-        The platform brings a new one by itself, and once a connection it is asked for those that wait (500): so one
-        that was not reported as executing comes again after the device has connected anew. The messages bear no number,
-        so one that is made at the very moment of asking may come twice.
-        """
-        self._listen()
-        if self._asked_for_operations:
-            found = self._take(_brings_operation)
-            return [_operation(message) for message in found or self._take_several(_brings_operation, timeout)]
-        acknowledged = self._deliver("500")
-        self._asked_for_operations = True
-        earlier = self._take(_brings_operation, before=acknowledged)  # they wait too, so they come again
-        return [_operation(message) for message in self._take_several(_brings_operation, timeout) or earlier]
-
-    def executing(self, operation: OperationRequest) -> None:
-        """Say that the device has begun with an operation (501)."""
-        self._send("501", operation.name)
-
-    def done(self, operation: OperationRequest) -> None:
-        """Say that an operation succeeded (503)."""
-        self._send("503", operation.name)
-
-    def failed(self, operation: OperationRequest, reason: str) -> None:
-        """Say that an operation failed, and why (502)."""
-        self._send("502", operation.name, reason)
-
-    def token(self) -> Secret:
-        """Ask over MQTT for a bearer token of the device's user.
-
-        Raises OnboardingError: NO_ANSWER where the platform gives none, REFUSED where it says why.
-        """
-        (token, *_) = self._ask("", "71", ASK_TOKEN_TOPIC, TOKEN_TOPIC) or [""]
-        if not token:
-            raise OnboardingError("The platform answered with an empty token: try again later.", "NO_ANSWER")
-        return Secret(token)
-
-    def access_token(self, url: str) -> Secret:
-        """Ask over HTTPS for a bearer token of the device's user: ``url`` is the platform's mutual TLS port, 8443.
-
-        The device shows the same chain as over MQTT, and trusts the same server. The token lasts about an hour. Raises
-        OnboardingError: HTTP_401 where the chain is refused, and what `connect` raises.
-        """
-        if not self.chain:
-            raise OnboardingError("The device has no certificate to show: give it its chain and key.", "NO_CERTIFICATE")
-        return fetch_access_token(url, self._context, self.chain)
-
-    def connect(self) -> None:
-        """Connect; raises OnboardingError as `Connection.connect` does."""
-        self._asked_for_operations = False
-        super().connect()
-
-    def _send(self, *values: str) -> None:
-        """Publish one line, without the empty values at its end."""
-        kept = list(values)
-        while len(kept) > 1 and not kept[-1]:
-            kept.pop()
-        self.publish(line(*kept))
-
-
-def _client_id(certificate: x509.Certificate | None) -> str:
-    name = common_name(certificate.subject) if certificate else None
-    if not name:
-        raise OnboardingError(
-            "The device has no certificate with a common name, so its ClientId is unknown: give client_id.",
-            "NO_CLIENT_ID",
-        )
-    return name
-
-
-def _number(value: float) -> str:
-    """Write a number with all its digits: read again, it is the very same."""
-    try:
-        number = float(value)
-    except (ValueError, TypeError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
-    return repr(number)
-
-
-def _time(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    try:
-        if time.tzinfo is None:
-            raise ValueError("The time of which place?")
-        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError):
-        raise OnboardingError(
-            f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC).",
-            "BAD_VALUE",
-        ) from None
-
-
-def _brings_operation(message: Message) -> bool:
-    return message.topic == ANSWER_TOPIC and message.values[:1] in [[number] for number in OPERATIONS]
-
-
-def _operation(message: Message) -> OperationRequest:
-    """Read ``510,serial`` or ``511,serial,command``."""
-    number, *values = message.values
-    return OperationRequest(OPERATIONS[number], ",".join(values[1:]) if number == "511" else "")

@@ -1,10 +1,10 @@
 """A tenant's devices over REST: what they have sent, and what they are asked to do."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from mciot_nb.errors import OnboardingError
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from mciot_nb.connect.tenant import Tenant
 
+T = TypeVar("T")
+
 _OBJECTS, _OPERATIONS = "/inventory/managedObjects", "/devicecontrol/operations"
-#: What a managed object says of itself; all else in it are its fragments.
-_OWN = {"id", "name", "type", "owner", "creationTime", "lastUpdated", "self"}
+#: The properties of a managed object that are not fragments.
+_PROPERTIES = {"id", "name", "type", "owner", "creationTime", "lastUpdated", "self"}
 _MEANING = {
     403: "the user may not do that with devices: ask an administrator for a role that may",
     404: "it does not know this, or no longer: list the devices",
@@ -48,7 +50,7 @@ class ManagedDevice:
             name=str(body.get("name") or ""),
             type=str(body.get("type") or ""),
             created=datetime.fromisoformat(body["creationTime"]),
-            fragments={key: value for key, value in body.items() if key not in _OWN},
+            fragments={key: value for key, value in body.items() if key not in _PROPERTIES},
         )
 
 
@@ -98,93 +100,72 @@ class Devices:
             return None
         path = f"/identity/externalIds/c8y_Serial/{quote(external_id, safe='')}"
         try:
-            number = self.tenant.request(
-                "GET", path, lambda body: _identifier(body["managedObject"]["id"]), meaning=_MEANING
-            )
-            return self.tenant.request(
-                "GET",
-                f"{_OBJECTS}/{number}",
-                lambda body: ManagedDevice.from_json(body, external_id),
-                meaning=_MEANING,
-            )
+            number = self._request("GET", path, lambda body: _identifier(body["managedObject"]["id"]))
+            return self._request("GET", f"{_OBJECTS}/{number}", lambda body: ManagedDevice.from_json(body, external_id))
         except OnboardingError as error:
             if error.code == "HTTP_404":
                 return None
             raise
 
     def to_frame(self) -> "pd.DataFrame":
-        """Give all devices as a table, in the platform's order."""
-        import pandas as pd  # here, because it takes half a second and most calls need no table
-
-        found = self.tenant.pages(
-            _OBJECTS, "managedObjects", _read_object, meaning=_MEANING, fragmentType="c8y_IsDevice"
-        )
-        return _with_times(pd.DataFrame(found, columns=["id", "name", "type", "owner", "created"]), "created")
-
-    def measurements(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
-        """Give a device's last measurements as a table, a row for each series, the newest last."""
-        import pandas as pd
-
-        newest_first = self.tenant.pages(
-            "/measurement/measurements",
-            "measurements",
-            lambda body: list(_series(body)),
-            limit=limit,
-            meaning=_MEANING,
-            source=self._id(external_id),
-            revert="true",
-            dateFrom="1970-01-01",  # the vendor's platform heeds revert only with a date
-        )
-        rows = [row for measurement in reversed(newest_first) for row in measurement]
-        return _with_times(pd.DataFrame(rows, columns=["time", "fragment", "series", "value", "unit"]), "time")
-
-    def events(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
-        """Give a device's last events as a table, the newest first."""
-        return self._frame("event", external_id, limit, ["time", "type", "text"])
-
-    def alarms(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
-        """Give a device's alarms as a table, the newest first; ``count`` says how often one was raised."""
-        return self._frame("alarm", external_id, limit, ["time", "type", "text", "severity", "status", "count"])
-
-    def _frame(self, what: str, external_id: str, limit: int, columns: list[str]) -> "pd.DataFrame":
-        import pandas as pd
+        """Return all devices as a table, in the platform's order."""
 
         def read(body: dict[str, Any]) -> dict[str, Any]:
-            return {"time": datetime.fromisoformat(body["time"])} | {name: body.get(name) for name in columns[1:]}
+            return vars(ManagedDevice.from_json(body)) | {"owner": str(body.get("owner") or "")}
+
+        found = self._pages(_OBJECTS, "managedObjects", read, fragmentType="c8y_IsDevice")
+        return _frame(found, ["id", "name", "type", "owner", "created"])
+
+    def measurements(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
+        """Return a device's last measurements as a table, a row for each series, the newest last."""
+        # The vendor's platform heeds revert (the newest first) only with a date.
+        query = {"source": self._id(external_id), "revert": "true", "dateFrom": "1970-01-01"}
+        found = self._pages("/measurement/measurements", "measurements", _series, limit=limit, **query)
+        rows = [row for measurement in reversed(found) for row in measurement]
+        return _frame(rows, ["time", "fragment", "series", "value", "unit"])
+
+    def events(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
+        """Return a device's last events as a table, the newest first."""
+        return self._reports("event", external_id, limit, ["time", "type", "text"])
+
+    def alarms(self, external_id: str, limit: int = 100) -> "pd.DataFrame":
+        """Return a device's alarms as a table, the newest first; ``count`` says how often one was raised."""
+        return self._reports("alarm", external_id, limit, ["time", "type", "text", "severity", "status", "count"])
+
+    def _reports(self, kind: str, external_id: str, limit: int, columns: list[str]) -> "pd.DataFrame":
+        def read(body: dict[str, Any]) -> dict[str, Any]:
+            return {name: body.get(name) for name in columns} | {"time": datetime.fromisoformat(body["time"])}
 
         source = self._id(external_id)
-        rows = self.tenant.pages(f"/{what}/{what}s", f"{what}s", read, limit=limit, meaning=_MEANING, source=source)
-        return _with_times(pd.DataFrame(rows, columns=columns), "time")
+        return _frame(self._pages(f"/{kind}/{kind}s", f"{kind}s", read, limit=limit, source=source), columns)
 
     def restart(self, external_id: str) -> Operation:
         """Ask a device to restart; it is brought to the device as soon as that is connected and listens."""
-        return self._ask(external_id, "Restart", {"c8y_Restart": {}})
+        return self._create_operation(external_id, "Restart", {"c8y_Restart": {}})
 
     def command(self, external_id: str, text: str) -> Operation:
         """Ask a device to carry out a command, whatever the device makes of ``text``."""
-        return self._ask(external_id, "Command", {"c8y_Command": {"text": text}})
+        return self._create_operation(external_id, "Command", {"c8y_Command": {"text": text}})
 
-    def _ask(self, external_id: str, description: str, fragment: dict[str, Any]) -> Operation:
+    def _create_operation(self, external_id: str, description: str, fragment: dict[str, Any]) -> Operation:
         body = {"deviceId": self._id(external_id), "description": description, **fragment}
-        return self.tenant.request("POST", _OPERATIONS, Operation.from_json, meaning=_MEANING, json=body)
+        return self._request("POST", _OPERATIONS, Operation.from_json, json=body)
 
     def operation(self, number: str) -> Operation:
-        """Give an operation as it stands now, by its ``id``."""
+        """Return an operation as it stands now, by its ``id``."""
         try:
             path = f"{_OPERATIONS}/{_identifier(number)}"
         except ValueError:
             raise OnboardingError(f"{number!r} is no operation's id: give its id.", "BAD_VALUE") from None
-        return self.tenant.request("GET", path, Operation.from_json, meaning=_MEANING)
+        return self._request("GET", path, Operation.from_json)
 
     def operations(self, external_id: str) -> list[Operation]:
-        """Give all operations of a device, in the platform's order."""
-        device = self._id(external_id)
-        return self.tenant.pages(_OPERATIONS, "operations", Operation.from_json, meaning=_MEANING, deviceId=device)
+        """Return all operations of a device, in the platform's order."""
+        return self._pages(_OPERATIONS, "operations", Operation.from_json, deviceId=self._id(external_id))
 
     def delete(self, external_id: str) -> None:
         """Delete a device with its user and all that it has sent."""
-        path = f"{_OBJECTS}/{self._id(external_id)}?withDeviceUser=true"
-        self.tenant.request("DELETE", path, lambda _: None, meaning=_MEANING)
+        self._request("DELETE", f"{_OBJECTS}/{self._id(external_id)}?withDeviceUser=true", lambda _: None)
 
     def _id(self, external_id: str) -> str:
         found = self.find(external_id)
@@ -195,34 +176,38 @@ class Devices:
             )
         return found.id
 
+    def _request(self, method: str, path: str, read: Callable[[Any], T], **options: Any) -> T:
+        return self.tenant.request(method, path, read, meaning=_MEANING, **options)
+
+    def _pages(self, path: str, name: str, read: Callable[[Any], T], **options: Any) -> list[T]:
+        return self.tenant.pages(path, name, read, meaning=_MEANING, **options)
+
 
 def _identifier(value: object) -> str:
-    """Check a number that the platform gave, for it goes into URLs. Raises ValueError."""
+    """Check an id that the platform gave, for it goes into URLs. Raises ValueError."""
     text = str(value)
     if not re.fullmatch(r"[0-9A-Za-z_-]+", text):
         raise ValueError("This is no id.")
     return text
 
 
-def _read_object(body: dict[str, Any]) -> dict[str, Any]:
-    device = ManagedDevice.from_json(body)
-    return vars(device) | {"owner": str(body.get("owner") or "")}
-
-
-def _series(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give a row for each value of a measurement, which names its fragments and their series as keys."""
-    time = datetime.fromisoformat(body["time"])
+def _series(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each value of a measurement, which names its fragments and their series as keys."""
+    time, rows = datetime.fromisoformat(body["time"]), []
     for fragment, series in body.items():
         if fragment == "source" or not isinstance(series, dict):
             continue
         for name, value in series.items():
             if isinstance(value, dict) and isinstance(value.get("value"), int | float):
                 row = {"time": time, "fragment": fragment, "series": name, "value": float(value["value"])}
-                yield row | {"unit": str(value.get("unit") or "")}
+                rows.append(row | {"unit": str(value.get("unit") or "")})
+    return rows
 
 
-def _with_times(frame: "pd.DataFrame", column: str) -> "pd.DataFrame":
-    import pandas as pd
+def _frame(rows: list[dict[str, Any]], columns: list[str]) -> "pd.DataFrame":
+    import pandas as pd  # here, because it takes half a second and most calls need no table
 
-    frame[column] = pd.to_datetime(frame[column], utc=True)
+    frame = pd.DataFrame(rows, columns=columns)
+    time = "time" if "time" in columns else "created"
+    frame[time] = pd.to_datetime(frame[time], utc=True)
     return frame

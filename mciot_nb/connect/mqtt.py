@@ -1,4 +1,4 @@
-"""What the platform's answers to a connecting device mean, each in one sentence."""
+"""A device's MQTT connection over mutual TLS, and one sentence for each way in which it can be refused."""
 
 import math
 import re
@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -14,6 +14,19 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from mciot_nb.connect.smartrest import line, parse
 from mciot_nb.errors import OnboardingError
+
+#: Seconds to wait for the platform's answer.
+TIMEOUT = 15.0
+#: Seconds of silence after which several answers to one question are taken to be all.
+QUIET = 0.3
+#: The largest payload that the platform takes, in bytes.
+LARGEST_PAYLOAD = 16184
+#: How many of paho's log lines are kept, the last ones: it logs each message, and a connection may last for days.
+MOST_NOTES = 100
+#: Where a device publishes SmartREST, and where it hears answers and errors.
+PUBLISH_TOPIC, ANSWER_TOPIC, ERROR_TOPIC = "s/us", "s/ds", "s/e"
+#: Where a device asks for a token, and where it hears it.
+ASK_TOKEN_TOPIC, TOKEN_TOPIC = "s/uat", "s/dat"
 
 #: What the platform's CONNACK codes mean (MQTT 3.1.1, section 3.2.2.3, and what the platform uses them for).
 CONNACK = {
@@ -24,6 +37,8 @@ CONNACK = {
     5: "the platform knows the CA but refuses this device: check that the ClientId equals the common name, that the "
     "chain is complete and not too long, that the name holds no colon, and that auto-registration is on",
 }
+#: paho reports the reason codes of MQTT 5: the CONNACK code of MQTT 3.1.1 for each.
+_CONNACK_OF_REASON = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
 
 #: What a TLS alert of the platform means for the device (RFC 8446, section 6.2).
 ALERTS = {
@@ -39,34 +54,30 @@ ALERTS = {
 }
 
 
-def silence(where: str) -> OnboardingError:
-    """Say that ``where``, a host and port, takes the connection and then nothing comes."""
-    return OnboardingError(
-        f"{where} takes the connection and then says nothing: check that the port is the "
-        "platform's TLS port, and that the platform is well.",
-        "NO_ANSWER",
-    )
+def no_answer(where: str) -> OnboardingError:
+    """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
+    advice = "check that the port is the platform's TLS port, and that the platform is well"
+    return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
 
 
-def failure(where: str, text: str, notes: list[str], error: Exception | None = None) -> OnboardingError:
-    """Turn what OpenSSL, the network or paho's notes say about ``where``, a host and port, into one sentence."""
+def connection_error(where: str, error: Exception | None = None, notes: list[str] | None = None) -> OnboardingError:
+    """Return the error for a connection to ``where`` that failed with ``error``, or of which paho logged ``notes``."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return OnboardingError(
             f"The server certificate of {where} was not trusted ({error.verify_message}): check the host name, and "
             "that the truststore holds this server's certificate.",
             "SERVER_NOT_TRUSTED",
         )
+    text = "" if error is None else str(error)
     if isinstance(error, TimeoutError) and "handshake" in text:
-        return silence(where)
-    alert = re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *notes]).upper())
-    if alert:
+        return no_answer(where)
+    if alert := re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *(notes or [])]).upper()):
         name = alert[1].strip().replace(" ", "_")
         meaning = ALERTS.get(name, "the platform ended the handshake")
         return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
         return OnboardingError(
-            f"Nothing answers at {where}: check host, port and network, and that the platform runs.",
-            "NOT_REACHED",
+            f"Nothing answers at {where}: check host, port and network, and that the platform runs.", "NOT_REACHED"
         )
     return OnboardingError(
         f"{where} closed the connection without a reason: check that the port is the platform's TLS port, and look "
@@ -75,22 +86,8 @@ def failure(where: str, text: str, notes: list[str], error: Exception | None = N
     )
 
 
-#: Seconds to wait for the platform's answer.
-TIMEOUT = 15.0
-#: Seconds of silence after which several answers to one question are taken to be all.
-QUIET = 0.3
-#: The largest payload that the platform takes, in bytes.
-LARGEST_PAYLOAD = 16184
-#: How many of paho's notes are kept, the last ones: it notes each message, and a connection may last for days.
-MOST_NOTES = 100
-#: Where a device publishes SmartREST, and where it hears answers and errors.
-PUBLISH_TOPIC, ANSWER_TOPIC, ERROR_TOPIC = "s/us", "s/ds", "s/e"
-#: Where a device asks for a token, and where it hears it.
-ASK_TOKEN_TOPIC, TOKEN_TOPIC = "s/uat", "s/dat"
-
-
 class Message(NamedTuple):
-    """Something that the platform sent; its ``repr`` does not show a token."""
+    """One line that the platform sent, or the device; its ``repr`` does not show a token."""
 
     topic: str
     payload: str
@@ -109,7 +106,7 @@ class Message(NamedTuple):
 
 
 class _Client(mqtt.Client):
-    """paho's client, whose thread says that it ends, also where a server sends what paho stumbles over."""
+    """paho's client, whose thread reports its end, also where a server sends what paho can't read."""
 
     ended: Callable[[], None]
 
@@ -127,31 +124,30 @@ class _Client(mqtt.Client):
 class Connection:
     """A device's MQTT connection (3.1.1) with a TLS context. Use it with ``with``, or `connect` and `disconnect`.
 
-    It listens from its first `publish` on, for a new device has to say `100` before it subscribes; or from the first
-    `receive` on. What the platform says against the very first message is therefore not heard.
+    It subscribes after its first `publish`, for a new device has to send `100` before that; or at the first `receive`.
+    What the platform answers to the very first message is therefore not heard.
     """
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, client_id: str) -> None:
         self.host, self.port, self.client_id = host, port, client_id
-        #: What paho noted about the connection. On TLS 1.3 the platform's alert appears here only.
+        #: paho's log of the connection. On TLS 1.3 the platform's alert appears here only.
         self.notes: list[str] = []
-        #: Told of each line that goes out (True) or has come (False), at once and in paho's thread too, by whoever
-        #: wants to look on without taking what others wait for.
+        #: Called with each line that is sent (True) or received (False), at once and in paho's thread too, to watch
+        #: without taking anything away from `receive`.
         self.on_traffic: Callable[[Message, bool], object] = lambda message, sent: None
         self._context = context
         self._client: _Client | None = None
-        # All below is changed by paho's thread too, under this lock, and whoever waits is told.
+        # All below is changed by paho's thread too, under this lock; every change is notified.
         self._changed = threading.Condition()
         self._connack: ReasonCode | None = None
         self._open = self._ended = self._subscribed = False
-        self._acknowledged: dict[int, int] = {}
+        self._acknowledged: dict[int, int] = {}  # message id: how many lines had been received by then
         self._granted: list[ReasonCode] | None = None
-        self._received: list[tuple[int, Message]] = []
-        self._count = 0
+        self._received: dict[int, Message] = {}  # by the number in which they came, as long as they are not taken
+        self._count = self._count_at_acknowledgement = 0
 
     def __repr__(self) -> str:
-        state = "connected" if self.is_connected else "not connected"
-        return f"{type(self).__name__} {self.client_id!r}, {state}"
+        return f"{type(self).__name__} {self.client_id!r}, {'connected' if self.is_connected else 'not connected'}"
 
     @property
     def is_connected(self) -> bool:
@@ -176,12 +172,13 @@ class Connection:
         self._connack, self._ended, self._subscribed = None, False, False
         self.notes.clear()
         self._acknowledged.clear()
+        where = f"{self.host}:{self.port}"
         # A new one each time: paho would send again what was never acknowledged, behind the learner's back.
         self._client = client = self._new_client()
         try:
             client.connect(self.host, self.port, keepalive=60)
         except (OSError, ValueError) as error:
-            raise failure(f"{self.host}:{self.port}", str(error), self.notes, error) from None
+            raise connection_error(where, error, self.notes) from None
         client.loop_start()
         try:
             self._wait(lambda: self._connack is not None or self._ended, TIMEOUT)
@@ -190,12 +187,15 @@ class Connection:
             if not self._open:
                 self.disconnect()
         if self._connack is not None and self._connack.is_failure:
-            raise self._refusal(self._connack)
+            code = _CONNACK_OF_REASON.get(self._connack.value, self._connack.value)
+            answer = f"{where} answered CONNACK {code} to ClientId {self.client_id!r}"
+            meaning = CONNACK.get(code, "the platform refused the connection")
+            raise OnboardingError(f"{answer}: {meaning}.", f"CONNACK_{code}")
         if not self._open:
-            raise silence(f"{self.host}:{self.port}") if silent else failure(f"{self.host}:{self.port}", "", self.notes)
+            raise no_answer(where) if silent else connection_error(where, notes=self.notes)
 
     def disconnect(self) -> None:
-        """End the connection, in the way that MQTT asks for; nothing happens where there is none."""
+        """End the connection with MQTT's DISCONNECT; nothing happens where there is none."""
         self._open = False
         if self._client:
             self._client.disconnect()
@@ -206,10 +206,6 @@ class Connection:
 
         Raises OnboardingError where the payload is too large or no acknowledgement comes.
         """
-        self._deliver(*lines, topic=topic)
-
-    def _deliver(self, *lines: str, topic: str = PUBLISH_TOPIC) -> int:
-        """Publish as `publish` does; gives how many messages had come when the platform acknowledged it."""
         try:
             payload = "\n".join(lines).encode()
         except UnicodeEncodeError:
@@ -231,13 +227,13 @@ class Connection:
                 "NOT_ACKNOWLEDGED",
             )
         self._subscribe(client)
-        return self._acknowledged.pop(sent.mid)
+        self._count_at_acknowledgement = self._acknowledged.pop(sent.mid)
 
     def receive(self, timeout: float = 2.0) -> Message | None:
-        """Wait up to ``timeout`` seconds for something that the platform sends; None where nothing came.
+        """Wait up to ``timeout`` seconds for a line that the platform sends; return None where nothing came.
 
-        Everything comes in its order, a line at a time. Raises OnboardingError: NOT_CONNECTED where nothing is left and
-        nothing can come, NOT_SUBSCRIBED where the platform does not let the device listen.
+        Lines come in their order. Raises OnboardingError: NOT_CONNECTED where nothing is left and nothing can come,
+        NOT_SUBSCRIBED where the platform does not let the device listen.
         """
         if not self._received:
             self._listen()
@@ -245,48 +241,73 @@ class Connection:
             if not self._received:
                 self._connected("receive")
                 return None
-        return self._received.pop(0)[1]
+        with self._changed:
+            return self._received.pop(next(iter(self._received)))
 
-    def _new_client(self) -> _Client:
-        # A refusal is shown, not tried again and again behind the learner's back.
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.client_id,
-            protocol=mqtt.MQTTv311,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = TIMEOUT
-        client.tls_set_context(self._context)
-        client.ended = self._on_end
-        client.on_connect = self._on_connect
-        client.on_disconnect = lambda *_: self._on_end()
-        client.on_message = lambda client, userdata, message: self._on_message(message)
-        client.on_log = lambda *arguments: self._on_log(str(arguments[-1]))
-        client.on_publish = lambda client, userdata, number, *_: self._on_publish(number)
-        client.on_subscribe = lambda client, userdata, number, codes, *_: self._on_subscribe(codes)
-        return client
+    def _request(self, question: str, number: str, topic: str = PUBLISH_TOPIC, on: str = ANSWER_TOPIC) -> list[str]:
+        """Publish ``question`` and return the values of the line ``number`` that answers it.
+
+        Raises OnboardingError: NO_ANSWER, or REFUSED with the error that the platform sent (left to `receive`, as all
+        other lines are).
+        """
+        self._listen()
+        since = self._count
+        self.publish(question, topic=topic)
+
+        def is_error(message: Message) -> bool:
+            return message.topic == ERROR_TOPIC and message.values[1:2] == [question.partition(",")[0]]
+
+        def is_answer(message: Message) -> bool:
+            return message.topic == on and message.values[:1] == [number]
+
+        def find() -> int | None:
+            new = ((count, message) for count, message in self._received.items() if count >= since)
+            return next((count for count, message in new if is_answer(message) or is_error(message)), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: find() is not None or not self._open, TIMEOUT)
+            count = find()
+            answer = None if count is None else self._received[count]
+            if count is not None and answer and not is_error(answer):
+                del self._received[count]
+        if answer is None:
+            self._connected("ask")
+            raise OnboardingError(
+                f"The platform took the question {question or topic!r} and did not answer it: try again later.",
+                "NO_ANSWER",
+            )
+        if is_error(answer):
+            raise OnboardingError(
+                f"The platform answered {question or topic!r} with an error: {', '.join(answer.values[2:])}.", "REFUSED"
+            )
+        return answer.values[1:]
+
+    def _pop_all(self, wanted: Callable[[Message], bool], before: float = math.inf) -> list[Message]:
+        """Take out all ``wanted`` lines of those numbered below ``before``; the others stay for `receive`."""
+        with self._changed:
+            found = [count for count, message in self._received.items() if count < before and wanted(message)]
+            return [self._received.pop(count) for count in found]
+
+    def _collect(self, wanted: Callable[[Message], bool], timeout: float) -> list[Message]:
+        """Wait for ``wanted`` lines up to ``timeout`` seconds, and then for as long as more of them follow at once."""
+        collected: list[Message] = []
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            pause = min(QUIET, left) if collected else left
+            self._wait(lambda: any(map(wanted, self._received.values())) or not self._open, pause)
+            new = self._pop_all(wanted)
+            collected += new
+            if not new:
+                break
+        return collected
 
     def _connected(self, doing: str) -> _Client:
         if not self._open or self._client is None:
             raise OnboardingError(f"The device is not connected: connect it, and {doing} again.", "NOT_CONNECTED")
         return self._client
 
-    def _wait(self, for_what: Callable[[], object], seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(for_what, seconds)
-
-    def _subscribe(self, client: _Client) -> None:
-        """Subscribe, once a connection; the platform may refuse, and is asked again after the next message."""
-        if self._subscribed or not self._open:
-            return
-        self._granted = None
-        client.subscribe([(ANSWER_TOPIC, 1), (ERROR_TOPIC, 1), (TOKEN_TOPIC, 1)])
-        self._wait(lambda: self._granted is not None or not self._open, TIMEOUT)
-        granted: list[ReasonCode] = self._granted or []
-        # Whoever has no tokens to give may refuse their topic, and the others are heard none the less.
-        self._subscribed = len(granted) > 1 and not any(code.is_failure for code in granted[:2])
-
     def _listen(self) -> None:
+        """Subscribe unless that is done. Raises OnboardingError, NOT_CONNECTED or NOT_SUBSCRIBED."""
         self._subscribe(self._connected("receive"))
         self._connected("receive")
         if not self._subscribed:
@@ -296,106 +317,65 @@ class Connection:
                 "NOT_SUBSCRIBED",
             )
 
-    def _ask(self, question: str, number: str, topic: str = PUBLISH_TOPIC, on: str = ANSWER_TOPIC) -> list[str]:
-        """Publish a question and give the values of the line ``number`` that answers it; the rest is left to `receive`.
+    def _subscribe(self, client: _Client) -> None:
+        """Subscribe, once a connection; the platform may refuse, and is asked again after the next message."""
+        if self._subscribed or not self._open:
+            return
+        self._granted = None
+        client.subscribe([(ANSWER_TOPIC, 1), (ERROR_TOPIC, 1), (TOKEN_TOPIC, 1)])
+        self._wait(lambda: self._granted is not None or not self._open, TIMEOUT)
+        granted: list[ReasonCode] = self._granted or []
+        # A platform without tokens may refuse their topic; the other two are enough.
+        self._subscribed = len(granted) > 1 and not any(code.is_failure for code in granted[:2])
 
-        Raises OnboardingError: NO_ANSWER, or REFUSED with the error that the platform sent (which `receive` gives too).
-        """
-        self._listen()
-        since = self._count
-        self.publish(question, topic=topic)
-
-        def is_refusal(message: Message) -> bool:
-            return message.topic == ERROR_TOPIC and message.values[1:2] == [question.partition(",")[0]]
-
-        def is_answer(message: Message) -> bool:
-            return message.topic == on and message.values[:1] == [number]
-
-        def find() -> tuple[int, Message] | None:
-            new = (item for item in self._received if item[0] >= since)
-            return next((item for item in new if is_answer(item[1]) or is_refusal(item[1])), None)
-
-        self._wait(lambda: find() or not self._open, TIMEOUT)
-        found = find()
-        if found is None:
-            self._connected("ask")
-            raise OnboardingError(
-                f"The platform took the question {question or topic!r} and did not answer it: try again later.",
-                "NO_ANSWER",
-            )
-        if is_refusal(found[1]):
-            raise OnboardingError(
-                f"The platform answered {question or topic!r} with an error: {', '.join(found[1].values[2:])}.",
-                "REFUSED",
-            )
+    def _wait(self, condition: Callable[[], object], seconds: float) -> None:
         with self._changed:
-            self._received.remove(found)
-        return found[1].values[1:]
+            self._changed.wait_for(condition, seconds)
 
-    def _take(self, wanted: Callable[[Message], bool], before: float = math.inf) -> list[Message]:
-        """Take out all messages that are wanted, of the first so many that came; the others stay for `receive`."""
+    # What paho's thread calls -----------------------------------------------------------------------------------------
+
+    def _new_client(self) -> _Client:
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.client_id,
+            protocol=mqtt.MQTTv311,
+            reconnect_on_failure=False,  # a refusal is shown, not tried again and again behind the learner's back
+        )
+        client.connect_timeout = TIMEOUT
+        client.tls_set_context(self._context)
+        client.ended = lambda: self._update(_open=False, _ended=True)
+        client.on_connect = lambda _c, _u, _f, reason, _p: self._update(_connack=reason, _open=not reason.is_failure)
+        client.on_subscribe = lambda _c, _u, _number, codes, *_: self._update(_granted=codes)
+        client.on_publish = lambda _c, _u, number, *_: self._on_acknowledged(number)
+        client.on_message = lambda _c, _u, message: self._on_message(message.topic, bytes(message.payload))
+        client.on_log = lambda _c, _u, _level, note: self._on_log(note)
+        return client
+
+    def _update(self, **state: object) -> None:
         with self._changed:
-            taken = [item for item in self._received if item[0] < before and wanted(item[1])]
-            self._received = [item for item in self._received if item not in taken]
-        return [message for _, message in taken]
-
-    def _take_several(self, wanted: Callable[[Message], bool], timeout: float) -> list[Message]:
-        """Wait for messages up to ``timeout`` seconds, and then for as long as more of them follow at once."""
-        taken: list[Message] = []
-        give_up = time.monotonic() + timeout
-        while (left := give_up - time.monotonic()) > 0:
-            pause = min(QUIET, left) if taken else left
-            self._wait(lambda: any(wanted(message) for _, message in self._received) or not self._open, pause)
-            new = self._take(wanted)
-            taken += new
-            if not new:
-                break
-        return taken
+            vars(self).update(state)
+            self._changed.notify_all()
 
     def _on_log(self, note: str) -> None:
         self.notes.append(note)
         del self.notes[:-MOST_NOTES]
 
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        with self._changed:
-            self._connack, self._open = reason, not reason.is_failure
-            self._changed.notify_all()
-
-    def _on_end(self) -> None:
-        with self._changed:
-            self._open, self._ended = False, True
-            self._changed.notify_all()
-
-    def _on_publish(self, number: int) -> None:
+    def _on_acknowledged(self, number: int) -> None:
         with self._changed:
             self._acknowledged[number] = self._count
             self._changed.notify_all()
 
-    def _on_subscribe(self, codes: list[ReasonCode]) -> None:
+    def _on_message(self, topic: str, payload: bytes) -> None:
         with self._changed:
-            self._granted = codes
-            self._changed.notify_all()
-
-    def _on_message(self, message: mqtt.MQTTMessage) -> None:
-        with self._changed:
-            for text in _lines(bytes(message.payload)):
-                self._received.append((self._count, Message(message.topic, text)))
+            for message in (Message(topic, text) for text in _lines(payload)):
+                self._received[self._count] = message
                 self._count += 1
-                self.on_traffic(Message(message.topic, text), False)
+                self.on_traffic(message, False)
             self._changed.notify_all()
-
-    def _refusal(self, reason: ReasonCode) -> OnboardingError:
-        # paho speaks of MQTT 5's reason codes: back to the numbers that stand in the platform's CONNACK
-        code = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}.get(reason.value, reason.value)
-        meaning = CONNACK.get(code, "the platform refused the connection")
-        return OnboardingError(
-            f"{self.host}:{self.port} answered CONNACK {code} to ClientId {self.client_id!r}: {meaning}.",
-            f"CONNACK_{code}",
-        )
 
 
 def _lines(payload: bytes) -> list[str]:
-    """Give the lines of a payload, so that each can be taken by whoever waits for it."""
+    """Split a payload into its SmartREST lines; one that is no SmartREST stays as it is."""
     try:
         rows = parse(payload)
     except ValueError:

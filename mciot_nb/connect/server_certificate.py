@@ -1,6 +1,7 @@
 """The certificate with which an MQTT server shows itself: fetched, verified, and chosen for the device's truststore."""
 
 import ipaddress
+import json
 import re
 import select
 import socket
@@ -8,14 +9,18 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
+from mciot_nb.pki.chain import fingerprint as fingerprint_of
+from mciot_nb.pki.chain import is_issued_by, with_colons
+from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.names import readable
 
 #: Seconds for the server to take a connection, and then to show its certificate.
@@ -26,11 +31,12 @@ CHOICES = ("server", "issuer")
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """What a server showed, and what speaks for it being the right server.
+    """What a server showed, and what proves that it is the right server.
 
     ``chain`` begins with the server's own certificate. ``problem`` says why this system does not trust it, empty where
-    it does; ``signed`` whether the server has signed what it showed, so that nobody can have changed the rest of the
-    chain; ``proof`` says what proves the server's own certificate, empty until `proven`.
+    it does. ``signed`` says whether the server has signed the handshake in which it showed the chain, so that no one in
+    between can have changed it. ``proof`` says what proves the server's own certificate, and ``proven_by`` does in a
+    word: platform, fingerprint or system; both are empty until `verified`.
     """
 
     host: str
@@ -39,6 +45,7 @@ class ServerCertificate:
     problem: str
     signed: bool = False
     proof: str = ""
+    proven_by: str = ""
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -48,48 +55,19 @@ class ServerCertificate:
     @property
     def fingerprint(self) -> str:
         """The SHA-256 fingerprint of the server's own certificate, as openssl and keytool write it: with colons."""
-        return with_colons(fingerprint(self.certificate, "sha256"))
+        return with_colons(fingerprint_of(self.certificate, "sha256"))
 
     @property
     def issuer(self) -> x509.Certificate | None:
-        """The certificate of whoever signed the server's, itself if it is self-signed; None if none was surely shown.
+        """The certificate of the server's issuer, itself if it is self-signed; None if none was surely shown.
 
         That its key fits the signature is not enough: a key can be made to fit an RSA signature that is known.
         """
         certain = self.chain if self.signed else self.chain[:1]
         return next((shown for shown in certain if is_issued_by(self.certificate, shown)), None)
 
-    def proven(self, fingerprint: str = "", source: str = "its operator") -> Self:
-        """Give this with its proof: the SHA-256 ``fingerprint`` known from ``source``, or else this system's trust.
-
-        Raises OnboardingError (SERVER_DIFFERS, SERVER_NOT_TRUSTED or BAD_FINGERPRINT) where it is not proven.
-        """
-        where = f"{self.host}:{self.port}"
-        if not fingerprint and self.problem:
-            raise OnboardingError(
-                f"This system does not trust the server certificate of {where} ({self.problem}): compare its SHA-256 "
-                f"fingerprint, {self.fingerprint}, with the one that the platform's operator tells you by another way, "
-                "and give that one to fetch_server_certificate.",
-                "SERVER_NOT_TRUSTED",
-            )
-        if not fingerprint:
-            return replace(self, proof="this system trusts it for this host")
-        digits = re.sub(r"[:\s]", "", fingerprint)
-        if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-            raise OnboardingError(
-                "A SHA-256 fingerprint has 64 hexadecimal digits, with colons between them or without: give that one.",
-                "BAD_FINGERPRINT",
-            )
-        if digits.upper() != self.fingerprint.replace(":", ""):
-            raise OnboardingError(
-                f"{where} shows another certificate than the one known from {source}: its SHA-256 fingerprint is "
-                f"{self.fingerprint}, so somebody may stand in between: do not trust it before you know why.",
-                "SERVER_DIFFERS",
-            )
-        return replace(self, proof=f"its fingerprint is the one known from {source}")
-
-    def to_trust(self, choice: str) -> x509.Certificate:
-        """Give what goes into the truststore: the ``server`` certificate itself, or its ``issuer``'s.
+    def trust_anchor(self, choice: str) -> x509.Certificate:
+        """Return what goes into the truststore: the ``server`` certificate itself, or its ``issuer``'s.
 
         Raises OnboardingError where the server did not show its issuer's, or did not sign what it showed.
         """
@@ -105,42 +83,85 @@ class ServerCertificate:
             )
         return self.issuer
 
+    def verified(
+        self, fingerprint: str = "", *, own: x509.Certificate | None = None, record: Path | None = None
+    ) -> Self:
+        """Return this with its proof: ``own``, the certificate in the local platform's file, ``fingerprint``, the
+        SHA-256 one that the operator told, ``record``, where it was proven by a fingerprint before (see `write_record`)
+        and has not expired, or this system's trust. What is given goes before what is not.
+
+        Raises OnboardingError: SERVER_DIFFERS, SERVER_NOT_TRUSTED or BAD_FINGERPRINT where it is not proven.
+        """
+        told = self._compare(fingerprint, "its operator") if fingerprint else None
+        if own:
+            return self._compare(fingerprint_of(own, "sha256"), "the platform's own file", "platform")
+        if told:
+            return told
+        before = proof_on_record(record, self.certificate, self.host, self.port) if record else ""
+        if before == "fingerprint" and self.certificate.not_valid_after_utc > datetime.now(UTC):
+            return self._compare(self.fingerprint, "you, once before")
+        if self.problem:
+            raise OnboardingError(
+                f"This system does not trust the server certificate of {self.host}:{self.port} ({self.problem}): "
+                f"compare its SHA-256 fingerprint, {self.fingerprint}, with the one that the platform's operator tells "
+                "you by another way, and give that one to fetch_server_certificate.",
+                "SERVER_NOT_TRUSTED",
+            )
+        return replace(self, proof="this system trusts it for this host", proven_by="system")
+
+    def _compare(self, fingerprint: str, source: str, proven_by: str = "fingerprint") -> Self:
+        digits = re.sub(r"[:\s]", "", fingerprint)
+        if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+            raise OnboardingError(
+                "A SHA-256 fingerprint has 64 hexadecimal digits, with colons between them or without: give that one.",
+                "BAD_FINGERPRINT",
+            )
+        if digits.upper() != self.fingerprint.replace(":", ""):
+            raise OnboardingError(
+                f"{self.host}:{self.port} shows another certificate than the one known from {source}: its SHA-256 "
+                f"fingerprint is {self.fingerprint}, so somebody may stand in between: do not trust it before you know "
+                "why.",
+                "SERVER_DIFFERS",
+            )
+        return replace(self, proof=f"its fingerprint is the one known from {source}", proven_by=proven_by)
+
+    def write_record(self, path: Path) -> None:
+        """Record in ``path``, the workspace's server.json, what has proven the certificate, for `proof_on_record`."""
+        sha256 = fingerprint_of(self.certificate, "sha256")
+        record = {"mqtt": f"{self.host}:{self.port}", "sha256": sha256, "by": self.proven_by}
+        write_whole(path, json.dumps(record).encode(), replace=True)
+
+
+def proof_on_record(path: Path, certificate: x509.Certificate | None, host: str, port: int) -> str:
+    """Return what proved a server's certificate before: platform, fingerprint or system; empty where nothing did."""
+    with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was recorded, or the file is none of ours
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = certificate is not None and record["sha256"] == fingerprint_of(certificate, "sha256")
+        if known and record["mqtt"] == f"{host}:{port}":
+            return str(record["by"])
+    return ""
+
 
 def fetch_server_certificate(host: str, port: int) -> ServerCertificate:
     """Fetch the chain that a TLS server shows (guide: "Creating keystore and truststore", step 3).
 
     The guide's ``openssl s_client`` waits for ever where nothing answers, and takes whatever comes over the wire. This
-    one looks three times, with a limit of time for each, and says whether this system trusts what came.
+    one has a time limit, and says whether this system trusts what came.
 
     Raises OnboardingError: NOT_REACHED, NO_ANSWER where it hangs, NO_TLS where it speaks something else.
     """
-    seen, _ = _look(host, port)
-    # Now with the handshake to its end: so the server itself signs the whole chain, with the key of the certificate.
-    again, finished = _look(host, port, anchor=seen[0])
-    signed = finished and again[0] == seen[0]
-    return ServerCertificate(host, port, again if signed else seen, _problem(host, port, seen[0]), signed)
-
-
-def _look(host: str, port: int, anchor: x509.Certificate | None = None) -> tuple[tuple[x509.Certificate, ...], bool]:
-    """Look at the chain that a server shows; says too whether the handshake came to its end.
-
-    OpenSSL trusts the server whose certificate is ``anchor``, or nobody; then it ends the handshake at the chain.
-    """
+    where, finished = f"{host}:{port}", False
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_verify(SSL.VERIFY_PEER)
-    if anchor and (store := context.get_cert_store()):
-        store.add_cert(crypto.X509.from_cryptography(anchor))
-        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    finished, where = False, f"{host}:{port}"
+    # The handshake goes on whatever is shown, so that the server signs it; nothing is sent, and nothing believed yet.
+    context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, error, depth, trusted: True)
     with _connected(host, port) as plain:
         connection = SSL.Connection(context, plain)
-        with suppress(ValueError):  # an address has no name to ask for
-            ipaddress.ip_address(host)
-            host = ""
-        if host:
+        try:
+            ipaddress.ip_address(host)  # an address is no name to ask for (RFC 6066, section 3)
+        except ValueError:
             connection.set_tlsext_host_name(host.encode("idna"))
         connection.set_connect_state()
-        with suppress(SSL.Error):  # the end that we wanted, if we have seen the chain
+        with suppress(SSL.Error):  # the end that a server makes for want of a certificate, for one
             _shake_hands(connection, plain, time.monotonic() + TIMEOUT, where)
             finished = True
         try:
@@ -157,7 +178,7 @@ def _look(host: str, port: int, anchor: x509.Certificate | None = None) -> tuple
             "00; the platform's port for certificates is 8883.",
             "NO_TLS",
         )
-    return chain, finished
+    return ServerCertificate(host, port, chain, _problem(host, port, chain[0]), finished)
 
 
 def _shake_hands(connection: SSL.Connection, plain: socket.socket, deadline: float, where: str) -> None:
@@ -184,7 +205,7 @@ def _connected(host: str, port: int) -> socket.socket:
 
 
 def _problem(host: str, port: int, certificate: x509.Certificate) -> str:
-    """Say why this system does not trust the server for this host, asked as a device asks; empty where it does."""
+    """Return why this system does not trust the server for this host, asked as a device asks; empty if it does."""
     context = ssl.create_default_context()
     try:
         with _connected(host, port) as plain, context.wrap_socket(plain, server_hostname=host) as secured:
@@ -193,5 +214,5 @@ def _problem(host: str, port: int, certificate: x509.Certificate) -> str:
         return error.verify_message
     except (OSError, ValueError) as error:
         return f"the handshake could not be finished, {error}"
-    # Without this, somebody in between could show his own first, and let the second look through to the real server.
+    # Else a man in the middle could show his own certificate first, and let the second connection through.
     return "" if shown == certificate.public_bytes(Encoding.DER) else "a second look showed another certificate"

@@ -24,9 +24,8 @@ from mciot_nb.secret import Secret, reveal
 T = TypeVar("T")
 
 JSON = "application/json"
-#: How many entries a page of a list holds at most (the vendor's limit), and how many we ask for.
-LONGEST_PAGE, PAGE = 2000, 100
-_MOST_PAGES = 1000
+#: How many entries a page of a list holds at most (the vendor's limit), how many we ask for, and pages at most.
+LONGEST_PAGE, PAGE, MOST_PAGES = 2000, 100, 1000
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Tenant:
     """One tenant: where it is, and who logs in: a user with a password, or a bearer ``token``.
 
     ``verify`` is True for the system's trust, or the path of a PEM file with the certificates to trust instead.
+
+    Example: ``Tenant("https://t1.example.com", "t1", "ann", Secret(password), mqtt=("t1.example.com", 8883))``.
     """
 
     url: str
@@ -79,17 +80,16 @@ class Tenant:
         meaning: Mapping[int, str] | None = None,
         **options: Any,
     ) -> T:
-        """Send one REST request, and give what ``read`` makes of the answer's JSON (of None where it is empty).
+        """Send one REST request, and return what ``read`` makes of the answer's JSON (of None where it is empty).
 
         With another type than JSON in ``accept``, ``read`` gets the bytes. ``meaning`` says what a status means for
         this call and what to do, in half a sentence. A call that did not reach the server is tried three times, GET and
-        PUT also where the answer was lost or the server busy.
-
-        Raises OnboardingError in one sentence for whatever fails, with the code ``HTTP_<status>`` where there is one.
+        PUT also where the answer was lost or the server busy. Raises OnboardingError in one sentence for whatever
+        fails, with the code ``HTTP_<status>`` where there is one.
         """
         answer = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
         if not 200 <= answer.status < 300:
-            raise OnboardingError(self._what_to_do(answer.status, path, meaning or {}), f"HTTP_{answer.status}")
+            raise OnboardingError(self._explain(answer.status, path, meaning or {}), f"HTTP_{answer.status}")
         try:
             if accept != JSON:
                 return read(answer.body)
@@ -109,10 +109,8 @@ class Tenant:
         meaning: Mapping[int, str] | None = None,
         **query: str,
     ) -> list[T]:
-        """Give the entries that a collection holds under ``name``, page by page, ``limit`` at most.
-
-        Raises OnboardingError as `request` does.
-        """
+        """Return the entries of a collection's list ``name``, page by page, ``limit`` at most; raises as `request`."""
+        size = PAGE if limit is None else min(max(limit, 1), LONGEST_PAGE)
 
         def read_page(body: Any) -> tuple[list[T], bool]:
             entries = [read(entry) for entry in body[name]]
@@ -120,8 +118,7 @@ class Tenant:
 
         found: list[T] = []
         last: list[T] = []
-        size = PAGE if limit is None else min(max(limit, 1), LONGEST_PAGE)
-        for page in range(1, _MOST_PAGES):
+        for page in range(1, MOST_PAGES):
             parameters = {**query, "currentPage": str(page), "pageSize": str(size)}
             entries, more = self.request("GET", path, read_page, meaning=meaning, params=parameters)
             if entries == last:  # none, or a server that knows no pages
@@ -140,7 +137,7 @@ class Tenant:
         prepared: requests.PreparedRequest = HTTPBasicAuth(user.encode(), password.encode())(request)
         return prepared
 
-    def _what_to_do(self, status: int, path: str, meaning: Mapping[int, str]) -> str:
+    def _explain(self, status: int, path: str, meaning: Mapping[int, str]) -> str:
         explanations = {
             401: f"the login of {self.user or 'the token'} was refused: check user, password and tenant ID "
             f"{self.tenant_id} (a user with single sign-on needs a bearer token)",
@@ -192,7 +189,7 @@ class TenantSettings:
 
 
 def _https_host(url: str) -> str:
-    """Give the host of a plain https URL; empty where it names none, or holds more (a password must not be kept)."""
+    """Return the host of a plain https URL; empty where it names none, or holds more (a password must not be kept)."""
     try:
         parts = urlsplit(url)
         plain = parts.scheme == "https" and "@" not in parts.netloc and parts.port != 0
@@ -218,15 +215,12 @@ def read_settings(folder: Path) -> TenantSettings:
     try:
         kept = {"profile": TenantSettings.profile} | json.loads(read_file(path, ""))
         PROFILES[kept["profile"]]
-        return TenantSettings(**{f.name: _typed(kept[f.name], f.default) for f in fields(TenantSettings)})
+        settings = {field.name: kept[field.name] for field in fields(TenantSettings)}
+        if any(type(settings[name]) is not type(default) for name, default in asdict(TenantSettings()).items()):
+            raise TypeError("Another version, or another hand, wrote it.")
+        return TenantSettings(**settings)
     except (ValueError, TypeError, KeyError):
         raise OnboardingError(f"{path} is damaged: remove it, and choose the tenant again in 00.", "BAD_FILE") from None
-
-
-def _typed(value: object, like: object) -> Any:
-    if type(value) is not type(like):
-        raise TypeError(value)
-    return value
 
 
 def keep_settings(folder: Path, settings: TenantSettings) -> None:
@@ -235,10 +229,10 @@ def keep_settings(folder: Path, settings: TenantSettings) -> None:
 
 
 def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenant:
-    """Give the real tenant of ``settings``; ``secret`` is the user's password, or a bearer token without a user.
+    """Return the real tenant of ``settings``; ``secret`` is the user's password, or a bearer token without a user.
 
-    Without ``secret`` it is taken from ``MCIOT_TOKEN`` or ``MCIOT_PASSWORD``. Raises OnboardingError where something is
-    missing.
+    Without ``secret`` it comes from ``MCIOT_TOKEN`` or ``MCIOT_PASSWORD``. Raises OnboardingError: BAD_SETTINGS,
+    NEED_PASSWORD.
     """
     by_token = not settings.user or bool(os.environ.get("MCIOT_TOKEN"))
     if secret is None and (text := os.environ.get("MCIOT_TOKEN" if by_token else "MCIOT_PASSWORD")):
@@ -252,56 +246,43 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
             "below it.",
             "NEED_PASSWORD",
         )
-    return Tenant(
-        settings.url,
-        settings.tenant_id,
-        settings.user,
-        password=None if by_token else secret,
-        token=secret if by_token else None,
-        mqtt=(settings.mqtt_host, settings.mqtt_port),
-    )
-
-
-#: Failures of the first call that only somebody who was reached can cause.
-_REACHED = ("TLS", "NO_TLS", "NO_ANSWER", "CLOSED")
-
-_NO_ROLE = {
-    403: "this login may not read and change trusted certificates: ask an administrator for the role ROLE_TENANT_ADMIN"
-}
+    who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
+    return Tenant(*who, token=secret, mqtt=mqtt) if by_token else Tenant(*who, secret, mqtt=mqtt)
 
 
 @dataclass(frozen=True)
-class Check:
-    """What ``works``, step by step, and the ``problem`` at which it ended, empty where there is none."""
+class TenantCheck:
+    """What the checks that ``passed`` have shown, and the ``problem`` of the one that failed, empty where none did."""
 
-    works: tuple[str, ...]
+    passed: tuple[str, ...]
     problem: str = ""
 
     def __str__(self) -> str:
-        good = f"✓ {', '.join(self.works)}." if self.works else ""
-        return " ".join(filter(None, (good, f"✗ {self.problem}" if self.problem else "")))
+        passed = f"✓ {', '.join(self.passed)}." if self.passed else ""
+        return " ".join(filter(None, (passed, f"✗ {self.problem}" if self.problem else "")))
 
 
-def check_tenant(tenant: Tenant) -> Check:
-    """Try what the tutorial needs of a tenant: REST with a login and the role, and the MQTT port.
+def check_tenant(tenant: Tenant) -> TenantCheck:
+    """Check what the tutorial needs of a tenant: REST with a login and the role, and the MQTT port.
 
     A tenant without password and token is not logged in to. The role is told by reading the trusted certificates, which
     by the vendor's description takes the same role as changing them.
     """
-    works: list[str] = []
+    passed: list[str] = []
     try:
-        for step in _steps(tenant):
-            works.append(step)
+        for check in _checks(tenant):
+            passed.append(check)
     except OnboardingError as error:
-        if not works and error.code in _REACHED:
-            works.append("reached")
-        return Check(tuple(works), str(error))
-    return Check(tuple(works))
+        if not passed and error.code in ("TLS", "NO_TLS", "NO_ANSWER", "CLOSED"):  # only a server can fail like that
+            passed.append("reached")
+        return TenantCheck(tuple(passed), str(error))
+    return TenantCheck(tuple(passed))
 
 
-def _steps(tenant: Tenant) -> Iterator[str]:
-    # Whatever is answered to nobody: before a password is sent, the server has proven who it is.
-    rest.send("GET", f"{tenant.url}/tenant/currentTenant", _as_nobody, tenant.verify, JSON)
+def _checks(tenant: Tenant) -> Iterator[str]:
+    """Yield what each check that passes has shown; raises OnboardingError at the first that does not."""
+    # Without login: before a password is sent, the server has proven who it is.
+    rest.send("GET", f"{tenant.url}/tenant/currentTenant", lambda request: request, tenant.verify, JSON)
     yield "reached"
     yield "TLS verified"
     if tenant.password is not None or tenant.token is not None:
@@ -309,15 +290,15 @@ def _steps(tenant: Tenant) -> Iterator[str]:
         if name != tenant.tenant_id:
             raise OnboardingError(f"This login is one of the tenant {name}: correct the tenant ID.", "OTHER_TENANT")
         yield f"logged in as {tenant.user}" if tenant.user else "logged in"
+        no_role = (
+            "this login may not read and change trusted certificates: ask an administrator for the role "
+            "ROLE_TENANT_ADMIN"
+        )
         path, one = f"{tenant.path}/trusted-certificates", {"pageSize": "1"}
-        tenant.request("GET", path, lambda body: len(body["certificates"]), meaning=_NO_ROLE, params=one)
+        tenant.request("GET", path, lambda body: len(body["certificates"]), meaning={403: no_role}, params=one)
         yield "may read and change trusted certificates"
     server = fetch_server_certificate(*tenant.mqtt)
     known = read_certificates(Path(tenant.verify)) if isinstance(tenant.verify, str) else []
     trusted = not server.problem or server.certificate in known
     doubt = f", with a certificate that this system does not trust ({server.problem}): see 05"
     yield "MQTT port answers with TLS" + ("" if trusted else doubt)
-
-
-def _as_nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

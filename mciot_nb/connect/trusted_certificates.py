@@ -1,4 +1,4 @@
-"""A tenant's trusted certificates over REST: kept, proven, and what is signed under them verified and revoked."""
+"""A tenant's trusted certificates over REST: uploaded, proven, and what is signed under them verified and revoked."""
 
 import base64
 import builtins
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 #: How many serial numbers the platform takes at once.
 LONGEST_REVOCATION = 5000
-_CRL = "/tenant/trusted-certificates/settings/crl"
-_CHANGE = {422: "it does not take these values: the status is ENABLED or DISABLED, and the name a short text"}
+_CRL, _VERIFY = "/tenant/trusted-certificates/settings/crl", "/tenant/trusted-certificates/verify-cert-chain"
+_CODE, _SIGNED_CODE = "proofOfPossessionUnsignedVerificationCode", "proofOfPossessionSignedVerificationCode"
 _NO_PROOF = (
     "either the certificate is not uploaded here, or this platform has no proof of possession: list what there is"
 )
-_PROOF = {
+#: What a status means for a call, where that is not what `Tenant.request` says.
+_CHANGE = {422: "it does not take these values: the status is ENABLED or DISABLED, and the name a short text"}
+_PROOF = dict.fromkeys((404, 405), _NO_PROOF) | {
     400: "the signature is not the one of its code: ask for a new code, by doing it once more",
-    404: _NO_PROOF,
-    405: _NO_PROOF,
     422: "it could not check the signature with this certificate: do it once more, with the certificate's own key",
 }
-_NO_CRL = {
+_REVOCATION = dict.fromkeys((404, 405), "this platform keeps no list of revoked certificates: it is an older one") | {
     400: "it can't read the list: give serial numbers of 20 bytes at most, and a date since 1950",
-    **{status: "this platform keeps no list of revoked certificates: it is an older one" for status in (404, 405)},
 }
-_NO_CHECK = {
+_VERIFICATION = dict.fromkeys(
+    (404, 405), "this platform does not verify chains by REST: connect the device instead"
+) | {
     400: "it can't read the chain: give ten certificates at most, the device's first",
-    **{status: "this platform does not verify chains by REST: connect the device instead" for status in (404, 405)},
 }
 
 
@@ -49,7 +49,7 @@ _NO_CHECK = {
 class TrustedCertificate:
     """A CA (or intermediate) certificate that the tenant trusts, as the platform describes it.
 
-    ``proven`` says whether its uploader has shown to own the key; None where the platform does not say.
+    ``proven`` says whether its uploader has proven possession of the key; None where the platform does not say.
     """
 
     fingerprint: str
@@ -103,23 +103,26 @@ class TrustedCertificates:
     def _path(self) -> str:
         return f"{self.tenant.path}/trusted-certificates"
 
-    def _one(self, which: Which) -> str:
+    def _path_of(self, which: Which) -> str:
         return f"{self._path}/{_fingerprint(which)}"
 
+    def _request(self, method: str, path: str, **options: Any) -> TrustedCertificate:
+        return self.tenant.request(method, path, TrustedCertificate.from_json, **options)
+
     def list(self) -> "list[TrustedCertificate]":
-        """Give all trusted certificates, page by page behind the scenes."""
+        """Return all trusted certificates, page by page behind the scenes."""
         return self.tenant.pages(self._path, "certificates", TrustedCertificate.from_json)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Give the list as a table."""
+        """Return the list as a table."""
         import pandas as pd  # here, because it takes half a second and most calls need no table
 
         columns = ["name", "status", "auto_registration", "subject", "not_after", "fingerprint", "proven"]
         return pd.DataFrame([vars(certificate) for certificate in self.list()], columns=columns)
 
     def get(self, which: Which) -> TrustedCertificate:
-        """Give one trusted certificate; raises OnboardingError, HTTP_404, where the tenant does not have it."""
-        return self.tenant.request("GET", self._one(which), TrustedCertificate.from_json)
+        """Return one trusted certificate; raises OnboardingError, HTTP_404, where the tenant does not have it."""
+        return self._request("GET", self._path_of(which))
 
     def find(self, certificate: Which) -> TrustedCertificate | None:
         """Look for a certificate by its fingerprint; None where the tenant does not have it."""
@@ -138,8 +141,7 @@ class TrustedCertificates:
         ``auto_registration`` lets a new device in at its first connection. Raises OnboardingError: HTTP_409 where the
         certificate is there already, HTTP_422 where it is no CA's.
         """
-        body = _upload(certificate, name, auto_registration)
-        return self.tenant.request("POST", self._path, TrustedCertificate.from_json, json=body)
+        return self._request("POST", self._path, json=_upload_body(certificate, name, auto_registration))
 
     def upload_all(
         self, certificates: Iterable[x509.Certificate], *, auto_registration: bool = True
@@ -148,10 +150,13 @@ class TrustedCertificates:
 
         Whether the platform keeps some of them where it refuses one is not documented: list them then.
         """
-        bodies = [_upload(certificate, "", auto_registration) for certificate in certificates]
-        if not bodies:
-            return []
-        return self.tenant.request("POST", f"{self._path}/bulk", _read_collection, json={"certificates": bodies})
+
+        def read(body: dict[str, Any]) -> builtins.list[TrustedCertificate]:
+            return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
+
+        bodies = [_upload_body(certificate, "", auto_registration) for certificate in certificates]
+        path, sent = f"{self._path}/bulk", {"certificates": bodies}
+        return self.tenant.request("POST", path, read, json=sent) if bodies else []
 
     def ensure(self, certificate: x509.Certificate, *, auto_registration: bool = True) -> TrustedCertificate:
         """Upload a certificate, or find it where the tenant has it already; raises OnboardingError as `upload` does."""
@@ -174,7 +179,7 @@ class TrustedCertificates:
         """Change what is given, and leave the rest; ``status`` is ENABLED or DISABLED."""
         given = {"name": name, "autoRegistrationEnabled": auto_registration, "status": status}
         body = {key: value for key, value in given.items() if value is not None}
-        return self.tenant.request("PUT", self._one(which), TrustedCertificate.from_json, meaning=_CHANGE, json=body)
+        return self._request("PUT", self._path_of(which), meaning=_CHANGE, json=body)
 
     def enable(self, which: Which) -> TrustedCertificate:
         """Let the devices under a certificate in again."""
@@ -186,43 +191,47 @@ class TrustedCertificates:
 
     def delete(self, which: Which) -> None:
         """Take a certificate away again; the platform ends the sessions of the devices under it."""
-        self.tenant.request("DELETE", self._one(which), lambda _: None)
+        self.tenant.request("DELETE", self._path_of(which), lambda _: None)
 
     def prove_possession(self, certificate: x509.Certificate, key: PrivateKey) -> TrustedCertificate:
         """Prove to the platform that you own an uploaded certificate: sign the code that it gives, with ``key``.
 
-        It is the guide's successor's ``openssl dgst -sha256 -sign caKey.pem``, without the newline that spoils it.
-        Raises OnboardingError: KEY_MISMATCH before anything is sent where the key is not the certificate's; HTTP_404
-        where the certificate is not uploaded or the platform has no such proof; BAD_CODE.
+        As ``openssl dgst -sha256 -sign caKey.pem`` does, without the newline that spoils it. Raises OnboardingError:
+        KEY_MISMATCH before anything is sent where the key is not the certificate's; HTTP_404 where the certificate is
+        not uploaded or the platform has no such proof; BAD_CODE.
         """
         if not is_key_of(certificate, key):
             raise OnboardingError(
                 "The key does not belong to this certificate: give the key that was made with it.", "KEY_MISMATCH"
             )
         path = f"{self.tenant.path}/trusted-certificates-pop/{fingerprint(certificate)}"
-        code = self.tenant.request("POST", f"{path}/verification-code", _read_code, meaning=_PROOF)
+        code = self.tenant.request("POST", f"{path}/verification-code", lambda body: _text(body[_CODE]), meaning=_PROOF)
         if not re.fullmatch(r"[ -~]{1,4096}", code):
             # A CA's signature makes certificates: what could be one in DER form, always with control bytes, is refused.
             raise OnboardingError(
                 f"{self.tenant.url} wants something signed that is no plain code: ask its operator.", "BAD_CODE"
             )
-        body = {"proofOfPossessionSignedVerificationCode": base64.b64encode(_sign(key, code.encode())).decode()}
-        return self.tenant.request("POST", f"{path}/pop", TrustedCertificate.from_json, meaning=_PROOF, json=body)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            signature = key.sign(code.encode(), ec.ECDSA(SHA256()))
+        else:
+            signature = key.sign(code.encode(), padding.PKCS1v15(), SHA256())
+        signed = {_SIGNED_CODE: base64.b64encode(signature).decode()}
+        return self._request("POST", f"{path}/pop", meaning=_PROOF, json=signed)
 
     def verify_chain(self, chain: Sequence[x509.Certificate]) -> VerifiedChain:
         """Ask the platform whether it would take a device's chain, the device's certificate first.
 
         Raises OnboardingError: HTTP_401 where the platform refuses the chain (or the login: the sentence says which).
         """
+
+        def read(body: dict[str, Any]) -> VerifiedChain:
+            if body["successfullyValidated"] is not True:
+                raise ValueError("The vendor describes a refusal as 401.")
+            return VerifiedChain(*(_text(body.get(name) or "") for name in ("subject", "issuer", "tenantId")))
+
+        file, data = ("chain.pem", to_pem(chain), "application/x-pem-file"), {"tenantId": self.tenant.tenant_id}
         try:
-            return self.tenant.request(
-                "POST",
-                "/tenant/trusted-certificates/verify-cert-chain",
-                _read_verdict,
-                meaning=_NO_CHECK,
-                files={"file": ("chain.pem", to_pem(chain), "application/x-pem-file")},
-                data={"tenantId": self.tenant.tenant_id},
-            )
+            return self.tenant.request("POST", _VERIFY, read, meaning=_VERIFICATION, files={"file": file}, data=data)
         except OnboardingError as error:
             if error.code != "HTTP_401":
                 raise
@@ -239,23 +248,30 @@ class TrustedCertificates:
         ``at`` bears a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for
         what is known stays as it is. Raises OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
         """
-        if at is not None and at.tzinfo is None:
-            raise OnboardingError("The revocation's time has no time zone: give it one.", "BAD_VALUE")
-        date = (
-            {} if at is None else {"revocationDate": f"{at.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"}
-        )
+        date = {}
+        if at is not None:
+            if at.tzinfo is None:
+                raise OnboardingError("The revocation's time has no time zone: give it one.", "BAD_VALUE")
+            date = {"revocationDate": f"{at.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"}
         entries = [{"serialNumberInHex": _serial(one), **date} for one in which]
         for start in range(0, len(entries), LONGEST_REVOCATION):
             body = {"crls": entries[start : start + LONGEST_REVOCATION]}
-            self.tenant.request("PUT", _CRL, lambda _: None, meaning=_NO_CRL, json=body)
+            self.tenant.request("PUT", _CRL, lambda _: None, meaning=_REVOCATION, json=body)
 
     def revoked(self) -> "builtins.list[int]":
-        """Give the serial numbers of all certificates that the platform knows to be revoked."""
-        return self.tenant.request("GET", _CRL, _read_crl, accept="*/*", meaning=_NO_CRL)
+        """Return the serial numbers of all certificates that the platform knows to be revoked."""
+
+        def read(der: bytes) -> builtins.list[int]:
+            return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
+
+        return self.tenant.request("GET", _CRL, read, accept="*/*", meaning=_REVOCATION)
 
 
-def checked_fingerprint(text: str) -> str:
-    """Give a fingerprint as the platform writes it, from a text with colons or capitals; raises OnboardingError."""
+def _fingerprint(which: Which) -> str:
+    """Return a fingerprint as the platform writes it, also of a text with colons or capitals."""
+    if isinstance(which, x509.Certificate):
+        return fingerprint(which)
+    text = which.fingerprint if isinstance(which, TrustedCertificate) else which
     digits = re.sub(r"[:\s]", "", text).lower()
     if not re.fullmatch(r"[0-9a-f]{40}", digits):
         raise OnboardingError(
@@ -264,13 +280,7 @@ def checked_fingerprint(text: str) -> str:
     return digits
 
 
-def _fingerprint(which: Which) -> str:
-    if isinstance(which, x509.Certificate):
-        return fingerprint(which)
-    return checked_fingerprint(which.fingerprint if isinstance(which, TrustedCertificate) else which)
-
-
-def _upload(certificate: x509.Certificate, name: str, auto_registration: bool) -> dict[str, Any]:
+def _upload_body(certificate: x509.Certificate, name: str, auto_registration: bool) -> dict[str, Any]:
     return {
         "status": "ENABLED",
         "name": name or common_name(certificate.subject) or "CA",
@@ -283,30 +293,6 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
     return value
-
-
-def _read_collection(body: dict[str, Any]) -> list[TrustedCertificate]:
-    return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
-
-
-def _read_code(body: dict[str, Any]) -> str:
-    return _text(body["proofOfPossessionUnsignedVerificationCode"])
-
-
-def _read_verdict(body: dict[str, Any]) -> VerifiedChain:
-    if body["successfullyValidated"] is not True:
-        raise ValueError("The vendor describes a refusal as 401.")
-    return VerifiedChain(*(_text(body.get(name) or "") for name in ("subject", "issuer", "tenantId")))
-
-
-def _read_crl(der: bytes) -> list[int]:
-    return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
-
-
-def _sign(key: PrivateKey, data: bytes) -> bytes:
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(data, ec.ECDSA(SHA256()))
-    return key.sign(data, padding.PKCS1v15(), SHA256())
 
 
 def _serial(one: x509.Certificate | int | str) -> str:

@@ -27,18 +27,18 @@ Chain = Sequence[x509.Certificate]
 class Profile:
     """What a platform of a certain time accepts: the longest chain, and whether the device's certificate is enough.
 
-    ``calls_of_current``: whether it has what came after the guide: proof of possession, revocation, device tokens.
+    ``has_proof_and_revocation``: whether it has what came later: proof of possession, revocation, device tokens.
     """
 
     name: str
     longest_chain: int
     device_alone: bool
-    calls_of_current: bool
+    has_proof_and_revocation: bool
 
 
 PROFILES = {
-    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, calls_of_current=False),
-    "current": Profile("current", longest_chain=10, device_alone=True, calls_of_current=True),
+    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, has_proof_and_revocation=False),
+    "current": Profile("current", longest_chain=10, device_alone=True, has_proof_and_revocation=True),
 }
 
 
@@ -124,7 +124,7 @@ def build_chain(
 def diagnose(
     presented: Chain,
     anchors: Iterable[x509.Certificate],
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     *,
     at: datetime | None = None,
 ) -> Diagnosis:
@@ -134,7 +134,7 @@ def diagnose(
     With a ``profile`` the platform's own follow, on which it answers CONNACK 5. ``at`` is the time of the check, with
     its time zone; now by default.
 
-    Example: ``diagnose(chain, [ca.certificate], PROFILES["guide-2021"]).code`` is ``"OK"`` or the first fault's code.
+    Example: ``diagnose(chain, [ca.certificate], "guide-2021").code`` is ``"OK"`` or the first fault's code.
     """
     if not presented:
         return Diagnosis(
@@ -142,6 +142,8 @@ def diagnose(
         )
     at = at or datetime.now(UTC)
     anchors = list(anchors)
+    if isinstance(profile, str):
+        profile = PROFILES[profile]
     path, findings = path_to_anchor(presented, anchors, at)
     findings += [finding for certificate in path for finding in _validity_findings(certificate, at)]
     if not findings:

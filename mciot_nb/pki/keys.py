@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,6 +64,8 @@ class KeyChoice:
     """The kind of key to make, and the number of days for which its certificate is valid.
 
     ``key_type`` is None for a key that is there already and of a kind that `create_key` does not make.
+
+    Example: ``workspace.create_ca(subject, KeyChoice(KeyType.P256, days=3650))``.
     """
 
     key_type: KeyType | None
@@ -135,7 +138,7 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     if b"-----BEGIN" not in pem or b"PRIVATE KEY-----" not in pem:
         raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
     try:
-        key = load_pem_private_key(pem, encode_passphrase(passphrase) if b"ENCRYPTED" in pem else None)
+        key = _load_pem(pem, encode_passphrase(passphrase) if b"ENCRYPTED" in pem else None)
     except UnsupportedAlgorithm:
         raise OnboardingError(
             f"{path} is of a kind, or encrypted in a way, that is not known here: openssl pkey -aes256 -in {path.name} "
@@ -150,6 +153,11 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     if not isinstance(key, PrivateKey):
         raise OnboardingError(f"{path} holds neither an RSA nor an EC key: make one of these.", "BAD_KEY")
     return key
+
+
+@lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
+def _load_pem(pem: bytes, password: bytes | None) -> object:
+    return load_pem_private_key(pem, password)
 
 
 def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:

@@ -70,6 +70,8 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
 
     Raises: OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for a
     PKCS12 that can't be read without losing something, with the keytool command that makes a JKS of it.
+
+    Example: ``read_store(workspace.device_file("deviceKeystore.jks"), workspace.passphrase)``.
     """
     store = _load(path, password)
     if not isinstance(store, pkcs12.Pkcs12Store):

@@ -12,34 +12,30 @@ from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by
 from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.signing import KEY_USAGES
-from mciot_nb.ui.markup import Line, Rendered, Row, copyable, escape, listed, plain, table
-from mciot_nb.ui.svg import image, words
+from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
 
-#: What extensions are called, and what they mean here where that does not depend on their value.
-_KNOWN = {
-    ExtensionOID.BASIC_CONSTRAINTS: ("Basic Constraints", ""),
-    ExtensionOID.KEY_USAGE: ("Key Usage", ""),
-    ExtensionOID.EXTENDED_KEY_USAGE: ("Extended Key Usage", ""),
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: (
-        "Subject Alternative Name",
-        "the host names and addresses that a client checks when it connects",
-    ),
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER: ("Subject Key Identifier", ""),
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: (
-        "Authority Key Identifier",
-        "the short name of the key that signed this certificate",
-    ),
-    ExtensionOID.NAME_CONSTRAINTS: ("Name Constraints", "the names for which this CA may sign"),
-    ExtensionOID.CERTIFICATE_POLICIES: ("Certificate Policies", "the rules by which its CA issued it"),
-    ExtensionOID.CRL_DISTRIBUTION_POINTS: ("CRL Distribution Points", "where its CA says which ones are revoked"),
-    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: (
-        "Authority Information Access",
-        "where its CA's certificate, and its word on revocation, can be had",
-    ),
-    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: (
-        "Certificate Transparency",
-        "the public logs that know of this certificate",
-    ),
+#: What extensions are called, and what those mean here whose meaning does not depend on their value.
+_NAMES = {
+    ExtensionOID.BASIC_CONSTRAINTS: "Basic Constraints",
+    ExtensionOID.KEY_USAGE: "Key Usage",
+    ExtensionOID.EXTENDED_KEY_USAGE: "Extended Key Usage",
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: "Subject Alternative Name",
+    ExtensionOID.SUBJECT_KEY_IDENTIFIER: "Subject Key Identifier",
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: "Authority Key Identifier",
+    ExtensionOID.NAME_CONSTRAINTS: "Name Constraints",
+    ExtensionOID.CERTIFICATE_POLICIES: "Certificate Policies",
+    ExtensionOID.CRL_DISTRIBUTION_POINTS: "CRL Distribution Points",
+    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: "Authority Information Access",
+    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: "Certificate Transparency",
+}
+_MEANINGS = {
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: "the host names and addresses that a client checks when it connects",
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: "the short name of the key that signed this certificate",
+    ExtensionOID.NAME_CONSTRAINTS: "the names for which this CA may sign",
+    ExtensionOID.CERTIFICATE_POLICIES: "the rules by which its CA issued it",
+    ExtensionOID.CRL_DISTRIBUTION_POINTS: "where its CA says which ones are revoked",
+    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: "where its CA's certificate, and its word on revocation, can be had",
+    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: "the public logs that know of this certificate",
 }
 #: What a key may do, by openssl's words for its usages (RFC 5280, section 4.2.1.3).
 _USES = {
@@ -58,43 +54,40 @@ _PURPOSES = {
 }
 
 
-def certificate_html(certificate: x509.Certificate) -> str:
-    """Show a certificate as a table."""
-    return table(_title(certificate), _rows(certificate))
-
-
-def certificate_text(certificate: x509.Certificate) -> str:
-    """Show a certificate as plain text, with the lines of the table."""
-    return plain(_title(certificate), _rows(certificate))
-
-
-def certificate_line(certificate: x509.Certificate) -> str:
-    """Name a certificate in one line, as it stands inside a list."""
-    return f"<Certificate {readable(certificate.subject)}>"
-
-
-def _title(certificate: x509.Certificate) -> str:
+def certificate_card(certificate: x509.Certificate) -> Rendered:
+    """Return a certificate as a table: its fields, in openssl's words, and what each means here."""
     kind = "CA certificate" if is_ca(certificate) else "Certificate"
-    return f"{kind} of {common_name(certificate.subject) or readable(certificate.subject) or '(no name)'}"
+    return card(f"{kind} of {short_name(certificate.subject)}", _rows(certificate))
+
+
+def short_name(name: x509.Name) -> str:
+    """Return the name by which people know a certificate: its common name, or else the whole name."""
+    return common_name(name) or readable(name) or "(no name)"
 
 
 def _rows(certificate: x509.Certificate) -> Iterator[Line]:
-    """Give what is the same in every run first, and last what is not: times, random numbers, fingerprints."""
-    signed_by_itself = is_issued_by(certificate, certificate)
+    """Yield what is the same in every run first, and last what is not: times, random numbers, fingerprints."""
+    ca, number = is_ca(certificate), certificate.serial_number
+    counted = number < 2**32  # from a serial file, as the guide's 1000; else drawn at random
     yield "Subject", readable(certificate.subject), ""
-    yield "Issuer", readable(certificate.issuer), "itself: a self-signed certificate" if signed_by_itself else ""
-    if _counted(certificate):
-        number = certificate.serial_number
+    by_itself = "itself: a self-signed certificate" if is_issued_by(certificate, certificate) else ""
+    yield "Issuer", readable(certificate.issuer), by_itself
+    if counted:
         yield "Serial number", f"{hex_serial(number)} (hexadecimal, as openssl writes it; {number} in decimal)", ""
     yield "Validity", validity(certificate), ""
     yield "Public key", key_kind(certificate), ""
     yield "CA", _ca(certificate), ""
-    yield from _extension_rows(certificate)
-    yield from _changing_rows(certificate)
-
-
-def _counted(certificate: x509.Certificate) -> bool:
-    return certificate.serial_number < 2**32  # from a serial file, as the guide's 1000; else drawn at random
+    try:
+        yield from extension_rows(certificate.extensions, ca)
+    except (ValueError, x509.DuplicateExtension) as error:
+        yield "Extensions", f"✗ can't be read: {error}", ""
+    yield "Valid from", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", ""
+    yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
+    if not counted:
+        yield "Serial number", f"{number:040x} (hexadecimal, drawn at random)", ""
+    kept = "under this the platform keeps it once it is uploaded" if ca else ""
+    yield "SHA-1 fingerprint", copyable(fingerprint(certificate)), kept
+    yield "SHA-256 fingerprint", copyable(fingerprint(certificate, "sha256")), ""
 
 
 def _ca(certificate: x509.Certificate) -> str:
@@ -105,7 +98,7 @@ def _ca(certificate: x509.Certificate) -> str:
 
 
 def key_kind(certificate: x509.Certificate) -> str:
-    """Name the kind and the size of a certificate's key."""
+    """Return the kind and the size of a certificate's key."""
     try:
         key = certificate.public_key()
     except (UnsupportedAlgorithm, ValueError):
@@ -118,65 +111,42 @@ def key_kind(certificate: x509.Certificate) -> str:
 
 
 def extension_rows(extensions: Iterable[x509.Extension[x509.ExtensionType]], ca: bool) -> Iterator[Row]:
-    """Give for each extension its name, its value in openssl's words, and what it means here; ``ca``: for a CA.
+    """Yield for each extension its name, its value in openssl's words, and what it means here; ``ca``: for a CA.
 
     What differs from run to run, the identifiers of keys, comes last.
     """
     identifiers = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
     for extension in sorted(extensions, key=lambda extension: isinstance(extension.value, identifiers)):
-        unknown = f"Extension {extension.oid.dotted_string}", "not used in this tutorial"
-        name, meaning = _KNOWN.get(extension.oid, unknown)
+        name, (content, meaning) = _NAMES.get(extension.oid), _explained(extension.value, ca)
+        meaning = meaning or (_MEANINGS.get(extension.oid, "") if name else "not used in this tutorial")
         critical = "critical: " if extension.critical else ""
-        yield name, critical + _content(extension.value), _meaning(extension.value, ca) or meaning
+        yield name or f"Extension {extension.oid.dotted_string}", critical + content, meaning
 
 
-def _extension_rows(certificate: x509.Certificate) -> Iterator[Row]:
-    try:
-        yield from extension_rows(certificate.extensions, is_ca(certificate))
-    except (ValueError, x509.DuplicateExtension) as error:
-        yield "Extensions", f"✗ can't be read: {error}", ""
-
-
-def _meaning(value: x509.ExtensionType, ca: bool) -> str:
-    """Say what a value means here; empty where every value of its extension means the same."""
-    match value:
-        case x509.BasicConstraints():
-            return _what_it_may_sign(value)
-        case x509.KeyUsage():
-            uses = [_USES[word] for word in _usages(value) if word in _USES]
-            return f"this key may {listed(uses)}, and nothing else" if uses else ""
-        case x509.ExtendedKeyUsage():
-            others = "something else, not used in this tutorial"
-            return listed(list(dict.fromkeys(_PURPOSES.get(purpose, ("", others))[1] for purpose in value)))
-        case x509.SubjectKeyIdentifier():
-            by_others = ", by which the certificates that it signs refer to it" if ca else ""
-            return f"a short name of this key{by_others}"
-    return ""
-
-
-def _usages(value: x509.KeyUsage) -> list[str]:
-    # cryptography lets the last two be read only where keyAgreement is set
-    only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
-    return [word for word, attribute in KEY_USAGES.items() if word not in only and getattr(value, attribute)]
-
-
-def _content(value: x509.ExtensionType) -> str:
-    """Write an extension's value in openssl's words."""
+def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
+    """Return a value in openssl's words, and what it means here; empty where all of its extension mean the same."""
     match value:
         case x509.BasicConstraints():
             length = "" if value.path_length is None else f", pathlen:{value.path_length}"
-            return f"CA:{str(value.ca).upper()}{length}"
+            return f"CA:{str(value.ca).upper()}{length}", _what_it_may_sign(value)
         case x509.KeyUsage():
-            return ", ".join(_usages(value))
+            # cryptography lets the last two be read only where keyAgreement is set
+            only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
+            usages = [word for word, field in KEY_USAGES.items() if word not in only and getattr(value, field)]
+            uses = listed([_USES[word] for word in usages if word in _USES])
+            return ", ".join(usages), f"this key may {uses}, and nothing else" if uses else ""
         case x509.ExtendedKeyUsage():
-            return ", ".join(_PURPOSES.get(purpose, (purpose.dotted_string, ""))[0] for purpose in value)
+            others = "something else, not used in this tutorial"
+            purposes = [_PURPOSES.get(purpose, (purpose.dotted_string, others)) for purpose in value]
+            return ", ".join(name for name, _ in purposes), listed(list(dict.fromkeys(may for _, may in purposes)))
         case x509.SubjectAlternativeName():
-            return ", ".join(str(getattr(name, "value", name)) for name in value)
+            return ", ".join(str(getattr(name, "value", name)) for name in value), ""
         case x509.SubjectKeyIdentifier():
-            return value.digest.hex()
+            by_others = ", by which the certificates that it signs refer to it" if ca else ""
+            return value.digest.hex(), f"a short name of this key{by_others}"
         case x509.AuthorityKeyIdentifier() if value.key_identifier:
-            return value.key_identifier.hex()
-    return "present"
+            return value.key_identifier.hex(), ""
+    return "present", ""
 
 
 def _what_it_may_sign(value: x509.BasicConstraints) -> str:
@@ -184,20 +154,9 @@ def _what_it_may_sign(value: x509.BasicConstraints) -> str:
         return "no CA: it can identify a device or a server, and sign no certificates"
     if value.path_length is None:
         return "a CA: it may sign certificates, of further CAs too; the platform takes only such a one as trusted"
-    between = {0: "no further CA", 1: "at most one more CA"}.get(
-        value.path_length, f"at most {value.path_length} more CAs"
-    )
+    several = f"at most {value.path_length} more CAs"
+    between = {0: "no further CA", 1: "at most one more CA"}.get(value.path_length, several)
     return f"a CA, with {between} between it and a device; the platform takes only a CA's certificate as trusted"
-
-
-def _changing_rows(certificate: x509.Certificate) -> Iterator[Line]:
-    yield "Valid from", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", ""
-    yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
-    if not _counted(certificate):
-        yield "Serial number", f"{certificate.serial_number:040x} (hexadecimal, drawn at random)", ""
-    kept = "under this the platform keeps it once it is uploaded" if is_ca(certificate) else ""
-    yield "SHA-1 fingerprint", copyable(fingerprint(certificate)), kept
-    yield "SHA-256 fingerprint", copyable(fingerprint(certificate, "sha256")), ""
 
 
 _DAY = timedelta(days=1)
@@ -205,7 +164,7 @@ _WIDTH, _HEIGHT, _BEGIN, _END = 400, 52, 48, 352  # pixels; the bar lies between
 
 
 def trouble(certificate: x509.Certificate, at: datetime | None = None) -> str:
-    """Say that a certificate is not valid at a time, now by default; empty where it is."""
+    """Return that a certificate is not valid at a time, now by default; empty where it is."""
     at = at or datetime.now(UTC)
     if at > certificate.not_valid_after_utc:
         return "✗ expired"
@@ -213,43 +172,35 @@ def trouble(certificate: x509.Certificate, at: datetime | None = None) -> str:
 
 
 def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rendered:
-    """Show for how long a certificate is valid, and how much of that has passed at a time, now by default.
+    """Return for how long a certificate is valid, and how much of that has passed at a time, now by default.
 
     What has passed is rounded down to whole percents and days, so a certificate that was just made always looks the
-    same. The dates are left to the words around the picture: a test can't see them in it.
+    same. The picture holds no dates: a test can't see them in it.
     """
     at = at or datetime.now(UTC)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    total = _days(max((end - begin) // _DAY, 0))
-    if state := trouble(certificate, at):
-        where = "after its end" if at > end else "before its begin"
-        mark = (_END + _WIDTH) // 2 if at > end else _BEGIN // 2
-        return _shown(f"{total}, {state}", f"today lies {where}", mark, bad=True)
-    percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
-    left = _days(-((at - end) // _DAY)) if end - at >= _DAY else "less than a day"  # a day that has begun counts
-    mark = _BEGIN + (_END - _BEGIN) * percent // 100
-    return _shown(f"{total}, ✓ valid now: {percent} % passed, {left} left", f"today lies at {percent} %", mark)
+    total, after = counted(max((end - begin) // _DAY, 0), "day", "days"), at > end
+    text, where, colour = (
+        f"{total}, {trouble(certificate, at)}",
+        "after its end" if after else "before its begin",
+        "bad",
+    )
+    mark = (_END + _WIDTH) // 2 if after else _BEGIN // 2
+    if begin <= at <= end:
+        percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
+        left = counted(-((at - end) // _DAY), "day", "days") if end - at >= _DAY else "less than a day"
+        text, where, colour = f"{total}, ✓ valid now: {percent} % passed, {left} left", f"at {percent} %", "good"
+        mark = _BEGIN + (_END - _BEGIN) * percent // 100
+    alt = f"Validity as a bar from its begin to its end; today lies {where}."
+    return Rendered(text, f"{escape(text)}<br>{image(_bar(mark, colour), (_WIDTH, _HEIGHT), alt)}")
 
 
-def _days(number: int) -> str:
-    return "1 day" if number == 1 else f"{number} days"
-
-
-def _shown(text: str, where: str, mark: int, *, bad: bool = False) -> Rendered:
-    alt = f"Validity as a bar from its begin to its end; {where}."
-    return Rendered(text, f"{escape(text)}<br>{image(_bar(mark, bad=bad), (_WIDTH, _HEIGHT), alt)}")
-
-
-def _bar(mark: int, *, bad: bool) -> Iterator[str]:
-    """Draw what is over filled, what is left empty, and a pointer at today, which may lie beside the bar."""
+def _bar(mark: int, colour: str) -> Iterator[str]:
+    """Yield what is over filled, what is left empty, and a pointer at today, which may lie beside the bar."""
     over = min(max(mark, _BEGIN), _END) - _BEGIN
-    colour = "bad" if bad else "good"
     yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="6" class="ground"/>'
     yield f'<rect x="{_BEGIN}" y="23" width="{over}" height="10" class="{colour}"/>'
-    yield (
-        f'<rect x="{_BEGIN}" y="23" width="{_END - _BEGIN}" height="10" rx="2" fill="none" stroke="currentColor" '
-        f'class="{colour}"/>'
-    )
+    yield f'<rect x="{_BEGIN}" y="23" width="{_END - _BEGIN}" height="10" rx="2" {OUTLINE} class="{colour}"/>'
     yield f'<path d="M{mark - 6} 16h12l-6 8z M{mark - 1} 16h2v22h-2z" class="ink"/>'
     yield words(mark, 13, "today", 12, "ink", _BEGIN, "middle")
     yield words(_BEGIN, 47, "begin", 12, "muted", _BEGIN, "middle")

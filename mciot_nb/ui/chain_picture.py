@@ -10,32 +10,31 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mciot_nb.pki.chain import is_ca, is_issued_by
 from mciot_nb.pki.names import common_name, readable
-from mciot_nb.ui.certificate_card import trouble
-from mciot_nb.ui.markup import Rendered, visible
-from mciot_nb.ui.svg import image, width, words
+from mciot_nb.ui.certificate_card import short_name, trouble
+from mciot_nb.ui.markup import OUTLINE, Rendered, image, visible, width, words
+
+Chain = Sequence[x509.Certificate]
+Anchors = Collection[x509.Certificate]
 
 _WIDTH, _BOX, _GAP, _MARGIN, _INDENT = 560, 72, 56, 16, 14
 _ROOM = _WIDTH - 2 * (_MARGIN + _INDENT)  # for words inside a box
 
 
-def chain_picture(
-    certificates: Sequence[x509.Certificate],
-    *,
-    trusted: Collection[x509.Certificate] = (),
-    at: datetime | None = None,
-) -> Rendered:
+def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | None = None) -> Rendered:
     """Draw a chain as it stands, the device's certificate at the top, with an arrow for each signature.
 
-    A certificate that the next one did not sign is shown as a broken link, one that is not valid at a time, now by
-    default, is marked, and so are those ``trusted``: what was uploaded, or lies in a truststore. The picture holds no
-    dates and no fingerprints, so it is the same in every run. Give the certificates of one chain, from the file or from
-    the maker.
+    A certificate that the next one did not sign is shown as a broken link. Marked are those that are not valid at a
+    time, now by default, and those ``trusted``: what was uploaded, or lies in a truststore. The picture holds no dates
+    and no fingerprints, so it is the same in every run.
+
+    Example: ``chain_picture(read_certificates(path), trusted=[ca.certificate])``.
     """
     if not certificates:
         return Rendered("An empty chain.", "<p>An empty chain.</p>")
     links = [_why_broken(one, following) for one, following in pairwise(certificates)]
     end = _end(certificates[-1], trusted)
-    text = visible(f"{_in_words(certificates, links, trusted, at)} {name_of(certificates[-1])} {' '.join(end)}.")
+    chain, last = _in_words(certificates, links, trusted, at), short_name(certificates[-1].subject)
+    text = visible(f"{chain} {last} {' '.join(end)}.")
     height = len(certificates) * (_BOX + _GAP) - _GAP + 2 * _MARGIN + 24 * len(end)
     shapes = [f'<rect width="{_WIDTH}" height="{height}" rx="8" class="ground"/>']
     for position, certificate in enumerate(certificates):
@@ -48,56 +47,47 @@ def chain_picture(
     return Rendered(text, image(shapes, (_WIDTH, height), text))
 
 
-def name_of(certificate: x509.Certificate) -> str:
-    """Give the name by which people know a certificate: its common name, or else its whole subject."""
-    return common_name(certificate.subject) or readable(certificate.subject) or "(no name)"
-
-
 def _why_broken(certificate: x509.Certificate, following: x509.Certificate) -> str:
     if is_issued_by(certificate, following):
         return ""
     if certificate.issuer == following.subject:
         return "the name fits, the signature does not"
-    return f"the issuer is {common_name(certificate.issuer) or readable(certificate.issuer) or '(no name)'}"
+    return f"the issuer is {short_name(certificate.issuer)}"
 
 
-def _in_words(
-    certificates: Sequence[x509.Certificate],
-    links: list[str],
-    trusted: Collection[x509.Certificate],
-    at: datetime | None,
-) -> str:
+def _in_words(certificates: Chain, links: list[str], trusted: Anchors, at: datetime | None) -> str:
     parts: list[str] = []
     for certificate, broken in zip(certificates, ["", *links], strict=True):
         verb = "" if not parts else "NOT signed by " if broken else "signed by "
         marks = [f"✗ broken: {broken}"] if broken else []
         marks += ["✓ trusted"] if certificate in trusted else []
         marks += filter(None, [trouble(certificate, at)])
-        parts.append(verb + name_of(certificate) + (f" ({'; '.join(marks)})" if marks else ""))
+        parts.append(verb + short_name(certificate.subject) + (f" ({'; '.join(marks)})" if marks else ""))
     return f"Chain of {len(parts)} certificate{'s' if parts[1:] else ''}: {', '.join(parts)}."
 
 
-def _end(last: x509.Certificate, trusted: Collection[x509.Certificate]) -> list[str]:
-    """Say how the chain ends; a name that may be long is a line of its own."""
+def _end(last: x509.Certificate, trusted: Anchors) -> list[str]:
+    """Return how the chain ends; a name that may be long is a line of its own."""
     if is_issued_by(last, last):
         return ["is signed by itself: the chain ends here"]
     if last in trusted:
         return ["is trusted: the chain may end here"]
-    issuer = common_name(last.issuer) or readable(last.issuer) or "(no name)"
-    if any(is_issued_by(last, anchor) for anchor in trusted):
-        return ["is signed by a trusted certificate that is not in this chain:", issuer]
-    return ["names an issuer that is not in this chain:", issuer]
+    trusts_issuer = any(is_issued_by(last, anchor) for anchor in trusted)
+    names = "is signed by a trusted certificate" if trusts_issuer else "names an issuer"
+    return [f"{names} that is not in this chain:", short_name(last.issuer)]
 
 
 def _box(certificate: x509.Certificate, top: int, *, trusted: bool, state: str) -> Iterator[str]:
-    kind = _kind(certificate)
+    kind, subject = _kind(certificate), certificate.subject
+    is_titled = common_name(subject) is not None  # else the title is the whole subject
+    rest = readable(x509.Name([a for a in subject if a.oid != NameOID.COMMON_NAME])) if is_titled else ""
     colour, left = ("ca" if kind == "CA" else "end"), _MARGIN + _INDENT
     frame = f'<rect x="{_MARGIN}" y="{top}" width="{_WIDTH - 2 * _MARGIN}" height="{_BOX}" rx="6"'
-    yield f'{frame} class="paper"/>{frame} fill="none" stroke="currentColor" class="{"bad" if state else colour}"/>'
+    yield f'{frame} class="paper"/>{frame} {OUTLINE} class="{"bad" if state else colour}"/>'
     # What a certificate is stands at the right of its name, and what is wrong with it below that.
     for y, size, text, ink, mark, sign in (
-        (top + 30, 18, name_of(certificate), "ink", f"✓ trusted {kind}" if trusted else kind, colour),
-        (top + 54, 13, _rest_of(certificate.subject), "muted", state, "bad"),
+        (top + 30, 18, short_name(subject), "ink", f"✓ trusted {kind}" if trusted else kind, colour),
+        (top + 54, 13, rest, "muted", state, "bad"),
     ):
         beside = int(width(mark) * 13) + 12 if mark else 0
         yield words(left, y, text, size, ink, _ROOM - beside)
@@ -114,26 +104,15 @@ def _kind(certificate: x509.Certificate) -> str:
     return "device"
 
 
-def _rest_of(subject: x509.Name) -> str:
-    """Give what of ``subject`` is not in the title already."""
-    if common_name(subject) is None:
-        return ""
-    return readable(x509.Name([a for a in subject if a.oid != NameOID.COMMON_NAME]))
-
-
 def _arrow(top: int, broken: str) -> Iterator[str]:
-    """Draw an arrow to the signer, or two loose ends with a cross between them."""
+    """Yield an arrow to the issuer, or two loose ends with a cross between them."""
     x, middle, end = _MARGIN + 40, top + _GAP // 2, top + _GAP - 4
     if broken:
         cross = f"M{x - 7} {middle - 7}l14 14m0 -14l-14 14"
-        yield _stroke(f"M{x} {top + 2}V{middle - 12}M{x} {middle + 12}V{end + 2}{cross}", "bad")
+        yield f'<path d="M{x} {top + 2}V{middle - 12}M{x} {middle + 12}V{end + 2}{cross}" {OUTLINE} class="bad"/>'
         yield words(x + 20, middle - 4, "✗ broken: not signed by the next one", 14, "bad", _ROOM - 60)
         yield words(x + 20, middle + 14, broken, 14, "bad", _ROOM - 60)
     else:
-        yield _stroke(f"M{x} {top + 4}V{end - 8}", "good")
+        yield f'<path d="M{x} {top + 4}V{end - 8}" {OUTLINE} class="good"/>'
         yield f'<path d="M{x - 6} {end - 10}h12l-6 10z" class="good"/>'
         yield words(x + 20, middle + 5, "signed by", 14, "good", _ROOM - 60)
-
-
-def _stroke(path: str, colour: str) -> str:
-    return f'<path d="{path}" fill="none" stroke="currentColor" class="{colour}"/>'

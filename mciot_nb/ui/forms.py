@@ -1,40 +1,30 @@
 """Forms for what a learner may choose. Each has its value at once, so that Run All goes straight through.
 
-The rules are not here: `mciot_nb.pki` and `TenantSettings.problems` judge, a form shows their sentences.
+The rules are not here: `mciot_nb.pki` and `Workspace` judge, a form shows their sentences.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import (
-    CA_DAYS,
-    GUIDE_CONFIG,
-    CaConfig,
-    Prompt,
-    certificate_command,
-    read_config,
-    request_command,
-)
+from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, certificate_command, read_config, request_command
 from mciot_nb.pki.keys import KeyChoice, KeyType
-from mciot_nb.pki.names import (
-    BY_ATTRIBUTE,
-    FIELDS,
-    DistinguishedName,
-    field_problem,
-)
+from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, not_after_within
+from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import SecretField, style
+from mciot_nb.ui.inputs import PassphraseField, SecretField, style
 from mciot_nb.ui.markup import Row, StaticPicture, escape, table, visible
 
-_LABEL = {"description_width": "14em"}
+if TYPE_CHECKING:
+    from mciot_nb.workspace import Workspace
+
 _SUBMITTED = "✓ Submitted. Now run the cells below."
 _CHANGED = "Changed since: press Submit."
 
@@ -42,7 +32,7 @@ _CHANGED = "Changed since: press Submit."
 class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
     """Fields with what is wrong beside each, a Submit button, and a line that says what came of it.
 
-    A form of one's own makes its rows with `row`, gives its parts to `build`, and overrides `problems` and `take`.
+    A subclass makes its rows with `row`, gives its parts to `build`, and overrides `problems` and `take`.
     """
 
     def __init__(self, title: str) -> None:
@@ -72,11 +62,11 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self.refresh()
 
     def problems(self) -> Mapping[str, str]:
-        """Say for each field by name what is wrong with it; empty where the form can be submitted."""
+        """Return what is wrong with each field, by name; empty if the form can be submitted."""
         raise NotImplementedError
 
     def warnings(self) -> Mapping[str, str]:
-        """Say for each field by name what is allowed but hardly meant."""
+        """Return what is allowed but hardly meant, by the name of the field."""
         return {}
 
     def take(self) -> None:
@@ -118,36 +108,14 @@ def fields_to_mend(problems: Mapping[str, str]) -> str:
     return f"{'1 field' if len(problems) == 1 else f'{len(problems)} fields'} to mend first, see above."
 
 
-def number_field(label: str, value: int) -> Any:
-    """Make a field for a whole number, which says at each key what stands in it."""
-    return widgets.IntText(
-        description=label, value=value, continuous_update=True, style=_LABEL, layout=_as_wide_as("22em")
-    )
-
-
-def list_field(label: str, options: Sequence[tuple[str, object]], value: object) -> Any:
-    """Return a list of words, each standing for a value, of which one is chosen."""
-    return widgets.Dropdown(description=label, options=options, value=value, style=_LABEL, layout=_as_wide_as("36em"))
-
-
 def _note(kind: str, sign: str, sentence: str | None) -> str:
     return f'<span role="status" class="mciot-{kind}">{sign} {escape(sentence)}</span>' if sentence else ""
 
 
-def text_field(label: str, value: str, example: str = "") -> Any:
-    """Make a line to type in; ``example`` stands in it, pale, while it is empty."""
-    return widgets.Text(description=label, value=value, placeholder=example, style=_LABEL, layout=_as_wide_as("36em"))
-
-
-def choice(label: str, options: list[tuple[str, bool]], value: bool) -> Any:
-    """Make a choice between a few words, each standing for a value."""
-    return widgets.RadioButtons(
-        description=label, options=options, value=value, style=_LABEL, layout=_as_wide_as("36em")
-    )
-
-
-def _as_wide_as(width: str) -> Any:
-    return widgets.Layout(flex=f"1 1 {width}", max_width=width, min_width="0")  # narrower where the window is
+def labelled(kind: Any, label: str, value: object, width: str = "36em", **options: Any) -> Any:
+    """Return a field of an ipywidgets ``kind`` with its label, narrower than ``width`` where the window is."""
+    layout = widgets.Layout(flex=f"1 1 {width}", max_width=width, min_width="0")
+    return kind(description=label, value=value, style={"description_width": "14em"}, layout=layout, **options)
 
 
 #: What a blank field means, by whether the configuration has a default for any.
@@ -157,68 +125,115 @@ _BLANK = {
 }
 _UNSEEN = "⚠ not shown, for the subject holds characters that can't be seen."
 
+#: The kinds of key that are offered, and what each means.
+_KINDS: dict[KeyType | None, str] = {
+    KeyType.RSA_2048: "The shortest that is still safe, quick to make; taken everywhere.",
+    KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
+    KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
+    KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
+}
+_OTHER_KIND, _OTHER_MEANING = "another kind", "The kind of key that is there; it is not offered anew."
+_EXTENSIONS = "Extensions that the certificate will get"
 
-class SubjectForm(Form):
-    """Ask for the seven fields of a certificate's subject; ``.value`` is ``default`` until somebody submits another.
 
-    A single ``.`` leaves a field out, as openssl has it. A blank one takes the default that ``config`` has for it, or
-    else is left out too; ``config`` also says in which words a field is asked for. ``made`` says that ``default`` is
-    the subject of what is there already: then a field that it leaves out stays out, whatever ``config`` says.
+class CertificateForm(Form):
+    """Ask for a certificate's subject, the kind of its key, and its days; ``.subject`` and ``.key`` are the values.
 
-    Below the fields stands the openssl command that does the same: for a CA's certificate, or for the request of a
-    device or of an intermediate CA.
+    They are ``subject`` and ``key`` until others are submitted. A single ``.`` leaves a field of the subject out, as
+    openssl has it. A blank one takes the default that ``config`` has for it, or else is left out too; ``config`` (the
+    guide's unless given) also says in which words a field is asked for.
+
+    ``owner`` is ``ca``, ``intermediate`` or ``device``: below the fields stands the openssl command that makes this
+    one's certificate or request. ``issuer`` is the certificate of the CA that will sign, None for one that signs its
+    own, and ``section`` that of its extensions. ``made`` says that ``subject`` and ``key`` are those of what is there
+    already: then a field that is left out stays out, whatever ``config`` says, and the key is not judged.
     """
 
     def __init__(
         self,
-        default: DistinguishedName,
-        title: str = "Subject",
-        for_device: bool = False,
-        for_intermediate: bool = False,
+        title: str,
+        subject: DistinguishedName,
+        key: KeyChoice,
         *,
+        owner: str = "ca",
         config: CaConfig | None = None,
+        issuer: x509.Certificate | None = None,
+        section: str = "v3_ca",
         made: bool = False,
     ) -> None:
         super().__init__(title)
-        self._for_device, self._for_intermediate, self._days = for_device, for_intermediate, CA_DAYS
-        self._config_name = config.path.name if config else "caConfig.cnf"
-        self._value: DistinguishedName | None = None
+        self._owner, self._issuer, self._made = owner, issuer, key if made else None
+        self._config = config or read_config(GUIDE_CONFIG)
+        self._subject: DistinguishedName | None = None
+        self._key = key
         asked = {prompt.field.attribute: prompt for prompt in config.prompts} if config else {}
         self._prompts = {field.attribute: asked.get(field.attribute, Prompt(field, field.label)) for field in FIELDS}
-        self._fields = {name: _field(prompt, getattr(default, name), made) for name, prompt in self._prompts.items()}
+        self._fields = {name: _field(prompt, getattr(subject, name), made) for name, prompt in self._prompts.items()}
+        options = [(kind or _OTHER_KIND, kind) for kind in dict.fromkeys([*_KINDS, key.key_type])]
+        self._key_type = labelled(widgets.Dropdown, "Key", key.key_type, options=options)
+        self._days = labelled(widgets.IntText, "Days of validity", key.days, "22em", continuous_update=True)
+        self._extensions = list(_extension_rows(self._config, section, issuer))
+        self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
         self._preview = widgets.HTML().add_class("mciot-preview")
-        hint = widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint")
-        self.build(*(self.row(name, field) for name, field in self._fields.items()), hint, self._preview)
+        folded = f"<details><summary>{_EXTENSIONS}</summary>{table(_EXTENSIONS, self._extensions)}</details>"
+        self.build(
+            *(self.row(name, field) for name, field in self._fields.items()),
+            widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint"),
+            self.row("key_type", self._key_type),
+            self._meaning,
+            self.row("days", self._days),
+            self._end,
+            self._preview,
+            widgets.HTML(folded).add_class("mciot-folded"),
+        )
         if not self.problems():
             self.take()
 
     @property
-    def value(self) -> DistinguishedName:
-        """The subject as it was submitted last. Raises OnboardingError while there is none."""
-        if self._value is None:
+    def subject(self) -> DistinguishedName:
+        """The subject as it was submitted last. Raises: OnboardingError: while there is none."""
+        if self._subject is None:
             raise OnboardingError(f"The form “{self.title}” is not filled in yet: fill it in and press Submit.", "FORM")
-        return self._value
+        return self._subject
+
+    @property
+    def key(self) -> KeyChoice:
+        """The kind of key and the days as they were submitted last."""
+        return self._key
 
     def typed(self) -> dict[str, str | None]:
-        """Give what the fields stand for as they are now, without blanks around them; None for one that is left out."""
+        """Return what the subject's fields stand for now, without blanks around them; None for one that is left out."""
         return {name: prompt.value(self._fields[name].value.strip()) or None for name, prompt in self._prompts.items()}
 
+    def typed_key(self) -> KeyChoice:
+        """Return the kind of key and the days that stand in the form now."""
+        return KeyChoice(self._key_type.value, self._days.value)
+
     def problems(self) -> dict[str, str]:
-        """Ask `field_problem` and the configuration about each field; the guide's policy wants a common name."""
-        typed = self.typed()
+        """Ask `mciot_nb.pki` about each field; the guide's policy wants a common name."""
+        typed, key = self.typed(), self.typed_key()
         found = {
             name: field_problem(BY_ATTRIBUTE[name], text) or self._prompts[name].problem(text)
             for name, text in typed.items()
             if text
         }
         if typed["common_name"] is None:
-            purpose = "the device's ClientId" if self._for_device else "the name by which people will know this CA"
+            purpose = (
+                "the device's ClientId" if self._owner == "device" else "the name by which people will know this CA"
+            )
             found["common_name"] = f"Common Name is missing: type {purpose}."
+        if key != self._made:
+            if key.key_type is None:
+                found["key_type"] = "Such a key is not made here: choose one of the others."
+            try:
+                self._end_of(key)
+            except OnboardingError as error:
+                found["days"] = str(error)
         return {name: problem for name, problem in found.items() if problem}
 
     def warnings(self) -> dict[str, str]:
         """Warn of a ``:`` in a device's common name: X.509 allows it, and the platform can't use it."""
-        if self._for_device and ":" in (self.typed()["common_name"] or ""):
+        if self._owner == "device" and ":" in (self.typed()["common_name"] or ""):
             return {
                 "common_name": "The platform splits the ClientId at ':', so this device would be refused: "
                 "take a name without ':'."
@@ -228,40 +243,99 @@ class SubjectForm(Form):
     def refresh(self) -> None:
         """Write what is wrong beside each field; below them what is right, as a subject and as openssl's command."""
         super().refresh()
-        problems = self.problems()
+        problems, key = self.problems(), self.typed_key()
+        self._meaning.value = escape(_KINDS.get(key.key_type, _OTHER_MEANING))
+        self._end.value = escape("" if "days" in problems or "key_type" in problems else self._ends(key))
         subject = DistinguishedName(**{name: text for name, text in self.typed().items() if name not in problems})
-        command = self.command(subject)
+        command = self.command(subject, self._key.days if "days" in problems else key.days)
         shown = _command_html(command) if visible(command) == command else f" {_UNSEEN}"
         line = f"Subject: <code>{escape(str(subject) or '(nothing yet)')}</code>"
         self._preview.value = f"<p>{line}</p><p>With openssl:{shown}</p>"
 
-    def command(self, subject: DistinguishedName) -> str:
-        """Give the openssl command that would do the same, in the CA's folder or the intermediate's."""
-        if self._for_intermediate:
-            return request_command(subject, "intermediateConfig.cnf", "intermediate")
-        return (
-            request_command(subject, self._config_name)
-            if self._for_device
-            else certificate_command(subject, self._days)
-        )
-
-    def set_days(self, days: int) -> None:
-        """Let the command make a CA's certificate of so many days; for the ``on_days`` of a `KeyForm`."""
-        self._days = days
-        self.refresh()
+    def command(self, subject: DistinguishedName, days: int) -> str:
+        """Return the openssl command that would do the same, in the CA's folder or the intermediate's."""
+        if self._owner == "ca":
+            return certificate_command(subject, days)
+        name = self._config.path.name if self._owner == "device" else "intermediateConfig.cnf"
+        return request_command(subject, name, self._owner)
 
     def take(self) -> None:
-        """Make what is typed the subject."""
-        self._value = DistinguishedName(**self.typed())
+        """Make what is typed the values."""
+        self._subject, self._key = DistinguishedName(**self.typed()), self.typed_key()
 
     def static_text(self) -> str:
-        """Give the submitted subject in one line."""
-        return f"{self.title}: {self._value or '(not filled in yet)'}"
+        """Return the submitted values in one line."""
+        kind = self._key.key_type or _OTHER_KIND
+        return f"{self.title}: {self._subject or '(not filled in yet)'}; {kind}, {self._key.days} days"
 
     def static_html(self) -> str:
-        """Give the submitted subject as a table."""
-        shown = asdict(self._value) if self._value else self.typed()
-        return table(self.static_text(), [(f.label, shown[f.attribute] or "-", "") for f in FIELDS])
+        """Return the submitted values, and the extensions, as a table."""
+        shown = asdict(self._subject) if self._subject else self.typed()
+        kind, meaning = self._key.key_type or _OTHER_KIND, _KINDS.get(self._key.key_type, _OTHER_MEANING)
+        rows = [("Key", kind, meaning), ("Validity", f"{self._key.days} days", self._ends(self._key))]
+        fields = [(f.label, shown[f.attribute] or "-", "") for f in FIELDS]
+        return table(self.title, [*fields, *rows, *self._extensions])
+
+    def _end_of(self, key: KeyChoice) -> datetime:
+        now = normalize_time(None)
+        return not_after_within(self._issuer, now, key.days) if self._issuer else not_after(now, key.days)
+
+    def _ends(self, key: KeyChoice) -> str:
+        """Say when a certificate ends that is signed now; nothing where none can be."""
+        try:
+            return f"Signed now, it expires on {self._end_of(key):%Y-%m-%d %H:%M} UTC, in {_span(key.days)}."
+        except OnboardingError:
+            return ""
+
+
+class CaForm(CertificateForm):
+    """Ask for the CA's subject, key and days.
+
+    Example: ``form = CaForm(workspace)``, and in the next cell ``workspace.create_ca(form.subject, form.key)``.
+    """
+
+    def __init__(self, workspace: "Workspace") -> None:
+        subject, key, config = workspace.subject("ca"), workspace.key_choice("ca"), workspace.config("ca")
+        super().__init__("The CA's certificate", subject, key, config=config, made=workspace.has_ca)
+
+
+class IntermediateForm(CertificateForm):
+    """Ask for the intermediate CA's subject, key and days; it can't outlive the CA.
+
+    Example: ``form = IntermediateForm(workspace)``, then ``workspace.create_intermediate(form.subject, form.key)``.
+    """
+
+    def __init__(self, workspace: "Workspace") -> None:
+        super().__init__(
+            "The intermediate's certificate",
+            workspace.subject("intermediate"),
+            workspace.key_choice("intermediate"),
+            owner="intermediate",
+            config=workspace.config("ca"),
+            issuer=workspace.with_issuer("ca").issuer_certificate if workspace.has_ca else None,
+            made=workspace.has_intermediate,
+        )
+
+
+class DeviceForm(CertificateForm):
+    """Ask for the device's subject, key and days; it can't outlive the CA that signs.
+
+    Example: ``form = DeviceForm(workspace)``, then ``workspace.create_device_request(form.subject, form.key)`` and
+    ``workspace.sign_device_request(form.key)``.
+    """
+
+    def __init__(self, workspace: "Workspace") -> None:
+        there = workspace.has_ca and (workspace.issuer == "ca" or workspace.has_intermediate)
+        super().__init__(
+            "The device's certificate",
+            workspace.subject("device"),
+            workspace.key_choice("device"),
+            owner="device",
+            config=workspace.config(workspace.issuer),
+            issuer=workspace.issuer_certificate if there else None,
+            section="v3_signed",
+            made=workspace.device_file("deviceCert.pem").exists(),
+        )
 
 
 def _command_html(command: str) -> str:
@@ -271,115 +345,14 @@ def _command_html(command: str) -> str:
 
 
 def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
-    """Make the line to type in; what a blank one takes stands in it, pale."""
+    """Return the line to type in; what a blank one takes stands in it, pale."""
     if prompt.fixed:
         text, example = prompt.fixed, ""
     else:
         text, example = value or ("." if made and prompt.default else prompt.default), prompt.default
-    field = text_field(prompt.words, text, example)
+    field = labelled(widgets.Text, prompt.words, text, placeholder=example)
     field.disabled = bool(prompt.fixed)
     return field
-
-
-#: The kinds of key that are offered, and what each means.
-_KINDS: dict[KeyType | None, str] = {
-    KeyType.RSA_2048: "The shortest that is still safe, quick to make; taken everywhere.",
-    KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
-    KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
-    KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
-}
-_OTHER_KIND, _OTHER_MEANING = "another kind", "The kind of key that is there; it is not offered anew."
-_TITLE = "Extensions that the certificate will get"
-
-
-class KeyForm(Form):
-    """Ask for the kind of a key and for the days of its certificate; ``.value`` is a `KeyChoice`, ``default`` at first.
-
-    ``issuer`` is the certificate of who will sign, None for a CA that signs its own; ``config`` (the guide's, unless
-    you give one) and its ``section`` say which extensions the certificate gets. ``made`` says that ``default`` is what
-    is there already: as long as it stands in the form nothing is judged, for the same subject finds what is there.
-    ``on_days`` is told the days that stand in the form, from the start, whenever they are good.
-    """
-
-    def __init__(
-        self,
-        default: KeyChoice,
-        title: str = "Key and validity",
-        *,
-        issuer: x509.Certificate | None = None,
-        config: CaConfig | None = None,
-        section: str = "v3_ca",
-        made: bool = False,
-        on_days: Callable[[int], None] | None = None,
-    ) -> None:
-        super().__init__(title)
-        self._value, self._issuer, self._made, self._on_days = default, issuer, default if made else None, on_days
-        self._extensions = list(_extension_rows(config or read_config(GUIDE_CONFIG), section, issuer))
-        options = [(kind or _OTHER_KIND, kind) for kind in dict.fromkeys([*_KINDS, default.key_type])]
-        self._key_type = list_field("Key", options, default.key_type)
-        self._days = number_field("Days of validity", default.days)
-        self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
-        folded = f"<details><summary>{_TITLE}</summary>{table(_TITLE, self._extensions)}</details>"
-        extensions = widgets.HTML(folded).add_class("mciot-folded")
-        self.build(
-            self.row("key_type", self._key_type), self._meaning, self.row("days", self._days), self._end, extensions
-        )
-
-    @property
-    def value(self) -> KeyChoice:
-        """What was submitted last."""
-        return self._value
-
-    def typed(self) -> KeyChoice:
-        """Give what stands in the form now."""
-        return KeyChoice(self._key_type.value, self._days.value)
-
-    def problems(self) -> dict[str, str]:
-        """Ask `mciot_nb.pki` whether such a key can be made, and a certificate of so many days be signed now."""
-        typed = self.typed()
-        if typed == self._made:
-            return {}
-        if typed.key_type is None:
-            return {"key_type": "Such a key is not made here: choose one of the others."}
-        try:
-            self._end_of(typed)
-        except OnboardingError as error:
-            return {"days": str(error)}
-        return {}
-
-    def refresh(self) -> None:
-        """Write what is wrong with the days, or else when they end; and what the kind of key means."""
-        super().refresh()
-        self._meaning.value = escape(_KINDS.get(self.typed().key_type, _OTHER_MEANING))
-        good = not self.problems()
-        self._end.value = escape(self._ends(self.typed()) if good else "")
-        if good and self._on_days:
-            self._on_days(self.typed().days)
-
-    def take(self) -> None:
-        """Make what stands in the form the value."""
-        self._value = self.typed()
-
-    def static_text(self) -> str:
-        """Give the submitted choice in one line."""
-        return f"{self.title}: {self._value.key_type or _OTHER_KIND}, {self._value.days} days"
-
-    def static_html(self) -> str:
-        """Give the submitted choice, and the extensions, as a table."""
-        kind, meaning = self._value.key_type or _OTHER_KIND, _KINDS.get(self._value.key_type, _OTHER_MEANING)
-        rows = [("Key", kind, meaning), ("Validity", f"{self._value.days} days", self._ends(self._value))]
-        return table(self.static_text(), rows + self._extensions)
-
-    def _end_of(self, choice: KeyChoice) -> datetime:
-        now = normalize_time(None)
-        return not_after_within(self._issuer, now, choice.days) if self._issuer else not_after(now, choice.days)
-
-    def _ends(self, choice: KeyChoice) -> str:
-        """Say when a certificate ends that is signed now; nothing where none can be."""
-        try:
-            return f"Signed now, it expires on {self._end_of(choice):%Y-%m-%d %H:%M} UTC, in {_span(choice.days)}."
-        except OnboardingError:
-            return ""
 
 
 def _span(days: int) -> str:
@@ -404,3 +377,51 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
             own = isinstance(extension.value, x509.SubjectKeyIdentifier)
             of_issuer = isinstance(extension.value, x509.AuthorityKeyIdentifier)
             yield name, "made from the key" if own or (of_issuer and not issuer) else content, meaning
+
+
+_PASSPHRASE = {  # by its source
+    "practice": "Passphrase: the practice one of this workspace, kept in workspace/passphrase.",
+    "environment": "Passphrase: the one in MCIOT_PASSPHRASE.",
+    "typed": "Passphrase: your own, kept in no file.",
+    "": "Passphrase: this workspace's keys were made with one that is kept nowhere: type it, press Enter, and run the "
+    "cells below.",
+}
+_OWN_INSTEAD = {  # by whether there is a CA
+    False: "The CA is made with it: type it, and press Enter, before you run the next cells.",
+    True: "The CA that is here has the practice one. To make another with your own, run workspace.start_over() in a "
+    "cell, then type yours here.",
+}
+
+
+class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
+    """Say which passphrase serves, and take another one where that makes sense; it is kept in no file.
+
+    A new passphrase, while there is no CA to try it on, is asked for twice.
+
+    Example: ``PassphraseForm(workspace)`` as a cell's last line.
+    """
+
+    def __init__(self, workspace: "Workspace") -> None:
+        super().__init__()
+        self._workspace, source = workspace, workspace.passphrase_source
+        self._line = _PASSPHRASE[source]
+        self._shown = widgets.HTML(escape(self._line))
+        practice, has_ca = source == "practice", workspace.has_ca
+        folded, hint = ("Type one of your own instead", _OWN_INSTEAD[has_ca]) if practice else ("", "")
+        self.field = PassphraseField("Passphrase", folded=folded, hint=hint, twice=not has_ca)
+        self.field.on_secret(self._received)
+        fields = [self.field] if practice or not source else []
+        self.children = [widgets.HTML(style()), self._shown, *fields]
+        self.add_class("mciot-form")
+
+    def _received(self, secret: Secret) -> None:
+        if not self._workspace.has_ca and not self.field.twice:  # the CA was archived since
+            self.field.twice = True
+            raise OnboardingError("This is a new passphrase, for there is no CA now: type it twice.")
+        self._workspace.type_passphrase(secret)
+        self._line = _PASSPHRASE["typed"]
+        self._shown.value = escape(f"{self._line} Now run the cells below.")
+
+    def static_text(self) -> str:
+        """Return the one line that says which passphrase serves."""
+        return self._line

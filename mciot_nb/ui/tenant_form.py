@@ -1,51 +1,46 @@
 """The form for the tenant: which one, and what of it works."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from mciot_nb.connect.tenant import Tenant, TenantSettings, check_tenant, real_tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.secret import Secret
-from mciot_nb.ui.forms import Form, choice, fields_to_mend, number_field, text_field
+from mciot_nb.ui.forms import Form, fields_to_mend, labelled
 from mciot_nb.ui.inputs import SecretField
 from mciot_nb.ui.markup import escape, table
 
+if TYPE_CHECKING:
+    from mciot_nb.workspace import Workspace
+
 
 class TenantForm(Form):
-    """Ask which tenant the notebooks talk to; ``.settings`` and ``.secret`` are what was given until somebody submits.
+    """Ask which tenant the notebooks talk to; what is submitted goes to `Workspace.choose_tenant`.
 
-    ``on_submit(settings, secret)`` is called then, to keep the settings in a file. The secret is the user's password, a
-    bearer token where the settings have no user, or None for the local platform; it is in this kernel's memory only.
-    With ``ask_secret=False`` no secret is asked for: for a notebook that only keeps the choice.
+    ``.settings`` and ``.secret`` are what was submitted last. The secret is the user's password, a bearer token where
+    the settings have no user, or None for the local platform; it is in this kernel's memory only. With
+    ``ask_secret=False`` no secret is asked for: for a notebook that only keeps the choice.
 
-    The button "Test" says what works of the tenant as it stands in the form, submitted or not; ``local`` gives the
-    local platform's, and without it only a real tenant is tested.
+    The button "Test" says what works of the tenant as it stands in the form, submitted or not.
+
+    Example: ``TenantForm(workspace)`` as a cell's last line, and in the next cell ``workspace.tenant()``.
     """
 
-    def __init__(
-        self,
-        settings: TenantSettings,
-        on_submit: Callable[[TenantSettings, Secret | None], None] | None = None,
-        *,
-        secret: Secret | None = None,
-        ask_secret: bool = True,
-        local: Callable[[], Tenant] | None = None,
-    ) -> None:
+    def __init__(self, workspace: "Workspace", *, ask_secret: bool = True) -> None:
         super().__init__("Tenant")
-        self._settings, self._on_submit, self._ask_secret, self._local = settings, on_submit, ask_secret, local
+        self._workspace, self._settings, self._ask_secret = workspace, workspace.tenant_settings, ask_secret
+        settings = self._settings
         self._tester: threading.Thread | None = None
         self._forgotten: set[SecretField] = set()
         by_token = not settings.local and not settings.user
-        self.secret = None if settings.local else secret
+        self.secret: Secret | None = None
         self._fields = _tenant_fields(settings)
-        self._where = choice("Use", [("the local platform", True), ("a real tenant", False)], settings.local)
-        self._login = choice("Log in with", [("user and password", False), ("bearer token", True)], by_token)
+        self._where = _choice("Use", {"the local platform": True, "a real tenant": False}, settings.local)
+        self._login = _choice("Log in with", {"user and password": False, "bearer token": True}, by_token)
         self._password, self._token = (SecretField(label, when_left=True) for label in ("Password", "Bearer token"))
-        self._secret_field().value = secret
         for field in (self._password, self._token):
             field.on_secret(lambda _: self._edited(None))
         for name in ("url", "tenant_id", "user"):  # first of all, so that no note speaks of what is forgotten
@@ -78,13 +73,13 @@ class TenantForm(Form):
 
     @property
     def settings(self) -> TenantSettings:
-        """The settings as they were submitted last. Raises OnboardingError where a real tenant's are not complete."""
+        """The settings as they were submitted last. Raises: OnboardingError: if a real tenant's are incomplete."""
         for problem in _problems(self._settings, by_token=not self._settings.user).values():
             raise OnboardingError(f"{problem} Fill in the form “{self.title}” and press Submit.", "FORM")
         return self._settings
 
     def typed(self) -> TenantSettings:
-        """Give the settings as they stand in the form now, a real tenant's too where the local platform is chosen."""
+        """Return the settings as they stand in the form now, a real tenant's too where the local platform is chosen."""
         url, tenant_id, user, host = (
             self._fields[name].value.strip() for name in ("url", "tenant_id", "user", "mqtt_host")
         )
@@ -105,7 +100,6 @@ class TenantForm(Form):
     def refresh(self) -> None:
         """Show the fields that the choices ask for, and what is wrong with them."""
         self._real.layout.display = "none" if self._where.value else None
-        self._test.layout.display = "none" if self._where.value and not self._local else None
         for token, rows in self._only_for.items():
             for row in rows:
                 row.layout.display = None if token == self._login.value else "none"
@@ -115,8 +109,7 @@ class TenantForm(Form):
         """Make what is typed the settings, and hand them on."""
         settings = self.typed()
         secret = None if settings.local else self._secret_field().value
-        if self._on_submit:
-            self._on_submit(settings, secret)  # first: where it raises, nothing has changed
+        self._workspace.choose_tenant(settings, secret)  # first: where it raises, nothing has changed
         self._settings, self.secret = settings, secret
 
     def test(self) -> None:
@@ -144,8 +137,8 @@ class TenantForm(Form):
             self._say_result(sentence)
 
     def _typed_tenant(self, settings: TenantSettings, secret: Secret | None) -> Tenant:
-        if settings.local and self._local:
-            return self._local()
+        if settings.local:
+            return self._workspace.platform().tenant
         if self._ask_secret:
             return real_tenant(settings, secret)
         mqtt = settings.mqtt_host, settings.mqtt_port
@@ -163,13 +156,13 @@ class TenantForm(Form):
         return self._token if self._login.value else self._password
 
     def static_text(self) -> str:
-        """Give the choice in one line."""
+        """Return the choice in one line."""
         if self._settings.local:
             return "Tenant: the local platform"
         return f"Tenant: {self._settings.tenant_id} at {self._settings.url}"
 
     def static_html(self) -> str:
-        """Give the choice, and a real tenant's values where one was chosen, as a table without any secret."""
+        """Return the choice, and a real tenant's values where one was chosen, as a table without any secret."""
         if self._settings.local:
             return super().static_html()
         values = asdict(self._settings)
@@ -181,11 +174,15 @@ def _problems(settings: TenantSettings, by_token: bool) -> dict[str, str]:
     return {name: problem for name, problem in problems.items() if not (by_token and name == "user")}
 
 
+def _choice(label: str, options: dict[str, bool], value: bool) -> Any:
+    return labelled(widgets.RadioButtons, label, value, options=list(options.items()))
+
+
 def _tenant_fields(settings: TenantSettings) -> dict[str, Any]:
     return {
-        "url": text_field("URL", settings.url, "https://mytenant.example.com"),
-        "tenant_id": text_field("Tenant ID", settings.tenant_id, "t12345"),
-        "mqtt_host": text_field("MQTT host", settings.mqtt_host, "mytenant.example.com"),
-        "mqtt_port": number_field("MQTT port", settings.mqtt_port),
-        "user": text_field("User", settings.user),
+        "url": labelled(widgets.Text, "URL", settings.url, placeholder="https://mytenant.example.com"),
+        "tenant_id": labelled(widgets.Text, "Tenant ID", settings.tenant_id, placeholder="t12345"),
+        "mqtt_host": labelled(widgets.Text, "MQTT host", settings.mqtt_host, placeholder="mytenant.example.com"),
+        "mqtt_port": labelled(widgets.IntText, "MQTT port", settings.mqtt_port, "22em", continuous_update=True),
+        "user": labelled(widgets.Text, "User", settings.user),
     }

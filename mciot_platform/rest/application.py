@@ -1,7 +1,6 @@
-"""The HTTPS endpoint: which call stands at which path."""
+"""The HTTPS server's application: which call is at which path."""
 
 import json
-from typing import Any
 
 from tornado.web import Application
 
@@ -10,13 +9,15 @@ from mciot_platform.rest.handler import Handler, Platform
 
 LONGEST_BODY = 1024 * 1024
 TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
+TRUSTED = r"/tenant/tenants/(?P<tenant>[^/]+)/trusted-certificates"
+PROOF = TRUSTED + r"-pop/(?P<identifier>[^/]+)"
 
 
 class CurrentTenant(Handler):
-    """Who am I?"""
+    """The tenant of the login."""
 
     def get(self) -> None:
-        """Give the tenant of the login."""
+        """Show it."""
         self.set_header("Content-Type", TENANT_TYPE)
         tenant = {"name": self.login.tenant, "domainName": self.request.host_name, "allowCreateTenants": False}
         parent = {"parent": "management"} if self.flag("withParent") else {}
@@ -24,30 +25,30 @@ class CurrentTenant(Handler):
         self.finish(json.dumps({**tenant, **parent, **own}))
 
 
+ROUTES: list[tuple[str, type[Handler]]] = [
+    ("/tenant/currentTenant", CurrentTenant),
+    (TRUSTED, certificates.TrustedCertificates),
+    (TRUSTED + "/bulk", certificates.BulkUpload),
+    (TRUSTED + r"/(?P<identifier>[^/]+)", certificates.OneTrustedCertificate),
+    ("/tenant/trusted-certificates/verify-cert-chain", chains.VerifyChain),
+    (r"/identity/externalIds/c8y_Serial/(?P<external_id>[^/]+)", inventory.Identity),
+    ("/inventory/managedObjects", inventory.ManagedObjects),
+    (r"/inventory/managedObjects/(?P<number>[^/]+)", inventory.ManagedObject),
+    *((path, inventory.Records) for path in inventory.KINDS),
+    ("/devicecontrol/operations", inventory.Operations),
+    (r"/devicecontrol/operations/(?P<number>[^/]+)", inventory.OneOperation),
+    (PROOF + "/verification-code", certificates.VerificationCode),
+    (PROOF + "/pop", certificates.ProofOfPossession),
+    ("/tenant/trusted-certificates/settings/crl", chains.Revocations),
+    ("/devicecontrol/deviceAccessToken", chains.DeviceToken),
+]
+
+
 def make_application(platform: Platform) -> Application:
-    """Give the REST interface as a tornado application. What came after the guide's time is there in `current` only."""
-    trusted = r"/tenant/tenants/(?P<tenant>[^/]+)/trusted-certificates"
-    proof = trusted + r"-pop/(?P<identifier>[^/]+)"
-    later: list[tuple[str, type[Handler]]] = [
-        (proof + "/verification-code", certificates.VerificationCode),
-        (proof + "/pop", certificates.Proof),
-        ("/tenant/trusted-certificates/settings/crl", chains.Revocations),
-        ("/devicecontrol/deviceAccessToken", chains.DeviceToken),
-    ]
-    if not platform.trust.profile.calls_of_current:
-        later = [(path, chains.NotYet) for path, _ in later]
-    routes: list[tuple[str, type[Handler]]] = [
-        ("/tenant/currentTenant", CurrentTenant),
-        (trusted, certificates.Collection),
-        (trusted + "/bulk", certificates.Bulk),
-        (trusted + r"/(?P<identifier>[^/]+)", certificates.One),
-        ("/tenant/trusted-certificates/verify-cert-chain", chains.VerifyChain),
-        *later,
-        *inventory.ROUTES,
-    ]
-    own: dict[str, Any] = {"platform": platform}
+    """Return the REST interface as a tornado application."""
+    own = {"platform": platform}
     return Application(
-        [(path, handler, own) for path, handler in routes],
+        [(path, handler, own) for path, handler in ROUTES],
         default_handler_class=Handler,
         default_handler_args=own,
         log_function=lambda _: None,

@@ -1,9 +1,9 @@
 """The REST calls for a tenant's trusted certificates, and for the proof that their keys are the tenant's."""
 
 import base64
-import binascii
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,43 +19,18 @@ from cryptography.x509.oid import NameOID
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.uploads import single_ca_certificate
-from mciot_platform.rest.handler import Handler, Problem, is_text
+from mciot_platform.rest.handler import Handler, RestError, is_text
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
-def describe(trusted: TrustAnchor, *, with_proof: bool) -> dict[str, Any]:
-    """Give a trusted certificate's fields under the vendor's names; a platform of the guide's time knew no proof."""
-    certificate = trusted.certificate
-    body = certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]
-    proof: dict[str, Any] = {"proofOfPossessionValid": trusted.proven}
-    if trusted.code:
-        proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
-        proof["proofOfPossessionVerificationCodeUsableUntil"] = trusted.code_until.replace("+00:00", "Z")
-    return {
-        **(proof if with_proof else {}),
-        "algorithmName": _algorithm(certificate),
-        "autoRegistrationEnabled": trusted.auto_registration,
-        "certInPemFormat": "\n".join(body),
-        "fingerprint": trusted.fingerprint,
-        "issuer": reversed_name(certificate.issuer),
-        "name": trusted.name,
-        "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
-        "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
-        "serialNumber": str(certificate.serial_number),
-        "status": trusted.status,
-        "subject": reversed_name(certificate.subject),
-        "version": certificate.version.value + 1,
-    }
-
-
 def reversed_name(name: x509.Name) -> str:
-    """Write a name as Java does: last field first."""
+    """Return a name as Java writes it: last field first."""
     known = {NameOID.EMAIL_ADDRESS: "EMAILADDRESS"}
     return ", ".join(rdn.rfc4514_string(known) for rdn in reversed(name.rdns))
 
 
 def _algorithm(certificate: x509.Certificate) -> str:
-    """Name the signature's algorithm as Java does."""
+    """Return the signature's algorithm as Java names it."""
     digest = certificate.signature_hash_algorithm
     if digest is None:
         return "EdDSA"
@@ -70,27 +45,48 @@ CODE_VALIDITY = timedelta(days=7)  # not verified
 class CertificateCall(Handler):
     """What the calls share."""
 
-    for_admins = True
+    admins_only = True
 
-    def presented(self, trusted: TrustAnchor) -> dict[str, Any]:
-        """Give a trusted certificate as it is sent, with the address of it."""
+    def as_json(self, trusted: TrustAnchor) -> dict[str, Any]:
+        """Return a trusted certificate as it is sent, under the vendor's names."""
+        certificate = trusted.certificate
+        proof: dict[str, Any] = {}
+        if self.platform.trust.profile.has_proof_and_revocation:
+            proof["proofOfPossessionValid"] = trusted.proven
+        if proof and trusted.code:
+            proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
+            proof["proofOfPossessionVerificationCodeUsableUntil"] = trusted.code_until.replace("+00:00", "Z")
         path = f"/tenant/tenants/{trusted.tenant}/trusted-certificates/{trusted.fingerprint}"
-        shown = describe(trusted, with_proof=self.platform.trust.profile.calls_of_current)
-        return {**shown, "self": self.address(path)}
+        return {
+            **proof,
+            "algorithmName": _algorithm(certificate),
+            "autoRegistrationEnabled": trusted.auto_registration,
+            "certInPemFormat": "\n".join(certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]),
+            "fingerprint": trusted.fingerprint,
+            "issuer": reversed_name(certificate.issuer),
+            "name": trusted.name,
+            "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
+            "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
+            "serialNumber": str(certificate.serial_number),
+            "status": trusted.status,
+            "subject": reversed_name(certificate.subject),
+            "version": certificate.version.value + 1,
+            "self": self.address(path),
+        }
 
     def trusted(self) -> list[TrustAnchor]:
-        """Give the tenant's certificates, without those that were deleted."""
-        return [known for known in self.platform.store.trusted_certificates(self.login.tenant) if not known.deleted]
+        """Return the tenant's certificates, without those that were deleted."""
+        return [known for known in self.platform.storage.trusted_certificates(self.login.tenant) if not known.deleted]
 
     def find(self, identifier: str) -> TrustAnchor:
-        """Give the certificate of this fingerprint. Raises Problem."""
-        trusted = self.platform.store.trusted_certificate(identifier)
+        """Return the certificate of this fingerprint. Raises: RestError: if the tenant has none."""
+        trusted = self.platform.storage.trusted_certificate(identifier)
         if trusted is None or trusted.deleted or trusted.tenant != self.login.tenant:
-            raise Problem(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
+            raise RestError(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
         return trusted
 
-    def uploaded(self, body: Any) -> TrustAnchor:
-        """Read what is to be added. Raises Problem: 422 where it can't be, 409 where any tenant has it already."""
+    def read_trusted(self, body: Any) -> TrustAnchor:
+        """Return what is to be added. Raises: RestError: 422 if it can't be, 409 if any tenant has it already."""
         if not isinstance(body, dict) or not isinstance(body.get("certInPemFormat"), str) or "status" not in body:
             raise invalid("certInPemFormat, a text, and status are required.")
         try:
@@ -98,32 +94,31 @@ class CertificateCall(Handler):
         except OnboardingError as error:
             raise invalid(str(error)) from None
         identifier = fingerprint(certificate)
-        known = self.platform.store.trusted_certificate(identifier)
+        known = self.platform.storage.trusted_certificate(identifier)
         if known and not known.deleted:
-            raise Problem(409, "certificate/Conflict", f"The certificate {identifier} is trusted already.")
-        trusted = changed(TrustAnchor(identifier, self.login.tenant, certificate, "", "ENABLED", False), body)
-        self.presented(trusted)  # what can't be described must not be in the list
+            raise RestError(409, "certificate/Conflict", f"The certificate {identifier} is trusted already.")
+        trusted = with_changes(TrustAnchor(identifier, self.login.tenant, certificate, "", "ENABLED", False), body)
+        self.as_json(trusted)  # what can't be described must not be in the list
         return trusted
 
 
-class Collection(CertificateCall):
+class TrustedCertificates(CertificateCall):
     """All trusted certificates of a tenant."""
 
     def get(self, tenant: str) -> None:
         """List a page of them."""
         known = self.trusted()
-        self.respond_page(
-            "certificates", lambda first, size: (map(self.presented, known[first : first + size]), len(known))
-        )
+        page = lambda first, size: (map(self.as_json, known[first : first + size]), len(known))  # noqa: E731
+        self.respond_page("certificates", page)
 
     def post(self, tenant: str) -> None:
         """Add one."""
-        trusted = self.uploaded(self.body())
+        trusted = self.read_trusted(self.body())
         self.platform.add_trusted(trusted)
-        self.respond(self.presented(trusted), 201)
+        self.respond(self.as_json(trusted), 201)
 
 
-class Bulk(CertificateCall):
+class BulkUpload(CertificateCall):
     """Several trusted certificates at once."""
 
     def post(self, tenant: str) -> None:
@@ -131,71 +126,72 @@ class Bulk(CertificateCall):
         given = self.body().get("certificates")
         if not isinstance(given, list):
             raise invalid("certificates, a list, is required.")
-        added = {trusted.fingerprint: trusted for trusted in map(self.uploaded, given)}
+        added = {trusted.fingerprint: trusted for trusted in map(self.read_trusted, given)}
         if len(added) < len(given):
-            raise Problem(409, "certificate/Conflict", "The same certificate stands in the list twice.")
+            raise RestError(409, "certificate/Conflict", "The same certificate stands in the list twice.")
         self.platform.add_trusted(*added.values())
-        self.respond({"certificates": [self.presented(trusted) for trusted in added.values()]}, 201)
+        self.respond({"certificates": [self.as_json(trusted) for trusted in added.values()]}, 201)
 
 
-class One(CertificateCall):
+class OneTrustedCertificate(CertificateCall):
     """One trusted certificate."""
 
     def get(self, tenant: str, identifier: str) -> None:
-        """Give it."""
-        self.respond(self.presented(self.find(identifier)))
+        """Show it."""
+        self.respond(self.as_json(self.find(identifier)))
 
     def put(self, tenant: str, identifier: str) -> None:
         """Change its name, its status or its auto-registration."""
-        trusted = changed(self.find(identifier), self.body())
-        self.platform.store.put_trusted_certificate(trusted)
+        trusted = with_changes(self.find(identifier), self.body())
+        self.platform.storage.put_trusted_certificate(trusted)
         if not trusted.enabled:
-            self.platform.endpoint.end_sessions(identifier, "The trusted certificate was disabled.")
-        self.respond(self.presented(trusted))
+            self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was disabled.")
+        self.respond(self.as_json(trusted))
 
     def delete(self, tenant: str, identifier: str) -> None:
         """Delete it: the live sessions under it end."""
-        self.platform.store.put_trusted_certificate(replace(self.find(identifier), deleted=timestamp()))
-        self.platform.endpoint.end_sessions(identifier, "The trusted certificate was deleted.")
+        self.platform.storage.put_trusted_certificate(replace(self.find(identifier), deleted=timestamp()))
+        self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was deleted.")
         self.set_status(204)
 
 
 class VerificationCode(CertificateCall):
     """The code that the owner of a certificate's key signs."""
 
+    after_guide = True
+
     def post(self, tenant: str, identifier: str) -> None:
-        """Make a new one; the one before serves no longer."""
+        """Make a new one; the previous one is void."""
         until = timestamp(datetime.now(UTC) + CODE_VALIDITY)
         trusted = replace(self.find(identifier), code=secrets.token_hex(20), code_until=until)
-        self.platform.store.put_trusted_certificate(trusted)
-        self.respond(self.presented(trusted))
+        self.platform.storage.put_trusted_certificate(trusted)
+        self.respond(self.as_json(trusted))
 
 
-class Proof(CertificateCall):
-    """The proof of possession: the code, signed. (Devices may connect without it; that is not verified.)"""
+class ProofOfPossession(CertificateCall):
+    """The verification code, signed. (That devices may connect without it is not verified.)"""
 
-    plain_errors = (400, 422)
+    plain_json_errors, after_guide = (400, 422), True
 
     def post(self, tenant: str, identifier: str) -> None:
         """Check the signature."""
         trusted, signed = self.find(identifier), self.body().get("proofOfPossessionSignedVerificationCode")
-        try:
+        signature = b""
+        with suppress(ValueError):  # no base64, or no ASCII
             signature = base64.b64decode(signed, validate=True) if isinstance(signed, str) else b""
-        except (binascii.Error, ValueError):
-            signature = b""
         if not trusted.code or trusted.code_until < timestamp() or not signature:
             sentence = "There is no code that is valid, or the signature is no base64: make a code, and sign that one."
-            raise Problem(422, "tenants/Unprocessable Entity", sentence)
+            raise RestError(422, "tenants/Unprocessable Entity", sentence)
         if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode()):
             sentence = "The signature is not that of the code with this certificate's key: sign its exact bytes."
-            raise Problem(400, "tenants/Bad Request", sentence)
+            raise RestError(400, "tenants/Bad Request", sentence)
         trusted = replace(trusted, proven=True, code="", code_until="")
-        self.platform.store.put_trusted_certificate(trusted)
-        self.respond(self.presented(trusted))
+        self.platform.storage.put_trusted_certificate(trusted)
+        self.respond(self.as_json(trusted))
 
 
 def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) -> bool:
-    """Whether ``signature`` is one as ``openssl dgst -sha256 -sign`` makes it."""
+    """Whether ``signature`` is one of ``data``, as ``openssl dgst -sha256 -sign`` makes it."""
     try:
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
@@ -208,13 +204,13 @@ def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) 
     return True
 
 
-def invalid(message: str) -> Problem:
-    """Give the answer to a body that can be read but not used."""
-    return Problem(422, "certificate/Unprocessable Entity", message)
+def invalid(message: str) -> RestError:
+    """Return the answer to a body that can be read but not used."""
+    return RestError(422, "certificate/Unprocessable Entity", message)
 
 
-def changed(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:
-    """Give ``trusted`` with what a request may set. Raises Problem."""
+def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:
+    """Return ``trusted`` with what a request sets. Raises: RestError: if a value is not allowed."""
     name, status = trusted.name if body.get("name") is None else body["name"], body.get("status", trusted.status)
     automatic = body.get("autoRegistrationEnabled", trusted.auto_registration)
     if not is_text(name) or len(name) > LONGEST_NAME:

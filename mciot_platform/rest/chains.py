@@ -1,9 +1,9 @@
-"""The REST calls that judge a device's chain: verify it, list what is revoked, give a token for a certificate."""
+"""The REST calls that check a device's chain: verify it, list what is revoked, issue a token for a certificate."""
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +15,9 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.uploads import parse_upload
 from mciot_platform.rest.certificates import reversed_name
-from mciot_platform.rest.handler import Handler, Login, Problem
+from mciot_platform.rest.handler import Handler, Login, RestError
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice
-from mciot_platform.trust import ConnectionRejected, named, readable_certificates
+from mciot_platform.trust import ConnectionRejected, readable_certificates, subject_and_serial
 
 LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
@@ -26,7 +26,7 @@ FORM, CRL = "multipart/form-data", "application/pkix-crl"
 
 
 def read_chain(data: bytes | str, longest: int) -> list[x509.Certificate]:
-    """Return the chain that a client sent: a file, or a header with blanks for the line breaks. Raises Problem."""
+    """Return the chain that a client sent: a file, or a header with blanks for the line breaks. Raises RestError."""
     try:
         chain = parse_upload(data, "It")
     except OnboardingError as error:
@@ -36,22 +36,22 @@ def read_chain(data: bytes | str, longest: int) -> list[x509.Certificate]:
     return chain
 
 
-def _unreadable(message: str) -> Problem:
-    return Problem(400, "Device Certificates/Bad Request", message)
+def _unreadable(message: str) -> RestError:
+    return RestError(400, "Device Certificates/Bad Request", message)
 
 
-def _refused() -> Problem:
-    return Problem(401, "security/Unauthorized", "A device with this certificate chain is not let in.")
+def _not_let_in() -> RestError:
+    return RestError(401, "security/Unauthorized", "A device with this certificate chain is not let in.")
 
 
 class VerifyChain(Handler):
     """Whether a device with this chain would be let in."""
 
-    for_admins = True
-    takes = (FORM, "application/x-www-form-urlencoded")
+    admins_only = True
+    consumes = (FORM, "application/x-www-form-urlencoded")
 
     def post(self) -> None:
-        """Judge the chain of the form's file, or of a header."""
+        """Check the chain of the form's file, or of a header."""
         if given := self.request.files.get("file"):
             chain = read_chain(given[0].body, LONGEST_FILE)
         else:
@@ -59,14 +59,14 @@ class VerifyChain(Handler):
             chain = read_chain(header, LONGEST_HEADER)
         tenant = self.get_body_argument("tenantId", "") or self.request.headers.get("X-Cumulocity-TenantId")
         if tenant and tenant not in self.platform.credentials:
-            raise Problem(404, "Device Certificates/Not Found", f"There is no tenant {tenant}.")
+            raise RestError(404, "Device Certificates/Not Found", f"There is no tenant {tenant}.")
         if tenant and tenant != self.login.tenant:
-            raise Problem(403, "security/Forbidden", "Access is denied.")
+            raise RestError(403, "security/Forbidden", "Access is denied.")
         try:
             with readable_certificates():
-                self.platform.trust.judge(chain, self.login.tenant)
+                self.platform.trust.verify_chain(chain, self.login.tenant)
         except ConnectionRejected:
-            raise _refused() from None
+            raise _not_let_in() from None
         names = {"issuer": reversed_name(chain[0].issuer), "subject": reversed_name(chain[0].subject)}
         self.respond({"successfullyValidated": True, "tenantId": self.login.tenant, **names})
 
@@ -74,29 +74,29 @@ class VerifyChain(Handler):
 class Revocations(Handler):
     """The tenant's list of revoked serial numbers. It only ever grows."""
 
-    takes, gives = ("application/json", FORM), (CRL, *Handler.gives)
-    unreadable = 400
+    consumes, produces = ("application/json", FORM), (CRL, *Handler.produces)
+    unreadable_status, after_guide = 400, True
 
     def get(self) -> None:
-        """Give it as a certificate revocation list, signed by the platform. (Who signs it is not verified.)"""
+        """Send it as a certificate revocation list, signed by the platform. (Who signs it is not verified.)"""
         identity, now = self.platform.identity, datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder(identity.certificate.subject, now, now + timedelta(days=7))
-        for serial, date in self.platform.store.revoked(self.login.tenant).items():
+        for serial, date in self.platform.storage.revoked(self.login.tenant).items():
             builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, date).build())
         self.set_header("Content-Type", CRL)
         self.finish(builder.sign(identity.key, hashes.SHA256()).public_bytes(Encoding.DER))
 
     def put(self) -> None:
         """Add to it: JSON, where what is there stays, or a file of CSV, where the later one counts."""
-        self.demand_role()
+        self.require_admin()
         if given := self.request.files.get("file"):
             serials, replace = list(_from_csv(given[0].body)), True
         else:
             serials, replace = list(_from_json(self.body().get("crls"))), False
         if len(serials) > LONGEST_LIST:
             raise _unreadable(f"The list has {len(serials)} entries: send {LONGEST_LIST} at most.")
-        with self.platform.store.transaction():
-            self.platform.store.revoke(self.login.tenant, serials, replace=replace)
+        with self.platform.storage.transaction():
+            self.platform.storage.revoke(self.login.tenant, serials, replace=replace)
         self.set_status(204)
 
 
@@ -140,57 +140,44 @@ def _date(text: Any, default: datetime) -> datetime:
 class DeviceToken(Handler):
     """A token for a device that shows its certificate in the TLS handshake: mutual TLS over HTTPS."""
 
-    plain_errors = (422,)
+    plain_json_errors, after_guide = (422,), True
 
     def log_in(self) -> Login:
-        """Ask for no login: the certificate speaks for itself."""
+        """Need no login: the certificate is one."""
         return Login("")
 
     def post(self) -> None:
-        """Give the token, under the description's name and under the one that other pages of the vendor's have."""
+        """Issue the token, under the description's name and under the one that other pages of the vendor's have."""
         attempt = LoggedAttempt(self.request.remote_ip or "", tls="HTTPS")
         try:
             with readable_certificates():
-                device = self._admit(attempt)
+                device = self._authorize(attempt)
         except ConnectionRejected as refusal:
-            self.platform.store.log(attempt, refusal.code, refusal.sentence)
+            self.platform.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.code == "NOT_REGISTERED":
-                raise Problem(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
-            raise _refused() from None
+                raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
+            raise _not_let_in() from None
         token = self.platform.tokens.issue(device.tenant, device.device)
-        self.platform.store.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
+        self.platform.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
         self.respond({"access_token": token, "accessToken": token})
 
-    def _admit(self, attempt: LoggedAttempt) -> RegisteredDevice:
-        """Judge the certificate of the handshake, together with the chain in the header. Raises Refusal, Problem."""
+    def _authorize(self, attempt: LoggedAttempt) -> RegisteredDevice:
+        """Check the handshake's certificate, with the chain in the header. Raises: ConnectionRejected, RestError."""
         der = self.request.get_ssl_certificate(binary_form=True)
         if not isinstance(der, bytes):
-            raise ConnectionRejected(
-                "NO_CLIENT_CERT", "The client sent no certificate: give it the device's chain and key."
-            )
+            sentence = "The client sent no certificate: give it the device's chain and key."
+            raise ConnectionRejected("NO_CLIENT_CERT", sentence)
         own = x509.load_der_x509_certificate(der)
         header = self.request.headers.get("X-Ssl-Cert-Chain")
-        chain = _behind(own, read_chain(header, LONGEST_FILE) if header else ())
-        attempt.subject, attempt.chain = readable(own.subject), [named(certificate) for certificate in chain]
-        trusted, attempt.client_id = self.platform.trust.judge(chain), common_name(own.subject) or ""
+        given = read_chain(header, LONGEST_FILE) if header else []
+        chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
+        attempt.subject, attempt.chain = (
+            readable(own.subject),
+            [subject_and_serial(certificate) for certificate in chain],
+        )
+        trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(own.subject) or ""
         attempt.tenant = trusted.tenant
         if not attempt.client_id or ":" in attempt.client_id:
-            raise ConnectionRejected(
-                "CLIENT_ID_MISMATCH", "The common name is no device's: sign one without a colon in it."
-            )
-        return self.platform.trust.registered(attempt.client_id, trusted)
-
-
-def _behind(own: x509.Certificate, given: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """Put the certificate of the handshake first: only that one's key has been proven."""
-    return [own, *(certificate for certificate in given if certificate != own)]
-
-
-class NotYet(Handler):
-    """What a platform of the guide's time does not have."""
-
-    takes = ("application/json", FORM)
-
-    def prepare(self) -> None:
-        """Ask nobody."""
-        raise Problem(404, "Not Found", "A platform of the profile guide-2021 has no such call.")
+            sentence = "The common name is no device's: sign one without a colon in it."
+            raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)
+        return self.platform.trust.get_or_register(attempt.client_id, trusted)

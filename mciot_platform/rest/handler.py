@@ -1,12 +1,12 @@
 """What every REST call shares: login and role, JSON in and out, pages, and errors in the vendor's shape."""
 
 import base64
-import binascii
 import json
 import math
 import secrets
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -15,16 +15,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tornado.web import HTTPError, RequestHandler
 
 from mciot_platform.identity import Credentials, Tokens
-from mciot_platform.mqtt_server import Endpoint
+from mciot_platform.mqtt_server import MqttServer
 from mciot_platform.storage import Storage, TrustAnchor
 from mciot_platform.tls import ServerIdentity
 from mciot_platform.trust import Trust
 
-DEFAULT_PAGE, LONGEST_PAGE = 5, 2000
+DEFAULT_PAGE, LARGEST_PAGE = 5, 2000
 ERROR_TYPE = "application/vnd.com.nsn.cumulocity.error+json"
 
 
-class Problem(Exception):
+class RestError(Exception):
     """An answer other than success: status, the error's type, and a message for people."""
 
     def __init__(self, status: int, error: str, message: str) -> None:
@@ -42,29 +42,29 @@ class Platform:
     """What every call works on; ``context`` is the HTTPS port's, and holds the CAs for mutual TLS there."""
 
     credentials: Credentials
-    store: Storage
+    storage: Storage
     trust: Trust
     tokens: Tokens
-    endpoint: Endpoint
+    mqtt_server: MqttServer
     identity: ServerIdentity
     context: ssl.SSLContext
 
     def add_trusted(self, *added: TrustAnchor) -> None:
-        """Trust these certificates from now on, all of them or none. Raises Problem."""
+        """Trust these certificates from now on. Raises: RestError: if one can't be read; then none is added."""
         try:
             for trusted in added:
                 self.context.load_verify_locations(cadata=trusted.certificate.public_bytes(Encoding.DER))
         except ssl.SSLError:
             sentence = "OpenSSL can't read the certificate: make it anew."
-            raise Problem(422, "certificate/Unprocessable Entity", sentence) from None
-        with self.store.transaction():
+            raise RestError(422, "certificate/Unprocessable Entity", sentence) from None
+        with self.storage.transaction():
             for trusted in added:
-                self.store.put_trusted_certificate(trusted)
+                self.storage.put_trusted_certificate(trusted)
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who asks: a user of a tenant, with the role of an administrator or without, or a device by its token."""
+    """Who calls: a user of a tenant, with the role of an administrator or without, or a device by its token."""
 
     tenant: str
     is_admin: bool = False
@@ -76,61 +76,64 @@ class Handler(RequestHandler):
 
     platform: Platform
     login: Login
-    #: Whether ROLE_TENANT_ADMIN is needed, and what kinds of body a call takes and gives.
-    for_admins = False
-    takes: tuple[str, ...] = ("application/json",)
-    gives: tuple[str, ...] = ("application/json", "application/*", "*/*")
-    #: Which of a call's errors the description gives as plain JSON.
-    plain_errors: tuple[int, ...] = ()
-    #: What a body is answered that is no JSON: the description of a call knows either 400 or 422.
-    unreadable = 422
+    #: Whether ROLE_TENANT_ADMIN is needed, and what media types a call reads and writes.
+    admins_only = False
+    consumes: tuple[str, ...] = ("application/json",)
+    produces: tuple[str, ...] = ("application/json", "application/*", "*/*")
+    #: Whether the call came after the guide's time: then the profile `guide-2021` has it not.
+    after_guide = False
+    #: Which of a call's errors the vendor's description gives as plain JSON.
+    plain_json_errors: tuple[int, ...] = ()
+    #: The status for a body that is no JSON: the description of a call knows either 400 or 422.
+    unreadable_status = 422
 
     def initialize(self, platform: Platform) -> None:
-        """Take what tornado hands to every handler."""
+        """Take what the application hands to every handler."""
         self.platform = platform
 
     def prepare(self) -> None:
         """Check method, login, tenant, role and media types before any call is carried out."""
+        if self.after_guide and not self.platform.trust.profile.has_proof_and_revocation:
+            raise RestError(404, "Not Found", "A platform of the profile guide-2021 has no such call.")
         if type(self) is not Handler and self.request.method not in self._methods():
             raise HTTPError(405)
         self.login = self.log_in()
         if type(self) is Handler:
-            raise Problem(404, "general/Not Found", f"There is nothing at {self.request.path}.")
+            raise RestError(404, "general/Not Found", f"There is nothing at {self.request.path}.")
         if self.path_kwargs.get("tenant", self.login.tenant) != self.login.tenant:
-            raise Problem(404, "security/Not Found", f"There is no tenant with id = {self.path_kwargs['tenant']}")
-        if self.for_admins:
-            self.demand_role()
+            raise RestError(404, "security/Not Found", f"There is no tenant with id = {self.path_kwargs['tenant']}")
+        if self.admins_only:
+            self.require_admin()
         self._check_media_types()
 
     def _methods(self) -> list[str]:
-        """Give what the call can be asked to do."""
         names = ("GET", "POST", "PUT", "DELETE")
         return [name for name in names if getattr(type(self), name.lower()) is not getattr(Handler, name.lower())]
 
-    def demand_role(self) -> None:
-        """Let administrators in, and neither devices nor users without the role. Raises Problem."""
+    def require_admin(self) -> None:
+        """Refuse devices, and users without the role. Raises: RestError: 403."""
         if not self.login.is_admin:
-            raise Problem(403, "security/Forbidden", "Access is denied.")
+            raise RestError(403, "security/Forbidden", "Access is denied.")
 
     def _check_media_types(self) -> None:
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        known = kind in ("", *self.takes) or (kind.startswith("application/") and kind.endswith("+json"))
+        known = kind in ("", *self.consumes) or (kind.startswith("application/") and kind.endswith("+json"))
         if self.request.body and not known:
-            sentence = f"The body must be {' or '.join(self.takes)}, not {kind}."
-            raise Problem(415, "general/Unsupported Media Type", sentence)
+            sentence = f"The body must be {' or '.join(self.consumes)}, not {kind}."
+            raise RestError(415, "general/Unsupported Media Type", sentence)
         accepted = [part.partition(";")[0].strip() for part in (self.request.headers.get("Accept") or "*/*").split(",")]
-        if not any(kind in self.gives or kind.endswith("+json") for kind in accepted):
-            raise Problem(406, "general/Not Acceptable", f"The answer is {self.gives[0]}: accept that.")
+        if not any(kind in self.produces or kind.endswith("+json") for kind in accepted):
+            raise RestError(406, "general/Not Acceptable", f"The answer is {self.produces[0]}: accept that.")
 
     def log_in(self) -> Login:
-        """Give who asks: ``tenant/user:password``, also without the tenant, or a device's token. Raises Problem."""
+        """Return who calls: by ``tenant/user:password``, also without the tenant, or by a device's token; or 401."""
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
         known = self.platform.tokens.read(given) if scheme.lower() == "bearer" else None
-        if known and self.platform.store.device(*known):  # its user may be gone
+        if known and self.platform.storage.device(*known):  # its user may be gone
             return Login(known[0], device=known[1])
         try:
             user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError, ValueError):
+        except ValueError:  # no base64, or no UTF-8
             scheme = user = password = ""
         for tenant, admin in self.platform.credentials.items():
             for login in (admin, *admin.get("others", ())):
@@ -138,51 +141,49 @@ class Handler(RequestHandler):
                 right_password = secrets.compare_digest(password.encode(), login["password"].encode())
                 if scheme.lower() == "basic" and right_user and right_password:
                     return Login(tenant, is_admin=login is admin)
-        raise Problem(401, "security/Unauthorized", "Invalid credentials! : Bad credentials")
+        raise RestError(401, "security/Unauthorized", "Invalid credentials! : Bad credentials")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the vendor's error body, and never a traceback."""
-        problem = kwargs.get("exc_info", (None, None))[1]
-        error, message = "general/Error", self._reason
-        if isinstance(problem, Problem):
-            error, message = problem.error, str(problem)
+        raised = kwargs.get("exc_info", (None, None))[1]
+        error, message = (
+            (raised.error, str(raised)) if isinstance(raised, RestError) else ("general/Error", self._reason)
+        )
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         if status_code == 405:
             self.set_header("Allow", ", ".join(self._methods()))
-        self.set_header("Content-Type", "application/json" if status_code in self.plain_errors else ERROR_TYPE)
+        self.set_header("Content-Type", "application/json" if status_code in self.plain_json_errors else ERROR_TYPE)
         self.finish(json.dumps({"error": error, "message": message, "info": ""}))
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Answer a `Problem` with its own status."""
-        problem = kwargs.get("exc_info", (None, None))[1]
-        super().send_error(problem.status if isinstance(problem, Problem) else status_code, **kwargs)
+        """Answer a `RestError` with its own status."""
+        raised = kwargs.get("exc_info", (None, None))[1]
+        super().send_error(raised.status if isinstance(raised, RestError) else status_code, **kwargs)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Write only our own faults to stderr, not the answers that are errors."""
-        if not isinstance(value, Problem):
+        if not isinstance(value, RestError):
             super().log_exception(typ, value, tb)
 
     def body(self) -> dict[str, Any]:
-        """Give the request's JSON object. Raises Problem."""
-        try:
+        """Return the request's JSON object. Raises: RestError: if it is none."""
+        with suppress(ValueError, RecursionError):
             body = json.loads(self.request.body)
             if isinstance(body, dict):
                 return body
-        except (ValueError, RecursionError):
-            pass
-        raise Problem(self.unreadable, "general/Bad Request", "The body must be a JSON object.")
+        raise RestError(self.unreadable_status, "general/Bad Request", "The body must be a JSON object.")
 
-    def number(self, name: str, default: int, longest: int | None = None) -> int:
-        """Give a query parameter that counts from one. Raises Problem, whose status 422 is not verified."""
+    def number(self, name: str, default: int, largest: int | None = None) -> int:
+        """Return a query parameter that counts from one. Raises: RestError, whose status 422 is not verified."""
         text = self.get_query_argument(name, str(default))
-        if not (text.isascii() and text.isdigit() and len(text) < 1000 and 1 <= int(text) <= (longest or int(text))):
-            limit = f" to {longest}" if longest else ""
-            raise Problem(422, "general/Unprocessable Entity", f"{name} must be a number from 1{limit}.")
+        if not (text.isascii() and text.isdigit() and len(text) < 1000 and 1 <= int(text) <= (largest or int(text))):
+            limit = f" to {largest}" if largest else ""
+            raise RestError(422, "general/Unprocessable Entity", f"{name} must be a number from 1{limit}.")
         return int(text)
 
     def flag(self, name: str) -> bool:
-        """Give a query parameter that is true or false."""
+        """Return a query parameter that is true or false."""
         return self.get_query_argument(name, "false").lower() == "true"
 
     def respond(self, body: Mapping[str, Any], status: int = 200) -> None:
@@ -195,15 +196,15 @@ class Handler(RequestHandler):
             self.finish()
 
     def respond_page(self, name: str, rows: Callable[[int, int], tuple[Iterable[Mapping[str, Any]], int]]) -> None:
-        """Answer a page of what ``rows``, given the first row's number and how many, gives with the count of all."""
-        page, size = self.number("currentPage", 1), self.number("pageSize", DEFAULT_PAGE, LONGEST_PAGE)
-        shown, count = rows((page - 1) * size, size)
+        """Answer a page of what ``rows`` returns, given the first row's number and how many, with the count of all."""
+        page, size = self.number("currentPage", 1), self.number("pageSize", DEFAULT_PAGE, LARGEST_PAGE)
+        found, count = rows((page - 1) * size, size)
         statistics = {"currentPage": page, "pageSize": size}
         if self.flag("withTotalElements"):
             statistics["totalElements"] = count
         if self.flag("withTotalPages"):
             statistics["totalPages"] = math.ceil(count / size)
-        answer = {name: list(shown), "statistics": statistics, "self": self._page(page, size)}
+        answer = {name: list(found), "statistics": statistics, "self": self._page(page, size)}
         if page > 1:
             answer["prev"] = self._page(page - 1, size)
         if page * size < count:
@@ -211,11 +212,11 @@ class Handler(RequestHandler):
         self.respond(answer)
 
     def _page(self, number: int, size: int) -> str:
-        """Give the address of another page of the same question."""
+        """Return the address of another page of the same query."""
         given = {name: values[-1].decode("utf-8", "replace") for name, values in self.request.query_arguments.items()}
         kept = {name: value for name, value in given.items() if name not in ("pageSize", "currentPage")}
         return self.address(f"{self.request.path}?{urlencode(kept | {'pageSize': size, 'currentPage': number})}")
 
     def address(self, path: str) -> str:
-        """Give the full URL of a path."""
+        """Return the full URL of a path."""
         return f"{self.request.protocol}://{self.request.host}{path}"

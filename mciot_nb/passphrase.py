@@ -1,0 +1,107 @@
+"""The passphrase of a workspace: typed by the learner, set in the environment, or made up for practice."""
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import read_file, write_whole
+from mciot_nb.pki.keys import encode_passphrase
+from mciot_nb.pki.keystore import SHORTEST_PASSWORD, store_password
+from mciot_nb.secret import Secret
+
+
+class Passphrase:
+    """The passphrase of a workspace: what a learner types is held in memory only, the practice one in a file.
+
+    ``key`` is the path of the key that it opens, once there is one.
+    """
+
+    def __init__(self, practice_file: Path, key: Path) -> None:
+        self.practice_file = practice_file
+        self._key = key
+        self._typed: Secret | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: ``typed``, ``environment`` or ``practice``, empty where it has yet to be typed."""
+        if self._typed:
+            return "typed"
+        if os.environ.get("MCIOT_PASSPHRASE"):
+            return "environment"
+        return "practice" if self.practice_file.exists() or not self._key.exists() else ""
+
+    def find(self) -> Secret:
+        """Return the passphrase; a practice one is made up where no key needs another.
+
+        Raises: OnboardingError: NEED_PASSPHRASE, if only the learner knows it, BAD_PASSPHRASE if openssl or keytool
+            would refuse it.
+        """
+        if self._typed:
+            return self._typed
+        if self.source == "environment":
+            return checked(Secret(os.environ["MCIOT_PASSPHRASE"]))
+        if self.source == "practice":
+            if not self.practice_file.exists():
+                with suppress(FileExistsError):  # another notebook was faster
+                    write_whole(self.practice_file, secrets.token_urlsafe(16).encode(), private=True)
+            return self._practice()
+        raise OnboardingError(
+            "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of this "
+            "notebook, press Enter, and run the cells below it.",
+            "NEED_PASSPHRASE",
+        )
+
+    def for_store(self) -> Secret:
+        """Return the passphrase for a keystore or truststore. Raises: OnboardingError: if Java would not open it."""
+        try:
+            store_password(self.find())
+        except OnboardingError as error:
+            raise OnboardingError(
+                f"{error} This workspace's own is not such a one: workspace.start_over() moves everything aside and "
+                "begins anew with another.",
+                error.code,
+            ) from None
+        return self.find()
+
+    def type(self, passphrase: Secret, open_ca: Callable[[], object] | None) -> None:
+        """Use a passphrase of the learner's own; ``open_ca`` opens the CA with it, None if there is no CA.
+
+        Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the CA.
+        """
+        checked(passphrase)
+        if open_ca is None:
+            store_password(passphrase)  # what is there stays open to its passphrase, whatever Java says to it
+        else:
+            try:
+                open_ca()
+            except OnboardingError as error:
+                if error.code != "WRONG_PASSPHRASE":
+                    raise
+                raise OnboardingError(
+                    "This passphrase does not open the CA that is here: type it again. If it is lost, or you want a CA "
+                    "with another one, workspace.start_over() moves everything aside and begins anew.",
+                    error.code,
+                ) from None
+        self._typed = passphrase
+
+    @property
+    def is_practice(self) -> bool:
+        """Whether the passphrase in use lies in the workspace, for everyone who can read that folder."""
+        return self.practice_file.exists() and self.find() == self._practice()
+
+    def _practice(self) -> Secret:
+        data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
+        return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
+
+
+def checked(passphrase: Secret) -> Secret:
+    """Return ``passphrase``. Raises: OnboardingError: if openssl or keytool would refuse it."""
+    encode_passphrase(passphrase)
+    if len(passphrase.reveal()) < SHORTEST_PASSWORD:
+        raise OnboardingError(
+            f"keytool wants passphrases of {SHORTEST_PASSWORD} characters or more: type a longer one.", "BAD_PASSPHRASE"
+        )
+    return passphrase
