@@ -62,7 +62,7 @@ def press(form: Form) -> None:
 
 
 def hand_over(field: SecretField, text: str, repeated: str = "") -> None:
-    """Do what the browser does when somebody presses Enter in the field."""
+    """Do what the browser does when Enter is pressed in the field."""
     field._handle_custom_msg({"secret": text, "repeated": repeated}, [])
 
 
