@@ -23,6 +23,7 @@ LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
 MARKED = re.compile(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
 OLDEST = datetime(1950, 1, 1, tzinfo=UTC)  # the earliest date that a revocation list can hold (RFC 5280, 5.1.2.6)
+NOT_LET_IN = (401, "security/Unauthorized", "A device with this certificate chain is not let in.")
 FORM, CRL = "multipart/form-data", "application/pkix-crl"
 
 
@@ -48,10 +49,6 @@ def _unreadable(message: str) -> RestError:
     return RestError(400, "Device Certificates/Bad Request", message)
 
 
-def _not_let_in() -> RestError:
-    return RestError(401, "security/Unauthorized", "A device with this certificate chain is not let in.")
-
-
 class VerifyChain(Handler):
     """Whether a device with this chain would be let in."""
 
@@ -74,7 +71,7 @@ class VerifyChain(Handler):
             with readable_certificates():
                 self.platform.trust.verify_chain(chain, self.login.tenant)
         except ConnectionRejected:
-            raise _not_let_in() from None
+            raise RestError(*NOT_LET_IN) from None
         names = {"issuer": reversed_name(chain[0].issuer), "subject": reversed_name(chain[0].subject)}
         self.respond({"successfullyValidated": True, "tenantId": self.login.tenant, **names})
 
@@ -164,7 +161,7 @@ class DeviceToken(Handler):
             self.platform.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.code == "NOT_REGISTERED":
                 raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
-            raise _not_let_in() from None
+            raise RestError(*NOT_LET_IN) from None
         token = self.platform.tokens.issue(device.tenant, device.device)
         self.platform.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
         self.respond({"access_token": token, "accessToken": token})
