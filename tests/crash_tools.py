@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import DatabaseRow, hex_serial
+from mciot_nb.pki.rows import DatabaseRow, hex_serial, parse_rows
 from mciot_nb.pki.keys import KeyType
 
 CHILD = ROOT / "tests" / "crash_child.py"
@@ -105,7 +105,7 @@ def said(output: str) -> list[dict[str, Any]]:
 
 def whole_rows(folder: Path) -> list[DatabaseRow]:
     """Read the database by hand, as openssl does: a last line without its end does not count."""
-    return [DatabaseRow.parse(line) for line in (folder / "database.txt").read_text().split("\n")[:-1]]
+    return list(parse_rows((folder / "database.txt").read_text()).rows())
 
 
 def copies(folder: Path) -> list[Path]:

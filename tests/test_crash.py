@@ -37,7 +37,7 @@ from crash_tools import (
 
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import hex_serial
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.keys import KeyType
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL and the order of these calls are those of POSIX")

@@ -20,7 +20,7 @@ from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import find_config, guide_config, read_config
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import REASONS
+from mciot_nb.pki.rows import REASONS
 from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import FIELDS
 

@@ -33,7 +33,8 @@ from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.authority import FIRST_SERIAL
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import REASONS, SigningDatabase, hex_serial, read_serial
+from mciot_nb.pki.database import SigningDatabase, read_serial
+from mciot_nb.pki.rows import REASONS, hex_serial
 from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.names import oneline
 

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from mciot_nb.pki.chain import is_ca, is_issued_by
-from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import KEY_USAGES
 from mciot_nb.ui.markup import Line, Rendered, Row, copyable, escape, listed, plain, table
 from mciot_nb.ui.svg import image, words

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes
 from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Diagnosis, Finding, is_issued_by
-from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore, Opening
 from mciot_nb.pki.names import label, readable
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.ui.certificate_card import certificate_html, certificate_line, certificate_text, key_kind, trouble
 from mciot_nb.ui.markup import Line, Rendered, Row, boxed, copyable, escape, listed, plain, table, visible

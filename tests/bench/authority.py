@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName
-from mciot_nb.pki.files import write_drafts
+from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.keys import KeyType, create_key, encrypted_pem
 from mciot_nb.pki.signing import certificate_builder
 

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 from test_authority import KEY, SUBJECT, openssl_ca, openssl_sign, request
 
 from mciot_nb import CertificateAuthority, DistinguishedName
-from mciot_nb.pki.audit import inspect
+from mciot_nb.pki.audit import audit
 from mciot_nb.pki.chain import Finding, read_certificates
-from mciot_nb.pki.database import DatabaseRow
+from mciot_nb.pki.rows import DatabaseRow
 from mciot_nb.pki.keys import KeyType, read_private_key
 
 #: What the guide's own configuration brings with it.
@@ -54,7 +54,7 @@ def state(folder: Path) -> dict[str, object]:
 def look(folder: Path, at: datetime | None = None) -> dict[str, str]:
     """Look through a directory, and give what was found by code; see that it is well put, and that nothing changed."""
     before = state(folder)
-    findings = inspect(folder, at=at).findings
+    findings = audit(folder, at=at).findings
     assert state(folder) == before
     for finding in findings:
         assert isinstance(finding, Finding) and finding.sentence.endswith("."), finding
