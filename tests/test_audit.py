@@ -143,7 +143,7 @@ WRONG: list[tuple[Callable[[CertificateAuthority], object], set[str], str]] = [
     (remove("database.txt"), {"NO_FILE"}, "database.txt: put it back"),
     (lambda ca: (ca.folder / "deviceCertificates").rmdir(), {"NO_FILE"}, "deviceCertificates for signed certificates"),
     (lambda ca: (ca.folder / "caKey.pem").chmod(0o640), {"KEY_READABLE"}, "chmod 600 caKey.pem"),
-    (unlock_key, {"KEY_NOT_ENCRYPTED"}, "openssl pkey -aes256"),
+    (unlock_key, {"KEY_NOT_ENCRYPTED"}, "openssl pkey -aes256 -in caKey.pem -out new.pem"),
     (no_ca, {"NO_CA"}, "caCert.pem does not say CA:true"),
     (torn, {"INTERRUPTED"}, "the last row of database.txt was not finished"),
     (half_signed, {"INTERRUPTED"}, "signing was cut off at 1000"),
@@ -332,7 +332,10 @@ def test_a_key_without_passphrase_or_open_to_others_is_mended(ca: CertificateAut
     key.chmod(0o644)
     assert {"KEY_READABLE", "KEY_NOT_ENCRYPTED"} <= set(look(ca.folder))
     openssl("pkey", "-in", key, "-noout")
-    openssl("pkey", "-aes256", "-in", key, "-passout", "env:PASS", "-out", key)
+    new, plain = key.with_name("new.pem"), key.read_bytes()
+    openssl("pkey", "-aes256", "-in", key, "-passout", "env:PASS", "-out", new)
+    assert openssl("pkey", "-in", key, "-out", key, check=False).returncode != 0 and plain and key.read_bytes() == b""
+    new.replace(key)
     assert openssl("pkey", "-in", key, "-noout", "-passin", "pass:wrong", check=False).returncode != 0
     key.chmod(0o600)
     assert set(look(ca.folder)) == GUIDE and CertificateAuthority.open(ca.folder, PASSPHRASE)

@@ -101,7 +101,11 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
     elif os.name != "nt" and stat.S_IMODE(key.stat().st_mode) & 0o077:
         yield Finding("KEY_READABLE", f"Others can read the CA's key {key}: take that away with chmod 600 {key.name}.")
     if key.exists() and b"ENCRYPTED" not in key.read_bytes():
-        yield Finding("KEY_NOT_ENCRYPTED", f"The CA's key {key} has no passphrase: openssl pkey -aes256 gives it one.")
+        yield Finding(
+            "KEY_NOT_ENCRYPTED",
+            f"The CA's key {key} has no passphrase: openssl pkey -aes256 -in {key.name} -out new.pem writes it with one; "
+            "then put new.pem in its place (never name the same file twice: pkey empties it before it reads).",
+        )
     if not is_ca(certificate):
         yield Finding(
             "NO_CA",
