@@ -103,8 +103,8 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
     if key.exists() and b"ENCRYPTED" not in key.read_bytes():
         yield Finding(
             "KEY_NOT_ENCRYPTED",
-            f"The CA's key {key} has no passphrase: openssl pkey -aes256 -in {key.name} -out new.pem writes it with one; "
-            "then put new.pem in its place (never name the same file twice: pkey empties it before it reads).",
+            f"The CA's key {key} has no passphrase: openssl pkey -aes256 -in {key.name} -out new.pem writes it with "
+            "one; then put new.pem in its place (never name the same file twice: pkey empties it before it reads).",
         )
     if not is_ca(certificate):
         yield Finding(
