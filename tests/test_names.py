@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mciot_nb import DistinguishedName, OnboardingError
-from mciot_nb.pki.rows import common_name_of
 from mciot_nb.pki.names import oneline, readable
+from mciot_nb.pki.rows import common_name_of
 
 ODD = [
     "Mün/chen+Ulm",
