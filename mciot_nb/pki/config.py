@@ -40,7 +40,6 @@ Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 DIGESTS: dict[str, Digest] = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 #: What ``openssl req`` reads at a prompt at most.
 LONGEST_ANSWER = 1024
-_POLICY_WORDS = ("match", "supplied", "optional")
 
 
 @dataclass(frozen=True)
@@ -182,28 +181,20 @@ class CaConfig:
 
         Raises: OnboardingError: BAD_CONFIG for a word that openssl does not know, or a field beside the guide's seven.
         """
-        name, policy = self.ca("policy"), []
-        for field_name, word in self.section(name).items():
-            field = BY_LONG_NAME.get(field_name) or BY_SHORT_NAME.get(field_name)
+        policy, within = [], f"{self.path}: [ {self.ca('policy')} ]"
+        for name, word in self.section(self.ca("policy")).items():
+            field = BY_LONG_NAME.get(name) or BY_SHORT_NAME.get(name)
             if field is None:
-                fields = ", ".join(BY_LONG_NAME)
-                raise OnboardingError(
-                    f"{self.path}: [ {name} ] names the field {field_name}: use {fields}.", "BAD_CONFIG"
-                )
-            if word not in _POLICY_WORDS:
-                raise OnboardingError(
-                    f"{self.path}: [ {name} ] says {field_name} = {word}: write match, supplied or optional.",
-                    "BAD_CONFIG",
-                )
+                raise OnboardingError(f"{within} names the field {name}: use {', '.join(BY_LONG_NAME)}.", "BAD_CONFIG")
+            if word not in ("match", "supplied", "optional"):
+                says = f"{within} says {name} = {word}: write match, supplied or optional."
+                raise OnboardingError(says, "BAD_CONFIG")
             policy.append((field, word))
         return policy
 
 
 def read_config(path: Path) -> CaConfig:
-    """Read a configuration file.
-
-    Raises: OnboardingError: BAD_CONFIG, with the line's number, if openssl would refuse it.
-    """
+    """Read a configuration file. Raises: OnboardingError: BAD_CONFIG, with the line's number, or NO_FILE."""
     try:
         text = read_file(path, f"There is no configuration {path}: create the CA first.").decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -214,12 +205,7 @@ def read_config(path: Path) -> CaConfig:
     current = "default"
     for number, line in _logical_lines(text):
         try:
-            if line.startswith("["):
-                current = _section_name(line)
-                sections.setdefault(current, {})
-            else:
-                section, name, value = _directive(line, current)
-                sections.setdefault(section, {})[name] = _expand(value, section, sections)
+            current = _read_line(line, current, sections)
         except OnboardingError as error:
             raise OnboardingError(f"{path}, line {number}: {error}", "BAD_CONFIG") from None
     return CaConfig(path, sections)
@@ -240,20 +226,20 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, stripped
 
 
-def _section_name(line: str) -> str:
-    match = _SECTION.match(line)
-    if not match:
-        raise OnboardingError(f"{line} is no section: write it as [ name ].")
-    return match[1]
-
-
-def _directive(line: str, current: str) -> tuple[str, str, str]:
+def _read_line(line: str, current: str, sections: dict[str, dict[str, str]]) -> str:
+    """Add what a line says to ``sections``, and return the section to which the next line belongs."""
+    if line.startswith("["):
+        if not (header := _SECTION.match(line)):
+            raise OnboardingError(f"{line} is no section: write it as [ name ].")
+        sections.setdefault(header[1], {})
+        return header[1]
     if re.match(r"\.(include|pragma)\b", line):
         raise OnboardingError("the .include and .pragma directives are not followed here: copy the lines in.")
-    match = _DIRECTIVE.fullmatch(line)
-    if not match:
+    if not (directive := _DIRECTIVE.fullmatch(line)):
         raise OnboardingError(f"{line!r} is neither a section nor a line of the form name = value.")
-    return match[1] or current, match[2], match[3]
+    section = directive[1] or current
+    sections.setdefault(section, {})[directive[2]] = _expand(directive[3], section, sections)
+    return current
 
 
 def _expand(text: str, section: str, sections: dict[str, dict[str, str]]) -> str:
@@ -280,10 +266,10 @@ def _expand(text: str, section: str, sections: dict[str, dict[str, str]]) -> str
 def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> str:
     if section == "ENV" and name in os.environ:
         return os.environ[name]
-    value = sections.get(section, {}).get(name, sections["default"].get(name))
-    if value is None:
-        raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
-    return value
+    for each in (section, "default"):
+        if name in sections.get(each, {}):
+            return sections[each][name]
+    raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
 
 
 def is_yes(word: str) -> bool:
@@ -302,21 +288,21 @@ def guide_config(folder: Path, prefix: str = "ca") -> bytes:
     ``prefix`` begins the names of key, certificate and CRL; ``intermediate`` makes the guide's intermediateConfig.cnf.
     """
     text = re.sub(r"(?<=/)ca(?=(?:Key|Cert|Crl)\.pem)", prefix, GUIDE_CONFIG.read_text(encoding="utf-8"))
-    return _with_dir(text, folder).encode()
+    return _set_dir(text, folder)
 
 
 def with_dir(config: Path, folder: Path) -> bytes:
     """Return the text of ``config`` with only its ``dir`` line rewritten, for a CA directory that was moved."""
-    return _with_dir(config.read_bytes().decode("utf-8"), folder).encode()
+    return _set_dir(config.read_bytes().decode("utf-8"), folder)
 
 
-def _with_dir(text: str, folder: Path) -> str:
+def _set_dir(text: str, folder: Path) -> bytes:
     value = folder.absolute().as_posix()
     if re.search(r"[\r\n\ud800-\udfff]", value):
         raise OnboardingError(f"The folder {value!r} has a line break in its name, or is no text: choose another one.")
     if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
         value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
-    return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1)
+    return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1).encode()
 
 
 def find_config(folder: Path) -> Path:
