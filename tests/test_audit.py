@@ -24,21 +24,6 @@ GUIDE = {"PRESERVE_IGNORED", "NO_X509_EXTENSIONS", "POLICY_DROPS"}
 NEXT = DistinguishedName(common_name="next")
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    folder = tmp_path_factory.mktemp("template") / "caCertificate"
-    return CertificateAuthority.create(
-        folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, key_type=KeyType.P256
-    )
-
-
-@pytest.fixture
-def ca(template: CertificateAuthority, tmp_path: Path) -> CertificateAuthority:
-    shutil.copytree(template.folder, tmp_path / "caCertificate")
-    CertificateAuthority.relocate(tmp_path / "caCertificate")
-    return CertificateAuthority.open(tmp_path / "caCertificate", PASSPHRASE)
-
-
 def state(folder: Path) -> dict[str, object]:
     """Give all that ``ls`` and ``cat`` tell: names, rights, times and content, of the CA's folder and beside it."""
     return {

@@ -26,23 +26,11 @@ CN, NEXT = NameOID.COMMON_NAME, DistinguishedName(common_name="next")
 GOOD_ROW = "V\t291123180706Z\t\t2000\tunknown\t/CN=extra\n"
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """A CA with one certificate, 1000; each test takes a copy, which is quicker than a new key."""
-    folder = tmp_path_factory.mktemp("template") / "caCertificate"
-    ca = CertificateAuthority.create(
-        folder, DistinguishedName("DE", common_name="Test CA"), PASSPHRASE, key_type=KeyType.P256
-    )
+@pytest.fixture
+def ca(ca: CertificateAuthority) -> CertificateAuthority:
+    """A CA with one certificate, 1000."""
     ca.sign(request(SUBJECT))
     return ca
-
-
-@pytest.fixture
-def ca(template: CertificateAuthority, tmp_path: Path) -> CertificateAuthority:
-    folder = tmp_path / "caCertificate"
-    shutil.copytree(template.folder, folder)
-    CertificateAuthority.relocate(folder)
-    return CertificateAuthority.open(folder, PASSPHRASE)
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -219,6 +207,7 @@ CONFIGURATIONS = {
     "cycle": ("one = $two\ntwo = $one", "the variable $two is used before it has a value", "define it further up"),
     "cycle of one": ("[ lonely ]\none = $one", "the variable $one is used", "define it further up"),
     "open section": ("[ open", "is no section", "write it as"),
+    "just words": ("just words", "is neither a section", "form name = value"),
 }
 
 
@@ -345,7 +334,7 @@ def test_an_illegal_printable_string_is_refused(ca: CertificateAuthority, openss
             assert "characters that are illegal for the ASN.1 type" in theirs.stdout + theirs.stderr
 
 
-def test_only_what_can_be_revoked_is(ca: CertificateAuthority, template: CertificateAuthority) -> None:
+def test_only_what_can_be_revoked_is(ca: CertificateAuthority) -> None:
     other = CertificateAuthority.create(
         ca.folder.parent / "other",
         DistinguishedName("DE", common_name="Other CA"),
