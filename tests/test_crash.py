@@ -54,21 +54,22 @@ class Point:
 
 
 def points(calls: Sequence[str]) -> Iterator[Point]:
+    """Yield all points; what lies on the disk after a call is what lies there before the next one."""
     for number, call in enumerate(calls, 1):
-        for when in ("before", "half", "after") if call == "write" else ("before", "after"):
+        for when in ("before", "half") if call == "write" else ("before",):
             yield Point(number, call, when)
+    yield Point(len(calls), calls[-1], "after")
 
 
 @dataclass(frozen=True)
 class Seen:
     """What a killed process left: whether the operation took place, and what opening the CA again said."""
 
-    point: Point
     done: bool
     recovered: str
 
 
-def reopened(base: Base, case: Case, folder: Path, point: Point) -> Seen:
+def reopened(base: Base, case: Case, folder: Path) -> Seen:
     """Look at what a process left that was killed, first as it is, then opened again, and go on working with it."""
     assert openssl_reads(folder), "openssl refuses what the crash left"
     known = {row.serial for row in whole_rows(folder)}
@@ -91,7 +92,7 @@ def reopened(base: Base, case: Case, folder: Path, point: Point) -> Seen:
     if case.operation == "update_crl":
         last = crl_number(read_crl(crl_of(folder)))
         assert last > 0x1000 and crl_number(ca.update_crl()) > last
-    return Seen(point, done, ca.recovered)
+    return Seen(done, ca.recovered)
 
 
 def kill_and_look(base: Base, case: Case, point: Point, parent: Path) -> Seen | str:
@@ -102,7 +103,7 @@ def kill_and_look(base: Base, case: Case, point: Point, parent: Path) -> Seen | 
         killed = child("act", *arguments)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert said(killed.stdout) == [], "it has handed something out"
-        return reopened(base, case, folder, point)
+        return reopened(base, case, folder)
     except Exception as error:  # one bad point must not hide the others
         return f"{case}, {point}: {type(error).__name__}: {str(error) or repr(error)}"
 

@@ -285,7 +285,7 @@ def draft_path(copies: Path, serial: int) -> Path:
 
 
 def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
-    """Give the drafts of ``serials`` their names, if they are ``recorded``, and remove the others.
+    """Rename the drafts of ``serials`` to their copies' names, if they are ``recorded``, and remove the others.
 
     Caller must hold the lock. Raises: OnboardingError: UNFINISHED if the disk refuses; opening the CA does it then.
     """

@@ -164,14 +164,8 @@ def _short(oid: x509.ObjectIdentifier) -> str:
 
 
 def _escape(value: str) -> str:
-    escaped = ""
-    for byte in value.encode():
-        character = chr(byte)
-        if not 0x20 <= byte <= 0x7E:
-            escaped += f"\\x{byte:02X}"
-        else:
-            escaped += f"\\{character}" if character in "/+" else character
-    return escaped
+    escaped = re.sub(rb"[/+]", rb"\\\g<0>", value.encode())
+    return re.sub(rb"[^ -~]", lambda byte: f"\\x{byte[0][0]:02X}".encode(), escaped).decode()
 
 
 assert [field.attribute for field in FIELDS] == [field.name for field in fields(DistinguishedName)]

@@ -39,13 +39,8 @@ _WITH_ARGUMENT = ("holdinstruction", "keytime", "cakeytime")
 
 _TIME = re.compile(r"(?:\d\d)?\d{12}Z", re.ASCII)
 _UTC_TIME = len("YYMMDDHHMMSSZ")
-#: The parts of a time, and around each a time that is good: the day, the hour, the minute, the second with its Z.
-_PARTS = {
-    itemgetter(slice(None, -7)): "{}000000Z",
-    itemgetter(slice(-7, -5)): "000101{}0000Z",
-    itemgetter(slice(-5, -3)): "00010100{}00Z",
-    itemgetter(slice(-3, None)): "0001010000{}",
-}
+#: The day, the hour, the minute, and the second with its Z, each with a good time around it.
+_PARTS = ((None, -7, "{}000000Z"), (-7, -5, "000101{}0000Z"), (-5, -3, "00010100{}00Z"), (-3, None, "0001010000{}"))
 _LONGEST_COMMENT = 511  # bytes: openssl takes what is behind for a row
 
 
@@ -172,10 +167,10 @@ def _split(lines: str) -> Columns:
 
 
 def _check_times(times: Sequence[str]) -> None:
-    """Look at every day, hour, minute and second that stands in ``times``. Raises: ValueError: if one is none."""
+    """Check every day, hour, minute and second that stands in ``times``. Raises: ValueError: if one is none."""
     try:
-        for part_of, around in _PARTS.items():
-            for part in set(map(part_of, times)):
+        for start, end, around in _PARTS:
+            for part in set(map(itemgetter(slice(start, end)), times)):
                 read_time(around.format(part))
     except ValueError:
         for time in times:
