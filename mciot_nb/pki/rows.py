@@ -155,13 +155,15 @@ def _split(lines: str) -> Columns:
         raise ValueError("a revocation date belongs to a revoked row (R), and to no other")
     if any(length % 2 or not length for length in set(map(len, serials))) or re.search("[^0-9A-F]", "".join(serials)):
         raise ValueError(f"its serial {serials[0]!r} is not upper-case hexadecimal of even length")
-    revoked = [text.partition(",") for text in revocations if text]
-    if odd := {time for time, _, _ in revoked if len(time) != _UTC_TIME}:
-        raise ValueError(f"{odd.pop()!r} is no time of the form YYMMDDHHMMSSZ, with two digits for the year")
-    _check_times([time for time, _, _ in revoked])
-    for reason in {reason for _, comma, reason in revoked if comma}:
-        word = reason.partition(",")[0]  # openssl reads past an argument that means nothing
-        check_reason(reason if word.lower() in _WITH_ARGUMENT else word)
+    revoked = list(filter(None, revocations))
+    for rest in {text[_UTC_TIME:] for text in revoked}:
+        if rest and not rest.startswith(","):
+            time = revoked[0].partition(",")[0]
+            raise ValueError(f"{time!r} is no time of the form YYMMDDHHMMSSZ, with two digits for the year")
+        if rest:
+            word = rest[1:].partition(",")[0]  # openssl reads past an argument that means nothing
+            check_reason(rest[1:] if word.lower() in _WITH_ARGUMENT else word)
+    _check_times([text[:_UTC_TIME] for text in revoked])
     _check_times(expires)
     return Columns([start[1] for start in starts], expires, revocations, [int(s, 16) for s in serials], files, subjects)
 
