@@ -317,9 +317,8 @@ def test_a_key_without_passphrase_or_open_to_others_is_mended(ca: CertificateAut
     key.chmod(0o644)
     assert {"KEY_READABLE", "KEY_NOT_ENCRYPTED"} <= set(look(ca.folder))
     openssl("pkey", "-in", key, "-noout")
-    new, plain = key.with_name("new.pem"), key.read_bytes()
+    new = key.with_name("new.pem")  # openssl 3.0 empties a file that is -in and -out before it reads it
     openssl("pkey", "-aes256", "-in", key, "-passout", "env:PASS", "-out", new)
-    assert openssl("pkey", "-in", key, "-out", key, check=False).returncode != 0 and plain and key.read_bytes() == b""
     new.replace(key)
     assert openssl("pkey", "-in", key, "-noout", "-passin", "pass:wrong", check=False).returncode != 0
     key.chmod(0o600)
