@@ -1,4 +1,6 @@
+import errno
 import itertools
+import os
 import shutil
 import sys
 import threading
@@ -18,6 +20,7 @@ from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki import authority
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import guide_config, read_config
+from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.keys import KeyType, create_key, create_request, read_private_key
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -101,6 +104,18 @@ def test_nothing_is_overwritten(ca: CertificateAuthority) -> None:
     with pytest.raises(OnboardingError, match="never overwritten"):
         create_key(ca.folder / "caKey.pem", PASSPHRASE)
     assert (ca.folder / "caKey.pem").read_bytes() == key
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    ca = CertificateAuthority.create(tmp_path / "ca", SUBJECT, PASSPHRASE, key_type=KeyType.P256)
+    assert ca.sign(request(DistinguishedName(common_name="device"))).serial_number == 0x1000
+    with pytest.raises(FileExistsError):
+        write_whole(ca.folder / "serial", b"2000\n")
+    assert (ca.folder / "serial").read_bytes() == b"1001\n" and not list(ca.folder.glob(".*"))
 
 
 def test_a_ca_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -293,11 +308,9 @@ def test_odd_folders_and_keys_are_named(ca: CertificateAuthority, tmp_path: Path
     for look in (CertificateAuthority.inspect, CertificateAuthority.relocate):
         with pytest.raises(OnboardingError):
             look(tmp_path / ("x" * 300))
-    with pytest.raises(OnboardingError, match="no key type 1024"):
-        CertificateAuthority.create(tmp_path / "x", SUBJECT, PASSPHRASE, key_type=1024)
 
 
-@pytest.mark.parametrize("key_type", [-1, 0, 255, 257, 384, 2047, 16385])
+@pytest.mark.parametrize("key_type", [-1, 257, 1024])
 def test_no_other_key_is_made(tmp_path: Path, key_type: KeyType) -> None:
     with pytest.raises(OnboardingError, match=r"give one of KeyType.RSA_2048, .*KeyType.P256") as error:
         create_key(tmp_path / "key.pem", PASSPHRASE, key_type)

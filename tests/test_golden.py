@@ -124,15 +124,11 @@ def test_the_root_is_openssls(root: Path, tmp_path: Path, openssl: Run, monkeypa
     key = folder / "caKey.pem"
     theirs = theirs_of(openssl, folder / "caConfig.cnf", key, lines(ROOT_SUBJECT), *options)
     monkeypatch.setattr(x509, "random_serial_number", lambda: 0x1234)
-    monkeypatch.setattr(
-        authority, "create_key", lambda path, *_: shutil.copy(key, path) and read_private_key(key, PASSPHRASE)
-    )
-    begin = x509.load_der_x509_certificate(theirs).not_valid_before_utc
+    opened, begin = read_private_key(key, PASSPHRASE), x509.load_der_x509_certificate(theirs).not_valid_before_utc
+    monkeypatch.setattr(authority, "create_key", lambda path, *_: shutil.copy(key, path) and opened)
     ours, later = (
-        CertificateAuthority.create(
-            tmp_path / f"ours{seconds}", ROOT_SUBJECT, PASSPHRASE, at=begin + timedelta(0, seconds)
-        )
-        for seconds in range(2)
+        CertificateAuthority.create(tmp_path / name, ROOT_SUBJECT, PASSPHRASE, at=begin + timedelta(seconds=late))
+        for late, name in enumerate(("ours", "later"))
     )
     assert der(ours.certificate) == theirs
     assert der(later.certificate) != theirs and len(der(later.certificate)) == len(theirs), "only the times differ"

@@ -253,12 +253,12 @@ def test_a_preview_says_what_would_come_of_it_and_signs_nothing(ca: CertificateA
     strict = with_policy(ca, [("commonName", "supplied"), ("countryName", "match"), ("organizationName", "match")])
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in ca.folder.rglob("*") if path.is_file()}
     good = strict.preview(DistinguishedName("DE", "Bayern", "Ulm", "Probe & Söhne", None, "device"))
-    assert good.ok and (good.missing, good.different, good.refusals) == ((), (), ())
+    assert good.ok and good.refusals == ()
     assert [attribute.value for attribute in good.vanishing] == ["Bayern", "Ulm"]
     assert oneline(good.subject) == "/CN=device/C=DE/O=Probe & S\\xC3\\xB6hne"
     assert "Vanishes: Locality Name (Ulm)" in str(good) and "Would be signed: CN=device, C=DE" in str(good)
     bad = strict.preview(DistinguishedName("FR", locality="Ulm"))
-    assert not bad.ok and bad.missing == ("commonName", "organizationName") and bad.different == ("countryName",)
+    assert not bad.ok
     assert [wording(refusal)[:25] for refusal in bad.refusals] == [
         "The commonName field need",
         "The countryName field is ",

@@ -140,14 +140,12 @@ class Preview:
     """What signing would make of a requested subject, before anything is signed.
 
     ``subject`` is what would be signed; ``vanishing`` the fields that the policy drops without a word; ``refusals``
-    what would stop it, in the order in which openssl finds it, the missing and the different fields also by name.
+    what would stop it, in the order in which openssl finds it.
     """
 
     requested: x509.Name
     subject: x509.Name
     vanishing: tuple[Attribute, ...] = ()
-    missing: tuple[str, ...] = ()
-    different: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
 
     @property
@@ -168,11 +166,10 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
     With ``preserve = yes`` in ``[ ca ]`` the subject stays as it is, and the policy only checks it.
     """
     kept: list[Attribute] = []
-    missing, different, refusals = [], [], []
+    refusals = []
     for field, word in config.policy:
         found = requested.get_attributes_for_oid(field.oid)
         if word != "optional" and not found:
-            missing.append(field.long_name)
             says = (
                 "mandatory {} field was missing"
                 if word == "match"
@@ -180,7 +177,6 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
             )
             refusals.append(f"The {says.format(field.long_name)}: make the request with a {field.label}.")
         elif word == "match" and (problem := _mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
-            different.append(field.long_name)
             refusals.append(problem)
         kept += found
     subject, vanishing = x509.Name(kept), tuple(attribute for attribute in requested if attribute not in kept)
@@ -192,7 +188,7 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
             for attribute in requested
             if attribute.oid not in BY_OID
         ]
-    return Preview(requested, subject, vanishing, tuple(missing), tuple(different), tuple(refusals))
+    return Preview(requested, subject, vanishing, tuple(refusals))
 
 
 def _mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
