@@ -22,11 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mciot_nb import CertificateAuthority, DistinguishedName
-from mciot_nb.pki import database as rows
+from mciot_nb.pki import rows
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import check_reason, hex_serial
 from mciot_nb.pki.keys import KeyType
+from mciot_nb.pki.rows import check_reason, hex_serial
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import visible
