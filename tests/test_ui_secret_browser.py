@@ -4,12 +4,14 @@ import base64
 import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from browser import lab, page_of, run_all, run_last_cell, write_notebook
+import pytest
+from browser import lab, page_of, run_all, run_last_cell, save, write_notebook
 from conftest import tool
 from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.slow
 
 SECRETS_NOTEBOOK = [
     """import os, pathlib
@@ -45,17 +47,6 @@ form""",
 ]
 
 
-def save(page: Page, path: Path) -> None:
-    before = path.stat().st_mtime_ns
-    page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()  # from the secret field no shortcut reaches the Lab
-    page.keyboard.press("Control+s")
-    for _ in range(150):
-        if path.stat().st_mtime_ns != before and "application/vnd.jupyter.widget-state+json" in path.read_text("utf-8"):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the Lab did not save the notebook with its widgets' state")
-
-
 def files_with(text: str, folder: Path) -> list[Path]:
     """Give the files that hold ``text`` in one of the ways in which text is written; base64 at each of its offsets."""
     plain = text.encode()
@@ -79,7 +70,7 @@ def test_a_secret_is_in_no_file_however_it_was_typed(tmp_path: Path) -> None:
         page.locator(".try-passphrase input:visible").press_sequentially(typed["half"])
         page.locator(".try-other").get_by_label("Repeat it").press_sequentially(typed["half"])
         expect(page.locator(".try-passphrase").get_by_text("Typed, not handed over yet")).to_be_visible()
-        save(page, path)
+        assert "application/vnd.jupyter.widget-state+json" in save(page, path)
     export = [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", str(path)]
     subprocess.run(export, check=True)
     found = files_with(typed.pop("control"), tmp_path)  # what a plain password field does, so the search works
