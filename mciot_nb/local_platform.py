@@ -59,17 +59,16 @@ class LocalPlatform:
         folder = _folder(workspace)
         options = ["--profile", profile, "--tenants", str(tenants), "--host", host]
         platform = cls.running(workspace) or cls._launch(folder, options)
+        otherwise, code = "", ""
         if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.host):
+            otherwise, code = f"for {len(platform.tenant_ids)} tenants as {platform.host}", "OTHER_SETTINGS"
+        elif platform.profile != profile:
+            otherwise, code = f"with profile {platform.profile}, not {profile}", "OTHER_PROFILE"
+        if otherwise:
             raise OnboardingError(
-                f"The local platform of {folder.parent} runs for {len(platform.tenant_ids)} tenants as "
-                f"{platform.host}: stop it first, with LocalPlatform.running(workspace).stop().",
-                "OTHER_SETTINGS",
-            )
-        if platform.profile != profile:
-            raise OnboardingError(
-                f"The local platform of {folder.parent} runs with profile {platform.profile}, not {profile}: "
-                "stop it first, with LocalPlatform.running(workspace).stop().",
-                "OTHER_PROFILE",
+                f"The local platform of {folder.parent} runs {otherwise}: stop it first, with "
+                "LocalPlatform.running(workspace).stop().",
+                code,
             )
         return platform
 
@@ -79,16 +78,9 @@ class LocalPlatform:
         folder = _folder(workspace)
         try:
             known = json.loads((folder / "running.json").read_bytes())
-            platform = cls(
-                folder=folder,
-                host=known["host"],
-                mqtt=tuple(known["mqtt"]),
-                https=known["https"],
-                server_certificate=Path(known["server_certificate"]),
-                tenant_ids=tuple(tenant["id"] for tenant in known["tenants"]),
-                profile=known["profile"],
-                pid=known["pid"],
-            )
+            address = known["host"], tuple(known["mqtt"]), known["https"], Path(known["server_certificate"])
+            tenant_ids = tuple(tenant["id"] for tenant in known["tenants"])
+            platform = cls(folder, *address, tenant_ids, known["profile"], known["pid"])
             alive = is_alive(psutil.Process(platform.pid))  # first, to touch no lock that a starting one needs
         except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             return None  # there is none, or another version wrote it
@@ -118,10 +110,9 @@ class LocalPlatform:
             if failed:
                 break
             time.sleep(0.05)
-        said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+        said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines() or ["it gave no reason."]
         raise OnboardingError(
-            f"The local platform of {folder.parent} did not start: {said[-1] if said else 'it gave no reason.'}",
-            "PLATFORM_DID_NOT_START",
+            f"The local platform of {folder.parent} did not start: {said[-1]}", "PLATFORM_DID_NOT_START"
         )
 
     @property
@@ -156,8 +147,7 @@ class LocalPlatform:
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""
-        running = LocalPlatform.running(self.folder.parent)
-        if running is None or running.pid != self.pid:
+        if LocalPlatform.running(self.folder.parent) != self:
             return
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
@@ -168,12 +158,9 @@ class LocalPlatform:
                     process.kill()
                 time.sleep(0.02)
 
-    # What it has kept, as tables --------------------------------------------------------------------------------------
-
     def log(self) -> "pd.DataFrame":
-        """Return every connection attempt: its verdict as a code and in a sentence, and the ``chain`` it presented.
-
-        Where the handshake failed, the chain is as long as OpenSSL tells: up to the certificate that it refused.
+        """Return every connection attempt: its verdict as a code and in a sentence, and the ``chain`` it presented, as
+        far as OpenSSL tells: where the handshake failed, up to the certificate that it refused.
         """
         frame = self._table("log", "time", "ended")
         frame["chain"] = frame["chain"].map(json.loads)
@@ -196,13 +183,11 @@ class LocalPlatform:
             frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601")
         return frame
 
-    #: The registered devices; ``created`` is when their message 100 came.
+    #: The registered devices, ``created`` when their message 100 came; all that they have sent, and were asked to do.
     devices = partialmethod(_table, "devices", "registered", "created")
-    #: Every measured value, every event; every alarm, with how often it was raised and whether it is active.
     measurements = partialmethod(_table, "measurements", "time", "received")
     events = partialmethod(_table, "events", "time", "received")
     alarms = partialmethod(_table, "alarms", "time", "received")
-    #: Every operation that was sent to a device, and what it said of it.
     operations = partialmethod(_table, "operations", "time")
 
 

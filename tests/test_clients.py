@@ -10,8 +10,8 @@ import pytest
 from conftest import PASSPHRASE, Run, tool
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mciot_nb import ClientSettings, Device, OnboardingError, Tenant, Workspace
-from mciot_nb.connect.client_settings import Setting
+from mciot_nb import Device, OnboardingError, Tenant, Workspace
+from mciot_nb.connect.client_settings import ClientSettings, Setting
 
 ANOTHER = "somebody-else"
 
@@ -26,8 +26,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 @pytest.fixture
 def settings(workspace: Workspace) -> ClientSettings:
-    tenant = workspace.tenant()
-    return ClientSettings(tenant, workspace.device_file(""), workspace.trusted_file(tenant))
+    return workspace.client_settings(workspace.tenant())
 
 
 def values(settings: list[Setting]) -> dict[str, str]:
@@ -107,7 +106,7 @@ def test_a_real_tenant_is_trusted_by_the_system(workspace: Workspace) -> None:
 
 
 def test_nothing_that_is_shown_holds_a_password(workspace: Workspace, settings: ClientSettings) -> None:
-    shown = [repr(settings), str(settings.mqttfx), str(settings.mqttx), settings.open_key]
+    shown = [str(settings.mqttfx), str(settings.mqttx), settings.open_key]
     shown += [settings.mosquitto_pub, settings.paho]
     for secret in (workspace.passphrase.reveal(), PASSPHRASE):
         assert secret not in "\n".join(shown)

@@ -2,29 +2,26 @@
 
 import math
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
-from platform_tools import Entity, make, upload, wait_for
+from platform_tools import make, upload, wait_for
+from test_tenant_calls import device_of, refused, server
 
-from mciot_nb import Device, OnboardingError, Secret, Tenant
-from mciot_nb.connect import device as access_token
+from mciot_nb import Device, LocalPlatform, Secret, Tenant
 from mciot_nb.connect import mqtt as connection
 from mciot_nb.connect.device import OperationRequest
 from mciot_nb.connect.mqtt import Message
 from mciot_nb.connect.smartrest import line, parse
-from mciot_nb.local_platform import LocalPlatform
-from mciot_nb.pki.chain import to_pem
 
+Answers = Callable[[bytes | None], Callable[[socket.socket], None]]
 CA = make("Message CA", ca=True)
 
 
@@ -36,25 +33,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform
     platform.stop()
 
 
-def device_of(entity: Entity, folder: Path, host: str, port: int, trusted: Path) -> Device:
-    chain, key = folder / "chain.pem", folder / "key.pem"
-    chain.write_bytes(to_pem(entity.chain))
-    key.write_bytes(entity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return Device(host, port, chain=chain, key=key, trusted=trusted)
-
-
 @pytest.fixture
 def device(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Device]:
     name = f"dev-{abs(hash(request.node.name))}"
-    with device_of(make(name, CA), tmp_path, *platform.mqtt, platform.server_certificate) as device:
+    with device_of(platform, tmp_path, make(name, CA)) as device:
         yield device
-
-
-def refused(code: str, call: Callable[[], object]) -> str:
-    with pytest.raises(OnboardingError) as error:
-        call()
-    assert error.value.code == code, error.value
-    return str(error.value)
 
 
 def test_what_a_device_says_of_itself_is_in_the_inventory(platform: LocalPlatform, device: Device) -> None:
@@ -71,7 +54,7 @@ def test_what_a_device_says_of_itself_is_in_the_inventory(platform: LocalPlatfor
     assert found.fragments["c8y_SupportedOperations"] == ["c8y_Restart", "c8y_Command"]
     assert found.fragments["c8y_RequiredAvailability"] == {"responseInterval": 10}
     assert device.internal_id() == found.id
-    error = device.receive(5)
+    error = device.receive(60)
     assert error == Message("s/e", "41,100,Device already existing")
 
 
@@ -107,7 +90,7 @@ def test_an_operation_is_sent_carried_out_and_followed(platform: LocalPlatform, 
     waiting = devices.command(device.client_id, 'echo "a, b"')  # before the device asks for anything
     assert device.operations() == [OperationRequest("c8y_Command", 'echo "a, b"')]
     restart = devices.restart(device.client_id)  # pushed to the device
-    assert device.operations(5) == [OperationRequest("c8y_Restart")]
+    assert device.operations(60) == [OperationRequest("c8y_Restart")]
     assert devices.operation(restart.id).status == "PENDING"
     device.executing(OperationRequest("c8y_Restart"))
     assert devices.operation(restart.id).status == "EXECUTING"
@@ -117,7 +100,7 @@ def test_an_operation_is_sent_carried_out_and_followed(platform: LocalPlatform, 
     failed = devices.operation(waiting.id)
     assert (failed.status, failed.failure) == ("FAILED", "no such command")
     device.done(OperationRequest("c8y_Restart"))  # the control: there is none left
-    error = device.receive(5)
+    error = device.receive(60)
     assert error and error.topic == "s/e" and error.values[1] == "503"
     assert device.operations(0.2) == []
     assert refused("NO_DEVICE", lambda: devices.restart("nobody")).endswith(".")
@@ -133,15 +116,12 @@ def test_a_device_gets_tokens_both_ways(platform: LocalPlatform, device: Device,
         found = own.devices.find(device.client_id)
         assert found and own.devices.to_frame()["id"].tolist() == [found.id]
         assert "ROLE_TENANT_ADMIN" in refused("HTTP_403", own.trusted_certificates.list)
-    stranger = device_of(
-        make("dev", make("Another CA", ca=True)), tmp_path, *platform.mqtt, platform.server_certificate
-    )
+    stranger = device_of(platform, tmp_path, make("dev", make("Another CA", ca=True)))
     assert "upload" in refused("ALERT_UNKNOWN_CA", lambda: stranger.access_token(platform.https))
     refused("BAD_URL", lambda: device.access_token("http://localhost"))
     old = LocalPlatform.start(tmp_path / "old")  # the control: the guide's platform gives none over HTTPS
     try:
-        there = device_of(make("dev", CA), tmp_path, *old.mqtt, old.server_certificate)
-        refused("HTTP_404", lambda: there.access_token(old.https))
+        refused("HTTP_404", lambda: device_of(old, tmp_path, make("dev", CA)).access_token(old.https))
     finally:
         old.stop()
 
@@ -168,7 +148,7 @@ def test_a_device_that_is_not_connected_says_so_at_once(platform: LocalPlatform,
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(values=st.lists(TEXT, min_size=1, max_size=5))
 def test_every_line_is_read_as_it_was_written(values: list[str]) -> None:
     assert parse(line(*values).encode()) == [values]
@@ -184,7 +164,7 @@ def test_what_needs_quotes_is_written_as_the_platform_describes_it() -> None:
             parse(wrong)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(text=TEXT.filter(bool), value=st.floats(allow_nan=False, allow_infinity=False))
 def test_the_platform_keeps_what_the_device_sent(talker: tuple[LocalPlatform, Device], text: str, value: float) -> None:
     platform, device = talker
@@ -198,36 +178,31 @@ def test_the_platform_keeps_what_the_device_sent(talker: tuple[LocalPlatform, De
 @pytest.fixture(scope="module")
 def talker(platform: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalPlatform, Device]]:
     entity, folder = make("talker", CA), tmp_path_factory.mktemp("talker")
-    with device_of(entity, folder, *platform.mqtt, platform.server_certificate) as device:
+    with device_of(platform, folder, entity) as device:
         device.create()
         yield platform, device
 
 
-@contextmanager
-def odd_server(platform: LocalPlatform, said: bytes | None, tls: bool = True) -> Iterator[int]:
-    """Listen, do the TLS handshake unless told not to, say something or nothing, and leave (None: stay silent)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(platform.server_certificate, platform.folder / "serverKey.pem")
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Make a server that hears something, answers, and leaves; or says nothing (None), in less time than usual."""
     done = threading.Event()
 
-    def serve() -> None:
-        with suppress(OSError):
-            plain, _ = listener.accept()
-            with context.wrap_socket(plain, server_side=True) if tls else plain as connected:
-                connected.recv(1000)
-                if said is not None:
-                    connected.sendall(said)
-                else:
-                    done.wait(20)
+    def make_server(said: bytes | None) -> Callable[[socket.socket], None]:
+        if said is None:
+            monkeypatch.setattr(connection, "TIMEOUT", 1.0)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            done.set()
-            thread.join(5)
+        def talk(connected: socket.socket) -> None:
+            connected.recv(1000)
+            if said is None:
+                done.wait(60)
+            else:
+                connected.sendall(said)
+
+        return talk
+
+    yield make_server
+    done.set()
 
 
 @pytest.mark.parametrize(
@@ -245,13 +220,11 @@ def odd_server(platform: LocalPlatform, said: bytes | None, tls: bool = True) ->
     ],
 )
 def test_whatever_a_server_answers_is_one_sentence(
-    platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes | None, tls: bool, code: str
+    platform: LocalPlatform, tmp_path: Path, answers: Answers, said: bytes | None, tls: bool, code: str
 ) -> None:
-    monkeypatch.setattr(connection, "TIMEOUT", 1.5)
-    with odd_server(platform, said, tls) as port:
-        odd = device_of(make("dev", CA), tmp_path, "localhost", port, platform.server_certificate)
-        sentence = refused(code, odd.connect)
-        assert f"localhost:{port}" in sentence and sentence.endswith(".") and "\n" not in sentence
+    with server(platform, answers(said), tls=tls) as port:
+        odd = device_of(platform, tmp_path, make("dev", CA), address=("localhost", port))
+        assert f"localhost:{port}" in refused(code, odd.connect)
         refused("NOT_CONNECTED", lambda: odd.publish("123"))
 
 
@@ -267,21 +240,20 @@ def test_whatever_a_server_answers_is_one_sentence(
     ],
 )
 def test_whatever_is_answered_for_a_token_is_one_sentence(
-    platform: LocalPlatform, device: Device, monkeypatch: pytest.MonkeyPatch, said: bytes | None, code: str
+    platform: LocalPlatform, device: Device, answers: Answers, said: bytes | None, code: str
 ) -> None:
-    monkeypatch.setattr(access_token.connection, "TIMEOUT", 1.5)
-    with odd_server(platform, said) as port:
-        assert refused(code, lambda: device.access_token(f"https://localhost:{port}")).endswith(".")
     assert isinstance(device.access_token(platform.https), Secret)  # the control
+    with server(platform, answers(said)) as port:
+        refused(code, lambda: device.access_token(f"https://localhost:{port}"))
 
 
 def test_a_platform_that_is_off_or_goes_away_is_said_so(tmp_path: Path) -> None:
     platform = LocalPlatform.start(tmp_path / "short")
     assert upload(platform, CA).status_code == 201
-    gone = device_of(make("dev", CA), tmp_path, *platform.mqtt, platform.server_certificate)
+    gone = device_of(platform, tmp_path, make("dev", CA))
     gone.connect()
     platform.stop()
-    wait_for(lambda: "not connected" in repr(gone))
+    wait_for(lambda: "not connected" in repr(gone), 60)
     refused("NOT_CONNECTED", gone.create)
     refused("NOT_REACHED", gone.connect)
     refused("NOT_REACHED", lambda: gone.access_token(platform.https))

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_strength_of_a_passphrase_in_words() -> None:
-    source = (ROOT / "mciot_nb" / "ui" / "secret.js").read_text(encoding="utf-8")
+    source = (ROOT / "mciot_nb" / "ui" / "widgets.js").read_text(encoding="utf-8")
     script = """async ([source, texts]) => {
         const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
         return texts.map((text) => module.strength(text, 6));

@@ -32,19 +32,19 @@ class ClientSettings:
 
     def __init__(self, tenant: Tenant, device_folder: Path, trusted: Path | None) -> None:
         self.host, self.port = tenant.mqtt
-        self.trusted = trusted
-        self.folder = device_folder
+        self.folder, self.trusted = device_folder, trusted
         self.chain, self.key = device_folder / "deviceCertChain.pem", device_folder / "deviceKey.pem"
         self._unencrypted_key = device_folder / "deviceKeyOpen.pem"
         self.client_id = common_name(read_certificates(self.chain)[0].subject) or ""
-
-    def __repr__(self) -> str:
-        return f"ClientSettings of {self.client_id!r} for {self.host}:{self.port}"
 
     @property
     def mqttfx(self) -> list[Setting]:
         """MQTT.fx's settings (guide: "Testing certificates with MQTT.fx client"): which password goes where."""
         here = "in this workspace, the workspace's passphrase"
+        key = (
+            "here the same once more; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
+            "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it"
+        )
         return [
             ("Broker Address", self.host, ""),
             ("Broker Port", str(self.port), ""),
@@ -57,12 +57,7 @@ class ClientSettings:
             ("Client Keystore", str(self.folder / "deviceKeystore.jks"), "a .pkcs12 does as well from Java 8u301 on"),
             ("Client Keystore Password", "the keystore's", here),
             ("Client KeyPair Alias", KEY_ALIAS, ""),
-            (
-                "Client KeyPair Password",
-                "that of the key in the keystore",
-                "here the same once more; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
-                "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it",
-            ),
+            ("Client KeyPair Password", "that of the key in the keystore", key),
             ("PEM Formatted", "on", ""),
         ]
 

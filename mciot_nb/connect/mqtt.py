@@ -5,8 +5,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import paho.mqtt.client as mqtt
@@ -57,11 +56,8 @@ ALERTS = {
 
 def no_answer(where: str) -> OnboardingError:
     """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
-    return OnboardingError(
-        f"{where} takes the connection and then says nothing: check that the port is the "
-        "platform's TLS port, and that the platform is well.",
-        "NO_ANSWER",
-    )
+    advice = "check that the port is the platform's TLS port, and that the platform is well"
+    return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
 
 
 def connection_error(where: str, error: Exception | None = None, notes: list[str] | None = None) -> OnboardingError:
@@ -192,10 +188,9 @@ class Connection:
                 self.disconnect()
         if self._connack is not None and self._connack.is_failure:
             code = _CONNACK_OF_REASON.get(self._connack.value, self._connack.value)
+            answer = f"{where} answered CONNACK {code} to ClientId {self.client_id!r}"
             meaning = CONNACK.get(code, "the platform refused the connection")
-            raise OnboardingError(
-                f"{where} answered CONNACK {code} to ClientId {self.client_id!r}: {meaning}.", f"CONNACK_{code}"
-            )
+            raise OnboardingError(f"{answer}: {meaning}.", f"CONNACK_{code}")
         if not self._open:
             raise no_answer(where) if silent else connection_error(where, notes=self.notes)
 
@@ -348,47 +343,35 @@ class Connection:
         )
         client.connect_timeout = TIMEOUT
         client.tls_set_context(self._context)
-        client.ended = self._on_end
-        client.on_connect = lambda client, userdata, flags, reason, properties: self._on_connect(reason)
-        client.on_disconnect = lambda *_: self._on_end()
-        client.on_message = lambda client, userdata, message: self._on_message(message)
-        client.on_log = lambda client, userdata, level, note: self._on_log(note)
-        client.on_publish = lambda client, userdata, number, *_: self._on_publish(number)
-        client.on_subscribe = lambda client, userdata, number, codes, *_: self._on_subscribe(codes)
+        client.ended = lambda: self._update(_open=False, _ended=True)
+        client.on_connect = lambda _c, _u, _f, reason, _p: self._update(_connack=reason, _open=not reason.is_failure)
+        client.on_subscribe = lambda _c, _u, _number, codes, *_: self._update(_granted=codes)
+        client.on_publish = lambda _c, _u, number, *_: self._on_acknowledged(number)
+        client.on_message = lambda _c, _u, message: self._on_message(message.topic, bytes(message.payload))
+        client.on_log = lambda _c, _u, _level, note: self._on_log(note)
         return client
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _update(self, **state: object) -> None:
         with self._changed:
-            yield
+            vars(self).update(state)
             self._changed.notify_all()
 
     def _on_log(self, note: str) -> None:
         self.notes.append(note)
         del self.notes[:-MOST_NOTES]
 
-    def _on_connect(self, reason: ReasonCode) -> None:
-        with self._changing():
-            self._connack, self._open = reason, not reason.is_failure
-
-    def _on_end(self) -> None:
-        with self._changing():
-            self._open, self._ended = False, True
-
-    def _on_publish(self, number: int) -> None:
-        with self._changing():
+    def _on_acknowledged(self, number: int) -> None:
+        with self._changed:
             self._acknowledged[number] = self._count
+            self._changed.notify_all()
 
-    def _on_subscribe(self, codes: list[ReasonCode]) -> None:
-        with self._changing():
-            self._granted = codes
-
-    def _on_message(self, message: mqtt.MQTTMessage) -> None:
-        with self._changing():
-            for text in _lines(bytes(message.payload)):
-                self._received[self._count] = Message(message.topic, text)
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        with self._changed:
+            for message in (Message(topic, text) for text in _lines(payload)):
+                self._received[self._count] = message
                 self._count += 1
-                self.on_traffic(Message(message.topic, text), False)
+                self.on_traffic(message, False)
+            self._changed.notify_all()
 
 
 def _lines(payload: bytes) -> list[str]:
