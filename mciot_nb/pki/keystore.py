@@ -313,6 +313,8 @@ def write_truststore(
 
     ``legacy``, ``at`` and ``replace`` are as in `write_keystore`. Raises OnboardingError where there is no certificate,
     an alias or the password is one that keytool would refuse, or the file is there already; then nothing is written.
+
+    Example: ``write_truststore(Path("trust.jks"), {"servercertificate": certificate}, Secret("changeit"))``.
     """
     if not trusted:
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
