@@ -34,7 +34,7 @@ SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
 class KeyType(StrEnum):
     """The kinds of key that the helper makes. The guide's own is ``RSA_4096``.
 
-    Example: ``workspace.create_device_key(KeyType.P256)``.
+    Example: ``KeyChoice(KeyType.P256, days=365)``.
     """
 
     RSA_2048 = "RSA 2048"
