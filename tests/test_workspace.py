@@ -285,7 +285,7 @@ def test_a_restart_asks_for_the_ports_that_clients_know(tmp_path: Path, monkeypa
     platform = LocalPlatform(tmp_path, *address, tmp_path / "serverCert.pem", ("t1", "t2"), "current", 1)
     asked: list[str] = []
     monkeypatch.setattr(LocalPlatform, "stop", lambda _: None)
-    monkeypatch.setattr(LocalPlatform, "_launch", lambda folder, options: asked.extend(options))
+    monkeypatch.setattr(LocalPlatform, "_launch", lambda _, folder, options: asked.extend(options))
     platform.restart("guide-2021")
     options = dict(zip(asked[::2], asked[1::2], strict=True))
     assert options.pop("--profile") == "guide-2021"
