@@ -100,6 +100,22 @@ def test_no_key_is_ever_lost_and_none_comes_back(workspace: Workspace) -> None:
     assert kept == set(made)
 
 
+def test_two_notebooks_that_make_the_same_do_not_mix_their_files(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.catch_up("ca")
+    request = workspace.device_file("deviceCsr.pem")
+
+    def be_slower(*given: object) -> object:
+        request.write_text("the other's")
+        return keys.create_request(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("mciot_nb.workspace.create_request", be_slower)
+    with pytest.raises(OnboardingError, match=r"deviceCsr\.pem was made by somebody else meanwhile") as error:
+        workspace.create_device_request(DistinguishedName(common_name="device"))
+    assert error.value.code == "EXISTS" and request.read_text() == "the other's"
+
+
 def test_a_lost_key_makes_a_new_device_not_a_wrong_one(workspace: Workspace) -> None:
     workspace.catch_up("stores")
     workspace.device_file("deviceKey.pem").unlink()
