@@ -27,6 +27,11 @@ class Archive:
         try:
             with tempfile.TemporaryDirectory(dir=self._workspace, prefix=".new-") as folder:
                 yield Path(folder)
+        except FileExistsError as error:
+            made = error.filename2 or error.filename
+            raise OnboardingError(
+                f"{made} was made by somebody else meanwhile: run the cell again.", "EXISTS"
+            ) from None
         except OSError as error:
             raise disk_problem(self._workspace, error) from None
 

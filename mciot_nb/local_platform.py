@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock, Timeout
@@ -85,6 +86,13 @@ class LocalPlatform:
         except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             return None  # there is none, or another version wrote it
         return platform if alive and _is_locked(folder) else None
+
+    def restart(self, profile: str) -> Self:
+        """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
+        self.stop()
+        ports = ["--mqtt-port", str(self.mqtt[1]), "--https-port", str(urlsplit(self.https).port)]
+        rest = ["--profile", profile, "--tenants", str(len(self.tenant_ids)), "--host", self.host]
+        return self._launch(self.folder, [*ports, *rest])
 
     @classmethod
     def _launch(cls, folder: Path, options: list[str]) -> Self:

@@ -522,7 +522,7 @@ class Workspace:
             keep_settings(self.folder, replace(self.tenant_settings, profile=profile))
         running = LocalPlatform.running(self.folder)
         if running and running.profile != profile:
-            running.stop()
+            return running.restart(profile)
         return LocalPlatform.start(self.folder, profile)
 
     def upload_ca(
@@ -579,8 +579,7 @@ class Workspace:
         """
         if step not in STEPS:
             raise OnboardingError(f"There is no step {step!r}: use {', '.join(STEPS)}.")
-        made = [name for name, missing in self._steps_to(step) if missing]
-        if made:
+        if made := [name for name, missing in self._steps_to(step) if missing]:
             print(f"Made with the defaults, because it was not there yet: {', '.join(made)}.")
 
     def _steps_to(self, last: str) -> Iterator[tuple[str, bool]]:

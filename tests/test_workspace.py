@@ -100,6 +100,22 @@ def test_no_key_is_ever_lost_and_none_comes_back(workspace: Workspace) -> None:
     assert kept == set(made)
 
 
+def test_two_notebooks_that_make_the_same_do_not_mix_their_files(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.catch_up("ca")
+    request = workspace.device_file("deviceCsr.pem")
+
+    def be_slower(*given: object) -> object:
+        request.write_text("the other's")
+        return keys.create_request(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("mciot_nb.workspace.create_request", be_slower)
+    with pytest.raises(OnboardingError, match=r"deviceCsr\.pem was made by somebody else meanwhile") as error:
+        workspace.create_device_request(DistinguishedName(common_name="device"))
+    assert error.value.code == "EXISTS" and request.read_text() == "the other's"
+
+
 def test_a_lost_key_makes_a_new_device_not_a_wrong_one(workspace: Workspace) -> None:
     workspace.catch_up("stores")
     workspace.device_file("deviceKey.pem").unlink()
@@ -271,15 +287,6 @@ def test_an_intermediate_that_lacks_a_file_is_made_anew(workspace: Workspace) ->
     assert list((workspace.folder / "earlier").glob("*/caCertificate/intermediateCertificate/intermediateKey.pem"))
 
 
-def test_an_intermediate_stays_where_another_is_refused(workspace: Workspace) -> None:
-    workspace.catch_up("device")
-    workspace.catch_up("intermediate")
-    before = contents(workspace)
-    with pytest.raises(OnboardingError, match="already a certificate"):
-        workspace.create_intermediate(workspace.subject("device"))
-    assert workspace.has_intermediate and contents(workspace) == before
-
-
 def test_a_folder_that_was_begun_by_hand_moves_aside(workspace: Workspace) -> None:
     workspace.catch_up("ca")
     workspace.intermediate_folder.mkdir()
@@ -287,6 +294,18 @@ def test_a_folder_that_was_begun_by_hand_moves_aside(workspace: Workspace) -> No
     workspace.catch_up("intermediate")
     begun = workspace.folder / "earlier" / "1" / "caCertificate" / "intermediateCertificate" / "intermediateKey.pem"
     assert workspace.has_intermediate and begun.read_text() == "begun"
+
+
+def test_a_restart_asks_for_the_ports_that_clients_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "localhost", ("localhost", 8899), "https://localhost:8499"
+    platform = LocalPlatform(tmp_path, *address, tmp_path / "serverCert.pem", ("t1", "t2"), "current", 1)
+    asked: list[str] = []
+    monkeypatch.setattr(LocalPlatform, "stop", lambda _: None)
+    monkeypatch.setattr(LocalPlatform, "_launch", lambda _, folder, options: asked.extend(options))
+    platform.restart("guide-2021")
+    options = dict(zip(asked[::2], asked[1::2], strict=True))
+    assert options.pop("--profile") == "guide-2021"
+    assert options == {"--mqtt-port": "8899", "--https-port": "8499", "--tenants": "2", "--host": "localhost"}
 
 
 def test_the_platform_can_keep_todays_rules_now_and_the_next_time(quick_workspace: Workspace) -> None:

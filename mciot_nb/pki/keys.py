@@ -37,7 +37,7 @@ _EXISTS = "{} is there already and is never overwritten: move it away first."
 class KeyType(StrEnum):
     """The kinds of key that the helper makes. The guide's own is ``RSA_4096``.
 
-    Example: ``workspace.create_device_key(KeyType.P256)``.
+    Example: ``KeyChoice(KeyType.P256, days=365)``.
     """
 
     RSA_2048 = "RSA 2048"
