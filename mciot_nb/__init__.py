@@ -40,6 +40,7 @@ _HOMES = {
     "read_store": "mciot_nb.pki.keystore",
     "which_password_opens": "mciot_nb.pki.keystore",
     "write_keystore": "mciot_nb.pki.keystore",
+    "write_truststore": "mciot_nb.pki.keystore",
     # the platform, a tenant, and a device
     "LocalPlatform": "mciot_nb.local_platform",
     "Tenant": "mciot_nb.connect.tenant",

@@ -22,6 +22,8 @@ class OnboardingError(Exception):
 
     ``code`` is a stable word for programs (``WRONG_PASSPHRASE``, ``CLIENT_ID_MISMATCH`` …), empty where nobody branches
     on it.
+
+    Example: ``except OnboardingError as error: display(error)``.
     """
 
     def __init__(self, sentence: str, code: str = "") -> None:

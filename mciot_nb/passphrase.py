@@ -2,46 +2,90 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.keys import encode_passphrase
-from mciot_nb.pki.keystore import SHORTEST_PASSWORD
+from mciot_nb.pki.keystore import SHORTEST_PASSWORD, store_password
 from mciot_nb.secret import Secret
 
 
 class Passphrase:
-    """The passphrase of a workspace. What a learner types is held in memory only, the practice one in a file."""
+    """The passphrase of a workspace: what a learner types is held in memory only, the practice one in a file.
 
-    def __init__(self, practice_file: Path) -> None:
+    ``key`` is the path of the key that it opens, once there is one.
+    """
+
+    def __init__(self, practice_file: Path, key: Path) -> None:
         self.practice_file = practice_file
-        self.typed: Secret | None = None
+        self._key = key
+        self._typed: Secret | None = None
 
     @property
     def source(self) -> str:
-        """Where the passphrase comes from: ``typed``, ``environment`` or ``practice``, empty where there is none."""
-        if self.typed:
+        """Where it comes from: ``typed``, ``environment`` or ``practice``, empty where it has yet to be typed."""
+        if self._typed:
             return "typed"
         if os.environ.get("MCIOT_PASSPHRASE"):
             return "environment"
-        return "practice" if self.practice_file.exists() else ""
+        return "practice" if self.practice_file.exists() or not self._key.exists() else ""
 
-    def find(self) -> Secret | None:
-        """Return the passphrase, or None where there is none.
+    def find(self) -> Secret:
+        """Return the passphrase; a practice one is made up where no key needs another.
 
-        Raises: OnboardingError: if openssl or keytool would refuse it.
+        Raises: OnboardingError: NEED_PASSPHRASE, if only the learner knows it, BAD_PASSPHRASE if openssl or keytool
+            would refuse it.
         """
+        if self._typed:
+            return self._typed
         if self.source == "environment":
-            return check_passphrase(Secret(os.environ["MCIOT_PASSPHRASE"]))
-        return self._practice() if self.source == "practice" else self.typed
+            return checked(Secret(os.environ["MCIOT_PASSPHRASE"]))
+        if self.source == "practice":
+            if not self.practice_file.exists():
+                with suppress(FileExistsError):  # another notebook was faster
+                    write_whole(self.practice_file, secrets.token_urlsafe(16).encode(), private=True)
+            return self._practice()
+        raise OnboardingError(
+            "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of this "
+            "notebook, press Enter, and run the cells below it.",
+            "NEED_PASSPHRASE",
+        )
 
-    def make_up(self) -> Secret:
-        """Make a passphrase for practice and keep it in the workspace, readable by its owner alone."""
-        with suppress(FileExistsError):  # another notebook was faster
-            write_whole(self.practice_file, secrets.token_urlsafe(16).encode(), private=True)
-        return self._practice()
+    def for_store(self) -> Secret:
+        """Return the passphrase for a keystore or truststore. Raises: OnboardingError: if Java would not open it."""
+        try:
+            store_password(self.find())
+        except OnboardingError as error:
+            raise OnboardingError(
+                f"{error} This workspace's own is not such a one: workspace.start_over() moves everything aside and "
+                "begins anew with another.",
+                error.code,
+            ) from None
+        return self.find()
+
+    def type(self, passphrase: Secret, open_ca: Callable[[], object] | None) -> None:
+        """Use a passphrase of the learner's own; ``open_ca`` opens the CA with it, None if there is no CA.
+
+        Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the CA.
+        """
+        checked(passphrase)
+        if open_ca is None:
+            store_password(passphrase)  # what is there stays open to its passphrase, whatever Java says to it
+        else:
+            try:
+                open_ca()
+            except OnboardingError as error:
+                if error.code != "WRONG_PASSPHRASE":
+                    raise
+                raise OnboardingError(
+                    "This passphrase does not open the CA that is here: type it again. If it is lost, or you want a CA "
+                    "with another one, workspace.start_over() moves everything aside and begins anew.",
+                    error.code,
+                ) from None
+        self._typed = passphrase
 
     @property
     def is_practice(self) -> bool:
@@ -50,11 +94,10 @@ class Passphrase:
 
     def _practice(self) -> Secret:
         data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
-        # An editor may have added a line break.
-        return check_passphrase(Secret(data.decode(errors="replace").strip()))
+        return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
 
 
-def check_passphrase(passphrase: Secret) -> Secret:
+def checked(passphrase: Secret) -> Secret:
     """Return ``passphrase``. Raises: OnboardingError: if openssl or keytool would refuse it."""
     encode_passphrase(passphrase)
     if len(passphrase.reveal()) < SHORTEST_PASSWORD:

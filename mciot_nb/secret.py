@@ -2,7 +2,10 @@
 
 
 class Secret:
-    """Text that ``repr``, ``str``, logs and tracebacks show as dots. Call `reveal` where it is really used."""
+    """Text that ``repr``, ``str``, logs and tracebacks show as dots. Call `reveal` where it is really used.
+
+    Example: ``workspace.type_passphrase(Secret(getpass()))``.
+    """
 
     __slots__ = ("_text",)
 

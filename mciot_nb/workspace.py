@@ -6,9 +6,8 @@ that first, as a draft; then it moves what was there to ``earlier/1`` (2, 3 …)
 
 import copy
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,23 +15,19 @@ from typing import Self
 
 from cryptography import x509
 
+from mciot_nb.archive import Archive
 from mciot_nb.connect.client_settings import ClientSettings
 from mciot_nb.connect.device import Device
-from mciot_nb.connect.server_certificate import (
-    CHOICES,
-    ServerCertificate,
-    fetch_server_certificate,
-    proof_on_record,
-)
+from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate, proof_on_record
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
-from mciot_nb.passphrase import Passphrase, check_passphrase
-from mciot_nb.pki import config, keystore
+from mciot_nb.passphrase import Passphrase
+from mciot_nb.pki import keystore
 from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
-from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, read_config, with_dir
+from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates
+from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_problem, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
@@ -41,17 +36,13 @@ from mciot_nb.pki.signing import days_within, normalize_time, signed_subject
 from mciot_nb.secret import Secret
 
 #: What the forms offer, and what a notebook that was opened first catches up with.
+_NAMES = {"ca": "Example Root CA", "intermediate": "Example Intermediate CA", "device": "device-0001"}
 DEFAULTS = {
     owner: DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", name)
-    for owner, name in (
-        ("ca", "Example Root CA"),
-        ("intermediate", "Example Intermediate CA"),
-        ("device", "device-0001"),
-    )
+    for owner, name in _NAMES.items()
 }
-DEFAULT_CA_KEY, DEFAULT_INTERMEDIATE_KEY, DEFAULT_DEVICE_KEY = (
-    KeyChoice(KeyType.RSA_4096, days) for days in (config.CA_DAYS, config.INTERMEDIATE_DAYS, config.DEVICE_DAYS)
-)
+_DAYS = {"ca": CA_DAYS, "intermediate": INTERMEDIATE_DAYS, "device": DEVICE_DAYS}
+DEFAULT_KEYS = {owner: KeyChoice(KeyType.RSA_4096, days) for owner, days in _DAYS.items()}
 
 #: Who can sign the tutorial's device, and the folder of each (the guide: "CA or intermediate").
 ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCertificate"}
@@ -64,7 +55,6 @@ DEVICE_FILES = (
     *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),
     *("deviceKeystore.pkcs12", "deviceKeystore.jks", "deviceTruststore.pkcs12", "deviceTruststore.jks"),
 )
-_INTERMEDIATE_FILES = ("intermediateCert.pem", "intermediateCsr.pem", "intermediateKey.pem", "intermediateConfig.cnf")
 
 
 def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
@@ -75,11 +65,6 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
             f"Mind that the certificate of {readable(certificate.subject)} is revoked: for a new one, submit another "
             "kind of key or other days."
         )
-
-
-def _check_issuer(issuer: str) -> None:
-    if issuer not in ISSUERS:
-        raise OnboardingError(f"There is no issuer {issuer!r}: say {' or '.join(ISSUERS)}.", "NO_ISSUER")
 
 
 class Workspace:
@@ -100,23 +85,17 @@ class Workspace:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_problem(self.folder, error) from None
-        self._passphrase = Passphrase(self.folder / "passphrase")
+        #: The CA's directory, as the guide lays it out, and the intermediate's inside it.
+        self.ca_folder, self.intermediate_folder = (self.folder / folder for folder in ISSUERS.values())
+        self._archive = Archive(self.folder)
+        self._passphrase = Passphrase(self.folder / "passphrase", self.ca_folder / "caKey.pem")
+        self._server_record = self.folder / "server.json"  # what proved the server's certificate
         self._opened: dict[str, CertificateAuthority] = {}
         self._issuer = ""
         self._tenant_secret: Secret | None = None
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.folder)!r})"
-
-    @property
-    def ca_folder(self) -> Path:
-        """The CA's directory, as the guide lays it out."""
-        return self.folder / ISSUERS["ca"]
-
-    @property
-    def intermediate_folder(self) -> Path:
-        """The intermediate CA's directory, inside the CA's."""
-        return self.folder / ISSUERS["intermediate"]
 
     @property
     def issuer_folder(self) -> Path:
@@ -126,8 +105,6 @@ class Workspace:
     def device_file(self, name: str) -> Path:
         """Return the path of one of the tutorial device's files, such as ``deviceCertChain.pem``."""
         return self.issuer_folder / "deviceCertificates" / name
-
-    # What is there ----------------------------------------------------------------------------------------------------
 
     def subject(self, owner: str) -> DistinguishedName:
         """Return the subject of the ``ca``, ``intermediate`` or ``device`` that is there, or the one that is suggested.
@@ -142,7 +119,7 @@ class Workspace:
 
         Where there is none, the guide's, as far as its issuer has days left in an hour: so long a notebook may take.
         """
-        choice = {"ca": DEFAULT_CA_KEY, "intermediate": DEFAULT_INTERMEDIATE_KEY, "device": DEFAULT_DEVICE_KEY}[owner]
+        choice = DEFAULT_KEYS[owner]
         with suppress(OnboardingError):  # there may be no issuer yet, no key, no request, no certificate
             if owner != "ca":
                 issuer = self._certificate(self.issuer if owner == "device" else "ca")
@@ -177,62 +154,12 @@ class Workspace:
     def _device_key(self) -> PrivateKey:
         return read_private_key(self._file("device", "Key.pem"), self.passphrase)
 
-    # Drafts and the archive -------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _draft(self) -> Iterator[Path]:
-        """Provide a folder for what is being made, on the workspace's disk; it goes at the end, with what is in it."""
-        try:
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as folder:
-                yield Path(folder)
-        except OSError as error:
-            raise disk_problem(self.folder, error) from None
-
-    def _archive(self, paths: list[Path], what: str) -> None:
-        """Move files and folders to the next free folder in ``earlier``, where they stay, and say so."""
-        numbers = [int(folder.name) for folder in (self.folder / "earlier").glob("*") if folder.name.isdecimal()]
-        target = self.folder / "earlier" / str(max(numbers, default=0) + 1)
-        there = [path for path in paths if path.exists()]
-        for path in there:
-            new = target / path.relative_to(self.folder)
-            try:
-                new.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(new)
-            except OSError as error:  # on Windows, a terminal that stands in the folder
-                raise disk_problem(path, error) from None
-        if there:
-            print(f"Moved {what} to {target.relative_to(self.folder.parent).as_posix()}.")
-
-    def _keep(self, path: Path, fits: Callable[[], bool], make: Callable[[Path], object]) -> Path:
-        """Leave a file of the device that ``fits``, or else let ``make`` write it and archive what is in its place."""
-        with suppress(OnboardingError):  # a file that can't be read does not fit
-            if path.exists() and fits():
-                return path
-        with self._draft() as folder:
-            make(folder / path.name)
-            self._archive([path], f"{path.name}, which no longer fits,")
-            rename_to_new(folder / path.name, path)
-        sync_folder(path.parent)
-        return path
-
-    def _keep_pem(self, path: Path, certificates: list[x509.Certificate]) -> Path:
-        fits = lambda: read_certificates(path) == certificates  # noqa: E731
-        return self._keep(path, fits, lambda draft: write_whole(draft, to_pem(certificates)))
-
-    def start_over(self) -> None:
-        """Stop the local platform and archive everything that was made, for a fresh start."""
-        if platform := LocalPlatform.running(self.folder):
-            platform.stop()
-        others = [self.folder / name for name in ("platform", "issuer", "server.json")]
-        self._archive([self.ca_folder, *others, self._passphrase.practice_file], "everything that was made")
-        self._opened.clear()
-
     # Passphrase ------------------------------------------------------------------------------------------------------
 
     @property
     def passphrase_source(self) -> str:
         """Where the passphrase comes from: typed, environment or practice; empty where it has yet to be typed."""
-        return self._passphrase.source or ("" if (self.ca_folder / "caKey.pem").exists() else "practice")
+        return self._passphrase.source
 
     @property
     def passphrase(self) -> Secret:
@@ -240,34 +167,14 @@ class Workspace:
 
         Raises: OnboardingError: NEED_PASSPHRASE, if only the learner knows it.
         """
-        if not self.passphrase_source:
-            raise OnboardingError(
-                "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of "
-                "this notebook, press Enter, and run the cells below it.",
-                "NEED_PASSPHRASE",
-            )
-        return self._passphrase.find() or self._passphrase.make_up()
+        return self._passphrase.find()
 
     def type_passphrase(self, passphrase: Secret) -> None:
         """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
 
         Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the CA that is there.
         """
-        check_passphrase(passphrase)
-        if not self.has_ca:
-            keystore.store_password(passphrase)  # what is there stays open to its passphrase, whatever Java says to it
-        else:
-            try:
-                self._open("ca", passphrase)
-            except OnboardingError as error:
-                if error.code != "WRONG_PASSPHRASE":
-                    raise
-                raise OnboardingError(
-                    "This passphrase does not open the CA that is here: type it again. If it is lost, or you want a CA "
-                    "with another one, workspace.start_over() moves everything aside and begins anew.",
-                    error.code,
-                ) from None
-        self._passphrase.typed = passphrase
+        self._passphrase.type(passphrase, (lambda: self._open("ca", passphrase)) if self.has_ca else None)
 
     # The CA ----------------------------------------------------------------------------------------------------------
 
@@ -288,11 +195,13 @@ class Workspace:
         passphrase = self.passphrase  # which may be made up now
         keystore.store_password(passphrase)  # here, and not in 05, when half of the way is gone
         unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
-        with self._draft() as draft:
+        with self._archive.draft() as draft:
             new = draft / self.ca_folder.name
-            config = CertificateAuthority.create(new, subject, passphrase, **vars(key or DEFAULT_CA_KEY)).config.path
+            config = CertificateAuthority.create(
+                new, subject, passphrase, **vars(key or DEFAULT_KEYS["ca"])
+            ).config.path
             write_whole(config, with_dir(config, self.ca_folder), replace=True)
-            self._archive([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
+            self._archive.move([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
             new.rename(self.ca_folder)
         self._opened.clear()
         return self.ca()
@@ -319,7 +228,7 @@ class Workspace:
     @property
     def has_intermediate(self) -> bool:
         """Whether there is an intermediate CA, with all its files, that the CA which is here has signed."""
-        files = [self.intermediate_folder / name for name in _INTERMEDIATE_FILES]
+        files = [self._file("intermediate", name) for name in ("Cert.pem", "Csr.pem", "Key.pem", "Config.cnf")]
         if not (self.has_ca and all(path.exists() for path in files)):
             return False
         return is_issued_by(self._certificate("intermediate"), self._certificate("ca"))
@@ -335,7 +244,7 @@ class Workspace:
             mention_revoked(self.config("ca"), self.intermediate().certificate)
             return self.intermediate()
         ca, folder, draft = self.ca(), self.intermediate_folder, self.folder / ".new-intermediate"
-        options = {"key_type": (key or DEFAULT_INTERMEDIATE_KEY).key_type, "days": key.days if key else None}
+        options = {"key_type": (key or DEFAULT_KEYS["intermediate"]).key_type, "days": key.days if key else None}
 
         def create(path: Path) -> Path:
             return ca.create_intermediate(path, subject, self.passphrase, **options).config.path  # type: ignore[arg-type]
@@ -348,10 +257,10 @@ class Workspace:
         else:
             # The draft is no temporary folder: once it is signed, its key must not be lost.
             if not is_begun(draft):
-                self._archive([draft], "an intermediate CA that was begun")
+                self._archive.move([draft], "an intermediate CA that was begun")
             config = create(draft)
             write_whole(config, with_dir(config, folder), replace=True)
-            self._archive([folder], "the intermediate CA that was here, and everything made with it,")
+            self._archive.move([folder], "the intermediate CA that was here, and everything made with it,")
             draft.rename(folder)
         self._opened.pop("intermediate", None)
         return self.intermediate()
@@ -359,8 +268,6 @@ class Workspace:
     def intermediate(self) -> CertificateAuthority:
         """Open the intermediate CA; its key is decrypted once and held in memory."""
         return self._open("intermediate")
-
-    # The issuer ------------------------------------------------------------------------------------------------------
 
     @property
     def issuer(self) -> str:
@@ -372,12 +279,13 @@ class Workspace:
 
     def choose_issuer(self, issuer: str) -> None:
         """Let ``ca`` or ``intermediate`` sign in all notebooks from now on. What the other has signed stays."""
-        _check_issuer(issuer)
+        self.with_issuer(issuer)  # which refuses one that there is not
         write_whole(self.folder / "issuer", f"{issuer}\n".encode(), replace=True)
 
     def with_issuer(self, issuer: str) -> Self:
         """Return this workspace with another issuer, for a look at the other way; the choice stays as it is."""
-        _check_issuer(issuer)
+        if issuer not in ISSUERS:
+            raise OnboardingError(f"There is no issuer {issuer!r}: say {' or '.join(ISSUERS)}.", "NO_ISSUER")
         other = copy.copy(self)  # the passphrase and the opened keys are the same
         other._issuer = issuer
         return other
@@ -415,14 +323,14 @@ class Workspace:
         old = "the files of a device whose key is missing"
         if own:
             old = "the files of the other device" if fits else "the files of the device, whose key is of another kind,"
-        with self._draft() as draft:
+        with self._archive.draft() as draft:
             if own and fits and there == ["deviceKey.pem"]:
                 there, new = [], own
             else:
-                asked = (key or DEFAULT_DEVICE_KEY).key_type
+                asked = (key or DEFAULT_KEYS["device"]).key_type
                 new = create_key(draft / "deviceKey.pem", self.passphrase, asked)  # type: ignore[arg-type]
             request = create_request(draft / "deviceCsr.pem", new, subject, self.config(self.issuer).string_mask)
-            self._archive([self.device_file(name) for name in there], old)
+            self._archive.move([self.device_file(name) for name in there], old)
             for name in DEVICE_FILES[:2]:
                 if (draft / name).exists():
                     rename_to_new(draft / name, self.device_file(name))
@@ -451,7 +359,7 @@ class Workspace:
         signed = signer.find_issued(request)  # and then something was interrupted
         if signed is None or days not in (None, KeyChoice.of(signed).days):
             signed = self._sign(signer, request, days)
-        self._keep_pem(path, [signed])
+        self._archive.keep_certificates(path, [signed])
         return signed
 
     def _sign(
@@ -459,7 +367,7 @@ class Workspace:
     ) -> x509.Certificate:
         begin = normalize_time(None)
         if days is None:
-            days = days_within(signer.certificate, begin, DEFAULT_DEVICE_KEY.days)
+            days = days_within(signer.certificate, begin, DEFAULT_KEYS["device"].days)
         try:
             return signer.sign(request, days=days, at=begin)
         except OnboardingError as error:
@@ -490,16 +398,16 @@ class Workspace:
         """
         device = self._certificate("device")
         chain = build_chain(device, [self.issuer_certificate], up_to=self.issuer_certificate)
-        self._keep_pem(self.device_file("deviceCertChain.pem"), chain)
+        self._archive.keep_certificates(self.device_file("deviceCertChain.pem"), chain)
         return chain
 
     # Stores, and the server that the device trusts ------------------------------------------------------------------
 
     def create_keystore(self, kind: str = "pkcs12") -> Path:
         """Write deviceKeystore.pkcs12, or .jks: the device's key and chain under ``devicekeyentry`` (steps 1 and 2)."""
-        path, password, key = self._store("deviceKeystore", kind), self.passphrase, self._device_key()
+        path, key, password = self._store("deviceKeystore", kind), self._device_key(), self._passphrase.for_store()
         chain = self.create_chain()
-        return self._keep(
+        return self._archive.keep(
             path,
             lambda: list(keystore.read_key(path, password, alias=keystore.KEY_ALIAS)[1]) == chain,
             lambda draft: keystore.write_keystore(draft, key, chain, password),
@@ -513,11 +421,10 @@ class Workspace:
         """
         if trust not in ("", *CHOICES):
             raise OnboardingError(f"There is no choice {trust!r}: say {' or '.join(CHOICES)}.", "NO_CHOICE")
-        path, password = self._store("deviceTruststore", kind), self.passphrase
-        self._device_key()  # whose passphrase it must be
+        path, _, password = self._store("deviceTruststore", kind), self._device_key(), self._passphrase.for_store()
         trust, known = self._known(trust)
         wanted = {keystore.TRUST_ALIAS: known or self.fetch_server_certificate().trust_anchor(trust)}
-        return self._keep(
+        return self._archive.keep(
             path,
             lambda: keystore.read_store(path, password).trusted == wanted,
             lambda draft: keystore.write_truststore(draft, wanted, password),
@@ -539,14 +446,14 @@ class Workspace:
         own = self._platform_certificate() if self.tenant_settings.local else None
         server = fetch_server_certificate(*self._mqtt())
         server = server.verified(fingerprint, own=own, record=self._server_record)
-        self._keep_pem(self.device_file("serverCertificate.pem"), [server.certificate])
+        self._archive.keep_certificates(self.device_file("serverCertificate.pem"), [server.certificate])
         server.write_record(self._server_record)
         return server
 
     def trusted_file(self, tenant: Tenant) -> Path | None:
         """Return serverCertificate.pem if it proves the tenant's server; None where the system's trust does."""
-        by_fingerprint = self._proof(self._stored_server(), tenant.mqtt) == "fingerprint"
-        return self.device_file("serverCertificate.pem") if tenant.is_local or by_fingerprint else None
+        proof = proof_on_record(self._server_record, self._stored_server(), *tenant.mqtt)
+        return self.device_file("serverCertificate.pem") if tenant.is_local or proof == "fingerprint" else None
 
     def _mqtt(self) -> tuple[str, int]:
         settings = self.tenant_settings
@@ -562,14 +469,6 @@ class Workspace:
             return read_certificates(self.device_file("serverCertificate.pem"))[0]
         return None
 
-    def _proof(self, certificate: x509.Certificate | None, mqtt: tuple[str, int] | None = None) -> str:
-        """Return what proved a certificate for an MQTT address: platform, system or fingerprint; empty for nothing."""
-        return proof_on_record(self._server_record, certificate, *(mqtt or self._mqtt()))
-
-    @property
-    def _server_record(self) -> Path:
-        return self.folder / "server.json"
-
     def _known(self, trust: str) -> tuple[str, x509.Certificate | None]:
         """Return the choice for the truststores, and what they hold by it if the server need not be asked again."""
         before, stored = None, self._stored_server()
@@ -581,7 +480,8 @@ class Workspace:
         if self.tenant_settings.local:  # self-signed, so both choices are the same
             return choice, stored if stored == self._platform_certificate() else None
         fits = before and stored and (before == stored or (is_ca(before) and is_issued_by(stored, before)))
-        return choice, before if fits and not trust and self._proof(stored) else None
+        proven = proof_on_record(self._server_record, stored, *self._mqtt())
+        return choice, before if fits and proven and not trust else None
 
     # The tenant -------------------------------------------------------------------------------------------------------
 
@@ -715,3 +615,11 @@ class Workspace:
             tenant = self.tenant()
             yield "the upload", tenant.trusted_certificates.find(self.issuer_certificate) is None
             self.upload_ca(tenant)
+
+    def start_over(self) -> None:
+        """Stop the local platform and archive everything that was made, for a fresh start."""
+        if platform := LocalPlatform.running(self.folder):
+            platform.stop()
+        others = [self.folder / name for name in ("platform", "issuer", "server.json", "passphrase")]
+        self._archive.move([self.ca_folder, *others], "everything that was made")
+        self._opened.clear()

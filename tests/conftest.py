@@ -115,8 +115,8 @@ def quick_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
     for function in makers:
         monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "key_type": KeyType.P256})
-    for name in ("DEFAULT_CA_KEY", "DEFAULT_INTERMEDIATE_KEY", "DEFAULT_DEVICE_KEY"):
-        monkeypatch.setattr(workspace, name, getattr(workspace, name).changed(key_type=KeyType.P256))
+    for owner, choice in workspace.DEFAULT_KEYS.items():
+        monkeypatch.setitem(workspace.DEFAULT_KEYS, owner, choice.changed(key_type=KeyType.P256))
     yield Workspace(tmp_path / "workspace")
     if platform := LocalPlatform.running(tmp_path / "workspace"):
         platform.stop()

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import sqlite3
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import requests
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -46,7 +48,7 @@ class Entity:
 
     @property
     def pem(self) -> str:
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        return self.certificate.public_bytes(Encoding.PEM).decode()
 
     @property
     def fingerprint(self) -> str:
@@ -71,8 +73,11 @@ def make(
     return Entity(certificate, key, (certificate, *(issuer.chain if issuer else ())))
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 8.0) -> Any:
-    """Give what ``condition`` gives once that is true."""
+SECONDS = 60.0  # a limit for what happens at once, except on a machine that is busy with other things
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """Return what ``condition`` returns once that is true."""
     give_up = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < give_up, "It did not happen in time."
@@ -149,29 +154,61 @@ def _with_certificate(
 ) -> ssl.SSLContext:
     if entity:
         sent = entity.chain if chain is None else (entity.certificate, *(link.certificate for link in chain))
-        key = entity.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        file = folder / "chain.pem"
-        file.write_bytes(key + b"".join(c.public_bytes(serialization.Encoding.PEM) for c in sent))
-        context.load_cert_chain(file)
+        context.load_cert_chain(write_chain(entity, folder / "chain.pem", sent))
     return context
 
 
+def write_chain(entity: Entity, file: Path, chain: Sequence[x509.Certificate] | None = None) -> Path:
+    """Write the key and the chain, the entity's own by default, into one file."""
+    key = entity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(key + b"".join(c.public_bytes(Encoding.PEM) for c in (entity.chain if chain is None else chain)))
+    return file
+
+
+def running(workspace: Path) -> LocalPlatform:
+    found = LocalPlatform.running(workspace)
+    assert found
+    return found
+
+
+def login(platform: LocalPlatform, tenant: int = 0, *, viewer: bool = False) -> tuple[str, str]:
+    """Return user and password of a tenant's administrator, or of its user without a role."""
+    name = platform.tenant_ids[tenant]
+    known = json.loads((platform.folder / "credentials.json").read_text())[name]
+    known = known["others"][0] if viewer else known
+    return f"{name}/{known['user']}", known["password"]
+
+
 def password(platform: LocalPlatform) -> str:
-    known: str = json.loads((platform.folder / "credentials.json").read_text())[platform.tenant_id]["password"]
-    return known
+    return login(platform)[1]
+
+
+def check_no_fault(platform: LocalPlatform) -> None:
+    """Check that the platform had no fault of its own, and sent no traceback anywhere."""
+    assert "SERVER_ERROR" not in set(platform.log()["code"])
+    assert "Traceback" not in (platform.folder / "messages.txt").read_text()
+
+
+@contextlib.contextmanager
+def started(workspace: Path, *arguments: Any, **options: Any) -> Iterator[LocalPlatform]:
+    """Start a platform as a notebook does, and check at the end that it had no fault of its own."""
+    platform = LocalPlatform.start(workspace, *arguments, **options)
+    try:
+        yield platform
+        check_no_fault(platform)
+    finally:
+        platform.stop()
 
 
 def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -> requests.Response:
     """Call REST; a path that does not begin with a slash is below the tenant's trusted certificates."""
     with requests.Session() as session:
         session.trust_env = False
-        options.setdefault("auth", (f"{platform.tenant_id}/{platform.tenant.user}", password(platform)))
+        options.setdefault("auth", login(platform))
         if not path.startswith("/"):
             path = f"/tenant/tenants/{platform.tenant_id}/trusted-certificates{'/' if path else ''}{path}"
         return session.request(
-            method, platform.https + path, verify=str(platform.server_certificate), timeout=20, **options
+            method, platform.https + path, verify=str(platform.server_certificate), timeout=SECONDS, **options
         )
 
 
@@ -181,9 +218,14 @@ def upload(platform: LocalPlatform, entity: Entity, **fields: Any) -> requests.R
 
 
 def last_record(platform: LocalPlatform, before: int) -> Any:
-    """Give the newest log record once there are more than ``before``."""
-    wait_for(lambda: len(platform.log()) > before)
+    """Return the newest log record once there are more than ``before``."""
+    wait_for(lambda: log_length(platform) > before)
     return platform.log().iloc[-1]
+
+
+def log_length(platform: LocalPlatform) -> int:
+    with contextlib.closing(sqlite3.connect(platform.folder / "platform.sqlite")) as database:
+        return int(database.execute("SELECT count(*) FROM log").fetchone()[0])
 
 
 def command(workspace: Path, *options: str) -> list[str]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from platform_tools import Entity, client_context, make, rest, upload
+from platform_tools import SECONDS, Entity, client_context, make, rest, started, upload, write_chain
 
 from mciot_nb.local_platform import LocalPlatform
 
@@ -58,16 +57,20 @@ def acknowledged(kind: int, number: int = 1) -> bytes:
 class Raw:
     """A device that writes its own packets over mutual TLS."""
 
-    def __init__(self, platform: LocalPlatform, context: ssl.SSLContext) -> None:
-        self.tls = context.wrap_socket(socket.create_connection(platform.mqtt), server_hostname="localhost")
-        self.tls.settimeout(15)
+    def __init__(self, platform: LocalPlatform, context: ssl.SSLContext, receive_buffer: int = 0) -> None:
+        plain = socket.socket()
+        if receive_buffer:  # before it connects: the system then never makes it larger
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        plain.connect(platform.mqtt)
+        self.tls = context.wrap_socket(plain, server_hostname="localhost")
+        self.tls.settimeout(SECONDS)
         self._buffer = b""
 
     def send(self, *packets: bytes) -> None:
         self.tls.sendall(b"".join(packets))
 
     def packet(self) -> bytes:
-        """Give the next packet; nothing at the connection's end."""
+        """Return the next packet; nothing at the connection's end."""
         while not (whole := self._whole()):
             try:
                 received = self.tls.recv(65536)
@@ -91,12 +94,12 @@ class Raw:
         return b""
 
     def ask(self, *packets: bytes) -> bytes:
-        """Send, and give the one packet that answers."""
+        """Send, and return the one packet that answers."""
         self.send(*packets)
         return self.packet()
 
     def until_pong(self, *packets: bytes) -> list[bytes]:
-        """Send with a ping behind, and give all that comes before its answer. What comes with QoS 1 is acknowledged."""
+        """Send with a ping behind, and return all that comes before its answer. QoS 1 is acknowledged."""
         self.send(*packets, PING)
         return list(iter(self._acknowledging, PONG))
 
@@ -109,11 +112,11 @@ class Raw:
         return received
 
     def messages(self, *packets: bytes) -> list[tuple[str, str]]:
-        """Send, and give the messages that come until a ping is answered."""
+        """Send, and return the messages that come until a ping is answered."""
         return [read_message(one) for one in self.until_pong(*packets) if one[0] & 0xF0 == PUBLISH]
 
     def everything(self) -> list[bytes]:
-        """Send no more, and give all packets until the platform ends the connection."""
+        """Send no more, and return all packets until the platform ends the connection."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self.tls, socket.SHUT_WR)  # ssl's own shutdown would forget the keys
         received = list(iter(self.packet, b""))
@@ -149,20 +152,9 @@ class World(NamedTuple):
     folder: Path
 
     def context(self, name: str) -> ssl.SSLContext:
-        """Give a context with the certificate of the device of this name, made when first asked for."""
-        file = self.folder / f"{name}.pem"
-        return self.context_of(None if file.exists() else make(name, self.root), file)
-
-    def context_of(self, entity: Entity | None, file: Path | None = None) -> ssl.SSLContext:
-        """Give a context with a certificate; without one, with that which is in the file."""
-        file, context = file or self.folder / "own.pem", client_context(self.platform)
-        if entity:
-            key = entity.key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            chain = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in entity.chain)
-            file.write_bytes(key + chain)
-        context.load_cert_chain(file)
+        """Return a context with the certificate of the device of this name, made when first asked for."""
+        context, file = client_context(self.platform), self.folder / f"{name}.pem"
+        context.load_cert_chain(file if file.exists() else write_chain(make(name, self.root), file))
         return context
 
     def dial(self, name: str, clean: bool = True, expected: bytes = b"\x20\2\0\0", **options: Any) -> Raw:
@@ -172,11 +164,11 @@ class World(NamedTuple):
         return raw
 
     def texts(self, name: str) -> list[str]:
-        """Give the texts of a device's events."""
+        """Return the texts of a device's events."""
         return list(self.platform.events().query("device == @name")["text"])
 
     def ending(self, name: str) -> list[str]:
-        """Give how a device's connections ended."""
+        """Return how a device's connections ended."""
         return list(self.platform.log().query("client_id == @name")["ending"].dropna())
 
     def id_of(self, name: str) -> str:
@@ -184,7 +176,7 @@ class World(NamedTuple):
         return str(found.json()["managedObject"]["id"])
 
     def operate(self, name: str, **what: Any) -> str:
-        """Make an operation by REST and give its number."""
+        """Make an operation by REST and return its number."""
         made = rest(
             self.platform,
             "POST",
@@ -203,10 +195,7 @@ class World(NamedTuple):
 @contextlib.contextmanager
 def new_world(tmp_path_factory: pytest.TempPathFactory, *arguments: Any, **options: Any) -> Iterator[World]:
     """Start a platform that trusts one root; the arguments are those of LocalPlatform.start."""
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("workspace"), *arguments, **options)
-    try:
+    with started(tmp_path_factory.mktemp("workspace"), *arguments, **options) as platform:
         root = make("Root", ca=True)
         assert upload(platform, root).status_code == 201
         yield World(platform, root, tmp_path_factory.mktemp("devices"))
-    finally:
-        platform.stop()

@@ -18,10 +18,11 @@ from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
-from mciot_nb.workspace import DEFAULT_CA, DEFAULT_DEVICE, DEFAULT_INTERMEDIATE
+from mciot_nb.workspace import DEFAULTS
 from mciot_platform.rest.certificates import is_signature
 from tools.notebooks import NOTEBOOKS
 
+pytestmark = pytest.mark.slow
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
 
 
@@ -37,10 +38,8 @@ def commands() -> list[str]:
 
 
 def answers(command: str) -> str:
-    """Give what a learner types at the prompts of a command, a line each."""
-    subject = DEFAULT_CA if "-x509" in command else DEFAULT_DEVICE
-    if "intermediateCsr" in command:
-        subject = DEFAULT_INTERMEDIATE
+    """Return what a learner types at the prompts of a command, a line each."""
+    subject = DEFAULTS["ca" if "-x509" in command else "intermediate" if "intermediateCsr" in command else "device"]
     fields = [value or "" for value in vars(subject).values()]
     typed = {
         "openssl genrsa": [PASSWORD] * 2,
@@ -86,7 +85,7 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
 
 
 def type_command(command: str, folder: Path) -> str:
-    """Run one command with its answers on standard input and no terminal; gives what it printed."""
+    """Run one command with its answers on standard input and no terminal; returns what it printed."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "JAVA_TOOL_OPTIONS": "-Duser.language=en"}
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", command]
@@ -105,7 +104,7 @@ def type_command(command: str, folder: Path) -> str:
 
 
 def shape(certificate: x509.Certificate) -> dict[str, object]:
-    """Give the fields that do not hang on a key or the time."""
+    """Return the fields that do not hang on a key or the time."""
     keyed = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
     return {
         "version": certificate.version,
@@ -225,17 +224,9 @@ def test_the_signed_code_is_what_the_platform_checks(by_hand: By) -> None:
     assert not is_signature(ca.public_key(), signed, f"{CODE}\n".encode()), "a line break spoils it"
 
 
-def test_each_notebook_with_a_making_step_shows_a_command() -> None:
+def test_each_making_step_shows_a_command() -> None:
+    steps = ("genrsa", "req", "ca", "verify", "pkcs12 -export", "s_client")
     shown = " ".join(commands())
-    for step in (
-        "genrsa",
-        "req ",
-        "openssl ca ",
-        "openssl verify",
-        "cat ",
-        "pkcs12 -export",
-        "-importkeystore",
-        "s_client",
-    ):
+    for step in (*(f"openssl {step} " for step in steps), "keytool -importkeystore", "cat "):
         assert step in shown
     assert PASSPHRASE not in shown and PASSWORD not in shown

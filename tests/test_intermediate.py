@@ -129,18 +129,6 @@ def test_a_path_length_ends_the_chain(ca: CertificateAuthority, openssl: Run, tm
     assert "path length constraint exceeded" in openssl("verify", *path, check=False).stderr
 
 
-def test_what_the_ca_refuses_leaves_nothing_behind(ca: CertificateAuthority) -> None:
-    before = {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()}
-    for subject, says in ((DistinguishedName(country="DE"), "common name"), (DEVICE, "outlive")):
-        days = 9000 if subject is DEVICE else 3650
-        with pytest.raises(OnboardingError, match=says):
-            ca.create_intermediate(
-                ca.folder / "intermediateCertificate", subject, PASSPHRASE, key_type=KeyType.P256, days=days
-            )
-    assert {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()} == before
-    assert below(ca).certificate.serial_number == 0x1000
-
-
 # The branch of the tutorial ------------------------------------------------------------------------------------------
 
 

@@ -199,18 +199,13 @@ def begin(ca: CertificateAuthority, workspace: Workspace, key: KeyType) -> bytes
     return (folder / "intermediateKey.pem").read_bytes()
 
 
-def test_an_intermediate_that_was_begun_is_gone_on_with(workspace: Workspace) -> None:
+@pytest.mark.parametrize("asked", [CURVE, RSA])
+def test_an_intermediate_that_was_begun_is_gone_on_with_or_archived(workspace: Workspace, asked: KeyType) -> None:
     begun = begin(workspace.create_ca(CA), workspace, CURVE)
     assert workspace.key_choice("intermediate").key_type == CURVE
-    workspace.create_intermediate(BELOW, workspace.key_choice("intermediate"))
-    assert (workspace.intermediate_folder / "intermediateKey.pem").read_bytes() == begun and not archived(workspace)
-
-
-def test_an_intermediate_that_was_begun_with_another_key_is_archived(workspace: Workspace) -> None:
-    begun = begin(workspace.create_ca(CA), workspace, CURVE)
-    assert KeyType.of(workspace.create_intermediate(BELOW, KeyChoice(RSA, 100)).certificate) == RSA
-    aside = workspace.folder / "earlier" / "1" / "caCertificate" / "intermediateCertificate" / "intermediateKey.pem"
-    assert aside.read_bytes() == begun
+    made = workspace.create_intermediate(BELOW, KeyChoice(asked, 100))
+    assert KeyType.of(made.certificate) == asked and archived(workspace) == ([] if asked == CURVE else ["1"])
+    assert begun in [path.read_bytes() for path in workspace.folder.rglob("intermediateKey.pem")]
 
 
 def stop(*_: object, **__: object) -> None:

@@ -13,7 +13,7 @@ from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, S
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.keys import KeyType, create_key
 from mciot_nb.pki.keystore import read_key, read_store, which_password_opens, write_keystore, write_truststore
-from mciot_nb.ui.displays import password_table, register
+from mciot_nb.ui.displays import register
 
 PASSWORD = "Kaffee-42 ok"  # ASCII: Java opens no other
 OTHER, THIRD = "Tee-Nr-17 ok", "Kakao-8 also"
@@ -75,9 +75,7 @@ def test_which_password_opens_what(chain: Chain, key: Key, folder: Path, tmp_pat
         ("store.jks", "the key devicekeyentry in it", "the PKCS12's"),
         ("trust.jks", "the store", "none of these"),
     ]
-    shown = password_table(openings)
-    for text in (repr(shown), shown.html):
-        assert "none of these" in text and not any(word in text for word in (PASSWORD, OTHER, THIRD))
+    assert not any(word in repr(openings) for word in (PASSWORD, OTHER, THIRD))
     same = which_password_opens([jks], {"one": THIRD, "the same": THIRD, "other": OTHER})
     assert [names for *_, names in same] == ["one, the same", "other"]
     with pytest.raises(OnboardingError, match="There is no"):

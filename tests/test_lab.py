@@ -10,6 +10,8 @@ from playwright.sync_api import expect
 from mciot_nb import LocalPlatform, Workspace
 from tools.notebooks import NOTEBOOKS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:

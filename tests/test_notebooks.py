@@ -1,5 +1,6 @@
 """The notebooks are the product: each runs, says what it said when it was committed, and shows only what is run."""
 
+import ast
 import itertools
 import json
 import os
@@ -14,12 +15,15 @@ import nbformat
 import pytest
 from conftest import PASSPHRASE, ROOT, tool
 
-from mciot_nb import DistinguishedName, LocalPlatform, Workspace
+import mciot_nb
+from mciot_nb import LocalPlatform, Workspace
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.secret import reveal
 from tools.notebooks import NOTEBOOKS, SANITIZE, canonical, execute, keep_old_outputs, prepare
 
 NAMES = [path.stem for path in NOTEBOOKS]
+#: One is run in the quick tier; the others are slow.
+RUN = [pytest.param(path, id=path.stem, marks=[] if path == NOTEBOOKS[3] else pytest.mark.slow) for path in NOTEBOOKS]
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def tally(done: "subprocess.CompletedProcess[str]", word: str) -> int:
     return int(found[1]) if found else 0
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+@pytest.mark.parametrize("path", RUN)
 def test_outputs_are_as_committed_and_every_cell_is_compared(path: Path, workspace: Workspace, tmp_path: Path) -> None:
     for program in ("openssl", "keytool"):
         tool(program)  # 00 shows whether they are there
@@ -103,11 +107,45 @@ def test_no_secret_and_no_path_of_a_machine_stands_in_it(path: Path) -> None:
     assert len(text) < 60_000
 
 
+# The one door --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_every_import_of_ours_is_from_the_package_itself(path: Path) -> None:
+    folded = re.findall(r"```python\n(.*?)```", "\n".join(cell.source for cell in load(path).cells), re.DOTALL)
+    for source in [*(cell.source for cell in code_cells(path)), *folded]:
+        for node in ast.walk(ast.parse(source.replace("%reload_ext", "#"))):
+            if isinstance(node, ast.Import):
+                assert not any(name.name.startswith("mciot") for name in node.names), source
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mciot"):
+                assert node.module == "mciot_nb", source
+                assert {name.name for name in node.names} <= set(mciot_nb.__all__)
+
+
+@pytest.mark.parametrize("name", mciot_nb.__all__)
+def test_every_public_name_shows_an_example(name: str) -> None:
+    text = getattr(mciot_nb, name).__doc__ or ""
+    assert "Example: " in text or "::" in text
+
+
+def test_the_package_is_quick_to_import_and_lists_its_names() -> None:
+    assert set(mciot_nb.__all__) <= set(dir(mciot_nb)) and len(mciot_nb.__all__) <= 30
+    code = "import mciot_nb, sys; print({'pandas', 'ipywidgets', 'cryptography'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    with pytest.raises(AttributeError, match="no attribute 'SubjectForm'"):
+        _ = mciot_nb.SubjectForm
+
+
+# Whole notebooks -----------------------------------------------------------------------------------------------------
+
+
 def run_all(paths: list[Path]) -> None:
     for path in paths:
         assert execute(load(path), path) == ""
 
 
+@pytest.mark.slow
 def test_run_all_works_in_any_order_again_and_again(workspace: Workspace) -> None:
     run_all(NOTEBOOKS[::-1])
     made = {path: path.read_bytes() for path in workspace.ca_folder.rglob("*") if path.is_file()}
@@ -117,6 +155,7 @@ def test_run_all_works_in_any_order_again_and_again(workspace: Workspace) -> Non
     assert not (workspace.folder / "earlier").exists()
 
 
+@pytest.mark.slow
 def test_07_runs_on_todays_platform_too_and_its_clean_up_leaves_nothing(workspace: Workspace) -> None:
     tenant = workspace.use_profile("current").tenant
     last = NOTEBOOKS[7]
@@ -131,6 +170,7 @@ def test_07_runs_on_todays_platform_too_and_its_clean_up_leaves_nothing(workspac
     assert running and running.profile == "current"
 
 
+@pytest.mark.slow
 def test_a_trainee_uses_a_tenant_of_the_class(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,11 +195,12 @@ def test_a_trainee_uses_a_tenant_of_the_class(
         platform.stop()
 
 
+@pytest.mark.slow
 def test_another_subject_moves_the_old_ca_aside_and_the_rest_is_remade(workspace: Workspace) -> None:
     run_all(NOTEBOOKS)
     old = read_certificates(workspace.ca_folder / "caCert.pem")
     notebook = load(NOTEBOOKS[1])
-    form = next(cell for cell in notebook.cells if "SubjectForm(" in cell.source and cell.id == "ca-form")
+    form = next(cell for cell in notebook.cells if cell.id == "ca-form")
     form.source += '\nform._fields["common_name"].value = "Another CA"\nform.submit()'
     assert execute(notebook, NOTEBOOKS[1]) == ""
     earlier = workspace.folder / "earlier" / "1" / "caCertificate"
@@ -168,25 +209,13 @@ def test_another_subject_moves_the_old_ca_aside_and_the_rest_is_remade(workspace
     )
     assert "Moved the CA that was here" in json.dumps(notebook)
     run_all(NOTEBOOKS)  # the form now offers what was submitted: nothing moves again
-    assert workspace.ca_subject.common_name == "Another CA"
+    assert workspace.subject("ca").common_name == "Another CA"
     assert [p.name for p in (workspace.folder / "earlier").iterdir()] == ["1"]
     device = read_certificates(workspace.device_file("deviceCertChain.pem"))
-    assert device[0].issuer == workspace.ca_subject.to_x509()
+    assert device[0].issuer == workspace.subject("ca").to_x509()
 
 
-def test_another_device_moves_the_old_one_aside_and_back(workspace: Workspace) -> None:
-    workspace.catch_up("stores")
-    first = workspace.device_subject
-    key = workspace.device_file("deviceKey.pem").read_bytes()
-    workspace.create_device_request(DistinguishedName(common_name="second"))
-    workspace.catch_up("stores")
-    chain = read_certificates(workspace.device_file("deviceCertChain.pem"))
-    assert chain[0].serial_number == 0x1001 and workspace.device_file("deviceKey.pem").read_bytes() != key
-    workspace.create_device_request(first)
-    workspace.catch_up("stores")
-    assert workspace.device_file("deviceKey.pem").read_bytes() == key
-
-
+@pytest.mark.slow
 def test_the_solutions_work(workspace: Workspace) -> None:
     for path in NOTEBOOKS:
         notebook = load(path)
@@ -196,6 +225,7 @@ def test_the_solutions_work(workspace: Workspace) -> None:
         assert execute(notebook, path) == ""
 
 
+@pytest.mark.slow
 def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "workspace"
     secret = "Zeppelin-8 Oelkanne"  # ASCII, for keytool
@@ -211,66 +241,13 @@ def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
     for path in [p for p in folder.rglob("*") if p.is_file()]:
         assert secret.encode() not in path.read_bytes(), path
     assert secret not in done.stdout + done.stderr
-    the_real_tools_agree(folder, secret)
+    ca, chain = folder / "caCertificate", folder / "caCertificate" / "deviceCertificates" / "deviceCertChain.pem"
+    verified = subprocess.run([tool("openssl"), "verify", "-CAfile", ca / "caCert.pem", chain], capture_output=True)
+    assert verified.stdout.endswith(b": OK\n"), "that openssl and keytool take each file: test_by_hand, and their own"
     again = subprocess.run(
         [sys.executable, "-m", "tools.notebooks", "run"], env=environment, capture_output=True, text=True
     )
     assert again.returncode == 0 and f"Workspace: {folder}\n" not in again.stdout, "a folder in use is left alone"
-
-
-def the_real_tools_agree(folder: Path, secret: str) -> None:
-    """Let openssl and keytool go on with what the guide has left, in the same folder."""
-    ca, devices = folder / "caCertificate", folder / "caCertificate" / "deviceCertificates"
-    environment = {**os.environ, "PASS": secret}
-
-    def openssl(*arguments: object, answers: str = "") -> "subprocess.CompletedProcess[str]":
-        command = [tool("openssl"), *map(str, arguments)]
-        return subprocess.run(command, env=environment, input=answers, capture_output=True, text=True, cwd="/")
-
-    for name in ("deviceCert.pem", "deviceCertChain.pem"):
-        assert "OK" in openssl("verify", "-CAfile", ca / "caCert.pem", devices / name).stdout
-    for serial in ("1000", "1001"):  # the intermediate, and the device
-        assert f"{serial}=Valid" in openssl("ca", "-config", ca / "caConfig.cnf", "-status", serial).stderr
-    below = ca / "intermediateCertificate"
-    assert "OK" in openssl("verify", "-CAfile", ca / "caCert.pem", below / "intermediateCert.pem").stdout
-    leaf = below / "deviceCertificates" / "deviceCert.pem"
-    chain = ["-CAfile", ca / "caCert.pem", "-untrusted", below / "intermediateCert.pem"]
-    assert "OK" in openssl("verify", *chain, leaf).stdout
-    assert openssl("verify", *chain[:2], leaf).returncode != 0, "without the intermediate there is no way to the root"
-    assert "1000=Valid" in openssl("ca", "-config", below / "intermediateConfig.cnf", "-status", "1000").stderr
-    next_key = ["-newkey", "rsa:2048", "-nodes", "-keyout", folder / "next.key", "-out", folder / "next.csr"]
-    openssl("req", "-config", ca / "caConfig.cnf", "-new", *next_key, "-subj", "/CN=next")
-    sign = ["-batch", "-extensions", "v3_signed", "-notext", "-in", folder / "next.csr", "-out", folder / "next.pem"]
-    assert openssl("ca", "-config", ca / "caConfig.cnf", "-passin", "env:PASS", *sign).returncode == 0
-    assert read_certificates(folder / "next.pem")[0].serial_number == 0x1002
-
-    for store, alias in [
-        ("deviceKeystore", "devicekeyentry, .*PrivateKeyEntry"),
-        ("deviceTruststore", "servercertificate, .*trustedCertEntry"),
-    ]:
-        command = [tool("keytool"), "-J-Duser.language=en", "-list", "-keystore", str(devices / f"{store}.pkcs12")]
-        listed = subprocess.run(command, input=f"{secret}\n", capture_output=True, text=True)
-        assert re.search(alias, listed.stdout), listed.stdout
-
-    platform = LocalPlatform.start(folder)
-    try:
-        address = f"localhost:{platform.mqtt[1]}"
-        client = [
-            "s_client",
-            "-connect",
-            address,
-            "-CAfile",
-            devices / "serverCertificate.pem",
-            "-verify_return_error",
-            "-tls1_2",
-        ]
-        own = ["-cert", devices / "deviceCert.pem", "-cert_chain", ca / "caCert.pem", "-key", devices / "deviceKey.pem"]
-        through = openssl(*client, *own, "-pass", "env:PASS", answers="Q\n")
-        assert through.returncode == 0 and "Verify return code: 0 (ok)" in through.stdout, through.stderr
-        without = openssl(*client, answers="Q\n")
-        assert without.returncode != 0 and "alert handshake failure" in without.stderr
-    finally:
-        platform.stop()
 
 
 def test_rebuilding_keeps_an_output_that_differs_only_in_what_differs_in_every_run() -> None:

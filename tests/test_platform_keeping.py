@@ -1,4 +1,4 @@
-"""What the local platform has acknowledged outlives a kill under load, and an earlier version's file keeps its rows."""
+"""What the local platform has acknowledged outlives a kill under load."""
 
 import contextlib
 import itertools
@@ -11,13 +11,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import requests
-from cryptography.hazmat.primitives import serialization
 from platform_tools import (
+    SECONDS,
     Entity,
     client_context,
     command,
@@ -25,34 +25,18 @@ from platform_tools import (
     last_record,
     make,
     rest,
+    running,
     start_in_foreground,
     upload,
     wait_for,
+    write_chain,
 )
+from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, acknowledged, connect, publish
 
-from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
+from mciot_platform.storage import ADDED_COLUMNS, LoggedAttempt, Storage, TrustAnchor
 
-PUBACK, PUBREC, PUBREL, PUBCOMP = 0x40, 0x50, 0x62, 0x70
 WINDOW = 20  # messages under way at once
-
-
-def acknowledge(kind: int, identifier: int) -> bytes:
-    return bytes([kind, 2]) + identifier.to_bytes(2)
-
-
-def running(folder: Path) -> LocalPlatform:
-    found = LocalPlatform.running(folder)
-    assert found
-    return found
-
-
-def write_chain(entity: Entity, file: Path) -> Path:
-    key = entity.key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(key + b"".join(link.public_bytes(serialization.Encoding.PEM) for link in entity.chain))
-    return file
 
 
 @dataclass
@@ -71,25 +55,22 @@ class Sender:
     under_way: dict[int, int] = field(default_factory=dict)  # packet identifier: number
     unreleased: set[int] = field(default_factory=set)
     enough: threading.Event = field(default_factory=threading.Event)
-    answer: bytes = b""  # the CONNACK
     problem: str = ""
 
     def connect(self, platform: LocalPlatform) -> ssl.SSLSocket:
         context = client_context(platform)
         context.load_cert_chain(self.chain)
         tls = context.wrap_socket(socket.create_connection(platform.mqtt), server_hostname="localhost")
-        tls.settimeout(20)
-        body = b"\x00\x04MQTT\x04" + bytes([2 * self.clean, 0, 60, 0, len(self.name)]) + self.name.encode()
-        tls.sendall(bytes([0x10, len(body)]) + body)
-        self.answer = tls.recv(4)
-        if self.answer[:2] + self.answer[3:] != b"\x20\x02\x00":
-            self.problem = f"{self.name} was answered {self.answer!r}."
+        tls.settimeout(SECONDS)
+        tls.sendall(connect(self.name, self.clean))
+        answer = tls.recv(4)
+        if answer[:2] + answer[3:] != b"\x20\x02\x00":
+            self.problem = f"{self.name} was answered {answer!r}."
             raise ConnectionError(self.problem)
         return tls
 
     def publish(self, identifier: int, *, again: bool = False) -> bytes:
-        body = b"\x00\x04s/us" + identifier.to_bytes(2) + f"200,c8y_N,n,{self.under_way[identifier]}".encode()
-        return bytes([0x30 | again << 3 | self.qos << 1, len(body)]) + body
+        return publish(f"200,c8y_N,n,{self.under_way[identifier]}", self.qos, identifier, again)
 
     def run(self, platform: LocalPlatform) -> None:
         """Send until the connection breaks, or until told that it is enough, and then wait for what is open."""
@@ -97,7 +78,7 @@ class Sender:
             if self.clean:
                 self.under_way, self.unreleased = {}, set()
             again = b"".join(self.publish(identifier, again=True) for identifier in self.under_way)
-            tls.sendall(again + b"".join(acknowledge(PUBREL, identifier) for identifier in self.unreleased))
+            tls.sendall(again + b"".join(acknowledged(PUBREL, identifier) for identifier in self.unreleased))
             buffer = b""
             while True:
                 tls.sendall(self._new_messages())
@@ -124,7 +105,7 @@ class Sender:
             self.acknowledged.add(self.under_way.pop(identifier))
         if kind == PUBREC:
             self.unreleased.add(identifier)
-            return acknowledge(PUBREL, identifier)
+            return acknowledged(PUBREL, identifier)
         if kind == PUBCOMP:
             self.unreleased.discard(identifier)
         return b""
@@ -132,7 +113,7 @@ class Sender:
 
 @dataclass
 class Uploader:
-    """Somebody who uploads CAs as fast as they are taken, and disables or deletes two of three afterwards.
+    """Uploads CAs as fast as they are taken, and disables or deletes two of three afterwards.
 
     ``known`` is the last status that was answered, ``asked`` the one that was asked for last.
     """
@@ -172,7 +153,7 @@ class Uploader:
 
 
 def numbers(platform: LocalPlatform) -> dict[str, Counter[int]]:
-    """Give how often each number is there, by device."""
+    """Return how often each number is there, by device."""
     frame = platform.measurements()
     return {name: Counter(map(int, group["value"])) for name, group in frame.groupby("device")}
 
@@ -187,7 +168,7 @@ def under_load(platform: LocalPlatform, *workers: "Sender | Uploader") -> Iterat
         yield
     finally:
         for thread in threads:
-            thread.join(30)
+            thread.join(SECONDS)
     assert not any(thread.is_alive() for thread in threads)
     assert not [worker.problem for worker in workers if worker.problem]
 
@@ -197,6 +178,7 @@ def senders(folder: Path, root: Entity) -> list[Sender]:
     return [Sender(name, write_chain(make(name, root), folder / f"{name}.pem"), *kind) for name, *kind in kinds]
 
 
+@pytest.mark.slow
 def test_nothing_acknowledged_is_lost_by_kills_under_load(tmp_path: Path) -> None:
     uploader, devices = Uploader(), senders(tmp_path, root := make("Root", ca=True))
     for number in range(4):
@@ -209,7 +191,7 @@ def test_nothing_acknowledged_is_lost_by_kills_under_load(tmp_path: Path) -> Non
             with under_load(platform, *devices, uploader):
                 try:
                     for worker, answered, least in wanted:  # a kill is of no interest before
-                        wait_for(lambda w=worker, a=answered, n=least: len(a) > n or w.problem, 20)
+                        wait_for(lambda w=worker, a=answered, n=least: len(a) > n or w.problem)
                     time.sleep(random.uniform(0, 0.5))
                 finally:
                     process.kill()
@@ -238,10 +220,11 @@ def test_nothing_acknowledged_is_lost_by_kills_under_load(tmp_path: Path) -> Non
                 assert last_record(platform, records)["code"] == code
 
 
+@pytest.mark.slow
 def test_the_control_a_platform_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:
     first = (
         "import contextlib, mciot_platform.storage as d;"
-        "d.Database.transaction = contextlib.contextmanager("
+        "d.Storage.transaction = contextlib.contextmanager("
         "lambda self: (yield None if self._db.in_transaction else self._db.execute('BEGIN')))"
     )
     (sender, *_) = senders(tmp_path, root := make("Root", ca=True))
@@ -250,41 +233,10 @@ def test_the_control_a_platform_that_acknowledges_too_early_is_caught(tmp_path: 
     with start_in_foreground(tmp_path, first=first) as (process, _):
         platform = running(tmp_path)
         with under_load(platform, sender):
-            wait_for(lambda: len(sender.acknowledged) > 3 * WINDOW or sender.problem, 20)
+            wait_for(lambda: len(sender.acknowledged) > 3 * WINDOW or sender.problem)
             process.kill()
             process.wait()
     assert sender.acknowledged - numbers(platform).get(sender.name, Counter()).keys()
-
-
-@pytest.mark.parametrize("clean", [False, True], ids=["kept session", "clean session"])
-def test_qos_2_sent_again_after_a_kill_is_there_once_in_a_kept_session(tmp_path: Path, clean: bool) -> None:
-    root = make("Root", ca=True)
-    sender = Sender("dev", write_chain(make("dev", root), tmp_path / "dev.pem"), 2, clean)
-    sender.under_way = {7: 70}
-    with start_in_foreground(tmp_path) as (process, _):
-        platform = running(tmp_path)
-        assert upload(platform, root).status_code == 201
-        sender.connect(platform).close()
-        present = [sender.answer[2]]
-        with sender.connect(platform) as tls:
-            present.append(sender.answer[2])
-            tls.sendall(sender.publish(7))
-            wait_for(lambda: numbers(platform).get("dev") == {70: 1})
-            process.kill()  # the PUBREC is never read
-            process.wait()
-    with start_in_foreground(tmp_path), sender.connect(running(tmp_path)) as tls:
-        present.append(sender.answer[2])
-        tls.sendall(sender.publish(7, again=True))
-        assert tls.recv(4) == acknowledge(PUBREC, 7)
-        tls.sendall(acknowledge(PUBREL, 7))
-        assert tls.recv(4) == acknowledge(PUBCOMP, 7)
-        assert numbers(platform)["dev"] == {70: 2 if clean else 1}
-        sender.under_way[7] = 71  # released, the identifier serves again
-        tls.sendall(sender.publish(7))
-        assert tls.recv(4) == acknowledge(PUBREC, 7)
-        assert numbers(platform)["dev"][71] == 1
-    # MQTT 3.1.1, section 3.1.2.4: a session exists "even if the rest of the Session state is empty"
-    assert present == ([0, 0, 0] if clean else [0, 1, 1])
 
 
 def test_connections_cut_off_by_a_kill_have_an_end_in_the_log(tmp_path: Path) -> None:
@@ -308,93 +260,41 @@ def test_connections_cut_off_by_a_kill_have_an_end_in_the_log(tmp_path: Path) ->
         assert not platform.connected()["ended"].isna().any()
 
 
-#: The tables of the version before tenants, proof of possession and sessions.
-OLD_SCHEMA = """
-CREATE TABLE trusted_certificates (
-    fingerprint TEXT PRIMARY KEY, tenant TEXT NOT NULL, der BLOB NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
-    auto_registration INTEGER NOT NULL, uploaded TEXT NOT NULL, deleted TEXT);
-CREATE TABLE devices (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, registered TEXT NOT NULL,
-    created TEXT, name TEXT, type TEXT, UNIQUE (tenant, device));
-CREATE TABLE measurements (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
-    fragment TEXT NOT NULL, series TEXT NOT NULL, value REAL NOT NULL, unit TEXT NOT NULL);
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
-    type TEXT NOT NULL, text TEXT NOT NULL);
-CREATE TABLE log (
-    id INTEGER PRIMARY KEY, time TEXT NOT NULL, address TEXT NOT NULL, tenant TEXT NOT NULL, subject TEXT NOT NULL,
-    client_id TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, ended TEXT, ending TEXT);
-"""
-
-
-def old_file(folder: Path, root: Entity) -> Path:
-    """Make the file of an earlier version, with a row in each table, and without the journal that is ours."""
-    folder.mkdir()
-    with contextlib.closing(sqlite3.connect(folder / "platform.sqlite")) as database, database:
-        database.executescript(OLD_SCHEMA)
-        at, der = "2026-01-02T03:04:05.678+00:00", root.certificate.public_bytes(serialization.Encoding.DER)
-        rows: dict[str, tuple[object, ...]] = {
-            "trusted_certificates": (root.fingerprint, "t1001", der, "old one", "ENABLED", 0, at, None),
-            "devices": (5, "t1001", "dev", at, at, "Pump", "c8y_Pump"),
-            "measurements": (8, "t1001", "dev", at, at, "c8y_T", "T", 21.5, "C"),
-            "events": (9, "t1001", "dev", at, at, "c8y_Door", "open"),
-            "log": (3, at, "127.0.0.1:5", "t1001", "CN=dev", "dev", "CONNECTED", "It is.", None, None),
-        }
-        for table, row in rows.items():
-            database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-    return folder / "platform.sqlite"
-
-
 def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path) -> None:
-    root = make("Root", ca=True)
-    file = old_file(tmp_path / "platform", root)
-    for start in range(2):  # what was added is there at the second start, and is not added again
-        with start_in_foreground(tmp_path) as (process, _):
-            platform, before = running(tmp_path), 1 + start
-            (known,) = rest(platform, "GET").json()["certificates"]
-            assert (known["fingerprint"], known["name"]) == (root.fingerprint, "old one")
-            assert (
-                platform.log().loc[3, "ending"] == "The platform was killed." and platform.log().loc[3, "chain"] == []
-            )
-            assert platform.devices().loc[5, "name"] == "Pump" and platform.events().loc[9, "text"] == "open"
-            assert list(platform.measurements()["value"]) == [21.5] * before
-            with device(platform, tmp_path, make("dev", root)) as (client, seen):
-                assert seen.connack == 0
-                client.publish("s/us", "110,4711,P,1\n200,c8y_T,T,21.5", qos=1).wait_for_publish(5)
-            with device(platform, tmp_path, make("new", root), client_id="new") as (_, seen):
-                assert seen.connack == 5  # the control: that registration is automatic stood nowhere in the old file
-            answer = rest(platform, "GET", "/inventory/managedObjects/5").json()
-            assert answer["c8y_Hardware"]["serialNumber"] == "4711"
-            process.terminate()
-            assert process.wait(10) == 0
-    assert file.read_bytes()[:15] == b"SQLite format 3"
-
-
-def damaged(good: bytes, how: str) -> bytes:
-    """Give the file with a fault; the first page holds the list of the tables."""
-    return {
-        "no database": b"This is no database at all.\n" * 300,
-        "cut off": good[: len(good) // 2],
-        "all other pages": good[:4096] + b"\xff" * (len(good) - 4096),
-    }[how]
+    root, file = make("Root", ca=True), tmp_path / "platform.sqlite"
+    storage = Storage(file)
+    anchor = TrustAnchor(root.fingerprint, "t1001", root.certificate, "old one", "ENABLED", False)
+    storage.put_trusted_certificate(anchor)
+    storage.log(LoggedAttempt("127.0.0.1:5", "t1001"), "CONNECTED", "It is.")
+    storage.close()
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        for table, column, _ in ADDED_COLUMNS:
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    for name in ("old one", "renamed"):  # what was added is there at the second start, and is not added again
+        storage = Storage(file)
+        (known,) = storage.trusted_certificates()
+        assert (known.fingerprint, known.name, known.proven) == (root.fingerprint, name, False)
+        storage.put_trusted_certificate(replace(known, name="renamed", code="1"))
+        storage.log(LoggedAttempt("127.0.0.1:6", tls="TLSv1.3"), "CONNECTED", "It is.")
+        storage.close()
 
 
 @pytest.mark.parametrize("how", ["no database", "cut off", "all other pages"])
-def test_a_damaged_file_is_one_sentence(tmp_path: Path, how: str) -> None:
-    file = old_file(tmp_path / "platform", make("Root", ca=True))
-    with start_in_foreground(tmp_path) as (process, _):  # the control
-        process.terminate()
-        assert process.wait(10) == 0
+def test_a_damaged_file_is_one_sentence_and_left_as_it_is(tmp_path: Path, how: str) -> None:
+    (tmp_path / "platform").mkdir()
+    file = tmp_path / "platform" / "platform.sqlite"
+    Storage(file).close()
     good = file.read_bytes()
-    file.write_bytes(wrong := damaged(good, how))
-    done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=30)
+    wrong = {
+        "no database": b"This is no database at all.\n" * 300,
+        "cut off": good[: len(good) // 2],
+        "all other pages": good[:4096] + b"\xff" * (len(good) - 4096),  # the first holds the list of the tables
+    }[how]
+    file.write_bytes(wrong)
+    done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=SECONDS)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
-    assert "platform.sqlite" in done.stderr and done.stderr.endswith(".\n")
+    assert "platform.sqlite is damaged: move it away" in done.stderr and done.stderr.endswith(".\n")
     assert file.read_bytes() == wrong  # what can be saved from it still can
-    with pytest.raises(OnboardingError, match=r"platform\.sqlite") as caught:
-        LocalPlatform.start(tmp_path)
-    assert caught.value.code == "PLATFORM_DID_NOT_START"
     file.write_bytes(good)
-    with start_in_foreground(tmp_path):
-        assert len(running(tmp_path).measurements()) == 1
+    with start_in_foreground(tmp_path):  # the control
+        assert running(tmp_path).measurements().empty

@@ -13,20 +13,27 @@ from typing import Any, NamedTuple
 import paho.mqtt.client as mqtt
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from platform_tools import (
     DAY,
+    SECONDS,
     TLS,
     Entity,
     Seen,
     client_context,
     device,
     last_record,
+    log_length,
+    login,
     make,
     rest,
+    started,
     upload,
     wait_for,
+    write_chain,
 )
 
 from mciot_nb.local_platform import LocalPlatform
@@ -34,7 +41,14 @@ from mciot_nb.pki.names import common_name
 
 GUIDE, CURRENT = "guide-2021", "current"
 VERSIONS = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
-both_versions = pytest.mark.parametrize("version", TLS, ids=["TLS1.2", "TLS1.3"])
+#: Every test meets both profiles and both versions; all four pairs with --all.
+PAIRS = [(GUIDE, TLS[0]), (CURRENT, TLS[1])]
+OTHER_PAIRS = [
+    pytest.param(profile, version, marks=pytest.mark.slow)
+    for profile, version in zip((CURRENT, GUIDE), TLS, strict=True)
+]
+both_versions = pytest.mark.parametrize(("world", "version"), [*PAIRS, *OTHER_PAIRS], indirect=["world"])
+one_profile = pytest.mark.parametrize("world", [CURRENT], indirect=True)
 both_ways = pytest.mark.parametrize("how", ["CA_DISABLED", "CA_DELETED"])
 #: Without "sslv3" or "tlsv1" before it: other versions of OpenSSL say "ssl/tls" there.
 UNKNOWN_CA = ("alert unknown ca",) * 2
@@ -55,15 +69,10 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module", params=[GUIDE, CURRENT])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("workspace"), request.param, tenants=2)
-    try:
+    with started(tmp_path_factory.mktemp("workspace"), request.param, tenants=2) as platform:
         root = make("Root", ca=True)
         assert upload(platform, root).status_code == 201
         yield World(platform, root, make("dev", root))
-        assert "SERVER_ERROR" not in set(platform.log()["code"])
-        assert "Traceback" not in (platform.folder / "messages.txt").read_text()
-    finally:
-        platform.stop()
 
 
 def trusted(world: World, name: str = "Own", issuer: Entity | None = None, **fields: Any) -> Entity:
@@ -226,12 +235,9 @@ def attempt(
 
 
 def context_of(world: World, folder: Path, entity: Entity, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    """Give what a device connects with, without paho."""
-    formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    file = folder / "context.pem"
-    file.write_bytes(entity.key.private_bytes(*formats) + b"".join(c.public_bytes(formats[0]) for c in entity.chain))
+    """Return what a device connects with, without paho."""
     context = client_context(world.platform, version)
-    context.load_cert_chain(file)
+    context.load_cert_chain(write_chain(entity, folder / "context.pem"))
     return context
 
 
@@ -253,7 +259,7 @@ def check_what_the_client_sees(row: Row, seen: Seen, version: ssl.TLSVersion) ->
         alert = row.sees[TLS.index(version)]
         wait_for(lambda: alert in seen.text.lower().replace("_", " "))
         assert bool(seen.raised) == (version == ssl.TLSVersion.TLSv1_2)  # on 1.3 on_log alone tells it
-        assert seen.gone.wait(5)
+        assert seen.gone.wait(SECONDS)
     elif row.sees:
         assert seen.raised.startswith(row.sees.__name__)
     else:
@@ -270,14 +276,14 @@ def test_a_refusal_is_seen_on_both_sides(world: World, tmp_path: Path, row: Row,
 
 def check(world: World, folder: Path, version: ssl.TLSVersion, options: dict[str, Any], row: Row | None) -> None:
     """Connect, and see that client and log say what the row of the refusal says, or that it is let in."""
-    before = len(world.platform.log())
+    before = log_length(world.platform)
     with attempt(world, folder, version, **options) as seen:
         if row:
             check_what_the_client_sees(row, seen, version)
         else:
             assert seen.connack == 0, seen.text
     record, entity, sent = last_record(world.platform, before), options["entity"], chain_in_the_log(options)
-    assert len(world.platform.log()) == before + 1
+    assert log_length(world.platform) == before + 1
     assert record["code"] == (row.code if row else "CONNECTED"), record["reason"]
     assert record["reason"].endswith(".") and ". " not in record["reason"], "It is not one sentence."
     assert (row.names if row else "") in record["reason"], record["reason"]
@@ -300,26 +306,28 @@ def connack(tls: ssl.SSLSocket, client_id: str = "dev") -> bytes:
     return tls.recv(10)
 
 
-@pytest.mark.parametrize(
-    ("name", "client_id", "code"),
-    [
-        *(("dev", accepted, 0) for accepted in ("dev", "d:dev", "d:dev:template", "dev:template", "dev:")),
-        *(("dev", refused, 5) for refused in ("devx", "DEV", "d:devx", "d:d:dev", ":dev", "x:dev", "d:", " dev")),
-        ("dev", "", 2),
-        *(("00:11", refused, 5) for refused in ("00:11", "d:00:11", "00", "00:11:template")),
-        *(("d", accepted, 0) for accepted in ("d", "d:d", "d:d:d")),
-    ],
-)
-def test_a_client_id_bears_the_common_name(world: World, tmp_path: Path, name: str, client_id: str, code: int) -> None:
-    before, context = len(world.platform.log()), context_of(world, tmp_path, make(name, world.root))
-    with connection(world.platform.mqtt[1], context) as tls:  # paho keeps CONNACK 2 to itself
-        assert connack(tls, client_id) == bytes([0x20, 2, 0, code])
-    record = last_record(world.platform, before)
-    assert record["code"] == {0: "CONNECTED", 2: "NO_CLIENT_ID", 5: "CLIENT_ID_MISMATCH"}[code]
-    assert record["client_id"] == client_id and record["subject"] == f"CN={name}"
-    assert ("without a colon" in record["reason"]) == (name == "00:11")
-    if code == 0:
-        assert name in set(world.platform.devices()["device"])
+CLIENT_IDS = [
+    *(("dev", accepted, 0) for accepted in ("dev", "d:dev", "d:dev:template", "dev:template", "dev:")),
+    *(("dev", refused, 5) for refused in ("devx", "DEV", "d:devx", "d:d:dev", ":dev", "x:dev", "d:", " dev")),
+    ("dev", "", 2),
+    *(("00:11", refused, 5) for refused in ("00:11", "d:00:11", "00", "00:11:template")),
+    *(("d", accepted, 0) for accepted in ("d", "d:d", "d:d:d")),
+]
+
+
+@one_profile
+@pytest.mark.parametrize("name", ["dev", "00:11", "d"])
+def test_a_client_id_bears_the_common_name(world: World, tmp_path: Path, name: str) -> None:
+    context = context_of(world, tmp_path, make(name, world.root))
+    for client_id, code in [(client_id, code) for other, client_id, code in CLIENT_IDS if other == name]:
+        before = log_length(world.platform)
+        with connection(world.platform.mqtt[1], context) as tls:  # paho keeps CONNACK 2 to itself
+            assert connack(tls, client_id) == bytes([0x20, 2, 0, code]), client_id
+        record = last_record(world.platform, before)
+        assert record["code"] == {0: "CONNECTED", 2: "NO_CLIENT_ID", 5: "CLIENT_ID_MISMATCH"}[code]
+        assert record["client_id"] == client_id and record["subject"] == f"CN={name}"
+        assert ("without a colon" in record["reason"]) == (name == "00:11")
+    assert (name in set(world.platform.devices()["device"])) == (name != "00:11")
 
 
 def without_key_identifiers(entity: Entity, issuer: Entity) -> Entity:
@@ -331,9 +339,10 @@ def without_key_identifiers(entity: Entity, issuer: Entity) -> Entity:
     return Entity(signed, entity.key, (signed, *issuer.chain))
 
 
+@one_profile
 def test_a_namesake_without_key_identifiers_is_named_truly(world: World, tmp_path: Path) -> None:
     """OpenSSL then takes the trusted certificate for the issuer, although the client never sent that one."""
-    ca, before = trusted(world, "Plain"), len(world.platform.log())
+    ca, before = trusted(world, "Plain"), log_length(world.platform)
     other = namesake(ca)
     entity = without_key_identifiers(make("dev", other), other)
     with device(world.platform, tmp_path, entity) as (_, seen):
@@ -348,6 +357,7 @@ def test_a_namesake_without_key_identifiers_is_named_truly(world: World, tmp_pat
         assert seen.connack == 0
 
 
+@one_profile
 @pytest.mark.parametrize("identifiers", [True, False], ids=["identifiers", "none"])
 def test_a_namesake_of_another_tenant_locks_nobody_out(world: World, tmp_path: Path, identifiers: bool) -> None:
     """A class that follows one text may well make CAs of one name."""
@@ -355,7 +365,7 @@ def test_a_namesake_of_another_tenant_locks_nobody_out(world: World, tmp_path: P
     for issuer in (ca, namesake(ca)):
         if issuer is not ca:
             assert upload_to_second(world, issuer) == 201
-        good, before = make("dev", issuer), len(world.platform.log())
+        good, before = make("dev", issuer), log_length(world.platform)
         with device(world.platform, tmp_path, good if identifiers else without_key_identifiers(good, issuer)) as (
             _,
             seen,
@@ -384,7 +394,7 @@ def test_a_resumed_session_does_not_get_round_a_ca_taken_away(
             assert connack(tls) == b"\x20\x02\x00\x00" and not tls.session_reused
     take_away(world, ca, how)
     for session in (None, *sessions):
-        before = len(world.platform.log())
+        before = log_length(world.platform)
         with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"), connection(port, context, session) as tls:
             connack(tls)
         assert last_record(world.platform, before)["code"] == how
@@ -403,9 +413,9 @@ def ask_for_token(tls: ssl.SSLSocket) -> int:
     return answer.status
 
 
-@pytest.mark.parametrize("world", [CURRENT], indirect=True)
+@one_profile
 @pytest.mark.parametrize("how", ["CA_DISABLED", "CA_DELETED", "REVOKED"])
-@both_versions
+@pytest.mark.parametrize("version", TLS, ids=["TLS1.2", "TLS1.3"])
 def test_no_token_for_a_resumed_session_whose_ca_was_taken_away(
     world: World, tmp_path: Path, version: ssl.TLSVersion, how: str
 ) -> None:
@@ -421,7 +431,7 @@ def test_no_token_for_a_resumed_session_whose_ca_was_taken_away(
             revoke(world, entity)
         else:
             take_away(world, ca, how)
-        before = len(world.platform.log())
+        before = log_length(world.platform)
         assert ask_for_token(kept) == 401
         with connection(port, context, session) as tls:
             assert tls.session_reused and ask_for_token(tls) == 401
@@ -436,9 +446,10 @@ def test_no_token_for_a_resumed_session_whose_ca_was_taken_away(
                 assert tls.session_reused and ask_for_token(tls) == 200
 
 
+@one_profile
 @both_ways
 def test_a_ca_taken_away_between_handshake_and_connect_lets_nobody_in(world: World, tmp_path: Path, how: str) -> None:
-    ca, before = trusted(world), len(world.platform.log())
+    ca, before = trusted(world), log_length(world.platform)
     context = context_of(world, tmp_path, make("dev", ca), ssl.TLSVersion.TLSv1_2)  # there both know that it is over
     with connection(world.platform.mqtt[1], context) as tls:
         take_away(world, ca, how)
@@ -452,7 +463,7 @@ def test_a_ca_taken_away_between_handshake_and_connect_lets_nobody_in(world: Wor
 def served(client: mqtt.Client, seen: Seen) -> bool:
     """Whether the platform still acknowledges what the device sends."""
     message = client.publish("s/us", "400,t,still here", qos=1)
-    message.wait_for_publish(5)
+    message.wait_for_publish(SECONDS)
     return message.is_published() and not seen.gone.is_set()
 
 
@@ -463,7 +474,7 @@ def test_a_ca_taken_away_ends_its_sessions_and_no_others(
 ) -> None:
     platform, ca = world.platform, trusted(world)
     below = trusted(world, "Below", ca)  # uploaded itself, so it vouches for its devices alone
-    before, options = len(platform.log()), {"version": version}
+    before, options = log_length(platform), {"version": version}
     with (
         device(platform, tmp_path, make("a1", ca), client_id="a1", **options) as (_, a1),
         device(platform, tmp_path, make("a2", ca), client_id="d:a2:x", **options) as (client, a2),
@@ -474,7 +485,7 @@ def test_a_ca_taken_away_ends_its_sessions_and_no_others(
         change(world, ca, name="renamed")
         assert served(client, a2)
         take_away(world, ca, how)
-        assert a1.gone.wait(5) and a2.gone.wait(5)
+        assert a1.gone.wait(SECONDS) and a2.gone.wait(SECONDS)
         assert served(other, control) and served(lower, b)
         records = platform.log().iloc[before:].set_index("client_id")
         word = how.removeprefix("CA_").lower()
@@ -485,8 +496,9 @@ def test_a_ca_taken_away_ends_its_sessions_and_no_others(
         assert a1.connack == 0
 
 
+@one_profile
 def test_a_second_connection_ends_the_first_and_a_refused_one_does_not(world: World, tmp_path: Path) -> None:
-    platform, before = world.platform, len(world.platform.log())
+    platform, before = world.platform, log_length(world.platform)
     namesake = make("dev", trusted(world))  # of another CA of the tenant, and in another form
     with device(platform, tmp_path, world.device) as (client, first):
         with device(platform, tmp_path, make("dev", make("Stranger", ca=True))) as (_, seen):
@@ -497,7 +509,7 @@ def test_a_second_connection_ends_the_first_and_a_refused_one_does_not(world: Wo
             assert seen.connack == 0
         assert served(client, first)
         with device(platform, tmp_path, namesake, client_id="d:dev:x") as (client, second):
-            assert first.gone.wait(5) and second.connack == 0
+            assert first.gone.wait(SECONDS) and second.connack == 0
             assert served(client, second)
             records = platform.log().iloc[before:]
             again = f"The same ClientId connected again, from {records['address'].iloc[-1]}."
@@ -505,10 +517,7 @@ def test_a_second_connection_ends_the_first_and_a_refused_one_does_not(world: Wo
 
 
 def second_tenant(world: World, method: str, path: str, **options: Any) -> int:
-    tenant = world.platform.tenant_ids[1]
-    login = json.loads((world.platform.folder / "credentials.json").read_text())[tenant]
-    options["auth"] = f"{tenant}/{login['user']}", login["password"]
-    return rest(world.platform, method, path, **options).status_code
+    return rest(world.platform, method, path, auth=login(world.platform, 1), **options).status_code
 
 
 def upload_to_second(world: World, ca: Entity) -> int:
@@ -522,7 +531,7 @@ def test_a_device_lands_in_the_tenant_of_its_ca(world: World, tmp_path: Path, ve
     platform, one = world.platform, trusted(world, "Twin")
     two = namesake(one)
     assert upload_to_second(world, two) == 201
-    before, events = len(platform.log()), len(platform.events())
+    before, events = log_length(platform), len(platform.events())
     with (
         device(platform, tmp_path, make("twin", one), client_id="twin", version=version) as (client_one, first),
         device(platform, tmp_path, make("twin", two), client_id="twin", version=version) as (client_two, second),
@@ -533,9 +542,10 @@ def test_a_device_lands_in_the_tenant_of_its_ca(world: World, tmp_path: Path, ve
         assert list(platform.events().iloc[events:]["tenant"]) == list(platform.tenant_ids)
         assert list(platform.devices().query("device == 'twin'")["tenant"]) == list(platform.tenant_ids)
         take_away(world, one, "CA_DISABLED")
-        assert first.gone.wait(5) and served(client_two, second)
+        assert first.gone.wait(SECONDS) and served(client_two, second)
 
 
+@one_profile
 def test_a_ca_belongs_to_one_tenant_only(world: World, tmp_path: Path) -> None:
     platform, ca = world.platform, trusted(world)
     entity, own = make("moved", ca), f"/tenant/tenants/{platform.tenant_ids[1]}/trusted-certificates/{ca.fingerprint}"
@@ -555,3 +565,92 @@ def test_a_ca_belongs_to_one_tenant_only(world: World, tmp_path: Path) -> None:
         assert seen.connack == 0
     records = platform.log().query("client_id == 'moved'")
     assert list(records["tenant"]) == list(platform.tenant_ids)
+
+
+@one_profile
+def test_a_client_that_does_not_know_the_platform_is_named(world: World) -> None:
+    for version in TLS:
+        before, context = log_length(world.platform), ssl.create_default_context()
+        context.minimum_version = context.maximum_version = version
+        with socket.create_connection(world.platform.mqtt) as plain, pytest.raises(ssl.SSLCertVerificationError):
+            context.wrap_socket(plain, server_hostname="localhost")
+        record = last_record(world.platform, before)
+        assert record["code"] == "HANDSHAKE_FAILED" and record["reason"].endswith(
+            "give it serverCert.pem as trusted CA."
+        )
+
+
+@one_profile
+def test_both_names_of_the_platform_verify_and_no_third_one(world: World) -> None:
+    platform, context = world.platform, client_context(world.platform)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # Python 3.13 sets it by itself
+    for port in (platform.mqtt[1], int(platform.https.rpartition(":")[2])):
+        for name in ("localhost", "127.0.0.1", "other.example"):
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                if name == "other.example":
+                    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+                        context.wrap_socket(plain, server_hostname=name)
+                else:  # the MQTT port's complaint about the missing certificate comes later, or is another error
+                    try:
+                        context.wrap_socket(plain, server_hostname=name).close()
+                    except ssl.SSLCertVerificationError as error:
+                        pytest.fail(str(error))
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    """Write one element of DER, of less than 65536 bytes."""
+    size = len(content)
+    return bytes([tag]) + (bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2)) + content
+
+
+def with_extension_twice(entity: Entity, issuer: Entity) -> Entity:
+    """Return the entity with one more extension in its certificate, written twice, signed again.
+
+    It is one that OpenSSL does not know: of others the client's OpenSSL would not even load the certificate.
+    """
+    tbs, unknown = entity.certificate.tbs_certificate_bytes, tlv(0x30, bytes.fromhex("06032a030404020500"))
+    first = tbs.index(tlv(0x30, bytes.fromhex("0603551d130101ff04023000")))  # the extensions, the last field, begin so
+    content = tbs[4 : first - 4] if tbs[1] == 0x82 else tbs[3 : first - 4]
+    tbs = tlv(0x30, content + tlv(0xA3, tlv(0x30, tbs[first:] + unknown * 2)))
+    signature = issuer.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    algorithm = tlv(0x30, bytes.fromhex("06082a8648ce3d040302"))
+    odd = x509.load_der_x509_certificate(tlv(0x30, tbs + algorithm + tlv(0x03, b"\x00" + signature)))
+    return Entity(odd, entity.key, (odd, *issuer.chain))
+
+
+@one_profile
+def test_an_odd_certificate_is_refused_in_a_sentence(world: World, tmp_path: Path) -> None:
+    before = log_length(world.platform)
+    odd = with_extension_twice(make("dev", world.root), world.root)
+    with device(world.platform, tmp_path, odd) as (_, seen):
+        assert seen.connack != 0
+    record = last_record(world.platform, before)
+    assert record["code"] == "INVALID" and record["reason"].endswith("."), record["reason"]
+    with device(world.platform, tmp_path, world.device) as (_, seen):  # the control
+        assert seen.connack == 0
+
+
+@one_profile
+@pytest.mark.parametrize("usage", [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+def test_a_certificate_for_servers_is_named(world: World, tmp_path: Path, usage: x509.ObjectIdentifier) -> None:
+    before, key = log_length(world.platform), ec.generate_private_key(ec.SECP256R1())
+    plain = make("dev", world.root).certificate
+    builder = x509.CertificateBuilder(plain.issuer, plain.subject, key.public_key(), 7)
+    builder = builder.not_valid_before(plain.not_valid_before_utc).not_valid_after(plain.not_valid_after_utc)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
+    entity = Entity(signed := builder.sign(world.root.key, hashes.SHA256()), key, (signed, *world.root.chain))
+    with device(world.platform, tmp_path, entity) as (_, seen):
+        assert (seen.connack == 0) == (usage == ExtendedKeyUsageOID.CLIENT_AUTH)
+    record = last_record(world.platform, before)
+    if usage == ExtendedKeyUsageOID.SERVER_AUTH:
+        assert record["code"] == "INVALID_PURPOSE" and "clientAuth" in record["reason"]
+
+
+@one_profile
+def test_a_leaf_alone_of_a_namesake_is_worded_for_both(world: World, tmp_path: Path) -> None:
+    before = log_length(world.platform)
+    with device(world.platform, tmp_path, make("dev", make("Root", ca=True)), ()):
+        pass
+    record = last_record(world.platform, before)
+    assert record["code"] == "BAD_SIGNATURE"
+    assert record["reason"].endswith("upload the CA that signed it, or put that one into the chain.")

@@ -3,32 +3,20 @@
 import json
 import re
 import ssl
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import test_rest_calls
 from conftest import Run
-from platform_tools import DAY, TLS, Entity, device, make, rest, upload, wait_for
-from test_rest_calls import (
-    CRL,
-    ERROR,
-    TOKEN,
-    VERIFY,
-    body,
-    chain_file,
-    curl,
-    device_login,
-    other_tenant,
-    revocations,
-    trusted,
-    with_key,
-)
+from platform_tools import DAY, SECONDS, TLS, Entity, device, login, make, rest, upload, write_chain
+from test_rest_calls import CRL, ERROR, TOKEN, VERIFY, body, chain_file, curl, device_login, revocations, trusted
 
 from mciot_nb.local_platform import LocalPlatform
 
+platform, old, either = test_rest_calls.platform, test_rest_calls.old, test_rest_calls.either  # the fixtures
 BEGINNING = datetime(2026, 3, 1, 12, tzinfo=UTC)
 #: By kind of record: where they are, how a device sends number ``n``, what is shown of it, and whether newest first.
 KINDS: dict[str, tuple[str, str, dict[str, Any], bool]] = {
@@ -41,27 +29,6 @@ KINDS: dict[str, tuple[str, str, dict[str, Any], bool]] = {
         True,
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("workspace"), "current", tenants=2)
-    yield platform
-    platform.stop()
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """A platform of the guide's time."""
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("old"), tenants=2)
-    yield platform
-    platform.stop()
-
-
-@pytest.fixture(params=["platform", "old"], ids=["current", "guide-2021"])
-def either(request: pytest.FixtureRequest) -> LocalPlatform:
-    found: LocalPlatform = request.getfixturevalue(request.param)
-    return found
 
 
 def uploaded(platform: LocalPlatform, name: str = "Root", issuer: Entity | None = None, **fields: Any) -> Entity:
@@ -80,7 +47,7 @@ def in_header(separator: str, *chain: Entity) -> str:
 
 
 def tower(platform: LocalPlatform, height: int) -> list[Entity]:
-    """Give a device's chain of ``height`` certificates, whose root is uploaded."""
+    """Return a device's chain of ``height`` certificates, whose root is uploaded."""
     chain = [uploaded(platform)]
     while len(chain) < height:
         chain.insert(0, make(f"Link {len(chain)}", chain[0], ca=len(chain) < height - 1))
@@ -90,7 +57,7 @@ def tower(platform: LocalPlatform, height: int) -> list[Entity]:
 def test_a_chain_is_judged_as_on_a_connection(either: LocalPlatform) -> None:
     root, foreign, namesake = uploaded(either), make("Foreign", ca=True), make("Root", ca=True)
     tenant = either.tenants[1].tenant_id
-    theirs = rest(either, "POST", trusted(either, tenant=tenant), json=body(foreign), auth=other_tenant(either))
+    theirs = rest(either, "POST", trusted(either, tenant=tenant), json=body(foreign), auth=login(either, 1))
     assert theirs.status_code == 201
     inner, current = make("Inner", root, ca=True), either.profile == "current"
     dev, deep = make("dev", root), make("deep", inner)
@@ -113,7 +80,7 @@ def test_a_chain_is_judged_as_on_a_connection(either: LocalPlatform) -> None:
         assert good or (answer.json()["error"], answer.headers["Content-Type"]) == ("security/Unauthorized", ERROR)
     found = {"successfullyValidated": True, "tenantId": either.tenant_id, "issuer": "CN=Root", "subject": "CN=dev"}
     assert verify(either, dev, root).json() == found
-    assert verify(either, make("dev", foreign), foreign, auth=other_tenant(either)).status_code == 200  # the control
+    assert verify(either, make("dev", foreign), foreign, auth=login(either, 1)).status_code == 200  # the control
     for status, expected in (("DISABLED", 401), ("ENABLED", 200)):
         assert rest(either, "PUT", root.fingerprint, json={"status": status}).status_code == 200
         assert verify(either, dev, root).status_code == expected
@@ -137,27 +104,26 @@ def test_a_chain_has_ten_certificates_in_a_file_and_five_in_a_header(platform: L
     assert in_this_header("") == in_this_header("rubbish") == in_this_header(bare[:-30]) == 400
 
 
-def test_only_a_certificate_is_a_chain_and_a_file_comes_before_a_header(either: LocalPlatform) -> None:
-    root = uploaded(either)
+def test_only_a_certificate_is_a_chain_and_a_file_comes_before_a_header(platform: LocalPlatform) -> None:
+    root = uploaded(platform)
     dev = make("dev", root)
     good, path = {"X-Cumulocity-Client-Cert-Chain": in_header(",", dev, root)}, VERIFY
-    assert rest(either, "POST", path, headers=good).status_code == 200  # the control
+    assert rest(platform, "POST", path, headers=good).status_code == 200  # the control
     for content in (b"", b"rubbish", b"\xff\x00", dev.pem.replace("MII", "AAA").encode(), dev.pem[:-40].encode()):
-        answer = rest(either, "POST", path, files={"file": content}, headers=good)
+        answer = rest(platform, "POST", path, files={"file": content}, headers=good)
         assert (answer.status_code, answer.json()["error"]) == (400, "Device Certificates/Bad Request")
-    assert verify(either, dev, root, headers={"X-Cumulocity-Client-Cert-Chain": "rubbish"}).status_code == 200
-    assert rest(either, "POST", path, json={"file": dev.pem}).status_code == 415
-    assert rest(either, "POST", path).status_code == 400
+    assert verify(platform, dev, root, headers={"X-Cumulocity-Client-Cert-Chain": "rubbish"}).status_code == 200
+    assert rest(platform, "POST", path, json={"file": dev.pem}).status_code == 415
+    assert rest(platform, "POST", path).status_code == 400
 
 
-def test_a_chain_is_judged_for_the_logins_own_tenant(either: LocalPlatform) -> None:
-    root = uploaded(either)
-    dev, own, other = make("dev", root), either.tenant_id, either.tenants[1].tenant_id
+def test_a_chain_is_judged_for_the_logins_own_tenant(platform: LocalPlatform) -> None:
+    root = uploaded(platform)
+    dev, own, other = make("dev", root), platform.tenant_id, platform.tenants[1].tenant_id
     for tenant, status in ((own, 200), (other, 403), ("t9", 404)):
-        assert verify(either, dev, root, data={"tenantId": tenant}).status_code == status
-        assert verify(either, dev, root, headers={"X-Cumulocity-TenantId": tenant}).status_code == status
-    login = other_tenant(either)
-    assert verify(either, dev, root, data={"tenantId": other}, auth=login).status_code == 401
+        assert verify(platform, dev, root, data={"tenantId": tenant}).status_code == status
+        assert verify(platform, dev, root, headers={"X-Cumulocity-TenantId": tenant}).status_code == status
+    assert verify(platform, dev, root, data={"tenantId": other}, auth=login(platform, 1)).status_code == 401
 
 
 def revoke(platform: LocalPlatform, *entries: tuple[object, object], csv: bool = False, **options: Any) -> int:
@@ -205,6 +171,7 @@ def test_a_list_with_one_bad_entry_revokes_nothing(
 ) -> None:
     good, date = ("C6" if csv else "16", None), "2023-01-11T16:12:36.288Z"
     bad: list[tuple[object, object]] = [("xyz", date), ("", date), ("0", date), ("0x10", date), ("f" * 41, date)]
+    bad += [("10", "1950-01-01T00:00:00+14:00")]  # in UTC it is 1949, before any that a list can hold
     bad += [("-10", date), ("10 11", date), ("\u0661", date), ("10", "yesterday"), ("10", "2023-01-11"), ("10", "7")]
     bad += [] if csv else [(10, date), (None, date), ("10", 7), ("10", [date])]
     for entry in bad:
@@ -214,7 +181,7 @@ def test_a_list_with_one_bad_entry_revokes_nothing(
         assert rest(platform, "PUT", CRL, **wrong).status_code == 400  # type: ignore[arg-type]
     assert rest(platform, "PUT", CRL, files={"file": b"\xff\xfe"}).status_code == 400
     assert rest(platform, "PUT", CRL, data=b"10", headers={"Content-Type": "text/csv"}).status_code == 415
-    assert revoke(platform, good, ("f" * 40, date), csv=csv) == 204  # the control
+    assert revoke(platform, good, ("f" * 40, date), ("19", "1950-01-01T00:00:00.000Z"), csv=csv) == 204  # the control
     assert {good[0], "F" * 40} <= set(listed(platform, openssl, tmp_path))
 
 
@@ -235,7 +202,7 @@ def test_a_tenants_list_is_its_own_and_signed(platform: LocalPlatform, openssl: 
     root = uploaded(platform)
     dev, stays = make("revoked", root), make("stays", root)
     serial = f"{dev.certificate.serial_number:X}"
-    assert revoke(platform, (serial, None), auth=other_tenant(platform)) == 204
+    assert revoke(platform, (serial, None), auth=login(platform, 1)) == 204
     assert serial not in revocations(platform, openssl, tmp_path / "crl.der")
     assert verify(platform, dev, root).status_code == 200
     assert revoke(platform, (serial, None)) == 204
@@ -253,8 +220,7 @@ def ask(platform: LocalPlatform, folder: Path, *sent: Entity, header: str = "", 
     """Ask with curl for a device's token, and give the status, 0 where TLS fails, and the answer."""
     config = [f'url = "{platform.https}{TOKEN}"', 'request = "POST"', f'tls-max = "{tls}"']
     if sent:
-        with_key(sent[0], file := folder / "device.pem")
-        file.write_bytes(file.read_bytes() + "".join(link.pem for link in sent[1:]).encode())
+        file = write_chain(sent[0], folder / "device.pem", [link.certificate for link in sent])
         config.append(f'cert = "{file}"')
     config += [f'header = "X-Ssl-Cert-Chain: {header}"'] if header else []
     code, status, answer = curl(platform, *config)
@@ -281,7 +247,7 @@ def test_a_certificate_gives_a_device_a_token(platform: LocalPlatform, tmp_path:
     assert refused(401, "NO_CLIENT_CERT") == "security/Unauthorized"
     assert refused(401, "CLIENT_ID_MISMATCH", make("a:b", root)) == "security/Unauthorized"
     assert refused(422, "NOT_REGISTERED", make("new", manual)) == "Auto registration is off/Unprocessable Entity"
-    form = {"cert": with_key(make("new", manual), tmp_path / "new.pem"), "auth": None}
+    form = {"cert": str(write_chain(make("new", manual), tmp_path / "new.pem")), "auth": None}
     assert rest(platform, "POST", TOKEN, **form).headers["Content-Type"].startswith("application/json")
     assert rest(platform, "PUT", root.fingerprint, json={"status": "DISABLED"}).status_code == 200
     assert refused(401, "CA_DISABLED", dev) == "security/Unauthorized"
@@ -325,11 +291,11 @@ def send(platform: LocalPlatform, folder: Path, entity: Entity, name: str, *line
     """Create the device, and let it say ``lines``."""
     with device(platform, folder, entity, client_id=name) as (client, seen):
         assert seen.connack == 0
-        client.publish("s/us", "\n".join((f"100,{name},c8y_Pump", *lines)), qos=1).wait_for_publish(5)
+        client.publish("s/us", "\n".join((f"100,{name},c8y_Pump", *lines)), qos=1).wait_for_publish(SECONDS)
 
 
 def number_of(platform: LocalPlatform, name: str, **options: Any) -> str | None:
-    """Give the device's number in the inventory, None where it is not there."""
+    """Return the device's number in the inventory, None where it is not there."""
     answer = rest(platform, "GET", f"/identity/externalIds/c8y_Serial/{name}", **options)
     assert answer.status_code in (200, 404)
     number: str | None = answer.json().get("managedObject", {}).get("id")
@@ -337,7 +303,7 @@ def number_of(platform: LocalPlatform, name: str, **options: Any) -> str | None:
 
 
 def all_of(platform: LocalPlatform, path: str, **parameters: Any) -> list[dict[str, Any]]:
-    """Give what is on a page, and on those after it."""
+    """Return what is on a page, and on those after it."""
     answer, found = rest(platform, "GET", path, params=parameters), []
     while True:
         assert answer.status_code == 200, answer.text
@@ -349,17 +315,17 @@ def all_of(platform: LocalPlatform, path: str, **parameters: Any) -> list[dict[s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_records_are_paged_turned_round_and_selected(either: LocalPlatform, tmp_path: Path, kind: str) -> None:
+def test_records_are_paged_turned_round_and_selected(platform: LocalPlatform, tmp_path: Path, kind: str) -> None:
     path, line, content, newest_first = KINDS[kind]
     times = [BEGINNING + timedelta(seconds=number) for number in range(7)]
     lines = [line.format(n=n, time=time.isoformat(timespec="milliseconds")) for n, time in enumerate(times)]
-    root = uploaded(either)
-    send(either, tmp_path, make(f"many-{kind}", root), f"many-{kind}", *lines[4:], *lines[:4])
-    send(either, tmp_path, make(f"few-{kind}", root), f"few-{kind}", lines[3])
-    many, few = number_of(either, f"many-{kind}"), number_of(either, f"few-{kind}")
+    root = uploaded(platform)
+    send(platform, tmp_path, make(f"many-{kind}", root), f"many-{kind}", *lines[4:], *lines[:4])
+    send(platform, tmp_path, make(f"few-{kind}", root), f"few-{kind}", lines[3])
+    many, few = number_of(platform, f"many-{kind}"), number_of(platform, f"few-{kind}")
 
     def types(**parameters: Any) -> list[str]:
-        return [record["type"][4:] for record in all_of(either, path, **{"source": many, **parameters})]
+        return [record["type"][4:] for record in all_of(platform, path, **{"source": many, **parameters})]
 
     order = list("6543210" if newest_first else "0123456")
     for size in (1, 3, 7, 2000):
@@ -367,7 +333,7 @@ def test_records_are_paged_turned_round_and_selected(either: LocalPlatform, tmp_
         assert types(pageSize=size, revert="true") == order[::-1]
     assert types(currentPage=2, pageSize=5) == order[5:] and types(currentPage=99) == []
     for size, more in ((6, True), (7, False)):  # no empty page is promised
-        answer = rest(either, "GET", path, params={"source": many, "pageSize": size})
+        answer = rest(platform, "GET", path, params={"source": many, "pageSize": size})
         assert ("next" in answer.json()) == more and "prev" not in answer.json()
     within = {"dateFrom": times[2].isoformat(), "dateTo": times[4].isoformat()}
     assert sorted(types(**within)) == ["2", "3", "4"]
@@ -375,25 +341,27 @@ def test_records_are_paged_turned_round_and_selected(either: LocalPlatform, tmp_
     assert sorted(types(**elsewhere)) == ["5", "6"]  # also on the page after
     assert types(dateFrom="2026-03-01T12:00:06.001Z") == [] and types(dateTo="2026-03-01T11:59:59.999Z") == []
     assert types(type="c8y_3") == types(source=few) == ["3"] and types(type="c8y_9") == []
-    (found,) = all_of(either, path, source=few)
+    (found,) = all_of(platform, path, source=few)
     assert datetime.fromisoformat(found["time"]) == times[3] and found["source"]["id"] == few
     shown = found["c8y_3"]["T"] if kind == "measurements" else found
     assert {key: shown[key] for key in content} == content
-    counted = rest(either, "GET", path, params={"source": many, "withTotalElements": "true", "withTotalPages": "true"})
+    counted = rest(
+        platform, "GET", path, params={"source": many, "withTotalElements": "true", "withTotalPages": "true"}
+    )
     assert counted.json()["statistics"] == {"currentPage": 1, "pageSize": 5, "totalElements": 7, "totalPages": 2}
     for wrong in ({"dateFrom": "noon"}, {"pageSize": 0}, {"pageSize": 2001}, {"currentPage": 0}, {"odd": "x"}):
-        assert rest(either, "GET", path, params=wrong).status_code == 422, wrong
+        assert rest(platform, "GET", path, params=wrong).status_code == 422, wrong
     for nobody in ("", "0", "x", "99999", "9" * 30):
-        assert rest(either, "GET", path, params={"source": nobody}).status_code == 404
+        assert rest(platform, "GET", path, params={"source": nobody}).status_code == 404
 
 
-def test_alarms_and_measurements_have_selections_of_their_own(either: LocalPlatform, tmp_path: Path) -> None:
+def test_alarms_and_measurements_have_selections_of_their_own(platform: LocalPlatform, tmp_path: Path) -> None:
     lines = ("301,c8y_A", "303,c8y_B", "306,c8y_B", "303,c8y_C", "200,c8y_P,a,1", "200,c8y_P,b,2", "200,c8y_Q,a,3")
-    send(either, tmp_path, make("selects", uploaded(either)), "selects", *lines)
-    source = number_of(either, "selects")
+    send(platform, tmp_path, make("selects", uploaded(platform)), "selects", *lines)
+    source = number_of(platform, "selects")
 
     def alarms(**parameters: str) -> str:
-        return "".join(alarm["type"][4:] for alarm in all_of(either, "/alarm/alarms", source=source, **parameters))
+        return "".join(alarm["type"][4:] for alarm in all_of(platform, "/alarm/alarms", source=source, **parameters))
 
     assert (
         sorted(alarms()) == ["A", "B", "C"] and alarms(severity="CRITICAL") == "A" and alarms(status="CLEARED") == "B"
@@ -401,158 +369,150 @@ def test_alarms_and_measurements_have_selections_of_their_own(either: LocalPlatf
     assert alarms(severity="MINOR", status="ACTIVE") == "C" and alarms(severity="MAJOR") == ""
 
     def series(**parameters: str) -> list[str]:
-        found = all_of(either, "/measurement/measurements", source=source, **parameters)
+        found = all_of(platform, "/measurement/measurements", source=source, **parameters)
         return [name for record in found for name in record[record["type"]]]
 
     assert series(valueFragmentType="c8y_P") == ["a", "b"] and series(valueFragmentType="c8y_X") == []
     assert series(valueFragmentType="c8y_P", valueFragmentSeries="b") == ["b"]
-    assert rest(either, "GET", "/event/events", params={"severity": "MINOR"}).status_code == 422
+    assert rest(platform, "GET", "/event/events", params={"severity": "MINOR"}).status_code == 422
 
 
-def test_the_inventory_lists_devices_once_they_say_what_they_are(either: LocalPlatform, tmp_path: Path) -> None:
-    root, path = uploaded(either), "/inventory/managedObjects"
-    with device(either, tmp_path, make("mute", root), client_id="mute") as (_, seen):
+def test_the_inventory_lists_devices_once_they_say_what_they_are(platform: LocalPlatform, tmp_path: Path) -> None:
+    root, path = uploaded(platform), "/inventory/managedObjects"
+    with device(platform, tmp_path, make("mute", root), client_id="mute") as (_, seen):
         assert seen.connack == 0
-    assert number_of(either, "mute") is None
+    assert number_of(platform, "mute") is None
     for name in ("one", "two", "three"):
-        send(either, tmp_path, make(name, root), name, "110,S-1,model,rev")
-    found = {each["name"]: each for each in all_of(either, path, fragmentType="c8y_IsDevice", pageSize=2)}
+        send(platform, tmp_path, make(name, root), name, "110,S-1,model,rev")
+    found = {each["name"]: each for each in all_of(platform, path, fragmentType="c8y_IsDevice", pageSize=2)}
     assert {"one", "two", "three"} <= set(found) and "mute" not in found
-    one = rest(either, "GET", f"{path}/{number_of(either, 'one')}").json()
-    assert one == found["one"] == rest(either, "GET", one["self"].removeprefix(either.https)).json()
+    one = rest(platform, "GET", f"{path}/{number_of(platform, 'one')}").json()
+    assert one == found["one"] == rest(platform, "GET", one["self"].removeprefix(platform.https)).json()
     assert (one["type"], one["owner"], one["c8y_IsDevice"]) == ("c8y_Pump", "device_one", {})
     assert one["c8y_Hardware"] == {"serialNumber": "S-1", "model": "model", "revision": "rev"}
-    assert all_of(either, path, fragmentType="c8y_Group") == []
+    assert all_of(platform, path, fragmentType="c8y_Group") == []
     for wrong in ({"query": "x"}, {"type": "c8y_Pump"}, {"pageSize": 2001}):
-        assert rest(either, "GET", path, params=wrong).status_code == 422
+        assert rest(platform, "GET", path, params=wrong).status_code == 422
     for number in ("0", "x", "-1", "1e3", "9" * 30):
-        assert rest(either, "GET", f"{path}/{number}").status_code == 404
+        assert rest(platform, "GET", f"{path}/{number}").status_code == 404
 
 
-def test_an_operation_is_ordered_followed_and_listed(either: LocalPlatform, tmp_path: Path) -> None:
-    root, path = uploaded(either), "/devicecontrol/operations"
-    with device(either, tmp_path, make("works", root), client_id="works") as (client, seen):
-        client.publish("s/us", "100,works,c8y_Pump", qos=1).wait_for_publish(5)
-        client.subscribe("s/ds", 1)
-        client.publish("s/us", "500", qos=1).wait_for_publish(5)
-        number = number_of(either, "works")
+def test_an_operation_is_ordered_and_listed(platform: LocalPlatform, tmp_path: Path) -> None:
+    """How its device receives it and what it answers is in test_smartrest.py."""
+    root, path = uploaded(platform), "/devicecontrol/operations"
+    send(platform, tmp_path, make("works", root), "works")
+    number = number_of(platform, "works")
 
-        def order(status: int, **fields: Any) -> dict[str, Any]:
-            answer = rest(either, "POST", path, json={"deviceId": number, **fields})
-            assert answer.status_code == status, fields
-            found: dict[str, Any] = answer.json()
-            return found
+    def order(status: int, **fields: Any) -> dict[str, Any]:
+        answer = rest(platform, "POST", path, json={"deviceId": number, **fields})
+        assert answer.status_code == status, fields
+        found: dict[str, Any] = answer.json()
+        return found
 
-        def say(line: str) -> list[str]:
-            client.publish("s/us", line, qos=1).wait_for_publish(5)
-            return [rest(either, "GET", f"{path}/{each['id']}").json()["status"] for each in (restart, command)]
-
-        for wrong in ({}, {"c8y_Other": {}}, {"c8y_Restart": True}, {"c8y_Command": {}}, {"c8y_Command": {"text": 7}}):
-            order(422, **wrong)
-        order(422, c8y_Restart={}, description=7)
-        for nobody in ("", None, 0, "x"):
-            order(404, c8y_Restart={}, deviceId=nobody)
-        restart = order(201, c8y_Restart={}, description="now")
-        command = order(201, c8y_Command={"text": "say a, b"})
-        assert (restart["deviceId"], restart["status"], restart["description"]) == (number, "PENDING", "now")
-        assert wait_for(lambda: len(seen.messages) == 2)  # and nothing of what was refused
-        assert [text for _, text in seen.messages] == ["510,works", '511,works,"say a, b"']
-        assert say("501,c8y_Restart") == ["EXECUTING", "PENDING"]
-        assert say("503,c8y_Restart") == ["SUCCESSFUL", "PENDING"]
-        assert say("501,c8y_Command") == ["SUCCESSFUL", "EXECUTING"]
-        assert say("502,c8y_Command,no such thing") == ["SUCCESSFUL", "FAILED"]
-    third = rest(either, "POST", path, json={"deviceId": number, "c8y_Restart": {}}, headers={"Accept": None})
+    for wrong in ({}, {"c8y_Other": {}}, {"c8y_Restart": True}, {"c8y_Command": {}}, {"c8y_Command": {"text": 7}}):
+        order(422, **wrong)
+    order(422, c8y_Restart={}, description=7)
+    for nobody in ("", None, 0, "x"):
+        order(404, c8y_Restart={}, deviceId=nobody)
+    restart = order(201, c8y_Restart={}, description="now")
+    command = order(201, c8y_Command={"text": "say a, b"})
+    assert (restart["deviceId"], restart["status"], restart["description"]) == (number, "PENDING", "now")
+    third = rest(platform, "POST", path, json={"deviceId": number, "c8y_Restart": {}}, headers={"Accept": None})
     assert (third.status_code, third.content) == (201, b"")
-    found = all_of(either, path, deviceId=number, pageSize=2)
+    send(platform, tmp_path, make("works", root), "works", "503,c8y_Restart", "502,c8y_Command,no such thing")
+    found = all_of(platform, path, deviceId=number, pageSize=2)
     assert [each["status"] for each in found] == ["SUCCESSFUL", "FAILED", "PENDING"]
     assert found[1]["failureReason"] == "no such thing" and "failureReason" not in found[0]
-    assert [each["id"] for each in all_of(either, path, deviceId=number, status="FAILED")] == [command["id"]]
-    assert rest(either, "GET", path, params={"dateFrom": "2026-01-01"}).status_code == 422
-    assert rest(either, "GET", path, params={"deviceId": "99999"}).status_code == 404
+    assert [each["id"] for each in all_of(platform, path, deviceId=number, status="FAILED")] == [command["id"]]
+    assert rest(platform, "GET", path, params={"dateFrom": "2026-01-01"}).status_code == 422
+    assert rest(platform, "GET", path, params={"deviceId": "99999"}).status_code == 404
     for unknown in ("0", "x", "99999"):
-        assert rest(either, "GET", f"{path}/{unknown}").status_code == 404
+        assert rest(platform, "GET", f"{path}/{unknown}").status_code == 404
 
 
-def test_a_device_is_nobodys_but_its_tenants_and_its_own(either: LocalPlatform, tmp_path: Path) -> None:
-    root = uploaded(either)
+def test_a_device_is_nobodys_but_its_tenants_and_its_own(platform: LocalPlatform, tmp_path: Path) -> None:
+    root = uploaded(platform)
     lines = ("200,c8y_P,a,1", "400,c8y_E,text", "302,c8y_A")
-    send(either, tmp_path, make("mine", root), "mine", *lines)
-    number, other = number_of(either, "mine"), device_login(either, tmp_path, make("other", root), "other")
-    own = device_login(either, tmp_path, make("mine", root), "mine")
+    send(platform, tmp_path, make("mine", root), "mine", *lines)
+    number, other = number_of(platform, "mine"), device_login(platform, tmp_path, make("other", root), "other")
+    own = device_login(platform, tmp_path, make("mine", root), "mine")
     operation = {"deviceId": number, "c8y_Restart": {}}
-    ordered = rest(either, "POST", "/devicecontrol/operations", json=operation).json()["id"]
+    ordered = rest(platform, "POST", "/devicecontrol/operations", json=operation).json()["id"]
     lists = ["/measurement/measurements", "/event/events", "/alarm/alarms", "/inventory/managedObjects"]
     paths = ["/identity/externalIds/c8y_Serial/mine", f"/inventory/managedObjects/{number}"]
     paths += [f"/devicecontrol/operations?deviceId={number}", f"/devicecontrol/operations/{ordered}"]
     paths += [f"{path}?source={number}" for path in lists[:3]]
-    stranger: dict[str, Any] = {"auth": other_tenant(either)}
+    stranger: dict[str, Any] = {"auth": login(platform, 1)}
+    viewer: dict[str, Any] = {"auth": login(platform, viewer=True)}
     for path in paths:
-        for login, status in (({}, 200), (own, 200), (other, 404), (stranger, 404), ({"auth": None}, 401)):
-            assert rest(either, "GET", path, **login).status_code == status, path  # type: ignore[arg-type]
+        for who, status in (({}, 200), (own, 200), (viewer, 200), (other, 404), (stranger, 404), ({"auth": None}, 401)):
+            assert rest(platform, "GET", path, **who).status_code == status, path  # type: ignore[arg-type]
     for path in (*lists, "/devicecontrol/operations"):
-        for login, has in ((own, True), (other, False), (stranger, False)):
-            page = rest(either, "GET", path, params={"pageSize": 2000}, **login).text
+        for who, has in ((own, True), (other, False), (stranger, False)):
+            page = rest(platform, "GET", path, params={"pageSize": 2000}, **who).text
             assert (f'managedObjects/{number}"' in page or f'"deviceId": "{number}"' in page) == has, path
-    for login, status in ((own, 403), (other, 403), (stranger, 404)):
-        assert rest(either, "POST", "/devicecontrol/operations", json=operation, **login).status_code == status
-        assert rest(either, "DELETE", f"/inventory/managedObjects/{number}", **login).status_code == status
-    assert rest(either, "DELETE", f"/inventory/managedObjects/{number}").status_code == 204  # the control
+    for who, status in ((own, 403), (other, 403), (viewer, 403), (stranger, 404)):
+        assert rest(platform, "POST", "/devicecontrol/operations", json=operation, **who).status_code == status
+        assert rest(platform, "DELETE", f"/inventory/managedObjects/{number}", **who).status_code == status
+    assert rest(platform, "DELETE", f"/inventory/managedObjects/{number}").status_code == 204  # the control
 
 
 @pytest.mark.parametrize("with_user", [False, True], ids=["alone", "with its user"])
 def test_a_deleted_device_may_come_back_unless_its_user_is_gone(
-    either: LocalPlatform, tmp_path: Path, with_user: bool
+    platform: LocalPlatform, tmp_path: Path, with_user: bool
 ) -> None:
-    root, name = uploaded(either), f"deleted-{with_user}"
+    root, name = uploaded(platform), f"deleted-{with_user}"
     entity, parameters = make(name, root), {"withDeviceUser": "true"} if with_user else {}
-    send(either, tmp_path, entity, name)
-    assert rest(either, "PUT", root.fingerprint, json={"autoRegistrationEnabled": False}).status_code == 200
-    with device(either, tmp_path, entity, client_id=name) as (client, seen):
-        client.publish("s/us", "200,c8y_P,a,1\n400,c8y_E,text\n302,c8y_A", qos=1).wait_for_publish(5)
-        number = number_of(either, name)
+    send(platform, tmp_path, entity, name)
+    assert rest(platform, "PUT", root.fingerprint, json={"autoRegistrationEnabled": False}).status_code == 200
+    with device(platform, tmp_path, entity, client_id=name) as (client, seen):
+        client.publish("s/us", "200,c8y_P,a,1\n400,c8y_E,text\n302,c8y_A", qos=1).wait_for_publish(SECONDS)
+        number = number_of(platform, name)
         path = f"/inventory/managedObjects/{number}"
-        ordered = rest(either, "POST", "/devicecontrol/operations", json={"deviceId": number, "c8y_Restart": {}}).json()
-        assert rest(either, "DELETE", path, params=parameters).status_code == 204
-        assert seen.gone.wait(5 if with_user else 0.2) == with_user
-        assert rest(either, "DELETE", path).status_code == rest(either, "GET", path).status_code == 404
-        assert rest(either, "GET", f"/devicecontrol/operations/{ordered['id']}").status_code == 404
+        ordered = rest(
+            platform, "POST", "/devicecontrol/operations", json={"deviceId": number, "c8y_Restart": {}}
+        ).json()
+        assert rest(platform, "DELETE", path, params=parameters).status_code == 204
+        assert not with_user or seen.gone.wait(SECONDS)
+        assert rest(platform, "DELETE", path).status_code == rest(platform, "GET", path).status_code == 404
+        assert rest(platform, "GET", f"/devicecontrol/operations/{ordered['id']}").status_code == 404
         if not with_user:
-            client.publish("s/us", f"100,{name},c8y_Pump", qos=1).wait_for_publish(5)
-            back = number_of(either, name)
-            assert [all_of(either, path, source=back) for path, *_ in KINDS.values()] == [[], [], []]
-    for table in (either.measurements(), either.events(), either.alarms(), either.operations()):
+            client.publish("s/us", f"100,{name},c8y_Pump", qos=1).wait_for_publish(SECONDS)
+            back = number_of(platform, name)
+            assert [all_of(platform, path, source=back) for path, *_ in KINDS.values()] == [[], [], []]
+    for table in (platform.measurements(), platform.events(), platform.alarms(), platform.operations()):
         assert name not in set(table["device"])
-    with device(either, tmp_path, entity, client_id=name) as (_, seen):
+    with device(platform, tmp_path, entity, client_id=name) as (_, seen):
         assert seen.connack == (5 if with_user else 0)
 
 
-def test_a_token_is_no_login_once_its_user_is_deleted(either: LocalPlatform, tmp_path: Path) -> None:
-    root, path = uploaded(either), "/tenant/currentTenant"
-    login = device_login(either, tmp_path, make("leaver", root), "leaver")
+def test_a_token_is_no_login_once_its_user_is_deleted(platform: LocalPlatform, tmp_path: Path) -> None:
+    root, path = uploaded(platform), "/tenant/currentTenant"
+    login = device_login(platform, tmp_path, make("leaver", root), "leaver")
     for parameters, status in (({}, 200), ({"withDeviceUser": "true"}, 401)):
-        send(either, tmp_path, make("leaver", root), "leaver")
-        number = number_of(either, "leaver")
-        assert rest(either, "GET", path, **login).status_code == 200  # the control
-        assert rest(either, "DELETE", f"/inventory/managedObjects/{number}", params=parameters).status_code == 204
-        assert rest(either, "GET", path, **login).status_code == status
+        send(platform, tmp_path, make("leaver", root), "leaver")
+        number = number_of(platform, "leaver")
+        assert rest(platform, "GET", path, **login).status_code == 200  # the control
+        assert rest(platform, "DELETE", f"/inventory/managedObjects/{number}", params=parameters).status_code == 204
+        assert rest(platform, "GET", path, **login).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/inventory/managedObjects", "/devicecontrol/operations"])
 def test_who_kept_the_number_of_what_was_deleted_meets_nothing_else(
-    either: LocalPlatform, tmp_path: Path, path: str
+    platform: LocalPlatform, tmp_path: Path, path: str
 ) -> None:
     def make_one(name: str) -> str:
-        send(either, tmp_path, make(name, root), name)
-        number = number_of(either, name)
+        send(platform, tmp_path, make(name, root), name)
+        number = number_of(platform, name)
         operation = {"deviceId": number, "c8y_Restart": {}}
-        ordered = rest(either, "POST", "/devicecontrol/operations", json=operation).json()
+        ordered = rest(platform, "POST", "/devicecontrol/operations", json=operation).json()
         return f"{path}/{ordered['id'] if path.startswith('/devicecontrol') else number}"
 
-    root = uploaded(either)
+    root = uploaded(platform)
     gone = make_one("gone")
-    assert rest(either, "GET", gone).status_code == 200
-    number = number_of(either, "gone")
-    assert rest(either, "DELETE", f"/inventory/managedObjects/{number}?withDeviceUser=true").status_code == 204
+    assert rest(platform, "GET", gone).status_code == 200
+    number = number_of(platform, "gone")
+    assert rest(platform, "DELETE", f"/inventory/managedObjects/{number}?withDeviceUser=true").status_code == 204
     new = make_one("new")
-    assert rest(either, "GET", new).status_code == 200  # the control
-    assert rest(either, "GET", gone).status_code == 404
+    assert rest(platform, "GET", new).status_code == 200  # the control
+    assert rest(platform, "GET", gone).status_code == 404

@@ -32,10 +32,10 @@ from mciot_nb.pki.database import check_reason, hex_serial
 from mciot_nb.pki.keys import KeyType
 from mciot_nb.ui import panel as presence
 from mciot_nb.ui import signing_panel
-from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import visible
 from mciot_nb.ui.panel import Panel, Poller
-from mciot_nb.ui.signing_panel import REASONS, SigningPanel, right_until, signing_table, signing_texts, signing_values
+from mciot_nb.ui.signing_panel import REASONS, SigningPanel, signing_table, signing_texts, signing_values
 from mciot_nb.ui.table import PAGE, LiveTable
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -116,15 +116,15 @@ def test_a_row_of_ours_and_one_of_openssl_appear_and_are_marked(ca: CertificateA
     first = sign(ca, "first")
     panel = SigningPanel(ca)
     assert column(panel, "Common name") == {first: "first"} and panel.table.news == {}, "what was there is not new"
-    panel.look()
+    panel.poll()
     assert panel.table.news == {}, "the control: nobody has written"
     other = CertificateAuthority.open(ca.folder, PASSPHRASE)  # as another notebook has it
     second = sign(other, "second")
-    panel.look()
+    panel.poll()
     assert list(column(panel, "Common name").items()) == [(second, "second"), (first, "first")], "the newest first"
     assert panel.table.news == {second: "new"} and panel.table.status == f"1 new: {second}."
     openssl_signs(openssl, ca, "third")
-    panel.look()
+    panel.poll()
     third = panel.table.rows[0][0]
     assert (panel.table.rows[0][4], panel.table.news, panel.table.total) == ("third", {third: "new"}, 3)
 
@@ -133,7 +133,7 @@ def test_the_first_row_of_an_empty_database_is_new(ca: CertificateAuthority) -> 
     panel = SigningPanel(ca)
     assert (panel.table.rows, panel.table.total, panel.table.status) == ([], 0, "")
     serial = sign(ca, "device")
-    panel.look()
+    panel.poll()
     assert panel.table.news == {serial: "new"}
     assert column(panel, "Status") == {serial: "✓ valid"} and column(panel, "Days left") == {serial: "365"}
 
@@ -142,11 +142,11 @@ def test_a_revocation_by_anyone_is_seen_and_marked(ca: CertificateAuthority, ope
     ours, theirs, kept = (sign(ca, name) for name in ("ours", "theirs", "kept"))
     panel = SigningPanel(ca)
     ca.revoke(int(ours, 16), "superseded")
-    panel.look()
+    panel.poll()
     assert panel.table.news == {ours: "changed"} and panel.table.status == f"1 changed: {ours}."
     copy = ca.config.ca_path("new_certs_dir") / f"{theirs}.pem"
     openssl_ca(openssl, ca, "-revoke", copy, "-crl_reason", "keyCompromise")
-    panel.look()
+    panel.poll()
     assert panel.table.news == {theirs: "changed"}
     words = {kept: "✓ valid", theirs: "✗ revoked: keyCompromise", ours: "✗ revoked: superseded"}
     assert column(panel, "Status") == words
@@ -160,7 +160,7 @@ def test_many_at_once_are_counted_and_only_those_on_the_page_are_in_the_state(ca
     sign(ca, "before")
     panel = SigningPanel(ca)
     ca.sign_many([request(f"device-{number}") for number in range(25)])
-    panel.look()
+    panel.poll()
     assert panel.table.status.startswith("25 new: 1019, 1018, 1017 …")
     assert len(panel.table.news) == len(panel.table.rows) == PAGE
     panel.table.set_state({"first": 20})
@@ -173,11 +173,11 @@ def test_what_is_not_changed_is_not_read(ca: CertificateAuthority, monkeypatch: 
     to_frame = type(ca.database).to_frame
     monkeypatch.setattr(type(ca.database), "to_frame", lambda self: reads.append(1) or to_frame(self))
     for _ in range(5):
-        panel.look()
+        panel.poll()
     assert reads == []
     sign(ca, "another")
     for _ in range(5):
-        panel.look()
+        panel.poll()
     assert reads == [1]
 
 
@@ -188,10 +188,10 @@ def test_a_database_that_is_gone_for_a_moment_is_no_error(ca: CertificateAuthori
     serial = sign(ca, "device")
     panel, path = SigningPanel(ca), ca.database.path
     path.rename(path.with_suffix(".away"))
-    panel.look()
+    panel.poll()
     assert panel._trouble.value == "" and column(panel, "Common name") == {serial: "device"}
     path.with_suffix(".away").rename(path)
-    panel.look()
+    panel.poll()
     assert panel._trouble.value == "" and panel.table.news == {}
 
 
@@ -210,16 +210,16 @@ def test_a_damage_that_stays_is_said_and_the_table_stays_as_it_was(
     serial = sign(ca, "device")
     panel, good = SigningPanel(ca), ca.database.path.read_bytes()
     damage(ca.database.path)
-    panel.look()
+    panel.poll()
     assert panel._trouble.value == "", "it may be mended in a moment"
     monkeypatch.setattr(signing_panel, "PATIENCE", 0)
-    panel.look()
+    panel.poll()
     shown = Tags(panel._trouble.value)
     assert sentence in shown.text and shown.text.startswith("✗ ") and 'role="alert"' in panel._trouble.value
     assert column(panel, "Common name") == {serial: "device"}
     assert "device" in panel.static_text() and "device" in panel.static_html()
     ca.database.path.write_bytes(good)
-    panel.look()
+    panel.poll()
     assert panel._trouble.value == "" and panel.table.news == {}
 
 
@@ -230,7 +230,7 @@ def test_a_torn_row_is_not_shown_before_it_is_whole(ca: CertificateAuthority) ->
     panel = SigningPanel(ca)
     assert list(column(panel, "Serial")) == [first] and panel._trouble.value == ""
     ca.database.path.write_bytes(whole)
-    panel.look()
+    panel.poll()
     assert panel.table.news == {second: "new"}
 
 
@@ -244,7 +244,7 @@ def test_a_panel_of_a_damaged_database_says_so_and_comes_to_life_once_it_is_mend
     panel = SigningPanel(ca)
     assert "line 1 is no row" in Tags(panel._trouble.value).text and "line 1 is no row" in panel.static_text()
     ca.database.path.write_bytes(good)
-    panel.look()
+    panel.poll()
     assert panel._trouble.value == "" and column(panel, "Common name") == {serial: "device"}
 
 
@@ -259,7 +259,7 @@ def test_another_ca_in_the_same_folder_is_not_taken_for_this_one(
         ca.folder, DistinguishedName(common_name="Other"), PASSPHRASE, key_type=KeyType.RSA_2048
     )
     sign(other, "theirs")
-    panel.look()
+    panel.poll()
     assert "holds another CA by now" in Tags(panel._trouble.value).text
     assert list(column(panel, "Common name").values()) == ["mine"]
     assert list(column(SigningPanel(other), "Common name").values()) == ["theirs"]
@@ -355,7 +355,7 @@ def test_days_that_pass_and_an_expiry_are_seen_while_the_panel_is_open(
     seen = []
     for passed in (0, 0.9, 1, 364, 364.9, 365, 400):
         Clock.passed = timedelta(days=passed, seconds=1)
-        panel.look()
+        panel.poll()
         seen.append((column(panel, "Days left")[serial], column(panel, "Status")[serial], hidden(panel._revoke)))
     good = [(days, "✓ valid", False) for days in ("365", "365", "364", "1", "1")]
     assert seen == good + [("-", "✗ expired", True)] * 2
@@ -447,7 +447,7 @@ def test_a_new_row_leaves_filter_order_and_page_as_they_are(ca: CertificateAutho
     panel.table.set_state({"first": 10})
     before = panel.table.rows
     hidden_one = sign(ca, "unlike")
-    panel.look()
+    panel.poll()
     assert (panel.table.rows, panel.table.first, panel.table.found, panel.table.total) == (before, 10, 25, 27)
     assert panel.table.status == f"1 new: {hidden_one}.", "it is said where the filter hides it"
 
@@ -520,7 +520,7 @@ def test_an_open_row_shows_its_certificate(ca: CertificateAuthority) -> None:
     serial = hex_serial(certificate.serial_number)
     panel = SigningPanel(ca)
     assert hidden(panel._opened)
-    assert opened(panel, serial) == certificate_html(certificate)
+    assert opened(panel, serial) == certificate_card(certificate).html
     assert not hidden(panel._opened) and not hidden(panel._revoke) and panel._why.value == ""
     opened(panel, "")
     assert hidden(panel._opened)
@@ -552,7 +552,7 @@ def test_a_row_that_vanishes_is_closed(ca: CertificateAuthority) -> None:
     opened(panel, second)
     lines = ca.database.path.read_text().splitlines(keepends=True)
     ca.database.path.write_text(lines[0])
-    panel.look()
+    panel.poll()
     assert (panel.table.opened, list(column(panel, "Serial"))) == ("", [first]) and hidden(panel._opened)
 
 
@@ -639,35 +639,35 @@ def test_somebody_else_is_quicker(ca: CertificateAuthority) -> None:
     row = ca.database.find(int(serial, 16))
     assert row and row.reason == "superseded"
     other = sign(ca, "other")
-    panel.look()
+    panel.poll()
     opened(panel, other)
     ask(panel)
     ca.revoke(int(other, 16))
-    panel.look()
+    panel.poll()
     assert hidden(panel._question) and hidden(panel._revoke), "seen in time, so that there is nothing left to ask"
 
 
 def test_the_revocation_list_is_missed_written_and_seen(ca: CertificateAuthority, openssl: Run) -> None:
     first, second = sign(ca, "first"), sign(ca, "second")
     panel = SigningPanel(ca)
-    assert hidden(panel._list_row), "nobody is revoked"
+    assert hidden(panel._crl_row), "nobody is revoked"
     ca.revoke(int(first, 16))
-    panel.look()
-    assert not hidden(panel._list_row) and "1 revoked certificate is not on" in panel._list_line.value
+    panel.poll()
+    assert not hidden(panel._crl_row) and "1 revoked certificate is not on" in panel._crl_line.value
     panel._write.click()
     panel.wait()
     assert [entry.serial_number for entry in read_crl(ca.config.ca_path("crl"))] == [int(first, 16)]
     assert "✓ Revocation list 1000 is written: 1 certificate is on it" in Tags(panel._message.value).text
-    assert "names every certificate" in panel._list_line.value
+    assert "names every certificate" in panel._crl_line.value
     ca.revoke(int(second, 16))
-    panel.look()
-    assert "1 revoked certificate is not on" in panel._list_line.value
+    panel.poll()
+    assert "1 revoked certificate is not on" in panel._crl_line.value
     openssl_ca(openssl, ca, "-gencrl", "-out", ca.config.ca_path("crl"))
-    panel.look()
-    assert "names every certificate" in panel._list_line.value
+    panel.poll()
+    assert "names every certificate" in panel._crl_line.value
     ca.config.ca_path("crl").write_text("nonsense")
-    panel.look()
-    assert "2 revoked certificates are not on" in panel._list_line.value
+    panel.poll()
+    assert "2 revoked certificates are not on" in panel._crl_line.value
 
 
 def test_a_list_that_can_not_be_written_is_said(ca: CertificateAuthority) -> None:
@@ -694,7 +694,7 @@ def test_nothing_dangerous_gets_through(ca: CertificateAuthority, nasty: str) ->
     asked = panel._question.children[0].value
     parts = [panel._card.value, panel.static_html(), asked, panel._heading.value]
     press_yes(panel)
-    parts += [panel._message.value, panel._why.value, panel._card.value, panel._list_line.value]
+    parts += [panel._message.value, panel._why.value, panel._card.value, panel._crl_line.value]
     for markup in parts:
         found = Tags(markup)
         assert not {tag for tag in found.tags if tag == "script" or tag.startswith("@")}

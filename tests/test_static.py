@@ -1,18 +1,21 @@
-"""Where no widget lives, each form and panel shows its static picture: untrusted, exported, on a page without scripts.
+"""Where no widget lives and no script runs: exported, untrusted, narrow, light and dark.
 
 The notebooks are first run as a learner runs them, so that their outputs name widgets which are not there any more.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from browser import FLAGS, lab, page_of, photograph
+from browser import FLAGS, choose_dark, lab, page_of, photograph
 from conftest import tool
 from nbconvert import HTMLExporter
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
+from test_displays import run_displays
 
 from mciot_nb import LocalPlatform
 from tools.notebooks import NOTEBOOKS, execute
@@ -37,64 +40,125 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, Any]]:
         platform.stop()
 
 
-def pictures(notebook: Any) -> list[str]:
-    """Return the static picture, as HTML, of each widget that a notebook shows."""
-    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [data["text/html"] for data in outputs if VIEW in data and "text/html" in data]
-
-
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def displays() -> Any:
+    """A notebook with an output of every display."""
+    made = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    for count, (name, data) in enumerate(run_displays().items(), 1):
+        output = nbformat.v4.new_output("execute_result", data, execution_count=count)
+        made.cells.append(nbformat.v4.new_code_cell(name, execution_count=count, outputs=[output]))
+    return made
+
+
+@contextmanager
+def offline() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=tool("chromium"), args=FLAGS)
         yield browser.new_context(viewport={"width": 1280, "height": 3000}, offline=True).new_page()
         browser.close()
 
 
-def words_of(page: Page, markup: str) -> str:
-    """Return the words that a person would read in ``markup``, in the browser's own opinion."""
-    page.set_content(markup)
-    words: str = page.locator("body").evaluate(WORDS)
-    return words.strip()
+def expected_words(notebook: Any, only_widgets: bool = False) -> list[str]:
+    """Return for each output what a person would read in its HTML, in the browser's own opinion."""
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    found = []
+    with offline() as page:
+        for data in outputs:
+            if "text/html" in data and (VIEW in data or not only_widgets):
+                page.set_content(data["text/html"])
+                found.append(page.locator("body").evaluate(WORDS).strip())
+    assert found and all(words or not only_widgets for words in found)
+    return found
 
 
-def export(page: Page, notebook: Any, folder: Path) -> str:
+def export(page: Page, notebook: Any, folder: Path, theme: str = "light") -> str:
     """Open a notebook exported as HTML, and return its words."""
     path = folder / "export.html"
-    path.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+    path.write_text(HTMLExporter(theme=theme).from_notebook_node(notebook)[0], encoding="utf-8")
     page.goto(path.as_uri())
     words: str = page.locator("body").evaluate(WORDS)
     return words
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
-def test_an_export_shows_every_picture_without_a_network(
-    path: Path, run: dict[Path, Any], page: Page, tmp_path: Path
-) -> None:
+def test_an_export_shows_every_output_without_a_network(path: Path, run: dict[Path, Any], tmp_path: Path) -> None:
     notebook = run[path]
-    expected = [words_of(page, markup) for markup in pictures(notebook)]
-    assert expected and all(expected)
-    shown = export(page, notebook, tmp_path)
-    photograph(page, f"{path.stem}_export")
-    assert [words for words in expected if words not in shown] == []
-    images = page.locator(".jp-OutputArea-output img")
-    assert all(images.evaluate_all("images => images.map(image => image.naturalWidth > 0 && image.alt)"))
+    expected, of_widgets = expected_words(notebook), expected_words(notebook, only_widgets=True)
+    with offline() as page:
+        shown = export(page, notebook, tmp_path)
+        photograph(page, f"{path.stem}_export")
+        assert [words for words in expected if words not in shown] == []
+        images = page.locator(".jp-OutputArea-output img")
+        assert all(images.evaluate_all("images => images.map(image => image.naturalWidth > 0 && image.alt)"))
 
-    for cell in notebook.cells:  # the control: without its picture a widget is nothing there
-        for output in cell.get("outputs", []):
-            if VIEW in output.get("data", {}):
-                output["data"] = {VIEW: output["data"][VIEW]}
-    shown = export(page, notebook, tmp_path)
-    assert [words for words in expected if words in shown] == []
+        for cell in notebook.cells:  # the control: without its picture a widget is nothing there
+            for output in cell.get("outputs", []):
+                if VIEW in output.get("data", {}):
+                    output["data"] = {VIEW: output["data"][VIEW]}
+        shown = export(page, notebook, tmp_path)
+        assert [words for words in of_widgets if words in shown] == []
 
 
-def test_an_untrusted_notebook_shows_every_picture(run: dict[Path, Any], page: Page, tmp_path: Path) -> None:
-    expected = {path: [words_of(page, markup) for markup in pictures(notebook)] for path, notebook in run.items()}
+def test_an_untrusted_notebook_shows_every_output(run: dict[Path, Any], tmp_path: Path) -> None:
+    expected = {path: expected_words(notebook) for path, notebook in run.items()}
     with lab(tmp_path) as url:
         for path, notebook in run.items():
             nbformat.write(notebook, tmp_path / "try.ipynb")  # it is not signed, so the Lab does not trust it
-            with page_of(f"{url}&reset", height=6000) as in_the_lab:
-                shown: str = in_the_lab.locator(".jp-Notebook").evaluate(WORDS)
-                photograph(in_the_lab, f"{path.stem}_untrusted")
+            with page_of(f"{url}&reset", height=6000) as page:
+                shown: str = page.locator(".jp-Notebook").evaluate(WORDS)
+                photograph(page, f"{path.stem}_untrusted")
                 assert [words for words in expected[path] if words not in shown] == []
-                assert in_the_lab.locator(".mciot-submit").count() == 0, "the control: no widget is alive here"
+                assert page.locator(".mciot-submit").count() == 0, "the control: no widget is alive here"
+
+
+def check_displays(page: Page, scheme: str, clicks: int, is_wide: bool) -> None:
+    """Check that every picture is drawn, by its colours, and that so many clicks select a fingerprint."""
+    pictures = page.locator(".mciot-picture")
+    assert pictures.evaluate_all("all => all.map(one => one.naturalWidth)") == [400, 400, 560, 560]
+    assert pictures.first.evaluate("one => getComputedStyle(one).colorScheme") == scheme
+    assert beside(page) == is_wide
+    page.locator("code[title]").last.click(click_count=clicks)
+    assert re.fullmatch(r"([0-9A-F]{2}:){31}[0-9A-F]{2}", page.evaluate("getSelection().toString()").strip())
+
+
+def beside(page: Page) -> bool:
+    titles = ("What the device saw", "The platform's log")
+    left, right = (page.get_by_text(title, exact=True).bounding_box() for title in titles)
+    assert left and right
+    return left["y"] == right["y"] and left["x"] < right["x"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_export_shows_every_display(theme: str, displays: Any, tmp_path: Path) -> None:
+    expected = expected_words(displays)
+    with offline() as page:
+        shown = export(page, displays, tmp_path, theme)
+        assert [words for words in expected if words not in shown] == []
+        check_displays(page, "dark" if theme == "dark" else "normal", clicks=1, is_wide=True)
+        page.set_viewport_size({"width": 560, "height": 3000})
+        assert not beside(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 560
+        # The control: a picture that is none has no width.
+        page.locator(".mciot-picture").first.evaluate("one => { one.src = 'data:image/svg+xml;base64,AAAA' }")
+        expect(page.locator(".mciot-picture").first).to_have_js_property("naturalWidth", 0)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_untrusted_notebook_shows_every_display(theme: str, displays: Any, tmp_path: Path) -> None:
+    expected = expected_words(displays)
+    nbformat.write(displays, tmp_path / "try.ipynb")
+    if theme == "dark":
+        choose_dark(tmp_path / "jupyterlab_settings_dir")
+    with lab(tmp_path) as url:
+        for width in (1280, 800):
+            with page_of(f"{url}&reset", height=4600, width=width) as page:
+                page.keyboard.press("Control+b")  # the file browser goes
+                expect(page.get_by_text("device-0001").first).to_be_visible()
+                expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(theme == "light").lower())
+                assert page.locator(".jp-RenderedHTMLCommon style").count() == 0, "the Lab trusts it after all"
+                shown: str = page.locator(".jp-Notebook").evaluate(WORDS)
+                assert [words for words in expected if words not in shown] == []
+                check_displays(page, theme, clicks=3, is_wide=width == 1280)
+                cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
+                assert page.locator(".jp-OutputArea-output").evaluate_all(cut) == []
+                photograph(page, f"displays_{theme}_{width}")

@@ -32,7 +32,7 @@ from mciot_nb.pki.chain import is_ca, to_pem
 from mciot_nb.pki.keystore import write_truststore
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui import trust_panel
-from mciot_nb.ui.certificate_card import certificate_html, certificate_text
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.inputs import LONGEST, FileField
 from mciot_nb.ui.trust_panel import TrustedCertificatesPanel
 from mciot_platform.identity import WITHOUT_ROLE
@@ -88,6 +88,10 @@ def hint(panel: TrustedCertificatesPanel) -> str:
     return Tags(panel._hint.value).text
 
 
+def hidden(part: Any) -> bool:
+    return "mciot-hidden" in part._dom_classes
+
+
 def rows(panel: TrustedCertificatesPanel) -> list[list[str]]:
     """What the table shows, without the keys."""
     return [row[1:] for row in panel.table.rows]
@@ -129,7 +133,7 @@ def test_the_list_is_shown_filtered_and_sorted(tenant: Tenant) -> None:
     trusted.upload(make("a", ca=True).certificate, "alpha")
     trusted.disable(trusted.upload(make("b", ca=True).certificate, "Beta"))
     panel = show(tenant)
-    assert said(panel) == "" and panel.opened is None and panel._opened_part.layout.display == "none"
+    assert said(panel) == "" and panel.opened is None and hidden(panel._opened)
     expected = ["Zeta", "✓ enabled", "off", "not proven"]
     assert rows(panel)[0][:4] == expected and rows(panel)[0][5] == late.fingerprint
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", rows(panel)[0][4])
@@ -161,15 +165,15 @@ def test_what_others_change_appears_by_itself_on_the_local_platform_only(
     monkeypatch.setattr(trust_panel, "READ_EVERY", 0.0)
     tenant.trusted_certificates.upload(make("CA", ca=True).certificate, "of another")
     calls.clear()
-    other.look()
+    other.poll()
     assert names(other) == [] and calls == []
-    local.look()
+    local.poll()
     assert names(local) == ["of another"] and calls == ["GET"]
     assert press(other, "refresh") == "✓ Read: 1 certificate." and names(other) == ["of another"]
     monkeypatch.setattr(trust_panel, "READ_EVERY", 1000.0)
-    local.look()
+    local.poll()
     calls.clear()
-    local.look()  # not so soon again
+    local.poll()  # not so soon again
     assert calls == []
     assert "by itself" in hint(local) and "Refresh" in hint(other)
 
@@ -183,7 +187,7 @@ def test_a_local_platform_that_stops_is_said_and_so_is_its_return(
     platform.tenant.trusted_certificates.upload(ca.certificate, "stays")
     panel = show(platform.tenant)
     platform.stop()
-    panel.look()
+    panel.poll()
     assert "✗ The list may be old: " in hint(panel) and names(panel) == ["stays"]
     panel.table.opened = ca.fingerprint
     assert press(panel, "delete", agree=True).startswith("✗ ")
@@ -191,7 +195,7 @@ def test_a_local_platform_that_stops_is_said_and_so_is_its_return(
     again = LocalPlatform.start(tmp_path)
     try:
         if again.https == platform.https:  # it takes the same port where nobody else has taken it
-            panel.look()
+            panel.poll()
             assert "by itself" in hint(panel)
             assert press(panel, "delete", agree=True) == "✓ Deleted “stays”." and names(panel) == []
     finally:
@@ -203,12 +207,12 @@ def test_a_row_that_another_deletes_closes_and_its_question_goes(tenant: Tenant)
     trusted.upload(ca.certificate)
     panel = show(tenant)
     panel.table.opened = ca.fingerprint
-    assert panel._opened_part.layout.display is None
+    assert not hidden(panel._opened)
     panel.buttons["delete"].click()
     assert panel._question.children
     trusted.delete(ca.certificate)
-    panel.look()
-    assert panel.opened is None and panel._opened_part.layout.display == "none" and not panel._question.children
+    panel.poll()
+    assert panel.opened is None and hidden(panel._opened) and not panel._question.children
     for name in ("status", "automatic", "prove", "delete", "rename"):  # a press that was on its way
         assert press(panel, name) == ""
 
@@ -374,7 +378,7 @@ def test_the_ca_that_signs_is_preselected_shown_and_uploaded(tenant: Tenant, wor
         "Middle (intermediateCert.pem of the workspace, which signs your devices)",
     ]
     assert panel.upload_part.choice.value.issuer == "intermediate"
-    assert panel.upload_part.card.value.endswith(certificate_html(workspace.issuer_certificate))
+    assert panel.upload_part.card.value.endswith(certificate_card(workspace.issuer_certificate).html)
     assert press(panel, "upload") == "✓ Uploaded “Middle”, auto-registration on." and names(panel) == ["Middle"]
     assert "It is in the list already, as “Middle”: nothing was sent." in press(panel, "upload")
     panel.upload_part.choice.index = 0
@@ -397,16 +401,16 @@ def test_without_a_ca_there_is_nothing_to_upload_until_there_is_one(tenant: Tena
 def test_a_practice_ca_goes_to_a_real_tenant_only_when_it_is_meant(tenant: Tenant, workspace: Workspace) -> None:
     local, own = show(tenant, workspace), show(real(tenant), workspace)
     part = own.upload_part
-    assert local.upload_part._warning.layout.display == "none" and local.upload_part.automatic.value
-    assert part._warning.layout.display is None and not part.automatic.value
+    assert hidden(local.upload_part._warning) and local.upload_part.automatic.value
+    assert not hidden(part._warning) and not part.automatic.value
     assert "Nothing was sent" in press(own, "upload")
     pem = to_pem([workspace.ca().certificate])
     hand_over(part.file, "copy.pem", pem)  # by another way it is the same CA
-    assert part.choice.value.issuer == "" and part._warning.layout.display is None
+    assert part.choice.value.issuer == "" and not hidden(part._warning)
     assert "Nothing was sent" in press(own, "upload")
     assert tenant.trusted_certificates.list() == []
     hand_over(part.file, "foreign.pem", make("Foreign", ca=True).pem.encode())
-    assert part._warning.layout.display == "none"  # nobody here could sign with that one
+    assert hidden(part._warning)  # nobody here could sign with that one
     assert "✓ Uploaded “Foreign”, auto-registration off." in press(own, "upload")
     part.choice.index = 0
     part.consent.value = True
@@ -418,7 +422,7 @@ def test_a_ca_with_a_passphrase_of_ones_own_goes_to_a_real_tenant(tenant: Tenant
     quick_workspace.type_passphrase(Secret(OWN_WORDS))
     quick_workspace.create_ca(DistinguishedName(common_name="Own CA"))
     panel = show(real(tenant), quick_workspace)
-    assert panel.upload_part._warning.layout.display == "none"
+    assert hidden(panel.upload_part._warning)
     panel.upload_part.automatic.value = True
     assert press(panel, "upload") == "✓ Uploaded “Own CA”, auto-registration on."
 
@@ -428,9 +432,9 @@ def test_the_workspaces_own_rule_stands_behind_the_box(
 ) -> None:
     monkeypatch.setenv("MCIOT_PASSPHRASE", (workspace.folder / "passphrase").read_text())
     panel = show(real(tenant), workspace)
-    assert panel.upload_part._warning.layout.display == "none"  # the environment's, as far as one can see
+    assert hidden(panel.upload_part._warning)  # the environment's, as far as one can see
     assert "passphrase of this CA lies in the workspace" in press(panel, "upload")
-    assert tenant.trusted_certificates.list() == [] and panel.upload_part._warning.layout.display is None
+    assert tenant.trusted_certificates.list() == [] and not hidden(panel.upload_part._warning)
     panel.upload_part.consent.value = True
     assert "✓ Uploaded “Our CA”" in press(panel, "upload")
 
@@ -648,7 +652,7 @@ def test_whatever_a_file_holds_ends_in_certificates_or_a_sentence(data: bytes) -
         return
     assert found and all(map(is_ca, found))
     for certificate in found:
-        assert certificate_html(certificate) and certificate_text(certificate)
+        assert certificate_card(certificate).html
 
 
 # -- what can go wrong
@@ -751,7 +755,7 @@ def test_a_tenant_that_hangs_stops_nobody(
         for _ in range(5):  # nothing is begun while something is being done
             panel.buttons["refresh"].click()
             panel.upload_part.button.click()
-            panel.look()
+            panel.poll()
         wait_for(lambda: calls)
         go_on.set()
         panel.wait()

@@ -1,4 +1,4 @@
-"""Forms and displays, without a browser: values, errors, static pictures, and that nothing dangerous gets through."""
+"""Forms, without a browser: values, errors, static pictures, and that nothing dangerous gets through."""
 
 import json
 from collections.abc import Callable
@@ -111,15 +111,11 @@ class FakeWorkspace:
 # -- the subject
 
 
-def test_a_subject_form_has_its_value_at_once() -> None:
+def test_a_subject_is_there_at_once_and_is_mended_and_submitted() -> None:
     form = subject_form(GUIDE)
     assert form.subject == GUIDE
     assert "C=DE, ST=Bayern, L=München, O=Example, CN=device" in form._preview.value
     assert all(note(form, field.attribute) == "" for field in FIELDS)
-
-
-def test_a_subject_is_mended_and_submitted() -> None:
-    form = subject_form(GUIDE)
     form._fields["country"].value = "DEU"
     assert note(form, "country").startswith("✗ Country Name must be the two-letter code")
     press(form)
@@ -266,15 +262,11 @@ def test_a_message_is_emptied_so_that_no_traceback_shows_it() -> None:
     assert content == {}
 
 
-def test_nothing_typed_is_no_secret() -> None:
-    field = SecretField()
-    hand_over(field, "")
-    field._handle_custom_msg({"something": "else"}, [])
-    assert field.value is None
-
-
 def test_a_refused_secret_says_why_and_changes_nothing() -> None:
     form = PassphraseForm(FakeWorkspace("practice"))
+    hand_over(form.field, "")  # nothing typed is no secret
+    form.field._handle_custom_msg({"something": "else"}, [])
+    assert (form.field.value, form.field.status) == (None, "")
     hand_over(form.field, "wrong")
     assert form.field.status.startswith("✗ The passphrase does not open caKey.pem")
     assert repr(form) == "Passphrase: the practice one of this workspace, kept in workspace/passphrase."
@@ -372,6 +364,10 @@ def test_a_bearer_token_needs_no_user() -> None:
     assert (again._login.value, again.settings) == (True, form.settings)
     form._login.value = False
     assert form._fields["user"].value == "ann"
+    form._login.value = True
+    form._fields["url"].value = "https://evil.example.com"  # which must not get it
+    assert (form._token.value, form._token.status) == (None, "")
+    assert note(form, "token").endswith("type it again for this host.")
 
 
 @pytest.mark.parametrize(
@@ -393,15 +389,6 @@ def test_what_was_typed_for_one_host_is_not_handed_to_another(name: str, value: 
     hand_over(form._password, "another")
     press(form)
     assert calls == [Secret("another")]
-
-
-def test_a_token_is_forgotten_too() -> None:
-    form = tenant_form(REAL)
-    form._login.value = True
-    hand_over(form._token, WORD)
-    form._fields["url"].value = "https://evil.example.com"
-    assert (form._token.value, form._token.status) == (None, "")
-    assert note(form, "token").endswith("type it again for this host.")
 
 
 def test_a_form_that_asks_for_no_secret_keeps_the_choice_of_the_login() -> None:
@@ -432,15 +419,6 @@ def test_a_tenant_that_the_environment_names_goes_before_the_form(
     assert not (tmp_path / "tenant.json").exists()
 
 
-def test_a_disk_that_refuses_is_named() -> None:
-    def full(_settings: TenantSettings, _secret: Secret | None) -> None:
-        raise OSError(28, "No space left on device")
-
-    form = tenant_form(TenantSettings(), full)
-    press(form)
-    assert message(form).startswith("✗ Not submitted: No space left on device.")
-
-
 @pytest.mark.parametrize(
     ("field", "bad", "sentence"),
     [("url", "http://t.example.com", "https://"), ("url", "https://", "host"), ("mqtt_port", 0, "from 1 to 65535")],
@@ -460,12 +438,19 @@ def test_kept_settings_that_are_not_complete_stop_in_one_sentence() -> None:
         _ = form.settings
 
 
-def test_a_refusal_of_the_caller_is_shown_and_changes_nothing() -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OnboardingError("The disk is full: make room."), "✗ The disk is full: make room."),
+        (OSError(28, "No space left on device"), "✗ Not submitted: No space left on device. Mend that, and press Sub"),
+    ],
+)
+def test_a_refusal_of_the_caller_is_shown_and_changes_nothing(error: Exception, said: str) -> None:
     def refuse(_settings: TenantSettings, _secret: Secret | None) -> None:
-        raise OnboardingError("The disk is full: make room.")
+        raise error
 
     form = tenant_form(REAL, refuse, secret=Secret(WORD))
     form._where.value = True
     press(form)
-    assert message(form) == "✗ The disk is full: make room."
+    assert message(form).startswith(said)
     assert form.settings == REAL

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from browser import RUN_TIMEOUT, notebook, photograph, run_all, tutorial, wait_until_done
 from conftest import tool
 from playwright.sync_api import Locator, Page, expect
@@ -12,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from mciot_nb import Workspace
 from tools.notebooks import NOTEBOOKS
 
+pytestmark = pytest.mark.slow
 _, CA, _, DEVICE, _, _, UPLOAD, CONNECT = NOTEBOOKS
 SIGN = """
 openssl req -new -newkey rsa:2048 -nodes -keyout next.key -subj /CN=signed-by-openssl -out next.csr
@@ -25,7 +27,7 @@ def press(part: Locator, name: str) -> None:
 
 
 def panel(page: Page, title: str) -> Locator:
-    """Give a panel by its heading."""
+    """Return a panel by its heading."""
     heading = page.locator(".mciot-title", has_text=title)
     return page.locator(".mciot-form", has=heading).last
 
@@ -56,7 +58,7 @@ def type_a_subject_and_see_the_certificate(page: Page) -> None:
     run_all(page)
     wait_until_done(page, CA)
     expect(page.get_by_text("CA certificate of Example Root CA")).to_be_visible()
-    form = panel(page, "Subject of the CA")
+    form = panel(page, "The CA's certificate")
     form.get_by_label("Country Name").fill("DEU")
     expect(form.locator(".mciot-country-note")).to_contain_text("two-letter code")
     photograph(page, "walk_01_error")
@@ -64,16 +66,13 @@ def type_a_subject_and_see_the_certificate(page: Page) -> None:
     expect(form.locator(".mciot-country-note")).to_have_text("")
     form.get_by_label("Common Name").fill("Walking CA")
     expect(form.locator(".mciot-preview")).to_contain_text("CN=Walking CA")
+    form.get_by_label("Key", exact=True).select_option(label="P-256")
+    form.get_by_label("Days of validity").fill("0")
+    expect(form.locator(".mciot-days-note")).to_contain_text("✗")
+    form.get_by_label("Days of validity").fill("1000")
+    expect(form.locator(".mciot-days-note")).to_have_text("")
     press(form, "Submit")
     expect(form.locator(".mciot-message")).to_contain_text("Submitted")
-    key = panel(page, "Key and validity")
-    key.get_by_label("Key", exact=True).select_option(label="P-256")
-    key.get_by_label("Days of validity").fill("0")
-    expect(key.locator(".mciot-days-note")).to_contain_text("✗")
-    key.get_by_label("Days of validity").fill("1000")
-    expect(key.locator(".mciot-days-note")).to_have_text("")
-    press(key, "Submit")
-    expect(key.locator(".mciot-message")).to_contain_text("Submitted")
     run_from(page, "workspace.create_ca(")
     expect(page.get_by_text("CA certificate of Walking CA")).to_be_visible(timeout=RUN_TIMEOUT)
     expect(page.locator(".jp-OutputArea-output", has_text="CA certificate of Walking CA")).to_contain_text("1000 days")

@@ -271,15 +271,6 @@ def test_an_intermediate_that_lacks_a_file_is_made_anew(workspace: Workspace) ->
     assert list((workspace.folder / "earlier").glob("*/caCertificate/intermediateCertificate/intermediateKey.pem"))
 
 
-def test_an_intermediate_stays_where_another_is_refused(workspace: Workspace) -> None:
-    workspace.catch_up("device")
-    workspace.catch_up("intermediate")
-    before = contents(workspace)
-    with pytest.raises(OnboardingError, match="already a certificate"):
-        workspace.create_intermediate(workspace.subject("device"))
-    assert workspace.has_intermediate and contents(workspace) == before
-
-
 def test_a_folder_that_was_begun_by_hand_moves_aside(workspace: Workspace) -> None:
     workspace.catch_up("ca")
     workspace.intermediate_folder.mkdir()

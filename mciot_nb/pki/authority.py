@@ -101,6 +101,8 @@ class CertificateAuthority:
 
     Make one with `create` or `create_intermediate`, or open one, ours or openssl's, with `open`. ``recovered`` says
     what a crash had left and opening has put in order; mostly it is empty.
+
+    Example: ``CertificateAuthority.open(folder, passphrase).sign(request)``.
     """
 
     folder: Path

@@ -47,6 +47,8 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     """Read every certificate of a PEM file, in the order in which they stand; other text between them is passed over.
 
     Raises OnboardingError where the file is missing or holds no readable certificate.
+
+    Example: ``read_certificates(workspace.device_file("deviceCertChain.pem"))``.
     """
     pem = read_file(path, f"There is no file {path}: make it first, or correct the path.")
     try:
@@ -148,6 +150,8 @@ def diagnose(
     First come the rules of X.509 (as ``openssl verify -partial_chain`` checks them), on which the TLS handshake fails;
     then, with a ``profile``, the platform's own, on which it answers CONNACK 5. ``at`` is the time of the check, now by
     default; it bears its time zone.
+
+    Example: ``diagnose(chain, [ca.certificate], "guide-2021")``, by the rules of the guide's time.
     """
     if not presented:
         return Diagnosis(

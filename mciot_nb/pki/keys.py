@@ -34,7 +34,7 @@ SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
 class KeyType(StrEnum):
     """The kinds of key that the helper makes. The guide's own is ``RSA_4096``.
 
-    Example: ``workspace.create_device_key(KeyType.P256)``.
+    Example: ``KeyChoice(KeyType.P256, days=365)``.
     """
 
     RSA_2048 = "RSA 2048"
@@ -64,6 +64,8 @@ class KeyChoice:
     """The kind of key to make, and the number of days for which its certificate is valid.
 
     ``key_type`` is None for a key that is there already and of a kind that `create_key` does not make.
+
+    Example: ``workspace.create_ca(subject, KeyChoice(KeyType.P256, days=3650))``.
     """
 
     key_type: KeyType | None

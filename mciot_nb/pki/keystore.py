@@ -68,6 +68,8 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
 
     Raises OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for a
     PKCS12 that can't be read without losing something, with the keytool command that makes a JKS of it.
+
+    Example: ``read_store(workspace.device_file("deviceKeystore.jks"), workspace.passphrase)``.
     """
     data, kind = _read(path)
     if kind == "JKS":
@@ -110,6 +112,8 @@ def read_key(
 
     ``key_password`` is the key's own, if it is another than the store's. Raises OnboardingError as `read_store` does,
     WRONG_KEY_PASSWORD where the key alone stays shut, and NO_KEY, KEY_MISMATCH or BAD_KEY where it is of no use.
+
+    Example: ``key, chain = read_key(path, passphrase)``.
     """
     data, kind = _read(path)
     if kind == "JKS":
@@ -274,6 +278,8 @@ def write_keystore(
 
     Raises OnboardingError where the key is not the first certificate's, the chain is in the wrong order, a password or
     an alias is one that keytool would refuse, or the file is there already; then nothing is written.
+
+    Example: ``write_keystore(Path("device.jks"), key, chain, Secret("changeit"))``.
     """
     _check_chain(key, chain)
     secret, others = store_password(password), dict(trusted or {})
@@ -307,6 +313,8 @@ def write_truststore(
 
     ``legacy``, ``at`` and ``replace`` are as in `write_keystore`. Raises OnboardingError where there is no certificate,
     an alias or the password is one that keytool would refuse, or the file is there already; then nothing is written.
+
+    Example: ``write_truststore(Path("trust.jks"), {"servercertificate": certificate}, Secret("changeit"))``.
     """
     if not trusted:
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
@@ -389,6 +397,8 @@ def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret |
     """Try every password, by its name, on private keys in PEM form, keystores and truststores, and on each key in them.
 
     No password stands in the answer. Raises OnboardingError where a file is missing, damaged or of another kind.
+
+    Example: ``which_password_opens([path], {"the store's": one, "the key's": other})``.
     """
     return [opening for path in paths for opening in _openings(path, passwords)]
 

@@ -66,6 +66,8 @@ class DistinguishedName:
     """The subject of a certificate, in the guide's seven fields; each may be left out.
 
     Raises OnboardingError for a value that X.509 or openssl would refuse (RFC 5280, appendix A.1).
+
+    Example: ``DistinguishedName(country="DE", common_name="device-0001")``.
     """
 
     country: str | None = None

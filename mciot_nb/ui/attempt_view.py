@@ -26,7 +26,8 @@ PATIENCE = 1.0
 class ConnectionAttempt:
     """One attempt to connect, as the device met it; ``since`` is the number of the log's last record before it.
 
-    ``refusal`` is the sentence of why it failed; ``note`` what paho noted; ``ending`` how the connection ended.
+    ``refusal`` is the sentence of why it failed; ``note`` what paho noted; ``ending`` how the connection ended;
+    ``record`` what the platform's log says of it, as far as it was read.
     """
 
     client_id: str
@@ -34,11 +35,18 @@ class ConnectionAttempt:
     refusal: OnboardingError | None = None
     note: str = ""
     ending: str = ""
+    record: dict[str, Any] | None = None
 
     @property
     def is_on(self) -> bool:
-        """Whether it succeeded, and has not ended as far as anybody has noticed."""
+        """Whether it succeeded, and has not ended as far as is known here."""
         return not self.refusal and not self.ending
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the record says all that the log will ever say of the attempt as it stands."""
+        record = self.record
+        return record is not None and (self.is_on or record["code"] != CONNECTED or _has_ended(record))
 
 
 class AttemptView(widgets.HTML):  # type: ignore[misc]
@@ -47,68 +55,73 @@ class AttemptView(widgets.HTML):  # type: ignore[misc]
     def __init__(self, device: Device, platform: LocalPlatform | None, is_local: bool) -> None:
         super().__init__()
         self._device, self._platform, self._is_local = device, platform, is_local
-        self._attempt: ConnectionAttempt | None = None
-        self._record: dict[str, Any] | None = None
+        self.attempt: ConnectionAttempt | None = None
 
     @property
     def is_on(self) -> bool:
-        """Whether a connection is known that has not ended as far as anybody has noticed."""
-        return self._attempt is not None and self._attempt.is_on
+        """Whether a connection is known that has not ended as far as is known here."""
+        return self.attempt is not None and self.attempt.is_on
 
     def connect(self, client_id: str) -> bool:
-        """Let the device connect under this ClientId, and note what comes of it; gives whether it is connected."""
-        own, attempt = self._device.client_id, ConnectionAttempt(client_id, _last_record(_log(self._platform)))
+        """Let the device connect under this ClientId, and note what comes of it; returns whether it is connected."""
+        own, since, refusal = self._device.client_id, _last_record(self._log()), None
         try:
             self._device.client_id = client_id
             self._device.connect()
-        except OnboardingError as refusal:
-            self._note(replace(attempt, refusal=refusal, note=_news(self._device)))
-            return False
+        except OnboardingError as error:
+            refusal = error
         finally:
             self._device.client_id = own
-        self._note(attempt)
-        return True
+        self._note(ConnectionAttempt(client_id, since, refusal, self._news() if refusal else ""))
+        return refusal is None
 
     def adopt(self) -> None:
-        """Note a connection that somebody else has made."""
-        self._note(ConnectionAttempt(self._device.client_id, self._before_this_connection()))
+        """Note a connection that was not made by `connect`."""
+        log, since = self._log(), 0
+        if log is not None:
+            own = log[(log["code"] == CONNECTED) & (log["subject"] == self._subject()) & log["ended"].isna()]
+            since = int(own.index.max()) - 1 if len(own) else _last_record(log)
+        self._note(ConnectionAttempt(self._device.client_id, since))
 
     def end(self, ending: str, how: Callable[[], None] = lambda: None) -> None:
         """Note how the connection ends, after ``how`` has ended it."""
-        if self._attempt is None or not self._attempt.is_on:
+        if not self.is_on:
             self.adopt()
-        assert self._attempt
-        self._attempt = attempt = replace(self._attempt, ending=ending)  # first, for others look meanwhile
+        assert self.attempt
+        self.attempt = attempt = replace(self.attempt, ending=ending)  # first, because of what polls meanwhile
         how()
-        self._note(replace(attempt, note=_news(self._device)))
+        if self.attempt is attempt:  # else there is another by now
+            self._note(replace(attempt, note=self._news()))
 
     def complete(self) -> None:
-        """Look again for what the log did not say yet."""
-        attempt = self._attempt
-        if attempt and not attempt.refusal and not _is_settled(attempt, self._record):
-            self._keep(_find(_log(self._platform), attempt, _subject(self._device)), attempt)
+        """Read once more what the log did not say yet."""
+        attempt = self.attempt
+        if attempt and not attempt.refusal and not attempt.is_settled:
+            found = self._with_record(attempt)
+            if self.attempt is attempt:  # else a press of Connect came while the log was read
+                self.attempt = found
 
     def state(self) -> str:
         """Say in words how the connection stands."""
         where = f"{self._device.host}:{self._device.port}"
         if self._device.is_connected:
             return f"✓ Connected to {where}"
-        if self._attempt is None:
+        if self.attempt is None:
             return f"○ Not connected to {where}"
-        return (
-            f"✗ Not connected to {where}: {'the attempt failed' if self._attempt.refusal else 'the connection ended'}"
-        )
+        return f"✗ Not connected to {where}: {'the attempt failed' if self.attempt.refusal else 'the connection ended'}"
 
     def draw(self) -> None:
         """Show the two sides."""
         device = platform = _box("plain", ["Nothing yet: press Connect."])
-        if self._attempt:
-            device, record = _device_side(self._attempt), self._record
-            platform = _platform_side(record, self._attempt) if record else _box("plain", [self._operator()])
+        if attempt := self.attempt:
+            device = _device_side(attempt)
+            if attempt.record:
+                platform = _platform_side(attempt.record, attempt)
+            else:
+                platform = _box("plain", [self._why_no_record()])
         self.value = two_sides("What the device saw", device, "What the platform's log says", platform).html
 
-    def _operator(self) -> str:
-        """Say why there is no record of the platform's log to show."""
+    def _why_no_record(self) -> str:
         running = LocalPlatform.running(self._platform.folder.parent) if self._platform else None
         if self._platform and running is None:
             return "The local platform does not run: workspace.tenant() starts it, and then connect again."
@@ -124,51 +137,35 @@ class AttemptView(widgets.HTML):  # type: ignore[misc]
         return "Only the platform's operator sees it: you get the left side alone. The local platform shows you both."
 
     def _note(self, attempt: ConnectionAttempt) -> None:
-        self._attempt = attempt
-        self._keep(self._find_record(attempt), attempt)
-
-    def _keep(self, record: dict[str, Any] | None, attempt: ConnectionAttempt) -> None:
-        if self._attempt is attempt:  # else somebody has pressed Connect while the log was read
-            self._record = record
-
-    def _find_record(self, attempt: ConnectionAttempt) -> dict[str, Any] | None:
-        """Find what the log says of an attempt: it may be about to be written, so some time is given to that."""
-        give_up = time.monotonic() + PATIENCE
+        """Note an attempt, and what the log says of it: that may be about to be written, so some time is given."""
+        self.attempt, give_up = attempt, time.monotonic() + PATIENCE
         while self._platform is not None:
-            record = _find(_log(self._platform), attempt, _subject(self._device))
-            if _is_settled(attempt, record) or time.monotonic() > give_up:
-                return record
+            found = self._with_record(attempt)
+            if found.is_settled or time.monotonic() > give_up:
+                self.attempt = found
+                return
             time.sleep(0.1)
-        return None
 
-    def _before_this_connection(self) -> int:
-        """Give the number after which the record of the connection stands that the device has now."""
-        log = _log(self._platform)
-        if log is None:
-            return 0
-        own = log[(log["code"] == CONNECTED) & (log["subject"] == _subject(self._device)) & log["ended"].isna()]
-        return int(own.index.max()) - 1 if len(own) else _last_record(log)
+    def _with_record(self, attempt: ConnectionAttempt) -> ConnectionAttempt:
+        return replace(attempt, record=_find(self._log(), attempt, self._subject()))
 
+    def _log(self) -> Any:
+        """Return the platform's log as a table, None where there is none to read."""
+        if self._platform is None:
+            return None
+        from pandas.errors import DatabaseError  # here, because it takes half a second
 
-def _news(device: Device) -> str:
-    """Give what paho has noted beyond what it notes of every connection: an alert of TLS 1.3, for one."""
-    return "; ".join(note for note in device.notes if not note.startswith(_USUAL))
+        try:
+            return self._platform.log()
+        except (DatabaseError, sqlite3.Error):  # its folder was moved
+            return None
 
+    def _subject(self) -> str:
+        return readable(self._device.certificate.subject) if self._device.certificate else ""
 
-def _subject(device: Device) -> str:
-    return readable(device.certificate.subject) if device.certificate else ""
-
-
-def _log(platform: LocalPlatform | None) -> Any:
-    """Give the platform's log as a table, None where there is none to read."""
-    if platform is None:
-        return None
-    from pandas.errors import DatabaseError  # here, because it takes half a second
-
-    try:
-        return platform.log()
-    except (DatabaseError, sqlite3.Error):  # its folder was moved
-        return None
+    def _news(self) -> str:
+        """Return what paho has noted beyond what it notes of every connection: an alert of TLS 1.3, for one."""
+        return "; ".join(note for note in self._device.notes if not note.startswith(_USUAL))
 
 
 def _last_record(log: Any) -> int:
@@ -189,9 +186,8 @@ def _find(log: Any, attempt: ConnectionAttempt, subject: str) -> dict[str, Any] 
     return None
 
 
-def _is_settled(attempt: ConnectionAttempt, record: dict[str, Any] | None) -> bool:
-    """Whether the log says all that it will ever say of an attempt as it stands."""
-    return record is not None and (attempt.is_on or record["code"] != CONNECTED or _has_ended(record))
+def _has_ended(record: dict[str, Any]) -> bool:
+    return bool(record["ended"] == record["ended"])  # NaT, where it has not, differs from itself
 
 
 def _device_side(attempt: ConnectionAttempt) -> Rendered:
@@ -215,10 +211,6 @@ def _platform_side(record: dict[str, Any], attempt: ConnectionAttempt) -> Render
         over = f" over {record['tls']}" if record["tls"] else ""
         lines += [f"Presented{over}, in this order:", *(f"{place}. {name}" for place, name in enumerate(chain, 1))]
     return _box("good" if let_in and not ended else "bad", lines)
-
-
-def _has_ended(record: dict[str, Any]) -> bool:
-    return bool(record["ended"] == record["ended"])  # NaT, where it has not, differs from itself
 
 
 def _box(kind: str, lines: list[str]) -> Rendered:

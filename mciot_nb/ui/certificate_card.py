@@ -60,11 +60,6 @@ def certificate_card(certificate: x509.Certificate) -> Rendered:
     return card(f"{kind} of {short_name(certificate.subject)}", _rows(certificate))
 
 
-def certificate_html(certificate: x509.Certificate) -> str:
-    """Return the HTML of `certificate_card`."""
-    return certificate_card(certificate).html
-
-
 def short_name(name: x509.Name) -> str:
     """Return the name by which people know a certificate: its common name, or else the whole name."""
     return common_name(name) or readable(name) or "(no name)"

@@ -1,12 +1,16 @@
-"""What goes over the line between a device and the platform, as the device console shows it."""
+"""The parts of the device console: messages, what the tenant keeps, operations, and the fields of what is sent."""
 
+import base64
+import io
+import logging
 import math
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
@@ -15,9 +19,8 @@ from mciot_nb.connect.device import SEVERITIES, Device, OperationRequest
 from mciot_nb.connect.mqtt import ERROR_TOPIC, TOKEN_TOPIC, Message
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
-from mciot_nb.ui.markup import escape, grid
-from mciot_nb.ui.panel import button
-from mciot_nb.ui.plot import Point, plot
+from mciot_nb.ui.markup import escape, grid, visible
+from mciot_nb.ui.panel import button, row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,46 +29,40 @@ if TYPE_CHECKING:
 MOST_LINES, LONGEST = 15, 300
 
 
-class _Line(NamedTuple):
-    time: datetime
-    sent: bool
-    message: Message
-
-
 class Messages(widgets.HTML):  # type: ignore[misc]
     """The last messages, the newest first. `note` may be called in any thread; `draw` shows what was noted."""
 
     def __init__(self) -> None:
         super().__init__()
         self.add_class("mciot-messages")
-        self._lines: deque[_Line] = deque(maxlen=MOST_LINES)
-        self._untold: deque[Message] = deque(maxlen=MOST_LINES)
+        self._lines: deque[tuple[datetime, Message, bool]] = deque(maxlen=MOST_LINES)
+        self._new_errors: deque[str] = deque(maxlen=MOST_LINES)
         self.draw()
 
     def note(self, message: Message, sent: bool) -> None:
         """Keep a message that goes out or has come: `Connection.on_traffic`."""
-        self._lines.appendleft(_Line(datetime.now(UTC), sent, message))
+        self._lines.appendleft((datetime.now(UTC), message, sent))
         if not sent and message.topic == ERROR_TOPIC:
-            self._untold.append(message)
+            self._new_errors.append(message.payload)
 
     def draw(self) -> None:
         """Show what was noted."""
-        rows = [_row(line) for line in list(self._lines)]
+        rows = [_cells(*line) for line in list(self._lines)]
         columns = ("Time, UTC", "Direction", "Topic", "Line")
         none = "Messages: none yet. What the device sends, and what it is sent, appears here."
         self.value = grid("Messages, the newest first", columns, rows) if rows else none
 
     def errors(self) -> list[str]:
-        """Give the platform's errors that have come since the last call."""
-        return [self._untold.popleft().payload for _ in range(len(self._untold))]
+        """Return the platform's errors that have come since the last call."""
+        return [self._new_errors.popleft() for _ in range(len(self._new_errors))]
 
 
-def _row(line: _Line) -> tuple[str, str, str, str]:
-    way = "→ sent" if line.sent else "⚠ came" if line.message.topic == ERROR_TOPIC else "← came"
-    text = "••••" if line.message.topic == TOKEN_TOPIC else line.message.payload
+def _cells(time: datetime, message: Message, sent: bool) -> tuple[str, str, str, str]:
+    way = "→ sent" if sent else "⚠ came" if message.topic == ERROR_TOPIC else "← came"
+    text = "••••" if message.topic == TOKEN_TOPIC else message.payload
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… ({len(text)} characters)"
-    return f"{line.time:%H:%M:%S}", way, line.message.topic, text
+    return f"{time:%H:%M:%S}", way, message.topic, text
 
 
 class TenantData(widgets.VBox):  # type: ignore[misc]
@@ -79,38 +76,94 @@ class TenantData(widgets.VBox):  # type: ignore[misc]
         super().__init__()
         self._tenant, self._name, self._sending, self._operations = tenant, name, sending, operations
         self._reading = threading.Lock()  # so that nothing older is shown after something newer
-        self.plot, self.trouble = widgets.HTML(plot([], "")), widgets.HTML()
+        self._measured: pd.DataFrame | None = None  # what is drawn
+        self.plot, self.trouble = widgets.HTML("Measurements: none yet."), widgets.HTML()
         self.children = [self.plot, self.trouble]
 
     def read(self) -> None:
         """Ask and show. What fails is said, and what was shown stays."""
         with self._reading:
+            trouble = ""
             try:
                 measured = self._tenant.devices.measurements(self._name)
                 self._operations.show(self._tenant.devices.operations(self._name))
-                self.plot.value = self._plotted(measured)
-                self.trouble.value = ""
+                self._draw(measured)
             except OnboardingError as error:
-                self._say_why_not(error)
+                if error.code == "NO_DEVICE":
+                    self.plot.value = "Measurements: the tenant does not have this device yet. Connect it."
+                    self._measured = None
+                else:
+                    old = "What the tenant keeps can't be shown as it is now"
+                    trouble = f'<span role="status">⚠ {old}: {escape(str(error))}</span>'
+            self.trouble.value = trouble
 
-    def _say_why_not(self, error: OnboardingError) -> None:
-        if error.code == "NO_DEVICE":
-            self.plot.value = "Measurements: the tenant does not have this device yet. Connect it."
-            self.trouble.value = ""
-        else:
-            old = "What the tenant keeps can't be shown as it is now"
-            self.trouble.value = f'<span role="status">⚠ {old}: {escape(str(error))}</span>'
-
-    def _plotted(self, measured: "pd.DataFrame") -> str:
-        """Draw the series that was sent last: from here or, where nothing of that is kept, by anybody."""
+    def _draw(self, measured: "pd.DataFrame") -> None:
+        """Draw the series that was sent last: from here or, where nothing of that is kept, from anywhere."""
         names = list(zip(measured["fragment"], measured["series"], strict=True))
-        if not names:
-            return plot([], "")
-        shown = next((name for name in reversed(self._sending.sent) if name in names), names[-1])
-        own = measured[[name == shown for name in names]]
-        pairs = zip(own["time"], own["value"], strict=True)
-        points = [Point(time, value) for time, value in pairs if math.isfinite(value)]
-        return plot(points, " ".join(shown), own["unit"].iloc[-1])
+        shown = next((name for name in reversed(self._sending.sent) if name in names), names[-1] if names else None)
+        pairs = zip(names, measured["value"], strict=True)
+        own = measured.loc[[name == shown and math.isfinite(value) for name, value in pairs]]
+        if self._measured is None or not own.equals(self._measured):
+            title, unit = " ".join(shown or ()), own["unit"].iloc[-1] if len(own) else ""
+            self.plot.value = plot(own.set_index("time")["value"], title, unit)
+            self._measured = own
+
+
+#: Inches of the plot, and its pixels per inch; the page shows it at half of its pixels, so that it is sharp.
+_SIZE, _DPI = (5.6, 2.4), 200
+#: What the plot can draw; the words beside it have the value itself.
+_LARGEST = 1e300
+_drawing = threading.Lock()  # matplotlib is not made for threads
+
+
+def plot(values: "pd.Series[float]", name: str, unit: str = "") -> str:
+    """Return the plot of one series as HTML, the last value in words too; ``name`` says what is measured.
+
+    The values are finite, and their index holds the times at which they were measured, with a time zone. The image
+    stands in an exported page too.
+    """
+    if values.empty:
+        return "Measurements: none yet."
+    values = values.sort_index(kind="stable")
+    times = values.index.tz_convert(UTC)  # type: ignore[attr-defined]
+    count = f"{len(values)} measurement{'s' if len(values) > 1 else ''}"
+    low, high, newest = (_amount(value, unit) for value in (values.min(), values.max(), values.iloc[-1]))
+    span = f"from {times[0]:%H:%M:%S} to {times[-1]:%H:%M:%S} UTC, between {low} and {high}"
+    alt = f"Plot of {name}: {count} {span}; the last is {newest}."
+    title = escape(visible(f"{name} ({unit})" if unit else name))
+    source = base64.b64encode(_png(values.set_axis(times.tz_localize(None)))).decode()
+    return (
+        f'<div><strong>{title}</strong></div><img class="mciot-plot" src="data:image/png;base64,{source}" '
+        f'alt="{escape(alt)}" width="{_SIZE[0] * _DPI / 2:.0f}">'
+        f"<div>Last value: <strong>{escape(newest)} at {times[-1]:%Y-%m-%d %H:%M:%S} UTC</strong>. {count}.</div>"
+    )
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:.10g} {unit}".rstrip()
+
+
+def _png(values: "pd.Series[float]") -> bytes:
+    """Draw the values over their times (UTC), on a ground of its own, which is readable in a dark theme too."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second
+    from matplotlib.dates import AutoDateLocator, DateFormatter
+    from matplotlib.figure import Figure
+
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would write of its font cache into the notebook
+    first, last = values.index[0], values.index[-1]
+    is_one_day = first.date() == last.date()
+    with _drawing, warnings.catch_warnings(action="ignore"):  # of spans of thousands of years
+        figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained", facecolor="white")
+        canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+        frame = values.clip(-_LARGEST, _LARGEST).to_frame()
+        frame.plot(ax=axes, x_compat=True, legend=False, color="#1565c0", marker="o", markersize=4, rot=0)
+        axes.xaxis.set_major_locator(AutoDateLocator(maxticks=5))
+        axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S" if is_one_day else "%m-%d %H:%M"))
+        axes.set_xlabel(f"Time{'' if is_one_day else ' since'} {first:%Y-%m-%d}, UTC")
+        axes.grid(color="#d0d0d0", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        canvas.print_png(picture := io.BytesIO())
+    return picture.getvalue()
 
 
 #: How many operations are shown at the platform's side, the newest ones.
@@ -123,30 +176,24 @@ class PendingOperation(widgets.HBox):  # type: ignore[misc]
 
     def __init__(self, operation: OperationRequest, answers: dict[str, Callable[["PendingOperation"], None]]) -> None:
         super().__init__()
-        self.operation, self.begun = operation, False
-        self._label = widgets.HTML()
+        self.operation, self.begun, self.name = operation, False, _name(operation)
         self.buttons = {name: button(name, partial(answer, self)) for name, answer in answers.items()}
         for name, made in self.buttons.items():
             made.tooltip = f"{name} {self.name}"
+        self._label = widgets.HTML(f"<strong>{escape(self.name)}</strong> has arrived")
         self.children = [self._label, *self.buttons.values()]
         self.add_class("mciot-row")
-        self._describe("has arrived")
-
-    @property
-    def name(self) -> str:
-        """What is asked for, in words."""
-        return f"{self.operation.name} {self.operation.text}".strip()
 
     def has_begun(self) -> None:
         """Note that the device has said so, which it says once."""
         self.begun = True
-        self._describe("has begun")
-        begin = self.buttons["Begin"]
-        begin.layout.display = "none"
+        self._label.value = f"<strong>{escape(self.name)}</strong> has begun"
+        self.buttons["Begin"].layout.display = "none"
         self.buttons["Done"].focus()
 
-    def _describe(self, state: str) -> None:
-        self._label.value = f"<strong>{escape(self.name)}</strong> {state}"
+
+def _name(operation: OperationRequest | devices.Operation) -> str:
+    return f"{operation.name} {operation.text}".strip()
 
 
 class Operations(widgets.HBox):  # type: ignore[misc]
@@ -166,14 +213,11 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self.text = field("Command text", "open valve 3", "18em")
         self.restart = button("Restart", lambda: ask(None))
         self.command = button("Command", lambda: ask(self.text.value))
-        self.statuses = widgets.HTML()
+        self.statuses, self._waiting = widgets.HTML(), widgets.VBox()
         self._nothing = widgets.HTML("Nothing to do: what the platform asks for appears here as it arrives.")
-        self._waiting = widgets.VBox()
-        buttons = row(self.restart, self.text, self.command)
-        self.children = [
-            widgets.VBox([part("The platform asks for an operation"), buttons, self.statuses]).add_class("mciot-side"),
-            widgets.VBox([part("The device answers"), self._waiting]).add_class("mciot-side"),
-        ]
+        asking = [part("The platform asks for an operation"), row(self.restart, self.text, self.command), self.statuses]
+        sides = (asking, [part("The device answers"), self._waiting])
+        self.children = [widgets.VBox(side).add_class("mciot-side") for side in sides]
         self.add_class("mciot-sides")
         self.show([])
         self._draw()
@@ -202,11 +246,13 @@ class Operations(widgets.HBox):  # type: ignore[misc]
             self._take_away(asked)
 
     def answered(self, asked: PendingOperation) -> None:
-        """Take away what was answered; whoever works by keyboard goes on at the next one, or at the platform's side."""
+        """Take away what was answered; a keyboard goes on at the next one, or at the platform's side."""
         self._take_away(asked)
         (self.arrived[0].buttons["Done"] if self.arrived else self.restart).focus()
 
     def _take_away(self, asked: PendingOperation) -> None:
+        if asked not in self.arrived:
+            return  # it was forgotten while its answer was on the way
         self.arrived.remove(asked)
         self._draw()
         for child in asked.children:
@@ -217,12 +263,8 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self._waiting.children = self.arrived or [self._nothing]
 
 
-def _name(operation: devices.Operation) -> str:
-    return f"{operation.name} {operation.text}".strip()
-
-
-#: Sends something: what is being done in words, and what the device does.
-Send = Callable[[str, Callable[[Device], None]], None]
+#: Sends something: what is being done in words, what the device does, and the values that are sent.
+Send = Callable[..., None]
 
 
 class Sending(widgets.VBox):  # type: ignore[misc]
@@ -264,26 +306,26 @@ class Sending(widgets.VBox):  # type: ignore[misc]
         if not self._check():
             self.measured.focus()
             return
-        fragment, series, value, unit = self.fragment.value, self.series_field.value, self.number(), self.unit.value
+        values = self.fragment.value, self.series_field.value, self.number(), self.unit.value
 
         def measure(device: Device) -> None:
-            device.measure(fragment, series, value, unit)
-            self.sent.append((fragment, series))
+            device.measure(*values)
+            self.sent.append(values[:2])
 
-        self._transmit("Sending the measurement", measure)
+        self._transmit("Sending the measurement", measure, *values)
 
     def send_event(self) -> None:
         """Send the event (400)."""
-        kind, text = self.event_type.value, self.event_text.value
-        self._transmit("Sending the event", lambda device: device.event(kind, text))
+        values = self.event_type.value, self.event_text.value
+        self._transmit("Sending the event", lambda device: device.event(*values), *values)
 
     def send_alarm(self) -> None:
         """Raise the alarm (301 to 304)."""
-        kind, text, severity = self.alarm_type.value, self.alarm_text.value, self.severity.value
-        self._transmit("Raising the alarm", lambda device: device.alarm(kind, text, severity))
+        values = self.alarm_type.value, self.alarm_text.value, self.severity.value
+        self._transmit("Raising the alarm", lambda device: device.alarm(*values), *values)
 
     def number(self) -> float:
-        """Give the value that is typed, not a number (nan) where it is none that can be measured."""
+        """Return the value that is typed, not a number (nan) where it is none that can be measured."""
         try:
             value = float(self.measured.value)
         except ValueError:
@@ -300,16 +342,11 @@ class Sending(widgets.VBox):  # type: ignore[misc]
 
 
 def field(label: str, value: str, width: str) -> Any:
-    """Make a short field, with its label beside it."""
+    """Return a short field, with its label beside it."""
     layout = widgets.Layout(width=width, max_width="100%")
     return widgets.Text(description=label, value=value, style={"description_width": "initial"}, layout=layout)
 
 
 def part(title: str) -> Any:
-    """Make the heading of a part of the console."""
+    """Return the heading of a part of the console."""
     return widgets.HTML(f"<strong>{escape(title)}</strong>")
-
-
-def row(*parts: Any) -> Any:
-    """Put parts beside each other, as far as the page is wide."""
-    return widgets.HBox(parts).add_class("mciot-row")

@@ -3,7 +3,7 @@
 `render` makes text and HTML of the same lines; `register` lets a notebook use it for each type in `_DISPLAYS`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -12,7 +12,7 @@ from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.database import hex_serial
-from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore, Opening
+from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import label, readable
 from mciot_nb.pki.signing import Preview
 from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
@@ -48,10 +48,7 @@ def what_to_do(finding: Finding) -> tuple[str, str]:
 
 
 def sentence(text: str) -> Rendered:
-    """Show a plain sentence that wraps between words; what is printed the Lab breaks at any character.
-
-    Example: ``sentence(f"The issuer will be {readable(ca.certificate.subject)}.")``.
-    """
+    """Show a plain sentence that wraps between words; what is printed the Lab breaks at any character."""
     return Rendered(visible(text), f'<p style="overflow-wrap:anywhere">{escape(text)}</p>')
 
 
@@ -146,15 +143,6 @@ def _server_rows(server: ServerCertificate) -> Iterator[Line]:
     yield "If you trust the issuer", *issuer
     compare = "of the server's own certificate; compare it with what its operator tells you"
     yield "SHA-256", copyable(server.fingerprint), compare
-
-
-def password_table(openings: Iterable[Opening]) -> Rendered:
-    """Show which password opens what, as ``which_password_opens`` found out.
-
-    Example: ``password_table(which_password_opens(stores, {"the passphrase": passphrase, "changeit": "changeit"}))``.
-    """
-    rows = [(f"{name}: {part}", opened_by, "") for name, part, opened_by in openings]
-    return card("Which password opens what?", rows)
 
 
 def _preview(preview: Preview) -> Rendered:

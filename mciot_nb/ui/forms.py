@@ -3,7 +3,7 @@
 The rules are not here: `mciot_nb.pki` and `Workspace` judge, a form shows their sentences.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,11 @@ from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, no
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
-from mciot_nb.ui.markup import Row, StaticPicture, escape, table, visible
+from mciot_nb.ui.markup import Row, StaticPicture, card, escape, visible
 
 if TYPE_CHECKING:
     from mciot_nb.workspace import Workspace
 
-_LABEL = {"description_width": "14em"}
 _SUBMITTED = "✓ Submitted. Now run the cells below."
 _CHANGED = "Changed since: press Submit."
 
@@ -113,29 +112,10 @@ def _note(kind: str, sign: str, sentence: str | None) -> str:
     return f'<span role="status" class="mciot-{kind}">{sign} {escape(sentence)}</span>' if sentence else ""
 
 
-def text_field(label: str, value: str, example: str = "") -> Any:
-    """Return a line to type in; ``example`` stands in it, pale, while it is empty."""
-    return _labelled(widgets.Text, label, value, placeholder=example)
-
-
-def number_field(label: str, value: int) -> Any:
-    """Return a field for a whole number, which reports its value at each key."""
-    return _labelled(widgets.IntText, label, value, "22em", continuous_update=True)
-
-
-def list_field(label: str, options: Sequence[tuple[str, object]], value: object) -> Any:
-    """Return a list of words, each standing for a value, of which one is chosen."""
-    return _labelled(widgets.Dropdown, label, value, options=options)
-
-
-def choice_field(label: str, options: list[tuple[str, bool]], value: bool) -> Any:
-    """Return a choice between a few words, each standing for a value."""
-    return _labelled(widgets.RadioButtons, label, value, options=options)
-
-
-def _labelled(kind: Any, label: str, value: object, width: str = "36em", **options: Any) -> Any:
-    layout = widgets.Layout(flex=f"1 1 {width}", max_width=width, min_width="0")  # narrower where the window is
-    return kind(description=label, value=value, style=_LABEL, layout=layout, **options)
+def labelled(kind: Any, label: str, value: object, width: str = "36em", **options: Any) -> Any:
+    """Return a field of an ipywidgets ``kind`` with its label, narrower than ``width`` where the window is."""
+    layout = widgets.Layout(flex=f"1 1 {width}", max_width=width, min_width="0")
+    return kind(description=label, value=value, style={"description_width": "14em"}, layout=layout, **options)
 
 
 #: What a blank field means, by whether the configuration has a default for any.
@@ -190,14 +170,12 @@ class CertificateForm(Form):
         self._prompts = {field.attribute: asked.get(field.attribute, Prompt(field, field.label)) for field in FIELDS}
         self._fields = {name: _field(prompt, getattr(subject, name), made) for name, prompt in self._prompts.items()}
         options = [(kind or _OTHER_KIND, kind) for kind in dict.fromkeys([*_KINDS, key.key_type])]
-        self._key_type, self._days = (
-            list_field("Key", options, key.key_type),
-            number_field("Days of validity", key.days),
-        )
+        self._key_type = labelled(widgets.Dropdown, "Key", key.key_type, options=options)
+        self._days = labelled(widgets.IntText, "Days of validity", key.days, "22em", continuous_update=True)
         self._extensions = list(_extension_rows(self._config, section, issuer))
         self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
         self._preview = widgets.HTML().add_class("mciot-preview")
-        folded = f"<details><summary>{_EXTENSIONS}</summary>{table(_EXTENSIONS, self._extensions)}</details>"
+        folded = f"<details><summary>{_EXTENSIONS}</summary>{card(_EXTENSIONS, self._extensions).html}</details>"
         self.build(
             *(self.row(name, field) for name, field in self._fields.items()),
             widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint"),
@@ -296,7 +274,7 @@ class CertificateForm(Form):
         kind, meaning = self._key.key_type or _OTHER_KIND, _KINDS.get(self._key.key_type, _OTHER_MEANING)
         rows = [("Key", kind, meaning), ("Validity", f"{self._key.days} days", self._ends(self._key))]
         fields = [(f.label, shown[f.attribute] or "-", "") for f in FIELDS]
-        return table(self.title, [*fields, *rows, *self._extensions])
+        return card(self.title, [*fields, *rows, *self._extensions]).html
 
     def _end_of(self, key: KeyChoice) -> datetime:
         now = normalize_time(None)
@@ -372,7 +350,7 @@ def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
         text, example = prompt.fixed, ""
     else:
         text, example = value or ("." if made and prompt.default else prompt.default), prompt.default
-    field = text_field(prompt.words, text, example)
+    field = labelled(widgets.Text, prompt.words, text, placeholder=example)
     field.disabled = bool(prompt.fixed)
     return field
 

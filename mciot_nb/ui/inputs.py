@@ -1,4 +1,4 @@
-"""A field for a passphrase, a password or a token whose text is in no file, whatever the notebook saves."""
+"""Fields that hand a secret, or a file's bytes, to the kernel so that they are in no file that the notebook saves."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,21 +16,28 @@ _HERE = Path(__file__).parent
 
 
 def style() -> str:
-    """Give the style sheet of all forms, to be shown with each."""
-    return f"<style>{Path(__file__).with_name('ui.css').read_text('utf-8')}</style>"
+    """Return the style sheet of all forms, to be shown with each."""
+    return f"<style>{(_HERE / 'ui.css').read_text('utf-8')}</style>"
 
 
-class SecretField(StaticPicture, anywidget.AnyWidget):
+class BrowserWidget(anywidget.AnyWidget):
+    """A widget that ``widgets.js`` draws, by the function that ``view`` names."""
+
+    _esm = _HERE / "widgets.js"
+    _css = _HERE / "ui.css"
+    view = Unicode().tag(sync=True)
+
+
+class SecretField(StaticPicture, BrowserWidget):
     """A password input that hands its text to the kernel as a message, never as the widget's state.
 
     The text goes on Enter or by the button "Use", then the field is empty again. With ``when_left`` it also goes when
-    the person leaves the field: in a form with a button of its own the text is then here before the press of that
-    button. ``folded`` is the line under which the field waits until somebody opens it, ``hint`` a sentence above it.
-    With ``twice`` the text has to be typed in a second field too, for nobody sees a slip of the finger.
+    the field loses the focus: in a form with a button of its own the text is then here before the press of that
+    button. ``folded`` is the line under which the field is hidden until it is opened, ``hint`` a sentence above it.
+    With ``twice`` the text has to be typed in a second field too, because a slip of the finger can't be seen.
     """
 
-    _esm = _HERE / "secret.js"
-    _css = _HERE / "ui.css"
+    view = Unicode("secret").tag(sync=True)
     label = Unicode("Passphrase").tag(sync=True)
     folded = Unicode("").tag(sync=True)
     hint = Unicode("").tag(sync=True)
@@ -91,15 +98,14 @@ _PROBLEMS = {
 }
 
 
-class FileField(StaticPicture, anywidget.AnyWidget):
+class FileField(StaticPicture, BrowserWidget):
     """A file input, and a place to drop a file; the bytes go to the kernel in a message, never as the widget's state.
 
-    ``take`` gets the file's name and bytes, and gives the sentence to be shown under the field; it may raise
-    OnboardingError. Nothing here keeps the bytes. ``longest`` is how many there may be.
+    ``take`` gets the file's name and bytes, and returns the sentence to be shown under the field; it may raise
+    OnboardingError. The bytes are not kept here. ``longest`` is how many there may be.
     """
 
-    _esm = _HERE / "file_field.js"
-    _css = _HERE / "ui.css"
+    view = Unicode("file").tag(sync=True)
     label = Unicode("File").tag(sync=True)
     longest = Int(LONGEST).tag(sync=True)
     status = Unicode("").tag(sync=True)

@@ -4,105 +4,93 @@ What a button does runs in a thread of its own, so that a server that does not a
 other widgets.
 """
 
-import asyncio
+import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from math import inf
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import anywidget
 import ipywidgets as widgets  # type: ignore[import-untyped]
+from traitlets import Unicode
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.ui.inputs import style
+from mciot_nb.ui.inputs import BrowserWidget, style
 from mciot_nb.ui.markup import StaticPicture, escape
 
-#: Seconds between two questions whether somebody is there, and how many of them without an answer mean that nobody is.
-ASK_EVERY, MOST_UNANSWERED = 10.0, 3
-#: Seconds that another view has to answer when one has gone.
-GRACE = 2.0
+#: Seconds between two polls of something that other programs may change.
+POLL_EVERY = 0.5
+#: Seconds of polling after a ping, which each view sends every 5 seconds; and after a view has gone.
+PATIENCE, GRACE = 60.0, 8.0
 
 
-class Poller(anywidget.AnyWidget):
-    """An invisible part of a panel, which keeps the Lab's keyboard shortcuts out of it.
+class Poller(BrowserWidget):
+    """An invisible part of a panel: while a view of it sends pings, ``work`` is called again and again, in one thread.
 
-    ``work`` is called every ``pause`` seconds, in a thread, while the panel is on a screen. There is one thread at
-    most; it ends when the output is cleared, and half a minute after the page was closed.
+    A busy kernel hears no ping: after a minute polling pauses until the kernel is free. The view also keeps the Lab's
+    keyboard shortcuts out of the panel, and each press behind the changes that were typed before it.
     """
 
-    _esm = Path(__file__).with_name("presence.js")
+    view = Unicode("poller").tag(sync=True)
 
     def __init__(self, work: Callable[[], None] | None = None, pause: float = 0.5) -> None:
         super().__init__()
-        self._work, self._pause = work, pause
+        self._work, self._pause, self._deadline = work, pause, 0.0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._loop = _running_loop()  # the kernel's, which is also there where an answer comes by a thread of the Lab's
-        self._asking, self._unanswered = False, 0
-        self._ask_at, self._deadline = 0.0, inf
         self.on_msg(self._hear)
 
     def _hear(self, _widget: object, message: Any, _buffers: object) -> None:
-        """Note that a view is there, or that one has gone: then the others are asked at once."""
-        if message != "here":
-            now = time.monotonic()
-            self._ask_at, self._deadline = now + ASK_EVERY, now + GRACE
-            self._ask()  # and not in the thread, which may have long to do
-            return
+        if message == "settle":
+            self.send({})  # the view waits for this answer before it sends a press
         with self._lock:
-            self._unanswered, self._deadline = 0, inf
-            if self._work and self._thread is None:
-                self._thread = threading.Thread(target=self._go_on, daemon=True)
+            self._deadline = time.monotonic() + (GRACE if message == "gone" else PATIENCE)
+            if self._work and self._thread is None and message != "gone":
+                self._thread = threading.Thread(target=self._poll, daemon=True)
                 self._thread.start()
 
-    def _go_on(self) -> None:
+    def _poll(self) -> None:
         assert self._work
-        while self._somebody_is_there():
+        while self._is_watched():
             self._work()
             time.sleep(self._pause)
 
-    def _somebody_is_there(self) -> bool:
+    def _is_watched(self) -> bool:
         with self._lock:
-            now = time.monotonic()
-            if self.comm is None or now > self._deadline or self._unanswered >= MOST_UNANSWERED:
-                self._thread = None
-                return False
-            if self._asking or now < self._ask_at:
+            if self.comm is not None and time.monotonic() < self._deadline:
                 return True
-            self._asking, self._ask_at = True, now + ASK_EVERY
-        if self._loop and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ask)
-        else:
-            self._ask()
-        return True
-
-    def _ask(self) -> None:
-        """Ask whether somebody is there; the kernel does so when it is free, for a busy one hears no answer."""
-        with self._lock:
-            self._asking = False
-            self._unanswered += 1
-        self.send({})
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+            self._thread = None
+            return False
 
 
 T = TypeVar("T")
 
-#: Seconds between two looks at something that others may change.
-LOOK_EVERY = 0.5
+
+class _Task(NamedTuple):
+    """Something that a press asks for; two presses ask for the same where ``doing`` and ``about`` are equal."""
+
+    doing: str
+    about: tuple[object, ...]
+    work: Callable[[], Any]
+    then: Callable[[Any], str]
+
+    def result(self) -> str:
+        """Do it, and return the sentence that says what came of it."""
+        try:
+            return self.then(self.work())
+        except OnboardingError as error:
+            return f"✗ {error}"
+        except OSError as error:  # a file that can't be written, for one
+            return f"✗ Not done: {error.strerror or error}. Mend that, and try again."
+        except Exception:
+            logging.getLogger(__name__).exception("%s failed", self.doing)
+            return "✗ Not done, for a reason that has no name here: run the cell again."
 
 
 class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
     """A heading, parts of a panel's own, and a line for what is going on; one thing is done at a time.
 
-    A panel of one's own gives its parts to `build`, and overrides `look` where others may change what it shows.
+    A subclass gives its parts to `build`, and overrides `poll` where other programs may change what it shows.
     """
 
     def __init__(self, title: str) -> None:
@@ -110,48 +98,67 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self.title = title
         self._heading = widgets.HTML(f'<span class="mciot-title">{escape(title)}</span>')
         self._message = widgets.HTML().add_class("mciot-message")
-        self._question = widgets.HBox().add_class("mciot-question").add_class("mciot-row").add_class("mciot-hidden")
-        self._busy = threading.Lock()
+        self._question = row().add_class("mciot-question").add_class("mciot-hidden")
+        self._lock = threading.Lock()  # for the two that follow
+        self._tasks: deque[_Task] = deque()  # what is being done, and what was pressed meanwhile
+        self._said: list[str] = []  # what came of those that are done, while others wait
         self._worker: threading.Thread | None = None
-        self._presence = Poller(None if type(self).look is Panel.look else self._look, LOOK_EVERY)
+        self._poller = Poller(None if type(self).poll is Panel.poll else self._poll, POLL_EVERY)
         self.add_class("mciot-form")
 
-    def build(self, *parts: Any) -> None:
-        """Show the heading, the parts, the question while there is one, and the message."""
-        bottom = (self._question, self._message, self._presence)
-        self.children = [widgets.HTML(style()), self._heading, *parts, *bottom]
+    def build(self, *parts: Any, below: tuple[Any, ...] = ()) -> None:
+        """Show the heading, the parts, the question while there is one, the message, and what stands ``below``."""
+        bottom = (self._question, self._message, self._poller)
+        self.children = [widgets.HTML(style()), self._heading, *parts, *bottom, *below]
 
     def say(self, sentence: str) -> None:
         """Write what came of the last press; a screen reader speaks it."""
         self._message.value = f'<span role="status">{escape(sentence)}</span>' if sentence else ""
 
-    def do(self, doing: str, work: Callable[[], T], then: Callable[[T], str]) -> None:
-        """Do ``work`` in a thread, saying ``doing`` meanwhile; ``then`` shows its result and gives the last sentence.
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done."""
+        return bool(self._tasks)
 
-        An error that we can name is said in its sentence. While something is being done, nothing else is begun.
+    def do(self, doing: str, work: Callable[[], T], then: Callable[[T], str], *about: object) -> None:
+        """Do ``work`` in a thread, saying ``doing`` meanwhile; ``then`` shows its result and returns the last sentence.
+
+        An error that we can name is said in its sentence. What is pressed while something is being done is done next.
+        The same press again (the same ``doing`` and ``about``), which may be impatience, is answered by a sentence.
         """
-        if not self._busy.acquire(blocking=False):
-            return
         self.ask_nothing()
-        self.say(f"{doing} …")
-        self._worker = threading.Thread(target=self._do, args=(work, then), daemon=True)
-        self._worker.start()
+        task = _Task(doing, about, work, then)
+        with self._lock:
+            if any(task[:2] == other[:2] for other in self._tasks):
+                self._say_progress("Pressed twice: it is done once.")
+                return
+            self._tasks.append(task)
+            self._say_progress()
+            if len(self._tasks) == 1:
+                self._worker = threading.Thread(target=self._work_off, daemon=True)
+                self._worker.start()
 
-    def _do(self, work: Callable[[], T], then: Callable[[T], str]) -> None:
-        try:
-            self.say(then(work()))
-        except OnboardingError as error:
-            self.say(f"✗ {error}")
-        except OSError as error:  # a file that can't be written, for one
-            self.say(f"✗ Not done: {error.strerror or error}. Mend that, and try again.")
-        except BaseException:
-            self.say("✗ Not done, for a reason that has no name here: run the cell again.")
-            raise
-        finally:
-            self._busy.release()
+    def _say_progress(self, remark: str = "") -> None:
+        """Say what was done, what is being done and what is next. Caller must hold the lock."""
+        now, *waiting = [task.doing for task in self._tasks]
+        after = f"Next: {', '.join(waiting)}." if waiting else ""
+        self.say(" ".join(filter(None, [*self._said, f"{now} …", after, remark])))
+
+    def _work_off(self) -> None:
+        while True:
+            said = self._tasks[0].result()
+            with self._lock:
+                self._tasks.popleft()
+                self._said.append(said)
+                if self._tasks:
+                    self._say_progress()
+                    continue
+                self.say(" ".join(filter(None, self._said)))
+                self._said = []
+                return
 
     def wait(self, seconds: float = 60) -> None:
-        """Wait until what was begun is done: for programs, not for people."""
+        """Wait until all that was begun is done: for programs, not for people."""
         if self._worker:
             self._worker.join(seconds)
 
@@ -161,22 +168,17 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         ``parts`` are fields that belong to the answer; ``back`` is the widget that has the focus again after it.
         """
 
-        def answered() -> None:
+        def answer(action: Callable[[], None] = lambda: None) -> None:
+            if no not in self._question.children:
+                return  # it was answered already
             self.ask_nothing()
             if back is not None:
                 back.focus()  # else a keyboard is at the page's beginning again
-
-        def agreed() -> None:
-            answered()
             action()
 
-        no = button("Cancel", answered)
-        self._question.children = [
-            widgets.HTML(f'<span role="alert">{escape(question)}</span>'),
-            *parts,
-            button(yes, agreed, "danger").add_class("mciot-yes"),
-            no.add_class("mciot-no"),
-        ]
+        agree = button(yes, lambda: answer(action), "danger").add_class("mciot-yes")
+        no = button("Cancel", answer).add_class("mciot-no")
+        self._question.children = [widgets.HTML(f'<span role="alert">{escape(question)}</span>'), *parts, agree, no]
         self._question.remove_class("mciot-hidden")
         no.focus()  # what a hasty Enter presses
 
@@ -185,18 +187,28 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._question.children = []
         self._question.add_class("mciot-hidden")
 
-    def look(self) -> None:
-        """Look whether others have changed something, and show it; called twice a second while somebody watches."""
+    def poll(self) -> None:
+        """Show what other programs have changed; called twice a second while the panel is on a screen."""
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         try:
-            self.look()
+            self.poll()
         except Exception:  # no thread may write its traceback into a notebook, twice a second
             self.say("✗ What others change may be missing here, for a reason that has no name: run the cell again.")
 
 
 def button(label: str, action: Callable[[], object], kind: str = "") -> Any:
-    """Make a button; ``kind`` is primary, danger or empty."""
+    """Return a button; ``kind`` is primary, danger or empty."""
     made = widgets.Button(description=label, button_style=kind, layout=widgets.Layout(width="auto"))
     made.on_click(lambda _: action())
     return made
+
+
+def row(*parts: Any) -> Any:
+    """Put parts beside each other, as far as the page is wide."""
+    return widgets.HBox(parts).add_class("mciot-row")
+
+
+def show_if(part: Any, shown: bool) -> None:
+    """Show a part, or hide it."""
+    (part.remove_class if shown else part.add_class)("mciot-hidden")

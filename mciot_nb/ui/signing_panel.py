@@ -1,4 +1,4 @@
-"""The signing database, live: whoever signs or revokes, in whatever program, is seen; and a row can be revoked."""
+"""The signing database, live: what any program signs or revokes is shown; and a row can be revoked."""
 
 import math
 import threading
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 import numpy as np
@@ -19,22 +19,19 @@ from mciot_nb.pki.chain import is_issued_by, read_certificates
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import DatabaseRow, hex_serial
 from mciot_nb.pki.names import common_name
-from mciot_nb.ui.certificate_card import certificate_html
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
 from mciot_nb.ui.markup import Rendered, escape, grid, visible
-from mciot_nb.ui.panel import Panel, button
+from mciot_nb.ui.panel import Panel, button, row, show_if
 from mciot_nb.ui.table import LiveTable
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
 _DAY = 86_400  # seconds
 
 
 def signing_texts(frame: pd.DataFrame, now: datetime) -> pd.DataFrame:
-    """Write ``database.to_frame()`` in the words of `signing_table`, with the serial number, in hexadecimal, as key."""
-    status = _status(frame, now)
+    """Return the rows of ``database.to_frame()`` as they are read, under the serial number in hexadecimal."""
+    status = frame["status"].mask((frame["status"] == "V") & (frame["expires"] < now), "E")
     serials = [hex_serial(serial) for serial in frame["serial"]]
     reasons = [f": {reason}" if reason else "" for reason in frame["reason"]]
     days = [math.ceil(seconds / _DAY) for seconds in (frame["expires"] - now).dt.total_seconds()]
@@ -51,30 +48,14 @@ def signing_texts(frame: pd.DataFrame, now: datetime) -> pd.DataFrame:
 
 
 def signing_values(frame: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
-    """Give that by which each column of `signing_texts` is sorted: numbers and times as such, letters without case."""
-    columns = {
-        "Serial": frame["serial"].array,
-        "Status": texts["Status"].array,
-        "Days left": frame["expires"].where((texts["Days left"] != "-").to_numpy()).array,
-        "Common name": texts["Common name"].str.casefold().array,
-        "Subject": texts["Subject"].str.casefold().array,
-        "Expires": frame["expires"].array,
-        "Revoked": frame["revoked"].array,
-    }
-    return pd.DataFrame(columns, index=texts.index)
+    """Return that by which each column of `signing_texts` is sorted: numbers and times as such, letters without case.
 
-
-def right_until(frame: pd.DataFrame, now: datetime) -> float:
-    """Give the time, in seconds as `time.time` has it, up to which the words are right: then somebody has a day less.
-
-    It is a second away at least, and infinite where nobody is valid.
+    Its days left are times of expiry, of valid rows alone.
     """
-    left = (frame["expires"] - now).dt.total_seconds()[_status(frame, now) == "V"]
-    return now.timestamp() + 1 + float((left % _DAY).min()) if len(left) else math.inf
-
-
-def _status(frame: pd.DataFrame, now: datetime) -> "pd.Series[str]":
-    return frame["status"].mask((frame["status"] == "V") & (frame["expires"] < now), "E")
+    columns: dict[str, Any] = {name: texts[name].str.casefold() for name in ("Status", "Common name", "Subject")}
+    columns |= {"Serial": frame["serial"], "Expires": frame["expires"], "Revoked": frame["revoked"]}
+    columns["Days left"] = frame["expires"].where((texts["Days left"] != "-").to_numpy())
+    return pd.DataFrame({name: column.array for name, column in columns.items()}, index=texts.index)
 
 
 def _times(times: "pd.Series[pd.Timestamp]") -> list[str]:
@@ -86,13 +67,11 @@ _TITLE = "Signed certificates, the newest first"
 _MOST_ROWS = 50  # a notebook is no place for thousands: the frame itself holds them all
 
 
-def signing_table(frame: "pd.DataFrame", *, at: datetime | None = None) -> Rendered:
-    """Show the signing database, as ``database.to_frame()`` gives it: the newest first, the status in words.
+def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendered:
+    """Show the signing database, as ``database.to_frame()`` returns it: the newest first, the status in words.
 
     ``at`` is the time from which the days that are left are counted, now by default.
     """
-    from mciot_nb.ui.signing_panel import signing_texts  # here, because pandas takes half a second
-
     if frame.empty:
         return Rendered("No certificate is signed yet.", "<p>No certificate is signed yet.</p>")
     newest = signing_texts(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
@@ -124,94 +103,96 @@ REASONS = {
 #: Seconds that the database may be missing or torn before that is said: openssl replaces it by renames.
 PATIENCE = 1.5
 
-Stamp = tuple[int, ...]
+#: Seconds after which the words are made anew where the database has not changed: a day is over, or a row has expired.
+RENEW_AFTER = 60.0
 
 
 class SigningPanel(Panel):
     """The signing database of ``ca`` as a table that follows its file.
 
     A row that is opened shows its certificate, and can be revoked.
+
+    Example: ``SigningPanel(workspace.ca())`` as a cell's last line.
     """
 
     def __init__(self, ca: CertificateAuthority) -> None:
         super().__init__(f"Signing database of {common_name(ca.certificate.subject) or 'this CA'}")
         self.ca, self.table = ca, LiveTable("Signed certificates", wide=("Common name", "Subject"))
-        self._list_path = ca.config.ca_path("crl") if ca.config.optional("crl") else None
-        self._trouble, self._card, self._why, self._list_line = (widgets.HTML() for _ in range(4))
+        self._crl_path = ca.config.ca_path("crl") if ca.config.optional("crl") else None
+        self._trouble, self._card, self._why, self._crl_line = (widgets.HTML() for _ in range(4))
         self._reason = _reason_field()
-        self._revoke = _row(self._reason, button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke"))
-        write = button("Write the revocation list", self._write_list).add_class("mciot-write-crl")
-        self._write, self._list_row = write, _row(self._list_line, write)
+        self._revoke = row(self._reason, button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke"))
+        self._write = button("Write the revocation list", self._write_crl).add_class("mciot-write-crl")
+        self._crl_row = row(self._crl_line, self._write)
         self._opened = widgets.VBox([self._card, self._revoke, self._why]).add_class("mciot-opened")
-        self._looking = threading.Lock()  # one look at a time; who holds it may take table.lock, and never the reverse
+        self._polling = threading.Lock()  # one poll at a time; its holder may take table.lock, and never the reverse
         self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
-        self._watched = (ca.database.path, self._list_path, ca.config.ca_path("certificate"))
-        self._stamps: list[Stamp] = []
-        self._failing_since, self._right_until = 0.0, math.inf
-        self.table.observe(self._turn_to, "opened")
-        self.build(self._trouble, self.table, self._list_row, self._opened)
+        self._watched = (ca.database.path, self._crl_path, ca.config.ca_path("certificate"))
+        self._stamps: list[tuple[int, ...]] = []  # of the files as they were read last
+        self._failing_since, self._renew_at = 0.0, math.inf
+        self.table.observe(self._on_opened, "opened")
+        self.build(self._trouble, self.table, self._crl_row, self._opened)
         self._show_opened()
-        self.look()
+        self.poll()
 
     # -- what the files say
 
-    def look(self) -> None:
-        """Show what anybody has written since, and what the passing of time has changed."""
-        with self._looking:
-            stamps, now = [_stamp(path) for path in self._watched], datetime.now(UTC)
+    def poll(self) -> None:
+        """Show what any program has written since, and what the passing of time has changed."""
+        with self._polling:
+            stamps = [_stamp(path) for path in self._watched]
             if stamps != self._stamps:
-                self._read(stamps, now)
-            elif now.timestamp() >= self._right_until:
-                self._show(now)
+                self._read(stamps)
+            elif time.monotonic() >= self._renew_at:
+                self._show(is_news=False)
 
-    def _read(self, stamps: list[Stamp], now: datetime) -> None:
+    def _read(self, stamps: list[tuple[int, ...]]) -> None:
         try:
             self._frame = self._to_frame()
         except OnboardingError as error:
             self._failing_since = self._failing_since or time.monotonic()
             if time.monotonic() - self._failing_since >= PATIENCE:
-                self._stamps = stamps  # it is said, and not looked at again before something is another
+                self._stamps = stamps  # it is said, and not read again before a file has changed
                 self._trouble.value = f'<span role="alert" class="mciot-problem">✗ {escape(str(error))}</span>'
             return
         self._stamps, self._failing_since, self._trouble.value = stamps, 0.0, ""
-        self._show(now, news=True)
-        self._show_list()
+        self._show(is_news=True)
+        self._show_crl()
 
     def _to_frame(self) -> pd.DataFrame:
         self.ca._refuse_replaced()  # private, for only the CA knows when its folder is another's
         return self.ca.database.to_frame()
 
-    def _show(self, now: datetime, news: bool = False) -> None:
+    def _show(self, is_news: bool) -> None:
         newest_first = self._frame.iloc[::-1]
-        texts = signing_texts(newest_first, now)
-        before = dict(self._texts["Status"]) if news and len(self._texts) else {}
+        texts = signing_texts(newest_first, datetime.now(UTC))
+        before = dict(self._texts["Status"]) if is_news and len(self._texts) else {}
         changed = [serial for serial, words in texts["Status"].items() if before.get(serial, words) != words]
         with self.table.lock:
             self._texts = texts
             self.table.show(texts, signing_values(newest_first, texts), changed)  # type: ignore[arg-type]
             self._show_opened()
-        self._right_until = right_until(self._frame, now)
+        self._renew_at = time.monotonic() + RENEW_AFTER
 
-    def _show_list(self) -> None:
+    def _show_crl(self) -> None:
         """Say whether the revocation list, if the configuration names one, has every certificate that is revoked."""
         revoked = set(self._frame["serial"][self._frame["status"] == "R"])
-        _show_if(self._list_row, bool(self._list_path and revoked))
+        show_if(self._crl_row, bool(self._crl_path and revoked))
         try:
-            listed = {entry.serial_number for entry in read_crl(self._list_path)} if self._list_path else set()
+            listed = {entry.serial_number for entry in read_crl(self._crl_path)} if self._crl_path else set()
         except OnboardingError:  # there is none, or it is damaged: it will be written anew
             listed = set()
         missing = len(revoked - listed)
         self._write.button_style = "primary" if missing else ""
+        kind, words = "good", "✓ The revocation list names every certificate that is revoked."
         if missing:
             words = f"⚠ {_certificates(missing, 'revoked ')} not on the revocation list yet, so nobody learns of it."
-            self._list_line.value = f'<span class="mciot-warning">{escape(words)}</span>'
-        else:
-            words = "✓ The revocation list names every certificate that is revoked."
-            self._list_line.value = f'<span class="mciot-good">{escape(words)}</span>'
+            kind = "warning"
+        self._crl_line.value = f'<span class="mciot-{kind}">{escape(words)}</span>'
 
     # -- the row that is open
 
-    def _turn_to(self, _change: object) -> None:
+    def _on_opened(self, _change: object) -> None:
         self.ask_nothing()  # the question was about the row before, and so was the reason
         self._reason.value = ""
         self._show_opened()
@@ -221,17 +202,17 @@ class SigningPanel(Panel):
         with self.table.lock:
             serial = self.table.opened
             known = serial in self._texts.index  # it may be gone by the time that a press arrives
-            _show_if(self._opened, known)
+            show_if(self._opened, known)
             if not known:
                 return
             words = self._texts.loc[serial].to_dict()
             self._card.value, self._why.value = self._certificate(serial), escape(_why_not(words))
-            _show_if(self._revoke, not self._why.value)
+            show_if(self._revoke, not self._why.value)
             if self._why.value:
                 self.ask_nothing()
 
     def _certificate(self, serial: str) -> str:
-        """Give the card of a certificate, by its copy in the CA's folder; or a sentence, where that is not good."""
+        """Return the card of a certificate, by its copy in the CA's folder; or a sentence, where that is not good."""
         path = self.ca.config.ca_path("new_certs_dir") / f"{serial}.pem"
         if not path.exists():
             return _problem(f"{path.name} is missing in {path.parent}: of this certificate there is only its row.")
@@ -243,12 +224,11 @@ class SigningPanel(Panel):
             return _problem(
                 f"{path} holds another certificate than the one that this CA signed: put the right one back."
             )
-        return certificate_html(certificate)
+        return certificate_card(certificate).html
 
     # -- what a person may do
 
     def _ask_to_revoke(self) -> None:
-        """Ask, and say what for: a choice can be on its way from the browser still when the button is pressed."""
         serial, reason = self.table.opened, self._reason.value
         if serial not in self._texts.index:
             return
@@ -258,16 +238,16 @@ class SigningPanel(Panel):
 
     def _revoke_row(self, serial: str, reason: str) -> None:
         def then(row: DatabaseRow) -> str:
-            self.look()
+            self.poll()
             self._write.focus()
             why = f" ({row.reason})" if row.reason else ""
             return f"✓ {serial} is revoked{why}. Nobody learns of it before the revocation list is written."
 
         self.do(f"Revoking {serial}", lambda: self.ca.revoke(int(serial, 16), reason), then)
 
-    def _write_list(self) -> None:
+    def _write_crl(self) -> None:
         def then(crl: x509.CertificateRevocationList) -> str:
-            self.look()
+            self.poll()
             number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             many, until = _certificates(len(crl)), f"{crl.next_update_utc:%Y-%m-%d}"
             return f"✓ Revocation list {hex_serial(number)} is written: {many} on it, and it is good until {until}."
@@ -277,23 +257,23 @@ class SigningPanel(Panel):
     # -- where no widget lives
 
     def static_text(self) -> str:
-        """Give the database as plain text."""
+        """Return the database as plain text."""
         return self._picture().text
 
     def static_html(self) -> str:
-        """Give the database as `signing_table` shows it."""
+        """Return the database as `signing_table` shows it."""
         return self._picture().html
 
     def _picture(self) -> Rendered:
-        self.look()
+        self.poll()
         try:
             return signing_table(self._frame if len(self._frame.columns) else self._to_frame())
         except OnboardingError as error:
             return sentence(str(error))
 
 
-def _stamp(path: Path | None) -> Stamp:
-    """Give what tells one state of a file from the next; empty where there is none."""
+def _stamp(path: Path | None) -> tuple[int, ...]:
+    """Return what tells one state of a file from the next; empty where there is none."""
     try:
         status = path.stat() if path else None
     except OSError:
@@ -301,19 +281,11 @@ def _stamp(path: Path | None) -> Stamp:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
 
 
-def _row(*parts: Any) -> Any:
-    return widgets.HBox(parts).add_class("mciot-row")
-
-
 def _reason_field() -> Any:
     options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
     layout = widgets.Layout(width="auto", max_width="100%")
     field = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
     return field.add_class("mciot-reason")
-
-
-def _show_if(part: Any, shown: bool) -> None:
-    (part.remove_class if shown else part.add_class)("mciot-hidden")
 
 
 def _why_not(words: Mapping[Any, str]) -> str:

@@ -9,9 +9,9 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 from mciot_nb.connect.tenant import Tenant, TenantSettings, check_tenant, real_tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.secret import Secret
-from mciot_nb.ui.forms import Form, choice_field, fields_to_mend, number_field, text_field
+from mciot_nb.ui.forms import Form, fields_to_mend, labelled
 from mciot_nb.ui.inputs import SecretField
-from mciot_nb.ui.markup import escape, table
+from mciot_nb.ui.markup import card, escape
 
 if TYPE_CHECKING:
     from mciot_nb.workspace import Workspace
@@ -38,8 +38,8 @@ class TenantForm(Form):
         by_token = not settings.local and not settings.user
         self.secret: Secret | None = None
         self._fields = _tenant_fields(settings)
-        self._where = choice_field("Use", [("the local platform", True), ("a real tenant", False)], settings.local)
-        self._login = choice_field("Log in with", [("user and password", False), ("bearer token", True)], by_token)
+        self._where = _choice("Use", {"the local platform": True, "a real tenant": False}, settings.local)
+        self._login = _choice("Log in with", {"user and password": False, "bearer token": True}, by_token)
         self._password, self._token = (SecretField(label, when_left=True) for label in ("Password", "Bearer token"))
         for field in (self._password, self._token):
             field.on_secret(lambda _: self._edited(None))
@@ -166,7 +166,8 @@ class TenantForm(Form):
         if self._settings.local:
             return super().static_html()
         values = asdict(self._settings)
-        return table(self.static_text(), [(f.description, str(values[name]), "") for name, f in self._fields.items()])
+        rows = [(field.description, str(values[name]), "") for name, field in self._fields.items()]
+        return card(self.static_text(), rows).html
 
 
 def _problems(settings: TenantSettings, by_token: bool) -> dict[str, str]:
@@ -174,11 +175,15 @@ def _problems(settings: TenantSettings, by_token: bool) -> dict[str, str]:
     return {name: problem for name, problem in problems.items() if not (by_token and name == "user")}
 
 
+def _choice(label: str, options: dict[str, bool], value: bool) -> Any:
+    return labelled(widgets.RadioButtons, label, value, options=list(options.items()))
+
+
 def _tenant_fields(settings: TenantSettings) -> dict[str, Any]:
     return {
-        "url": text_field("URL", settings.url, "https://mytenant.example.com"),
-        "tenant_id": text_field("Tenant ID", settings.tenant_id, "t12345"),
-        "mqtt_host": text_field("MQTT host", settings.mqtt_host, "mytenant.example.com"),
-        "mqtt_port": number_field("MQTT port", settings.mqtt_port),
-        "user": text_field("User", settings.user),
+        "url": labelled(widgets.Text, "URL", settings.url, placeholder="https://mytenant.example.com"),
+        "tenant_id": labelled(widgets.Text, "Tenant ID", settings.tenant_id, placeholder="t12345"),
+        "mqtt_host": labelled(widgets.Text, "MQTT host", settings.mqtt_host, placeholder="mytenant.example.com"),
+        "mqtt_port": labelled(widgets.IntText, "MQTT port", settings.mqtt_port, "22em", continuous_update=True),
+        "user": labelled(widgets.Text, "User", settings.user),
     }

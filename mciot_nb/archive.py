@@ -1,0 +1,67 @@
+"""What a workspace replaces: the new is made first, as a draft; then the old moves to ``earlier``, where it stays."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cryptography import x509
+
+from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.files import disk_problem, rename_to_new, sync_folder, write_whole
+
+
+class Archive:
+    """The folders ``earlier/1``, 2, 3 … of a workspace, and the drafts of what takes the place of what moves there.
+
+    Where a draft fails (the disk is full, the learner cancels), nothing has moved.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Provide a folder for what is being made, on the workspace's disk; it goes at the end, with what is in it."""
+        try:
+            with tempfile.TemporaryDirectory(dir=self._workspace, prefix=".new-") as folder:
+                yield Path(folder)
+        except OSError as error:
+            raise disk_problem(self._workspace, error) from None
+
+    def move(self, paths: list[Path], what: str) -> None:
+        """Move files and folders of the workspace to the next free folder in ``earlier``, and say so."""
+        earlier = self._workspace / "earlier"
+        numbers = [int(folder.name) for folder in earlier.glob("*") if folder.name.isdecimal()]
+        target = earlier / str(max(numbers, default=0) + 1)
+        there = [path for path in paths if path.exists()]
+        for path in there:
+            new = target / path.relative_to(self._workspace)
+            try:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(new)
+            except OSError as error:  # on Windows, a terminal that stands in the folder
+                raise disk_problem(path, error) from None
+        if there:
+            print(f"Moved {what} to {target.relative_to(self._workspace.parent).as_posix()}.")
+
+    def keep(self, path: Path, fits: Callable[[], bool], make: Callable[[Path], object]) -> Path:
+        """Leave a file that ``fits``, or else let ``make`` write it, and archive what is in its place."""
+        with suppress(OnboardingError):  # a file that can't be read does not fit
+            if path.exists() and fits():
+                return path
+        with self.draft() as folder:
+            make(folder / path.name)
+            self.move([path], f"{path.name}, which no longer fits,")
+            rename_to_new(folder / path.name, path)
+        sync_folder(path.parent)
+        return path
+
+    def keep_certificates(self, path: Path, certificates: list[x509.Certificate]) -> Path:
+        """See that a file holds these certificates, as `keep` does."""
+        return self.keep(
+            path,
+            lambda: read_certificates(path) == certificates,
+            lambda draft: write_whole(draft, to_pem(certificates)),
+        )

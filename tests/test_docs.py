@@ -1,0 +1,80 @@
+"""The documents: errors.md is made from the code, every link leads somewhere, and every name in them exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from tools.error_pages import PACKAGES, PAGE, coded_errors, page
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_the_page_of_errors_is_up_to_date() -> None:
+    entries = coded_errors()
+    assert PAGE.read_text(encoding="utf-8") == page(entries), "run python -m tools.error_pages"
+    assert page(entries[:-1]) != page(entries)  # the control
+
+
+def test_each_way_of_writing_a_coded_error_is_found(tmp_path: Path) -> None:
+    for name in ("mciot_nb", "mciot_platform"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mciot_nb" / "one.py").write_text("""
+LATE = "It is {when}: hurry."
+def f(path, bad):
+    raise OnboardingError(f"{path.name} is gone" + ": look.", "GONE")
+def g(path, key):
+    word = "RED" if key else "BLUE"
+    return Finding(word, LATE.format(when=1))
+class C:
+    def fail(self, sentence, code):
+        raise ConnectionRejected(code, sentence)
+    def h(self):
+        self.fail("No.", "REFUSED")
+        raise OnboardingError("Without a code.")
+""")
+    assert [tuple(entry) for entry in coded_errors(tmp_path)] == [
+        ("BLUE", "It is {when}: hurry.", "mciot_nb.one.g"),
+        ("GONE", "{path} is gone: look.", "mciot_nb.one.f"),
+        ("RED", "It is {when}: hurry.", "mciot_nb.one.g"),
+        ("REFUSED", "No.", "mciot_nb.one.C.h"),
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])
+def test_every_link_of_a_document_leads_to_a_file(path: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def names_in_the_code() -> set[str]:
+    """Return the name of every module, class, function, argument and attribute of the two packages."""
+    names: set[str] = set()
+    for path in [path for name in PACKAGES for path in (ROOT / name).rglob("*")]:
+        names |= {path.stem, *path.relative_to(ROOT).parts}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if path.suffix == ".py" else ():
+            names |= {str(getattr(node, field, "")) for field in ("name", "id", "attr", "arg")}
+    return names
+
+
+def test_every_name_in_the_architecture_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    known = names_in_the_code() | set(re.findall(r"\w+", (ROOT / "data" / "caConfig.cnf").read_text(encoding="utf-8")))
+    named = set(re.findall(r"`([A-Za-z][\w.]*)(?:\([^`]*\))?`", text))
+    python = {n for n in named if not n.isupper() and not n.endswith((".pem", ".cnf", ".json", ".sqlite", ".md"))}
+    assert len(python) > 60
+    assert {name for name in python if not set(name.removesuffix(".py").split(".")) <= known} == set()
+
+
+def test_the_readmes_example_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = re.findall(
+        r"```python\n(from pathlib .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    for code in example:
+        exec(
+            code.replace('"a passphrase")\nkey', '"a passphrase", key_type=KeyType.P256)\nkey'), {}
+        )  # which is quicker
+    assert len(example) == 1 and (tmp_path / "caCertificate" / "crl" / "caCrl.pem").exists()

@@ -1,0 +1,205 @@
+"""Write docs/errors.md from the code: every coded error of the helper and the local platform, with its sentence.
+
+    python -m tools.error_pages            rewrites docs/errors.md
+    python -m tools.error_pages --check    exits with 1 if it is not up to date
+
+The code is read and not imported. A value that is put into a sentence is shown by its name in the code: {path}. Where a
+function only passes on the sentence or the code that it was given, its callers are listed in its place.
+"""
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "errors.md"
+PACKAGES = ("mciot_nb", "mciot_platform")
+#: The position of the code and of the sentence in a call; ``log`` is the platform's of connections.
+CALLS = {"OnboardingError": (1, 0), "Finding": (0, 1), "ConnectionRejected": (0, 1), "log": (1, 2)}
+INTRODUCTION = """# Coded errors
+
+*Made by `python -m tools.error_pages` from the code; do not edit it by hand.*
+
+Each is an `OnboardingError` with this `.code`, a `Finding` of a `Diagnosis` or of a CA's check, or the reason in the
+local platform's log. The code is stable and meant for programs; the sentence is for people. `{words in braces}` stand
+for values. Errors without a code, which no program needs to tell apart, are not listed.
+"""
+#: How many variants of one sentence are listed at most; more would be all combinations of several choices.
+MOST_VARIANTS = 4
+
+
+class Entry(NamedTuple):
+    """One place in the code that makes a coded error."""
+
+    code: str
+    sentence: str
+    place: str
+
+
+class Scope(NamedTuple):
+    """A function with the modules' constants: where a name in it gets its value."""
+
+    place: str
+    function: ast.FunctionDef | ast.AsyncFunctionDef | None
+    names: dict[str, list[ast.expr]]
+
+
+def coded_errors(root: Path = ROOT) -> list[Entry]:
+    """Return every coded error in the packages below ``root``, sorted by its code."""
+    trees = {
+        path: ast.parse(path.read_text(encoding="utf-8")) for name in PACKAGES for path in (root / name).rglob("*.py")
+    }
+    constants: dict[str, list[ast.expr]] = defaultdict(list)
+    calls: list[tuple[Scope, ast.Call]] = []
+    for tree in trees.values():
+        _collect_values(tree.body, constants)
+    for path, tree in trees.items():
+        module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        calls += _calls(tree, Scope(module, None, constants))
+    entries: set[Entry] = set()
+    for scope, call in calls:
+        if (kind := _name(call.func)) in CALLS:
+            code, sentence = (_argument(call, position) for position in CALLS[kind])
+            entries.update(_entries(scope, code, sentence, calls))
+    return sorted(entries)
+
+
+def _entries(scope: Scope, code: ast.expr | None, sentence: ast.expr | None, calls: list) -> Iterator[Entry]:  # type: ignore[type-arg]
+    parameters = [argument.arg for argument in scope.function.args.args] if scope.function else []
+    passed = [one.id for one in (code, sentence) if isinstance(one, ast.Name) and one.id in parameters]
+    if passed and scope.function:
+        for outer, call in calls:  # look at the callers for what this function was given
+            if _name(call.func) == scope.function.name:
+                given = dict(zip(parameters[parameters[:1] == ["self"] :], call.args, strict=False))
+                given |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+                own = [given.get(one.id, one) if isinstance(one, ast.Name) else one for one in (code, sentence)]
+                if not any(isinstance(one, ast.Name) and one.id in passed for one in own):
+                    yield from _entries(outer, own[0], own[1], calls)
+        return
+    for word in _texts(code, scope) if code else []:
+        if re.fullmatch(r"[A-Z][A-Z0-9_]+(\{.*\})?", word):
+            for text in _texts(sentence, scope) or ["{sentence}"]:
+                yield Entry(word, text, scope.place)
+
+
+def _calls(node: ast.AST, scope: Scope) -> Iterator[tuple[Scope, ast.Call]]:
+    for child in ast.iter_child_nodes(node):
+        inner = scope
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = Scope(f"{scope.place}.{child.name}", None, scope.names)
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            local = {name: list(values) for name, values in scope.names.items()}
+            own: dict[str, list[ast.expr]] = defaultdict(list)
+            _collect_values(child.body, own)
+            inner = inner._replace(function=child, names=local | own)
+        if isinstance(child, ast.Call):
+            yield scope, child
+        yield from _calls(child, inner)
+
+
+def _collect_values(body: list[ast.stmt], names: dict[str, list[ast.expr]]) -> None:
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                names[node.targets[0].id].append(node.value)
+            elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and isinstance(node.target, ast.Name) and node.value:
+                names[node.target.id].append(node.value)
+            elif isinstance(node, ast.FunctionDef):  # a call stands for what the function returns
+                names[node.name] += [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
+
+
+def _argument(call: ast.Call, position: int) -> ast.expr | None:
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    return call.args[position] if position < len(call.args) else named.get("code")
+
+
+def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
+    """Return the texts that an expression may stand for."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.JoinedStr(values=parts):
+            pieces = [_texts(p, scope) if isinstance(p, ast.Constant) else [_placeholder(p)] for p in parts]
+            return ["".join(piece) for piece in product(*pieces)]
+        case ast.IfExp(body=one, orelse=other):
+            return [*_texts(one, scope), *_texts(other, scope)]
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return ["".join(pair) for pair in product(_texts(left, scope) or ["{…}"], _texts(right, scope) or ["{…}"])]
+        case ast.Name(id=name):
+            values = [value for value in scope.names.get(name, []) if not isinstance(value, ast.Name)]
+            return [text for value in values for text in _texts(value, scope)][:MOST_VARIANTS]
+        case ast.Call(func=ast.Attribute(value=template, attr="format")):
+            return _texts(template, scope)
+        case ast.Call(func=ast.Name() as function):
+            return _texts(function, scope)
+    return []
+
+
+def _placeholder(node: ast.expr) -> str:
+    """Return the readable name of a value in a sentence."""
+    while True:
+        match node:
+            case ast.FormattedValue(value=inner) | ast.Subscript(value=inner) | ast.Await(value=inner):
+                node = inner
+            case ast.Call(func=ast.Attribute(value=ast.Constant()), args=[inner, *_]):  # ", ".join(names)
+                node = inner
+            case ast.Call(func=ast.Attribute(value=inner, attr="hex" | "strip" | "decode" | "upper" | "lower")):
+                node = inner
+            case ast.Call(args=[inner, *_]):
+                node = inner
+            case ast.Call(func=inner):
+                node = inner
+            case ast.Attribute(value=inner, attr="name" | "value" | "id" | "strerror"):
+                node = inner
+            case _:
+                break
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return f"{{{name.strip('_').lower().replace('_', ' ')}}}"
+        case ast.IfExp(body=ast.Constant(value=str(text)), orelse=ast.Constant(value=str(other))) if text and other:
+            return f"{{{text} / {other}}}"
+    return "{…}"
+
+
+def _name(function: ast.expr) -> str:
+    return getattr(function, "id", getattr(function, "attr", ""))
+
+
+def page(entries: list[Entry]) -> str:
+    """Return the page: a heading for each code, and below it each sentence with the functions that make it."""
+    by_code: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        by_code[entry.code][entry.sentence].append(entry.place)
+    parts = [INTRODUCTION]
+    for code, sentences in by_code.items():
+        lines = [
+            f"- {_safe(text)}<br>{', '.join(f'`{place}`' for place in places)}" for text, places in sentences.items()
+        ]
+        parts.append("\n".join([f"## {code}\n", *lines, ""]))
+    return "\n".join(parts)
+
+
+def _safe(text: str) -> str:
+    """Return a sentence that Markdown shows as it is."""
+    return re.sub(r"([\\`*_<>|])", r"\\\1", text.replace("\n", " "))
+
+
+def main() -> int:
+    """Write the page, or with ``--check`` compare it; gives the exit code."""
+    new = page(coded_errors())
+    if "--check" not in sys.argv:
+        PAGE.write_text(new, encoding="utf-8", newline="\n")
+        return 0
+    if PAGE.read_text(encoding="utf-8") == new:
+        return 0
+    print("docs/errors.md is not up to date: run python -m tools.error_pages.")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
