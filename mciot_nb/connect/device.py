@@ -65,15 +65,14 @@ class Device(Connection):
 
     ``chain`` and ``key`` are PEM files, ``trusted`` is a PEM file with the server certificate (or its CA), None for the
     system's trust. ``client_id`` is the certificate's common name unless you give another. ``tls`` narrows TLS to one
-    version. Use it with ``with``, or call `connect` and `disconnect`::
-
-        with workspace.device(tenant) as device:
-            device.measure("c8y_Temperature", "T", 21.5, "C")
+    version. Use it with ``with``, or call `connect` and `disconnect`.
 
     Its methods publish one SmartREST message each, and return once that is acknowledged; they raise OnboardingError as
     `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against one comes by `receive`.
 
     Raises: OnboardingError: if the files do not fit together or the passphrase is wrong.
+
+    Example: ``with workspace.device(tenant) as device: device.measure("c8y_Temperature", "T", 21.5, "C")``.
     """
 
     _asked_for_operations = False
