@@ -73,8 +73,10 @@ def answer(payload: bytes, storage: Storage, device: RegisteredDevice) -> list[R
     except ValueError as problem:
         return [Reply(ERRORS, line("50", "", str(problem)))]
     replies: list[Reply] = []
+    current = storage.device(device.tenant, device.device) or device
     for number, *values in rows:
-        current = storage.device(device.tenant, device.device) or device  # an earlier line may have created it
+        if number == "100":  # an earlier one may have created it
+            current = storage.device(device.tenant, device.device) or device
         try:
             if number not in MESSAGES:
                 raise BadMessage("There is no message of this number here.")

@@ -218,8 +218,7 @@ class Storage:
     def fragments(self, device: RegisteredDevice) -> dict[str, Any]:
         """Return what a device has told of itself: its hardware, the operations that it supports …"""
         row = self._db.execute("SELECT fragments FROM devices WHERE id = ?", (device.id,)).fetchone()
-        found: dict[str, Any] = json.loads(row[0])
-        return found
+        return dict(json.loads(row[0]))
 
     def set_fragment(self, device: RegisteredDevice, fragment: str, value: Any) -> None:
         """Store one thing that a device tells of itself."""

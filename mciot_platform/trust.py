@@ -1,7 +1,7 @@
 """Which devices the local platform lets in: the verdict on each, with its reason."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -188,8 +188,7 @@ def _in_openssl_words(failed: FailedCertificate) -> Finding:
 
 
 def _may_be_client(certificate: x509.Certificate) -> bool:
-    try:
+    with suppress(x509.ExtensionNotFound):
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return bool({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages))
+        return bool({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages))
+    return True

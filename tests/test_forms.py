@@ -37,8 +37,8 @@ from mciot_nb import (
 from mciot_nb.connect import http as rest
 from mciot_nb.connect.tenant import TenantSettings, check_tenant
 from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.config import CaConfig, certificate_command, guide_config, read_config, request_command
-from mciot_nb.pki.keys import KeyChoice, KeyType, read_request
+from mciot_nb.pki.config import CaConfig, guide_config, read_config
+from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, read_request, request_command
 from mciot_nb.pki.names import FIELDS, Field, field_problem
 from mciot_nb.secret import reveal
 from mciot_nb.ui.certificate_card import extension_rows

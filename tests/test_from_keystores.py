@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from platform_tools import TLS, Entity, make, upload
-from test_server_certificate import HOSTS, LEAF, MIDDLE, OTHER_MIDDLE, ROOT, key_file, refused, served, signed
+from test_server_certificate import HOSTS, LEAF, MIDDLE, OTHER_MIDDLE, ROOT, key_file, served, signed
+from test_tenant_calls import refused
 
 from mciot_nb import Device, LocalPlatform, Secret
 from mciot_nb.connect.device import tls_context

@@ -331,7 +331,7 @@ def test_a_client_id_bears_the_common_name(world: World, tmp_path: Path, name: s
 
 
 def without_key_identifiers(entity: Entity, issuer: Entity) -> Entity:
-    """Give the entity with a certificate as ``openssl x509 -req`` makes it without a file of extensions."""
+    """Return the entity with a certificate as ``openssl x509 -req`` makes it without a file of extensions."""
     old = entity.certificate
     builder = x509.CertificateBuilder(old.issuer, old.subject, old.public_key(), old.serial_number)
     builder = builder.not_valid_before(old.not_valid_before_utc).not_valid_after(old.not_valid_after_utc)
@@ -366,10 +366,8 @@ def test_a_namesake_of_another_tenant_locks_nobody_out(world: World, tmp_path: P
         if issuer is not ca:
             assert upload_to_second(world, issuer) == 201
         good, before = make("dev", issuer), log_length(world.platform)
-        with device(world.platform, tmp_path, good if identifiers else without_key_identifiers(good, issuer)) as (
-            _,
-            seen,
-        ):
+        entity = good if identifiers else without_key_identifiers(good, issuer)
+        with device(world.platform, tmp_path, entity) as (_, seen):
             record = last_record(world.platform, before)
             assert seen.connack == 0, (issuer is ca, record["reason"])
 
@@ -404,7 +402,7 @@ def test_a_resumed_session_does_not_get_round_a_ca_taken_away(
 
 
 def ask_for_token(tls: ssl.SSLSocket) -> int:
-    """Give the status of the answer; the connection stays."""
+    """Return the status of the answer; the connection stays."""
     request = "POST /devicecontrol/deviceAccessToken HTTP/1.1\r\nHost: localhost\r\nAccept: application/json"
     tls.sendall(f"{request}\r\nContent-Length: 0\r\n\r\n".encode())
     answer = http.client.HTTPResponse(tls, method="POST")

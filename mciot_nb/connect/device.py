@@ -65,14 +65,15 @@ class Device(Connection):
 
     ``chain`` and ``key`` are PEM files, ``trusted`` is a PEM file with the server certificate (or its CA), None for the
     system's trust. ``client_id`` is the certificate's common name unless you give another. ``tls`` narrows TLS to one
-    version. Use it with ``with``, or call `connect` and `disconnect`.
+    version. Use it with ``with``, or call `connect` and `disconnect`::
+
+        with workspace.device(tenant) as device:
+            device.measure("c8y_Temperature", "T", 21.5, "C")
 
     Its methods publish one SmartREST message each, and return once that is acknowledged; they raise OnboardingError as
-    `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against a message, `receive` gives.
+    `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against one comes by `receive`.
 
-    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
-
-    Example: ``with workspace.device(tenant) as device: device.measure("c8y_Temperature", "T", 21.5, "C")``.
+    Raises: OnboardingError: if the files do not fit together or the passphrase is wrong.
     """
 
     _asked_for_operations = False
@@ -119,7 +120,7 @@ class Device(Connection):
         """Make a device of its keystore and truststore, PKCS12 or JKS: just what MQTT.fx would load.
 
         ``password`` opens both stores and the key, unless you give the key or the truststore one of its own; ``alias``
-        names the key where there are several. Raises OnboardingError as `read_key` and `read_store` do, and NO_TRUST
+        names the key where there are several. Raises: OnboardingError: as `read_key` and `read_store` do, and NO_TRUST
         where the truststore holds nothing that Java would trust.
         """
         key, chain = read_key(keystore, password, key_password, alias)
@@ -174,7 +175,7 @@ class Device(Connection):
     def internal_id(self) -> str:
         """Ask for the number that the platform gave the device (123).
 
-        Raises OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
+        Raises: OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
         """
         return (self._request("123", "124") or [""])[0]
 
@@ -243,7 +244,7 @@ class Device(Connection):
     def token(self) -> Secret:
         """Ask over MQTT for a bearer token of the device's user.
 
-        Raises OnboardingError: NO_ANSWER where the platform gives none, REFUSED where it says why.
+        Raises: OnboardingError: NO_ANSWER where the platform gives none, REFUSED where it says why.
         """
         (token, *_) = self._request("", "71", ASK_TOKEN_TOPIC, TOKEN_TOPIC) or [""]
         if not token:
@@ -322,7 +323,7 @@ def tls_context(
 ) -> ssl.SSLContext:
     """Return the context in which a device shows ``chain`` with ``key``, and trusts ``trusted`` or else the system.
 
-    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
+    Raises: OnboardingError: if the files do not fit together or the passphrase is wrong.
     """
     if trusted is not None:
         read_certificates(trusted)  # says in a sentence what is wrong with the file
@@ -360,7 +361,7 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
     """Ask for a token with the device's TLS context and chain, and return the response's status and body.
 
     With Python's own client, not requests: urllib3 changes a context that it is given (it announces HTTP, and trusts
-    more), and this one also serves MQTT. Raises OnboardingError.
+    more), and this one also serves MQTT. Raises: OnboardingError.
     """
     where = f"{host}:{port}"
     headers = {"Accept": "application/json", "X-Ssl-Cert-Chain": to_pem(chain).decode().strip().replace("\n", " ")}

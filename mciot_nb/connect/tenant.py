@@ -32,9 +32,10 @@ LONGEST_PAGE, PAGE, MOST_PAGES = 2000, 100, 1000
 class Tenant:
     """One tenant: where it is, and who logs in: a user with a password, or a bearer ``token``.
 
-    ``verify`` is True for the system's trust, or the path of a PEM file with the certificates to trust instead.
+    ``verify`` is True for the system's trust, or the path of a PEM file with the certificates to trust instead::
 
-    Example: ``Tenant("https://t1.example.com", "t1", "ann", Secret(password), mqtt=("t1.example.com", 8883))``.
+        tenant = Tenant("https://t.example.com", "t12345", "ann", Secret("…"), mqtt=("t.example.com", 8883))
+        tenant.trusted_certificates.to_frame()
     """
 
     url: str
@@ -84,7 +85,7 @@ class Tenant:
 
         With another type than JSON in ``accept``, ``read`` gets the bytes. ``meaning`` says what a status means for
         this call and what to do, in half a sentence. A call that did not reach the server is tried three times, GET and
-        PUT also where the answer was lost or the server busy. Raises OnboardingError in one sentence for whatever
+        PUT also where the answer was lost or the server busy. Raises: OnboardingError: in one sentence for whatever
         fails, with the code ``HTTP_<status>`` where there is one.
         """
         answer = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
@@ -202,7 +203,7 @@ def _https_host(url: str) -> str:
 def read_settings(folder: Path) -> TenantSettings:
     """Read the choice that 00 kept in ``folder``; ``MCIOT_URL`` and its companions go before it.
 
-    Raises OnboardingError where the file is damaged.
+    Raises: OnboardingError: if the file is damaged.
     """
     if url := os.environ.get("MCIOT_URL"):
         host = os.environ.get("MCIOT_MQTT_HOST") or _https_host(url)
@@ -231,7 +232,7 @@ def keep_settings(folder: Path, settings: TenantSettings) -> None:
 def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenant:
     """Return the real tenant of ``settings``; ``secret`` is the user's password, or a bearer token without a user.
 
-    Without ``secret`` it comes from ``MCIOT_TOKEN`` or ``MCIOT_PASSWORD``. Raises OnboardingError: BAD_SETTINGS,
+    Without ``secret`` it comes from ``MCIOT_TOKEN`` or ``MCIOT_PASSWORD``. Raises: OnboardingError: BAD_SETTINGS,
     NEED_PASSWORD.
     """
     by_token = not settings.user or bool(os.environ.get("MCIOT_TOKEN"))

@@ -138,7 +138,7 @@ class TrustedCertificates:
     ) -> TrustedCertificate:
         """Upload a CA (or intermediate) certificate, so that devices signed under it may connect (guide: "Via REST").
 
-        ``auto_registration`` lets a new device in at its first connection. Raises OnboardingError: HTTP_409 where the
+        ``auto_registration`` lets a new device in at its first connection. Raises: OnboardingError: HTTP_409 where the
         certificate is there already, HTTP_422 where it is no CA's.
         """
         return self._request("POST", self._path, json=_upload_body(certificate, name, auto_registration))
@@ -221,7 +221,7 @@ class TrustedCertificates:
     def verify_chain(self, chain: Sequence[x509.Certificate]) -> VerifiedChain:
         """Ask the platform whether it would take a device's chain, the device's certificate first.
 
-        Raises OnboardingError: HTTP_401 where the platform refuses the chain (or the login: the sentence says which).
+        Raises: OnboardingError: HTTP_401 where the platform refuses the chain (or the login: the sentence says which).
         """
 
         def read(body: dict[str, Any]) -> VerifiedChain:
@@ -246,7 +246,7 @@ class TrustedCertificates:
         """Tell the platform which certificates are revoked, by serial numbers (as text: in hex); it can't be undone.
 
         ``at`` bears a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for
-        what is known stays as it is. Raises OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
+        what is known stays as it is. Raises: OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
         """
         date = {}
         if at is not None:

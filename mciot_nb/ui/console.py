@@ -13,7 +13,7 @@ from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import common_name
 from mciot_nb.ui.attempt_view import AttemptView
 from mciot_nb.ui.console_parts import Messages, Operations, PendingOperation, Sending, TenantData, field
-from mciot_nb.ui.markup import escape, plain, table
+from mciot_nb.ui.markup import Rendered, card, escape
 from mciot_nb.ui.panel import Panel, button, row
 
 #: Seconds between two questions to the local tenant and to the platform's log.
@@ -251,16 +251,16 @@ class DeviceConsole(Panel):
 
     def static_text(self) -> str:
         """Say which device it is, and what can be done here."""
-        return plain(*self._picture())
+        return self._picture().text
 
     def static_html(self) -> str:
         """Say the same as a table."""
-        return table(*self._picture())
+        return self._picture().html
 
-    def _picture(self) -> Any:
+    def _picture(self) -> Rendered:
         tenant = "the local platform" if self.tenant.is_local else f"{self.tenant.tenant_id} at {self.tenant.url}"
         where = f"{self.device.host}:{self.device.port}"
-        return self.title, [
+        rows = [
             ("ClientId", self.name, "the common name of its certificate"),
             ("MQTT", where, "mutual TLS; nothing is connected until you press Connect"),
             ("Tenant", tenant, ""),
@@ -268,3 +268,4 @@ class DeviceConsole(Panel):
             ("", "send a measurement, an event or an alarm; see each line that goes out, and what arrives", ""),
             ("", "watch the measurements in a plot; send an operation, and answer it as the device", ""),
         ]
+        return card(self.title, rows)

@@ -13,14 +13,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, certificate_command, read_config, request_command
-from mciot_nb.pki.keys import KeyChoice, KeyType
+from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, read_config
+from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, request_command
 from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, not_after_within
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
-from mciot_nb.ui.markup import Row, StaticPicture, escape, table, visible
+from mciot_nb.ui.markup import Row, StaticPicture, card, escape, visible
 
 if TYPE_CHECKING:
     from mciot_nb.workspace import Workspace
@@ -175,7 +175,7 @@ class CertificateForm(Form):
         self._extensions = list(_extension_rows(self._config, section, issuer))
         self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
         self._preview = widgets.HTML().add_class("mciot-preview")
-        folded = f"<details><summary>{_EXTENSIONS}</summary>{table(_EXTENSIONS, self._extensions)}</details>"
+        folded = f"<details><summary>{_EXTENSIONS}</summary>{card(_EXTENSIONS, self._extensions).html}</details>"
         self.build(
             *(self.row(name, field) for name, field in self._fields.items()),
             widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint"),
@@ -274,7 +274,7 @@ class CertificateForm(Form):
         kind, meaning = self._key.key_type or _OTHER_KIND, _KINDS.get(self._key.key_type, _OTHER_MEANING)
         rows = [("Key", kind, meaning), ("Validity", f"{self._key.days} days", self._ends(self._key))]
         fields = [(f.label, shown[f.attribute] or "-", "") for f in FIELDS]
-        return table(self.title, [*fields, *rows, *self._extensions])
+        return card(self.title, [*fields, *rows, *self._extensions]).html
 
     def _end_of(self, key: KeyChoice) -> datetime:
         now = normalize_time(None)

@@ -63,13 +63,16 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
 
     Example: ``card("MQTT client", [("Port", "8883", "MQTT over TLS")])``.
     """
-    rows = list(rows)
-    return Rendered(plain(title, rows), table(title, rows))
-
-
-def table(title: str, rows: Iterable[Line]) -> str:
-    """Return the HTML of `card`; it reads well without any style too, as on GitHub."""
-    return _table(title, f"<tbody>{''.join(_line(*row) for row in rows)}</tbody>")
+    rows, lines, table = list(rows), [visible(title)], []
+    width = max((len(name) for name, *_ in rows), default=0) + 2
+    for name, value, meaning in rows:
+        shown = value if isinstance(value, Rendered) else Rendered(value, escape(value))
+        lines.append(f"  {visible(name):{width}}{visible(shown.text)}")
+        lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
+        more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
+        cell = f'<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td>'
+        table.append(f'<tr><th scope="row" style="{_LEFT}">{escape(name)}</th>{cell}</tr>')
+    return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
 
 def _table(title: str, content: str) -> str:
@@ -77,23 +80,6 @@ def _table(title: str, content: str) -> str:
         f'<caption style="caption-side:top;text-align:left;padding:4px 0;font-weight:600">{escape(title)}</caption>'
     )
     return f'<table class="mciot-card" style="border:1px solid #757575;margin:4px 0">{caption}{content}</table>'
-
-
-def _line(name: str, value: str | Rendered, meaning: str) -> str:
-    shown = value.html if isinstance(value, Rendered) else escape(value)
-    more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
-    return f'<tr><th scope="row" style="{_LEFT}">{escape(name)}</th><td style="{_LEFT};{_WRAP}">{shown}{more}</td></tr>'
-
-
-def plain(title: str, rows: Iterable[Line]) -> str:
-    """Return the text of `card`."""
-    rows = list(rows)
-    width = max((len(name) for name, *_ in rows), default=0) + 2
-    lines = [visible(title)]
-    for name, value, meaning in rows:
-        lines.append(f"  {visible(name):{width}}{visible(value.text if isinstance(value, Rendered) else value)}")
-        lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
-    return "\n".join(lines)
 
 
 def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

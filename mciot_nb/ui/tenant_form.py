@@ -11,7 +11,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.secret import Secret
 from mciot_nb.ui.forms import Form, fields_to_mend, labelled
 from mciot_nb.ui.inputs import SecretField
-from mciot_nb.ui.markup import escape, table
+from mciot_nb.ui.markup import card, escape
 
 if TYPE_CHECKING:
     from mciot_nb.workspace import Workspace
@@ -166,7 +166,8 @@ class TenantForm(Form):
         if self._settings.local:
             return super().static_html()
         values = asdict(self._settings)
-        return table(self.static_text(), [(f.description, str(values[name]), "") for name, f in self._fields.items()])
+        rows = [(field.description, str(values[name]), "") for name, field in self._fields.items()]
+        return card(self.static_text(), rows).html
 
 
 def _problems(settings: TenantSettings, by_token: bool) -> dict[str, str]:

@@ -18,7 +18,7 @@ from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.inputs import FileField
-from mciot_nb.ui.markup import Line, copyable, escape, grid, plain, table, visible
+from mciot_nb.ui.markup import Line, card, copyable, escape, grid, visible
 from mciot_nb.ui.panel import Panel, button, row, show_if
 from mciot_nb.ui.table import LiveTable
 
@@ -164,8 +164,8 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         offer = self.choice.value
         problem = self._problem or ("" if offer else _NOTHING)
         words = f'<p role="status">{escape(problem)}</p>' if problem else ""
-        card = f"<p>This is what Upload sends:</p>{certificate_card(offer.certificate).html}" if offer else ""
-        self.card.value = words + card
+        sent = f"<p>This is what Upload sends:</p>{certificate_card(offer.certificate).html}" if offer else ""
+        self.card.value = words + sent
         self.choice.disabled = offer is None
         show_if(self._warning, offer is not None and self._needs_consent(offer))
 
@@ -347,7 +347,7 @@ class TrustedCertificatesPanel(Panel):
         one = self.opened
         show_if(self._opened, one is not None)
         if one is not None:
-            self._details.value = table(name_of(one), details(one))
+            self._details.value = card(name_of(one), details(one)).html
             self.new_name.placeholder = name_of(one)
             self.buttons["status"].description = "Disable" if one.status == "ENABLED" else "Enable"
             self.buttons["automatic"].description = f"Auto-registration {'off' if one.auto_registration else 'on'}"
@@ -444,7 +444,7 @@ class TrustedCertificatesPanel(Panel):
             return f"{self.title}: {'none yet' if self._known is not None else self._trouble}".rstrip(".") + "."
         picture = self._picture()
         rows = [(name, f"{status}{on and ', auto-registration '}{on}", digits) for name, status, on, digits in picture]
-        return plain(self.title, rows)
+        return card(self.title, rows).text
 
     def static_html(self) -> str:
         """Return the list as a table, or why there is none."""

@@ -74,16 +74,18 @@ class CertificateCall(Handler):
             "self": self.address(path),
         }
 
-    def trusted(self) -> list[TrustAnchor]:
-        """Return the tenant's certificates, without those that were deleted."""
-        return [known for known in self.platform.storage.trusted_certificates(self.login.tenant) if not known.deleted]
-
     def find(self, identifier: str) -> TrustAnchor:
         """Return the certificate of this fingerprint. Raises: RestError: if the tenant has none."""
         trusted = self.platform.storage.trusted_certificate(identifier)
         if trusted is None or trusted.deleted or trusted.tenant != self.login.tenant:
             raise RestError(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
         return trusted
+
+    def replace(self, trusted: TrustAnchor, **changes: Any) -> None:
+        """Store what changes, and answer what is there then."""
+        trusted = replace(trusted, **changes)
+        self.platform.storage.put_trusted_certificate(trusted)
+        self.respond(self.as_json(trusted))
 
     def read_trusted(self, body: Any) -> TrustAnchor:
         """Return what is to be added. Raises: RestError: 422 if it can't be, 409 if any tenant has it already."""
@@ -107,9 +109,9 @@ class TrustedCertificates(CertificateCall):
 
     def get(self, tenant: str) -> None:
         """List a page of them."""
-        known = self.trusted()
-        page = lambda first, size: (map(self.as_json, known[first : first + size]), len(known))  # noqa: E731
-        self.respond_page("certificates", page)
+        stored = self.platform.storage.trusted_certificates(self.login.tenant)
+        known = [self.as_json(trusted) for trusted in stored if not trusted.deleted]
+        self.respond_page("certificates", lambda first, size: (known[first : first + size], len(known)))
 
     def post(self, tenant: str) -> None:
         """Add one."""
@@ -163,9 +165,7 @@ class VerificationCode(CertificateCall):
     def post(self, tenant: str, identifier: str) -> None:
         """Make a new one; the previous one is void."""
         until = timestamp(datetime.now(UTC) + CODE_VALIDITY)
-        trusted = replace(self.find(identifier), code=secrets.token_hex(20), code_until=until)
-        self.platform.storage.put_trusted_certificate(trusted)
-        self.respond(self.as_json(trusted))
+        self.replace(self.find(identifier), code=secrets.token_hex(20), code_until=until)
 
 
 class ProofOfPossession(CertificateCall):
@@ -185,9 +185,7 @@ class ProofOfPossession(CertificateCall):
         if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode()):
             sentence = "The signature is not that of the code with this certificate's key: sign its exact bytes."
             raise RestError(400, "tenants/Bad Request", sentence)
-        trusted = replace(trusted, proven=True, code="", code_until="")
-        self.platform.storage.put_trusted_certificate(trusted)
-        self.respond(self.as_json(trusted))
+        self.replace(trusted, proven=True, code="", code_until="")
 
 
 def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) -> bool:

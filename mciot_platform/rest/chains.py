@@ -22,6 +22,7 @@ from mciot_platform.trust import ConnectionRejected, readable_certificates, subj
 LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
 OLDEST = datetime(1950, 1, 1, tzinfo=UTC)  # the earliest date that a revocation list can hold (RFC 5280, 5.1.2.6)
+NOT_LET_IN = (401, "security/Unauthorized", "A device with this certificate chain is not let in.")
 FORM, CRL = "multipart/form-data", "application/pkix-crl"
 
 
@@ -38,10 +39,6 @@ def read_chain(data: bytes | str, longest: int) -> list[x509.Certificate]:
 
 def _unreadable(message: str) -> RestError:
     return RestError(400, "Device Certificates/Bad Request", message)
-
-
-def _not_let_in() -> RestError:
-    return RestError(401, "security/Unauthorized", "A device with this certificate chain is not let in.")
 
 
 class VerifyChain(Handler):
@@ -66,7 +63,7 @@ class VerifyChain(Handler):
             with readable_certificates():
                 self.platform.trust.verify_chain(chain, self.login.tenant)
         except ConnectionRejected:
-            raise _not_let_in() from None
+            raise RestError(*NOT_LET_IN) from None
         names = {"issuer": reversed_name(chain[0].issuer), "subject": reversed_name(chain[0].subject)}
         self.respond({"successfullyValidated": True, "tenantId": self.login.tenant, **names})
 
@@ -156,7 +153,7 @@ class DeviceToken(Handler):
             self.platform.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.code == "NOT_REGISTERED":
                 raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
-            raise _not_let_in() from None
+            raise RestError(*NOT_LET_IN) from None
         token = self.platform.tokens.issue(device.tenant, device.device)
         self.platform.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
         self.respond({"access_token": token, "accessToken": token})
