@@ -148,9 +148,9 @@ def reading(data: bytes) -> object:
 def good(request: pytest.FixtureRequest, folder: Path) -> bytes:
     path = folder / str(request.param)
     if path.stem == "key":
-        write_keystore(path, KEY, [LEAF], PASSWORD)
+        write_keystore(path, KEY, [LEAF], PASSWORD, replace=True)  # in another order it is made once more
     else:
-        write_truststore(path, {"server": LEAF}, PASSWORD)
+        write_truststore(path, {"server": LEAF}, PASSWORD, replace=True)
     assert not isinstance(reading(path.read_bytes()), str), "the control"
     return path.read_bytes()
 

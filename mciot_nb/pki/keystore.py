@@ -81,28 +81,26 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
     kind = HIDDEN_ENTRY if store.seen_by_java is False else KEY_ENTRY if store.key else TRUSTED_ENTRY
     unnamed = "1" if store.key else ""  # Java numbers keys without an alias
     entries = [Entry(alias or unnamed, kind, chain) for alias, chain in store.entries]
-    return Keystore(path, "PKCS12", tuple(entries), _remark(path, store))
+    return Keystore(path, "PKCS12", tuple(entries), " ".join(_remarks(path, store)))
 
 
-def _remark(path: Path, store: pkcs12.Pkcs12Store) -> str:
-    remarks = []
-    if store.entries and store.seen_by_java is None:
-        remarks.append(
+def _remarks(path: Path, store: pkcs12.Pkcs12Store) -> Iterator[str]:
+    if store.key and not store.seen_by_java:
+        yield "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is."
+    elif store.entries and store.seen_by_java is None:
+        yield (
             "Whether Java sees an entry in it can't be told here, for its certificates are encrypted in an older way: "
             "keytool -list shows those that it sees."
         )
-    if store.entries and store.seen_by_java is False and not store.key:
-        remarks.append(
+    elif store.entries and not store.seen_by_java:
+        yield (
             "Java sees no entry in it, for its certificates lack Java's trust mark: write_truststore or keytool "
             "-importcert makes a store with it."
         )
-    if store.key and not store.seen_by_java:
-        remarks.append("Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is.")
     if not store.has_mac:
-        remarks.append("It has no checksum, so a change to it would not be noticed.")
+        yield "It has no checksum, so a change to it would not be noticed."
     if path.suffix.lower() == ".jks":
-        remarks.append("It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS.")
-    return " ".join(remarks)
+        yield "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS."
 
 
 def read_key(
@@ -250,7 +248,7 @@ def write_keystore(
     _check_chain(key, chain)
     secret, others = store_password(password), dict(trusted or {})
     aliases = _check_aliases([alias, *others])
-    if _type_by_name(path) == "PKCS12":
+    if not _is_jks(path):
         if others or (key_password is not None and reveal(key_password) != secret):
             raise OnboardingError(
                 f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: give it a name "
@@ -286,7 +284,7 @@ def write_truststore(
     if not trusted:
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
     secret, aliases = store_password(password), _check_aliases(list(trusted))
-    if _type_by_name(path) == "PKCS12":
+    if not _is_jks(path):
         return _write(path, pkcs12.dump_trusted(trusted, secret.encode()), replace)
     created = at or datetime.now(UTC)
     _write(path, jks.dump([jks.JksEntry(name, created, (trusted[name],)) for name in aliases], secret), replace)
@@ -321,14 +319,13 @@ def _check_aliases(aliases: list[str]) -> list[str]:
     return aliases
 
 
-def _type_by_name(path: Path) -> str:
-    if path.suffix.lower() == ".jks":
-        return "JKS"
-    if path.suffix.lower() in PKCS12_NAMES:
-        return "PKCS12"
-    raise OnboardingError(
-        f"{path.name} does not say what it is to be: let it end in .jks, or in {', '.join(PKCS12_NAMES)}.", "BAD_NAME"
-    )
+def _is_jks(path: Path) -> bool:
+    """Whether the name of a new store says JKS. Raises: OnboardingError: if it says no type at all."""
+    if path.suffix.lower() not in (".jks", *PKCS12_NAMES):
+        names = ", ".join(PKCS12_NAMES)
+        sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {names}."
+        raise OnboardingError(sentence, "BAD_NAME")
+    return path.suffix.lower() == ".jks"
 
 
 def store_password(password: Secret | str) -> str:

@@ -74,7 +74,7 @@ def _is_private_key(data: bytes) -> bool:
     except (ValueError, UnsupportedAlgorithm):
         return False
     except TypeError:  # it is one, and encrypted
-        return True
+        pass
     return True
 
 
