@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb.pki import database
 from mciot_nb.pki.keys import KeyType
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -155,6 +156,7 @@ def act(folder: Path, mode: str, point: int, operation: str, arguments: list[str
 
 def sign_many_times(folder: Path, name: str, count: int) -> None:
     """Sign ``count`` requests one by one, from the moment on at which a line comes in."""
+    database.LOCK_TIMEOUT = 600.0  # a busy machine is no fault
     ca = CertificateAuthority.open(folder, os.environ["PASS"])
     key = ec.generate_private_key(ec.SECP256R1())
     subjects = [DistinguishedName(country="DE", common_name=f"{name}-{number}").to_x509() for number in range(count)]

@@ -24,9 +24,6 @@ from mciot_nb.pki.rows import hex_serial
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 
 
-PROCESSES, EACH = 16, 25
-
-
 @contextmanager
 def started(*arguments: object) -> "Iterator[subprocess.Popen[str]]":
     """A child that goes on beside the test, and ends with it at the latest."""
@@ -46,15 +43,16 @@ def expect(process: "subprocess.Popen[str]", state: str) -> None:
     assert line and json.loads(line) == {"state": state}, line or process.stderr.read()
 
 
-def test_sixteen_processes_lose_nothing_and_a_killed_one_blocks_nobody(
-    tmp_path: Path, openssl: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("processes", "each"), [(4, 8), pytest.param(16, 25, marks=pytest.mark.slow)])
+def test_many_processes_lose_nothing_and_a_killed_one_blocks_none(
+    processes: int, each: int, tmp_path: Path, openssl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = DistinguishedName(country="DE", common_name="Test CA")
-    ca = CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
+    ca = CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, key_type=KeyType.P256)
     with ExitStack() as stack:
         signers = [
-            stack.enter_context(started("sign-many-times", ca.folder, f"process-{number}", EACH))
-            for number in range(PROCESSES)
+            stack.enter_context(started("sign-many-times", ca.folder, f"process-{number}", each))
+            for number in range(processes)
         ]
         for signer in signers:
             expect(signer, "ready")
@@ -75,23 +73,24 @@ def test_sixteen_processes_lose_nothing_and_a_killed_one_blocks_nobody(
 
         holder.kill()
         assert holder.wait() == -signal.SIGKILL
-        with ThreadPoolExecutor(PROCESSES) as pool:  # each pipe is emptied, or its writer would stand still
-            outputs = list(pool.map(lambda signer: signer.communicate(timeout=120), signers))
+        with ThreadPoolExecutor(processes) as pool:  # each pipe is emptied, or its writer would stand still
+            outputs = list(pool.map(lambda signer: signer.communicate(timeout=600), signers))
         assert [(signer.returncode, errors) for signer, (_, errors) in zip(signers, outputs, strict=True)] == [
             (0, "")
-        ] * PROCESSES
-    handed_out = [each for output, _ in outputs for each in said(output)]
+        ] * processes
+    handed_out = [certificate for output, _ in outputs for certificate in said(output)]
     rows = ca.database.rows()
-    assert len(rows) == len(handed_out) == PROCESSES * EACH
-    assert len({row.serial for row in rows}) == len({row.subject for row in rows}) == PROCESSES * EACH
-    assert {each["serial"] for each in handed_out} == {row.serial for row in rows}
+    assert len(rows) == len(handed_out) == processes * each
+    assert len({row.serial for row in rows}) == len({row.subject for row in rows}) == processes * each
+    assert {certificate["serial"] for certificate in handed_out} == {row.serial for row in rows}
     demand_rows_and_copies_agree(ca.folder)
-    for each in handed_out:
-        assert (ca.folder / "deviceCertificates" / f"{hex_serial(each['serial'])}.pem").read_text() == each["pem"]
+    for certificate in handed_out:
+        copy = ca.folder / "deviceCertificates" / f"{hex_serial(certificate['serial'])}.pem"
+        assert copy.read_text() == certificate["pem"]
     again = CertificateAuthority.open(ca.folder, PASSPHRASE)
     assert again.recovered == "" and hidden(ca.folder) == []
     assert not BAD & {finding.code for finding in again.check().findings}
     assert f"{hex_serial(rows[-1].serial)}=Valid (V)" in openssl_status(ca.folder, rows[-1].serial)
-    # They really took turns: nobody signed all of its requests in one go.
+    # They really took turns, and did not sign all of their requests in one go (few processes may).
     signer_of = [row.subject.split("process-")[1].split("-")[0] for row in rows]
-    assert sum(one != next_one for one, next_one in pairwise(signer_of)) > PROCESSES
+    assert processes < 16 or sum(one != next_one for one, next_one in pairwise(signer_of)) > processes
