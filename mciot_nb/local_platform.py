@@ -55,7 +55,7 @@ class LocalPlatform:
 
         For a class: ``tenants`` with a trust of their own, and as ``host`` the name by which the others reach this
         machine, which then listens on every address. It is a process of its own, which ends with the Lab, or with the
-        script that started it. Raises OnboardingError where it can't start, or runs otherwise than you ask for.
+        script that started it. Raises: OnboardingError: if it can't start, or runs otherwise than you ask for.
         """
         folder = _folder(workspace)
         options = ["--profile", profile, "--tenants", str(tenants), "--host", host]
@@ -167,8 +167,9 @@ class LocalPlatform:
                 time.sleep(0.02)
 
     def log(self) -> "pd.DataFrame":
-        """Return every connection attempt: its verdict as a code and in a sentence, and the ``chain`` it presented, as
-        far as OpenSSL tells: where the handshake failed, up to the certificate that it refused.
+        """Return every connection attempt: its verdict as a code and in a sentence, and the ``chain`` it presented.
+
+        Where the handshake failed, the chain ends with the certificate that OpenSSL refused.
         """
         frame = self._table("log", "time", "ended")
         frame["chain"] = frame["chain"].map(json.loads)

@@ -151,14 +151,12 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 @examples(300)
 @given(values=st.lists(TEXT, min_size=1, max_size=5))
 def test_every_line_is_read_as_it_was_written(values: list[str]) -> None:
-    assert parse(line(*values).encode()) == [values]
     assert parse(f"{line(*values)}\n{line('1', *values)}".encode()) == [values, ["1", *values]]
 
 
 def test_what_needs_quotes_is_written_as_the_platform_describes_it() -> None:
     assert line("400", "t", "plain") == "400,t,plain"
-    assert line("400", "t", 'a "b", c') == '400,t,"a \\"b\\", c"'
-    assert line("400", "t", " edge") == '400,t," edge"'
+    assert line("400", "t", 'a "b", c', " edge") == '400,t,"a \\"b\\", c"," edge"'
     for wrong in (b'400,"open', b"\xff"):
         with pytest.raises(ValueError, match=r"\.$"):
             parse(wrong)
@@ -255,6 +253,8 @@ def test_a_platform_that_is_off_or_goes_away_is_said_so(tmp_path: Path) -> None:
     platform.stop()
     wait_for(lambda: "not connected" in repr(gone), 60)
     refused("NOT_CONNECTED", gone.create)
+    with socket.create_server(("127.0.0.1", 0)) as closed:  # the platform's own port may be another platform's by now
+        gone.port = closed.getsockname()[1]
     refused("NOT_REACHED", gone.connect)
-    refused("NOT_REACHED", lambda: gone.access_token(platform.https))
+    refused("NOT_REACHED", lambda: gone.access_token(f"https://127.0.0.1:{gone.port}"))
     assert datetime.now(UTC) - platform.log().iloc[-1]["time"] < timedelta(days=1)  # what was kept is there

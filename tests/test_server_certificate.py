@@ -7,23 +7,22 @@ import itertools
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from conftest import Run, tool
+from conftest import Run
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from platform_tools import TLS, Entity
+from test_tenant_calls import refused
 
 from mciot_nb import OnboardingError, Workspace
 from mciot_nb.connect.server_certificate import ServerCertificate, fetch_server_certificate, proof_on_record
@@ -69,7 +68,7 @@ def key_file(folder: Path, entity: Entity, *shown: x509.Certificate) -> Path:
 
 
 @contextmanager
-def served(handle: Handler) -> Iterator[int]:
+def served(handle: Handler, patience: float = 60.0) -> Iterator[int]:
     """Serve on a port of 127.0.0.1, a thread for each connection, which must see the client's end."""
     threads: list[threading.Thread] = []
 
@@ -92,7 +91,7 @@ def served(handle: Handler) -> Iterator[int]:
         server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         listener.join(30)
     for thread in threads:
-        thread.join(30)
+        thread.join(patience)
         assert not thread.is_alive(), "the client has left a connection open"
 
 
@@ -112,21 +111,6 @@ def tls(file: Path, version: ssl.TLSVersion | None = None, *, demand: Path | Non
                 pass
 
     return handle
-
-
-def refused(code: str, call: Callable[[], object]) -> str:
-    """Check that ``call`` is refused in one sentence with this code, and return the sentence."""
-    with pytest.raises(OnboardingError) as error:
-        call()
-    assert fnmatchcase(error.value.code, code), error.value
-    assert error.value.__suppress_context__ or error.value.__context__ is None
-    return sentence(error)
-
-
-def sentence(error: "pytest.ExceptionInfo[OnboardingError]") -> str:
-    text = str(error.value)
-    assert text.endswith(".") and not set(text) & {"\n", "\ufffd"}
-    return text
 
 
 ROOT = signed("Test Root")
@@ -176,22 +160,6 @@ def test_the_chain_is_the_one_that_openssl_shows(
             assert "handshake could not be finished" in trusted.problem
         else:
             assert trusted.problem == "" and trusted.verified().proof == "this system trusts it for this host"
-
-
-@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-@pytest.mark.parametrize("demand", [[], ["-Verify", "1"]])
-def test_openssls_own_server(version: str, demand: list[str], whole: Path, trusting: Path) -> None:
-    options = ["-accept", "127.0.0.1:0", "-cert", whole, "-key", whole, "-cert_chain", trusting]
-    command = [tool("openssl"), "s_server", *map(str, options), version, *demand]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
-        assert server.stdout
-        port = next(int(line.rsplit(b":", 1)[1]) for line in server.stdout if line.startswith(b"ACCEPT"))
-        try:
-            fetched = fetch_server_certificate("localhost", port)
-        finally:
-            server.kill()
-    assert fetched.chain == (LEAF.certificate, ROOT.certificate)  # as it was told to: the middle one is missing
-    assert fetched.issuer is None and "unable to get local issuer" in fetched.problem
 
 
 @pytest.mark.parametrize("version", TLS)
@@ -434,9 +402,10 @@ def test_a_certificate_that_can_not_be_read(kind: str) -> None:
     version = b"\xa0\x03\x02\x01\x02"
     assert der.count(version) == 1
     odd = {"rubbish": b"rubbish", "cut": der[:-3], "version 8": der.replace(version, version[:-1] + b"\x07")}[kind]
-    with served(says(hello_with(odd))) as port, pytest.raises(OnboardingError) as error:
-        fetch_server_certificate("localhost", port)
-    assert sentence(error)
+    with served(says(hello_with(odd))) as port:
+        refused(
+            "BAD_CERTIFICATE" if kind == "version 8" else "NO_TLS", lambda: fetch_server_certificate("localhost", port)
+        )
 
 
 def test_an_issuer_that_was_made_for_the_signature(tmp_path: Path) -> None:
@@ -454,7 +423,7 @@ def test_an_issuer_that_was_made_for_the_signature(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_open(whole: Path) -> None:
-    """That the server sees the end is in `served`, of every test here; this is the control, and the warnings."""
+    """`served` waits for the client's end in every test here; these are the warnings of Python."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with served(tls(whole)) as port:
@@ -463,15 +432,13 @@ def test_nothing_is_left_open(whole: Path) -> None:
             fetch_server_certificate("localhost", port)
         gc.collect()
     assert not [warning for warning in caught if warning.category is ResourceWarning]
-    ended = threading.Event()
 
-    def wait(connection: socket.socket) -> None:
-        while connection.recv(1):
-            pass
-        ended.set()
 
-    with served(wait) as port, socket.create_connection(("127.0.0.1", port)):
-        assert not ended.wait(0.3)
+def test_served_notices_a_client_that_stays() -> None:
+    begun, left_open = threading.Event(), pytest.raises(AssertionError, match="left a connection open")
+    with socket.socket() as client, left_open, served(lambda _: begun.set(), patience=0.3) as port:
+        client.connect(("127.0.0.1", port))
+        assert begun.wait(60)
 
 
 # --- the workspace: where the proof comes from, and what it keeps ----------------------------------------------------

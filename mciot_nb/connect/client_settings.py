@@ -27,7 +27,7 @@ class ClientSettings:
         card("MQTT.fx", settings.mqttfx)
         print(settings.mosquitto_pub)
 
-    Raises OnboardingError where the device has no certificate.
+    Raises: OnboardingError: if the device has no certificate.
     """
 
     def __init__(self, tenant: Tenant, device_folder: Path, trusted: Path | None) -> None:

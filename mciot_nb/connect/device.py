@@ -35,6 +35,9 @@ OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
 #: Where a device gets a token over HTTPS, and the port on which the platform speaks mutual TLS there.
 TOKEN_PATH, MUTUAL_TLS_PORT = "/devicecontrol/deviceAccessToken", 8443
 _LARGEST_TOKEN = 1024 * 1024
+_NO_TOKEN = (
+    f"answered something that is no token: check that the URL names the platform's mutual TLS port {MUTUAL_TLS_PORT}."
+)
 _TOKEN_REFUSALS = {
     400: "it can't read the certificate chain: build the chain from the certificates that belong together",
     401: "it refused the certificate chain: upload the CA certificate, and check that nothing is expired or revoked",
@@ -65,9 +68,9 @@ class Device(Connection):
     version. Use it with ``with``, or call `connect` and `disconnect`.
 
     Its methods publish one SmartREST message each, and return once that is acknowledged; they raise OnboardingError as
-    `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against a message, `receive` gives.
+    `publish` does, and BAD_VALUE where a value can't be sent. What the platform has against one comes by `receive`.
 
-    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
+    Raises: OnboardingError: if the files do not fit together or the passphrase is wrong.
 
     Example: ``with workspace.device(tenant) as device: device.measure("c8y_Temperature", "T", 21.5, "C")``.
     """
@@ -116,7 +119,7 @@ class Device(Connection):
         """Make a device of its keystore and truststore, PKCS12 or JKS: just what MQTT.fx would load.
 
         ``password`` opens both stores and the key, unless you give the key or the truststore one of its own; ``alias``
-        names the key where there are several. Raises OnboardingError as `read_key` and `read_store` do, and NO_TRUST
+        names the key where there are several. Raises: OnboardingError: as `read_key` and `read_store` do, and NO_TRUST
         where the truststore holds nothing that Java would trust.
         """
         key, chain = read_key(keystore, password, key_password, alias)
@@ -171,7 +174,7 @@ class Device(Connection):
     def internal_id(self) -> str:
         """Ask for the number that the platform gave the device (123).
 
-        Raises OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
+        Raises: OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
         """
         return (self._request("123", "124") or [""])[0]
 
@@ -196,9 +199,8 @@ class Device(Connection):
     def alarm(self, kind: str, text: str = "", severity: str = "MAJOR", time: datetime | None = None) -> None:
         """Raise an alarm (301 to 304); ``severity`` is CRITICAL, MAJOR, MINOR or WARNING."""
         if severity not in SEVERITIES:
-            raise OnboardingError(
-                f"There is no severity {severity!r}: give one of {', '.join(SEVERITIES)}.", "BAD_VALUE"
-            )
+            known = ", ".join(SEVERITIES)
+            raise OnboardingError(f"There is no severity {severity!r}: give one of {known}.", "BAD_VALUE")
         self._send(SEVERITIES[severity], kind, text, _time(time))
 
     def clear_alarm(self, kind: str) -> None:
@@ -241,7 +243,7 @@ class Device(Connection):
     def token(self) -> Secret:
         """Ask over MQTT for a bearer token of the device's user.
 
-        Raises OnboardingError: NO_ANSWER where the platform gives none, REFUSED where it says why.
+        Raises: OnboardingError: NO_ANSWER where the platform gives none, REFUSED where it says why.
         """
         (token, *_) = self._request("", "71", ASK_TOKEN_TOPIC, TOKEN_TOPIC) or [""]
         if not token:
@@ -260,9 +262,8 @@ class Device(Connection):
         host, port = _address(url)
         status, body = _post_chain(host, port, self._context, self.chain)
         if not 200 <= status < 300:
-            meaning = _TOKEN_REFUSALS.get(
-                status, "this is not what the platform answers a device: check the URL and its port"
-            )
+            default = "this is not what the platform answers a device: check the URL and its port"
+            meaning = _TOKEN_REFUSALS.get(status, default)
             raise OnboardingError(f"{host}:{port} answered {status}: {meaning}.", f"HTTP_{status}")
         try:
             answer = json.loads(body)
@@ -270,7 +271,7 @@ class Device(Connection):
             if not re.fullmatch(r"[!-~]+", token):
                 raise ValueError("HTTP headers take no other characters")
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise _no_token(f"{host}:{port}") from None
+            raise OnboardingError(f"{host}:{port} {_NO_TOKEN}", "NOT_A_TENANT") from None
         return Secret(token)
 
     def _send(self, *values: str) -> None:
@@ -321,7 +322,7 @@ def tls_context(
 ) -> ssl.SSLContext:
     """Return the context in which a device shows ``chain`` with ``key``, and trusts ``trusted`` or else the system.
 
-    Raises OnboardingError where the files do not fit together or the passphrase is wrong.
+    Raises: OnboardingError: if the files do not fit together or the passphrase is wrong.
     """
     if trusted is not None:
         read_certificates(trusted)  # says in a sentence what is wrong with the file
@@ -359,7 +360,7 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
     """Ask for a token with the device's TLS context and chain, and return the response's status and body.
 
     With Python's own client, not requests: urllib3 changes a context that it is given (it announces HTTP, and trusts
-    more), and this one also serves MQTT. Raises OnboardingError.
+    more), and this one also serves MQTT. Raises: OnboardingError.
     """
     where = f"{host}:{port}"
     headers = {"Accept": "application/json", "X-Ssl-Cert-Chain": to_pem(chain).decode().strip().replace("\n", " ")}
@@ -380,7 +381,7 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
     except ConnectionResetError:  # http.client's RemoteDisconnected, too
         raise connection.connection_error(where) from None
     except http.client.HTTPException:
-        raise _no_token(where) from None
+        raise OnboardingError(f"{where} {_NO_TOKEN}", "NOT_A_TENANT") from None
     except (OSError, ValueError) as error:
         raise connection.connection_error(where, error) from None
     finally:
@@ -394,17 +395,6 @@ def _address(url: str) -> tuple[str, int]:
     except ValueError:
         host, port = "", 0
     if not host or parts.scheme != "https" or parts.path.strip("/"):
-        raise OnboardingError(
-            "A device's token comes from https://, the platform's host, and its mutual TLS port "
-            f"{MUTUAL_TLS_PORT}: correct the URL.",
-            "BAD_URL",
-        )
+        source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
+        raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
     return host, port
-
-
-def _no_token(where: str) -> OnboardingError:
-    return OnboardingError(
-        f"{where} answered something that is no token: check that the URL names the platform's mutual TLS port "
-        f"{MUTUAL_TLS_PORT}.",
-        "NOT_A_TENANT",
-    )

@@ -184,7 +184,7 @@ class Devices:
 
 
 def _identifier(value: object) -> str:
-    """Check an id that the platform gave, for it goes into URLs. Raises ValueError."""
+    """Check an id that the platform gave, for it goes into URLs. Raises: ValueError: if it is none."""
     text = str(value)
     if not re.fullmatch(r"[0-9A-Za-z_-]+", text):
         raise ValueError("This is no id.")

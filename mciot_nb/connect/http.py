@@ -53,7 +53,7 @@ _RETRIES = _Retry(
 def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> Answer:
     """Send one call to an https ``url`` and return the answer, whatever its status.
 
-    ``verify`` is True for the system's trust, or the path of a PEM file. Raises OnboardingError: NOT_REACHED, TLS,
+    ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: NOT_REACHED, TLS,
     NO_TLS, NO_ANSWER where the server is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
     """
     host = _host(url)
@@ -78,7 +78,7 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
 
 
 def _host(url: str) -> str:
-    """Return the host and port of an https URL, empty where it can't be parsed. Raises OnboardingError, BAD_URL."""
+    """Return the host and port of an https URL, empty where it can't be parsed. Raises: OnboardingError: BAD_URL."""
     try:
         parts = urlsplit(url)
         host, scheme = parts.netloc.rpartition("@")[2], parts.scheme

@@ -164,7 +164,7 @@ class Connection:
     def connect(self) -> None:
         """Connect.
 
-        Raises OnboardingError with one sentence: code ``CONNACK_<n>`` where the platform refused the device,
+        Raises: OnboardingError: with one sentence: code ``CONNACK_<n>`` where the platform refused the device,
         ``ALERT_<name>`` where the handshake failed, ``NOT_REACHED``, ``SERVER_NOT_TRUSTED``, ``NO_ANSWER`` where it
         takes the connection and says nothing, or ``CLOSED``.
         """
@@ -204,7 +204,7 @@ class Connection:
     def publish(self, *lines: str, topic: str = PUBLISH_TOPIC) -> None:
         """Publish SmartREST lines with QoS 1, and return once the platform has acknowledged them.
 
-        Raises OnboardingError where the payload is too large or no acknowledgement comes.
+        Raises: OnboardingError: if the payload is too large or no acknowledgement comes.
         """
         try:
             payload = "\n".join(lines).encode()
@@ -232,7 +232,7 @@ class Connection:
     def receive(self, timeout: float = 2.0) -> Message | None:
         """Wait up to ``timeout`` seconds for a line that the platform sends; return None where nothing came.
 
-        Lines come in their order. Raises OnboardingError: NOT_CONNECTED where nothing is left and nothing can come,
+        Lines come in their order. Raises: OnboardingError: NOT_CONNECTED where nothing is left and nothing can come,
         NOT_SUBSCRIBED where the platform does not let the device listen.
         """
         if not self._received:
@@ -247,7 +247,7 @@ class Connection:
     def _request(self, question: str, number: str, topic: str = PUBLISH_TOPIC, on: str = ANSWER_TOPIC) -> list[str]:
         """Publish ``question`` and return the values of the line ``number`` that answers it.
 
-        Raises OnboardingError: NO_ANSWER, or REFUSED with the error that the platform sent (left to `receive`, as all
+        Raises: OnboardingError: NO_ANSWER, or REFUSED with the error that the platform sent (left to `receive`, as all
         other lines are).
         """
         self._listen()
@@ -307,7 +307,7 @@ class Connection:
         return self._client
 
     def _listen(self) -> None:
-        """Subscribe unless that is done. Raises OnboardingError, NOT_CONNECTED or NOT_SUBSCRIBED."""
+        """Subscribe unless that is done. Raises: OnboardingError: NOT_CONNECTED or NOT_SUBSCRIBED."""
         self._subscribe(self._connected("receive"))
         self._connected("receive")
         if not self._subscribed:

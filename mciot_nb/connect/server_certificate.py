@@ -69,7 +69,7 @@ class ServerCertificate:
     def trust_anchor(self, choice: str) -> x509.Certificate:
         """Return what goes into the truststore: the ``server`` certificate itself, or its ``issuer``'s.
 
-        Raises OnboardingError where the server did not show its issuer's, or did not sign what it showed.
+        Raises: OnboardingError: if the server did not show its issuer's, or did not sign what it showed.
         """
         if choice not in CHOICES:
             raise OnboardingError(f"There is no choice {choice!r}: say {' or '.join(CHOICES)}.", "NO_CHOICE")
@@ -86,11 +86,11 @@ class ServerCertificate:
     def verified(
         self, fingerprint: str = "", *, own: x509.Certificate | None = None, record: Path | None = None
     ) -> Self:
-        """Return this with its proof: ``own``, the certificate in the local platform's file, ``fingerprint``, the
-        SHA-256 one that the operator told, ``record``, where it was proven by a fingerprint before (see `write_record`)
-        and has not expired, or this system's trust. What is given goes before what is not.
+        """Return this with its proof: the platform's own file, a fingerprint, one on record, or this system's trust.
 
-        Raises OnboardingError: SERVER_DIFFERS, SERVER_NOT_TRUSTED or BAD_FINGERPRINT where it is not proven.
+        ``own`` is the certificate in the local platform's file, ``fingerprint`` the SHA-256 one that the operator told,
+        ``record`` the file that `write_record` wrote: a fingerprint given once is good until the certificate expires.
+        What is given is compared. Raises: OnboardingError: SERVER_DIFFERS, SERVER_NOT_TRUSTED, BAD_FINGERPRINT.
         """
         told = self._compare(fingerprint, "its operator") if fingerprint else None
         if own:
@@ -148,7 +148,7 @@ def fetch_server_certificate(host: str, port: int) -> ServerCertificate:
     The guide's ``openssl s_client`` waits for ever where nothing answers, and takes whatever comes over the wire. This
     one has a time limit, and says whether this system trusts what came.
 
-    Raises OnboardingError: NOT_REACHED, NO_ANSWER where it hangs, NO_TLS where it speaks something else.
+    Raises: OnboardingError: NOT_REACHED, NO_ANSWER where it hangs, NO_TLS where it speaks something else.
     """
     where, finished = f"{host}:{port}", False
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)

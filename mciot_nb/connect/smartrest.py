@@ -31,7 +31,7 @@ def line(*values: str) -> str:
 def parse(payload: bytes) -> list[list[str]]:
     """Split a payload into its lines and values; empty lines are left out.
 
-    Raises ValueError with a sentence where it is not UTF-8 or its quotes do not close.
+    Raises: ValueError: with a sentence where it is not UTF-8 or its quotes do not close.
     """
     try:
         text = _QUOTED.sub(lambda value: value[1] + _BACKSLASHES.sub(_read, value[2]), payload.decode())

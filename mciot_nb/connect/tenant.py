@@ -84,7 +84,7 @@ class Tenant:
 
         With another type than JSON in ``accept``, ``read`` gets the bytes. ``meaning`` says what a status means for
         this call and what to do, in half a sentence. A call that did not reach the server is tried three times, GET and
-        PUT also where the answer was lost or the server busy. Raises OnboardingError in one sentence for whatever
+        PUT also where the answer was lost or the server busy. Raises: OnboardingError: in one sentence for whatever
         fails, with the code ``HTTP_<status>`` where there is one.
         """
         answer = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
@@ -202,7 +202,7 @@ def _https_host(url: str) -> str:
 def read_settings(folder: Path) -> TenantSettings:
     """Read the choice that 00 kept in ``folder``; ``MCIOT_URL`` and its companions go before it.
 
-    Raises OnboardingError where the file is damaged.
+    Raises: OnboardingError: if the file is damaged.
     """
     if url := os.environ.get("MCIOT_URL"):
         host = os.environ.get("MCIOT_MQTT_HOST") or _https_host(url)
@@ -215,15 +215,12 @@ def read_settings(folder: Path) -> TenantSettings:
     try:
         kept = {"profile": TenantSettings.profile} | json.loads(read_file(path, ""))
         PROFILES[kept["profile"]]
-        return TenantSettings(**{f.name: _typed(kept[f.name], f.default) for f in fields(TenantSettings)})
+        settings = {field.name: kept[field.name] for field in fields(TenantSettings)}
+        if any(type(settings[name]) is not type(default) for name, default in asdict(TenantSettings()).items()):
+            raise TypeError("Another version, or another hand, wrote it.")
+        return TenantSettings(**settings)
     except (ValueError, TypeError, KeyError):
         raise OnboardingError(f"{path} is damaged: remove it, and choose the tenant again in 00.", "BAD_FILE") from None
-
-
-def _typed(value: object, like: object) -> Any:
-    if type(value) is not type(like):
-        raise TypeError(value)
-    return value
 
 
 def keep_settings(folder: Path, settings: TenantSettings) -> None:
@@ -234,7 +231,7 @@ def keep_settings(folder: Path, settings: TenantSettings) -> None:
 def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenant:
     """Return the real tenant of ``settings``; ``secret`` is the user's password, or a bearer token without a user.
 
-    Without ``secret`` it comes from ``MCIOT_TOKEN`` or ``MCIOT_PASSWORD``. Raises OnboardingError: BAD_SETTINGS,
+    Without ``secret`` it comes from ``MCIOT_TOKEN`` or ``MCIOT_PASSWORD``. Raises: OnboardingError: BAD_SETTINGS,
     NEED_PASSWORD.
     """
     by_token = not settings.user or bool(os.environ.get("MCIOT_TOKEN"))
@@ -249,19 +246,8 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
             "below it.",
             "NEED_PASSWORD",
         )
-    return Tenant(
-        settings.url,
-        settings.tenant_id,
-        settings.user,
-        password=None if by_token else secret,
-        token=secret if by_token else None,
-        mqtt=(settings.mqtt_host, settings.mqtt_port),
-    )
-
-
-_NO_ROLE = {
-    403: "this login may not read and change trusted certificates: ask an administrator for the role ROLE_TENANT_ADMIN"
-}
+    who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
+    return Tenant(*who, token=secret, mqtt=mqtt) if by_token else Tenant(*who, secret, mqtt=mqtt)
 
 
 @dataclass(frozen=True)
@@ -304,8 +290,12 @@ def _checks(tenant: Tenant) -> Iterator[str]:
         if name != tenant.tenant_id:
             raise OnboardingError(f"This login is one of the tenant {name}: correct the tenant ID.", "OTHER_TENANT")
         yield f"logged in as {tenant.user}" if tenant.user else "logged in"
+        no_role = (
+            "this login may not read and change trusted certificates: ask an administrator for the role "
+            "ROLE_TENANT_ADMIN"
+        )
         path, one = f"{tenant.path}/trusted-certificates", {"pageSize": "1"}
-        tenant.request("GET", path, lambda body: len(body["certificates"]), meaning=_NO_ROLE, params=one)
+        tenant.request("GET", path, lambda body: len(body["certificates"]), meaning={403: no_role}, params=one)
         yield "may read and change trusted certificates"
     server = fetch_server_certificate(*tenant.mqtt)
     known = read_certificates(Path(tenant.verify)) if isinstance(tenant.verify, str) else []

@@ -24,29 +24,24 @@ if TYPE_CHECKING:
 
 #: How many serial numbers the platform takes at once.
 LONGEST_REVOCATION = 5000
-_CRL = "/tenant/trusted-certificates/settings/crl"
-_NOT_UPLOADED = (
+_CRL, _VERIFY = "/tenant/trusted-certificates/settings/crl", "/tenant/trusted-certificates/verify-cert-chain"
+_CODE, _SIGNED_CODE = "proofOfPossessionUnsignedVerificationCode", "proofOfPossessionSignedVerificationCode"
+_NO_PROOF = (
     "either the certificate is not uploaded here, or this platform has no proof of possession: list what there is"
 )
-_OLDER = "this platform keeps no list of revoked certificates: it is an older one"
-_NO_VERIFICATION = "this platform does not verify chains by REST: connect the device instead"
-#: What a status means for each call, where that is not what `Tenant.request` says.
+#: What a status means for a call, where that is not what `Tenant.request` says.
 _CHANGE = {422: "it does not take these values: the status is ENABLED or DISABLED, and the name a short text"}
-_PROOF = {
+_PROOF = dict.fromkeys((404, 405), _NO_PROOF) | {
     400: "the signature is not the one of its code: ask for a new code, by doing it once more",
-    404: _NOT_UPLOADED,
-    405: _NOT_UPLOADED,
     422: "it could not check the signature with this certificate: do it once more, with the certificate's own key",
 }
-_REVOCATION = {
+_REVOCATION = dict.fromkeys((404, 405), "this platform keeps no list of revoked certificates: it is an older one") | {
     400: "it can't read the list: give serial numbers of 20 bytes at most, and a date since 1950",
-    404: _OLDER,
-    405: _OLDER,
 }
-_VERIFICATION = {
+_VERIFICATION = dict.fromkeys(
+    (404, 405), "this platform does not verify chains by REST: connect the device instead"
+) | {
     400: "it can't read the chain: give ten certificates at most, the device's first",
-    404: _NO_VERIFICATION,
-    405: _NO_VERIFICATION,
 }
 
 
@@ -111,6 +106,9 @@ class TrustedCertificates:
     def _path_of(self, which: Which) -> str:
         return f"{self._path}/{_fingerprint(which)}"
 
+    def _request(self, method: str, path: str, **options: Any) -> TrustedCertificate:
+        return self.tenant.request(method, path, TrustedCertificate.from_json, **options)
+
     def list(self) -> "list[TrustedCertificate]":
         """Return all trusted certificates, page by page behind the scenes."""
         return self.tenant.pages(self._path, "certificates", TrustedCertificate.from_json)
@@ -124,7 +122,7 @@ class TrustedCertificates:
 
     def get(self, which: Which) -> TrustedCertificate:
         """Return one trusted certificate; raises OnboardingError, HTTP_404, where the tenant does not have it."""
-        return self.tenant.request("GET", self._path_of(which), TrustedCertificate.from_json)
+        return self._request("GET", self._path_of(which))
 
     def find(self, certificate: Which) -> TrustedCertificate | None:
         """Look for a certificate by its fingerprint; None where the tenant does not have it."""
@@ -140,11 +138,10 @@ class TrustedCertificates:
     ) -> TrustedCertificate:
         """Upload a CA (or intermediate) certificate, so that devices signed under it may connect (guide: "Via REST").
 
-        ``auto_registration`` lets a new device in at its first connection. Raises OnboardingError: HTTP_409 where the
+        ``auto_registration`` lets a new device in at its first connection. Raises: OnboardingError: HTTP_409 where the
         certificate is there already, HTTP_422 where it is no CA's.
         """
-        body = _upload_body(certificate, name, auto_registration)
-        return self.tenant.request("POST", self._path, TrustedCertificate.from_json, json=body)
+        return self._request("POST", self._path, json=_upload_body(certificate, name, auto_registration))
 
     def upload_all(
         self, certificates: Iterable[x509.Certificate], *, auto_registration: bool = True
@@ -153,15 +150,13 @@ class TrustedCertificates:
 
         Whether the platform keeps some of them where it refuses one is not documented: list them then.
         """
+
+        def read(body: dict[str, Any]) -> builtins.list[TrustedCertificate]:
+            return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
+
         bodies = [_upload_body(certificate, "", auto_registration) for certificate in certificates]
-        if not bodies:
-            return []
-        return self.tenant.request(
-            "POST",
-            f"{self._path}/bulk",
-            lambda body: [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]],
-            json={"certificates": bodies},
-        )
+        path, sent = f"{self._path}/bulk", {"certificates": bodies}
+        return self.tenant.request("POST", path, read, json=sent) if bodies else []
 
     def ensure(self, certificate: x509.Certificate, *, auto_registration: bool = True) -> TrustedCertificate:
         """Upload a certificate, or find it where the tenant has it already; raises OnboardingError as `upload` does."""
@@ -184,8 +179,7 @@ class TrustedCertificates:
         """Change what is given, and leave the rest; ``status`` is ENABLED or DISABLED."""
         given = {"name": name, "autoRegistrationEnabled": auto_registration, "status": status}
         body = {key: value for key, value in given.items() if value is not None}
-        path = self._path_of(which)
-        return self.tenant.request("PUT", path, TrustedCertificate.from_json, meaning=_CHANGE, json=body)
+        return self._request("PUT", self._path_of(which), meaning=_CHANGE, json=body)
 
     def enable(self, which: Which) -> TrustedCertificate:
         """Let the devices under a certificate in again."""
@@ -210,13 +204,8 @@ class TrustedCertificates:
             raise OnboardingError(
                 "The key does not belong to this certificate: give the key that was made with it.", "KEY_MISMATCH"
             )
-        path, unsigned = (
-            f"{self.tenant.path}/trusted-certificates-pop/{fingerprint(certificate)}",
-            "proofOfPossessionUnsignedVerificationCode",
-        )
-        code = self.tenant.request(
-            "POST", f"{path}/verification-code", lambda body: _text(body[unsigned]), meaning=_PROOF
-        )
+        path = f"{self.tenant.path}/trusted-certificates-pop/{fingerprint(certificate)}"
+        code = self.tenant.request("POST", f"{path}/verification-code", lambda body: _text(body[_CODE]), meaning=_PROOF)
         if not re.fullmatch(r"[ -~]{1,4096}", code):
             # A CA's signature makes certificates: what could be one in DER form, always with control bytes, is refused.
             raise OnboardingError(
@@ -226,13 +215,13 @@ class TrustedCertificates:
             signature = key.sign(code.encode(), ec.ECDSA(SHA256()))
         else:
             signature = key.sign(code.encode(), padding.PKCS1v15(), SHA256())
-        body = {"proofOfPossessionSignedVerificationCode": base64.b64encode(signature).decode()}
-        return self.tenant.request("POST", f"{path}/pop", TrustedCertificate.from_json, meaning=_PROOF, json=body)
+        signed = {_SIGNED_CODE: base64.b64encode(signature).decode()}
+        return self._request("POST", f"{path}/pop", meaning=_PROOF, json=signed)
 
     def verify_chain(self, chain: Sequence[x509.Certificate]) -> VerifiedChain:
         """Ask the platform whether it would take a device's chain, the device's certificate first.
 
-        Raises OnboardingError: HTTP_401 where the platform refuses the chain (or the login: the sentence says which).
+        Raises: OnboardingError: HTTP_401 where the platform refuses the chain (or the login: the sentence says which).
         """
 
         def read(body: dict[str, Any]) -> VerifiedChain:
@@ -240,13 +229,9 @@ class TrustedCertificates:
                 raise ValueError("The vendor describes a refusal as 401.")
             return VerifiedChain(*(_text(body.get(name) or "") for name in ("subject", "issuer", "tenantId")))
 
-        path, file = (
-            "/tenant/trusted-certificates/verify-cert-chain",
-            ("chain.pem", to_pem(chain), "application/x-pem-file"),
-        )
-        sent: dict[str, Any] = {"files": {"file": file}, "data": {"tenantId": self.tenant.tenant_id}}
+        file, data = ("chain.pem", to_pem(chain), "application/x-pem-file"), {"tenantId": self.tenant.tenant_id}
         try:
-            return self.tenant.request("POST", path, read, meaning=_VERIFICATION, **sent)
+            return self.tenant.request("POST", _VERIFY, read, meaning=_VERIFICATION, files={"file": file}, data=data)
         except OnboardingError as error:
             if error.code != "HTTP_401":
                 raise
@@ -261,7 +246,7 @@ class TrustedCertificates:
         """Tell the platform which certificates are revoked, by serial numbers (as text: in hex); it can't be undone.
 
         ``at`` bears a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for
-        what is known stays as it is. Raises OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
+        what is known stays as it is. Raises: OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
         """
         date = {}
         if at is not None:
@@ -275,13 +260,11 @@ class TrustedCertificates:
 
     def revoked(self) -> "builtins.list[int]":
         """Return the serial numbers of all certificates that the platform knows to be revoked."""
-        return self.tenant.request(
-            "GET",
-            _CRL,
-            lambda der: [revoked.serial_number for revoked in x509.load_der_x509_crl(der)],
-            accept="*/*",
-            meaning=_REVOCATION,
-        )
+
+        def read(der: bytes) -> builtins.list[int]:
+            return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
+
+        return self.tenant.request("GET", _CRL, read, accept="*/*", meaning=_REVOCATION)
 
 
 def _fingerprint(which: Which) -> str:
