@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import psutil
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -51,14 +50,12 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m mciot_platform", description=__doc__)
+    text = "Run the local platform, a stand-in for a tenant, in the foreground, until it is told to stop."
+    parser = argparse.ArgumentParser(prog="python -m mciot_platform", description=text)
     parser.add_argument("--workspace", type=Path, required=True, help="the learner's folder; ours is platform/ in it")
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="the address to listen on, or the name by which others reach this machine: it goes into the server "
-        "certificate, and every address is listened on",
-    )
+    host = "the address to listen on, or the name by which others reach this machine: it goes into the server "
+    host += "certificate, and every address is listened on"
+    parser.add_argument("--host", default="127.0.0.1", help=host)
     parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free one if it is taken")
     parser.add_argument("--https-port", type=int, default=8443, help="the next free one if it is taken")
     parser.add_argument("--tenants", type=int, default=1, help="how many, each with its own trust: t1001, t1002 …")
@@ -86,7 +83,7 @@ def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
 
 async def _run(options: argparse.Namespace, folder: Path) -> None:
     """Start both servers, say where they answer, and wait for the end. Caller must hold the lock."""
-    running.remove(folder)  # of one that was killed; the lock says that it is gone
+    (folder / running.FILE).unlink(missing_ok=True)  # of one that was killed; the lock says that it is gone
     stop = asyncio.Event()
     _stop_on_signals(stop)
     is_needed, key = _process_check(options.until_pid), server_key(folder)
@@ -110,7 +107,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     try:
         await _wait(stop, is_needed)
     finally:
-        running.remove(folder)
+        (folder / running.FILE).unlink(missing_ok=True)
         https_server.stop()
         await https_server.close_all_connections()
         await mqtt_server.close()
@@ -166,21 +163,14 @@ def _https_server(platform: Platform) -> HTTPServer:
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stop.set)
-
     # signal.signal, because the loop's own add_signal_handler does not exist on Windows.
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), on_signal)
+            signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stop.set))
 
 
 def _process_check(until_pid: int | None) -> Callable[[], bool]:
-    """Return a function that says whether the process that the platform was started for still runs.
-
-    Raises: OnboardingError: if there can be no process of this number.
-    """
+    """Return whether the process that the platform was started for still runs, as a function."""
     if until_pid is None:
         return lambda: True
     try:
@@ -233,12 +223,9 @@ def _warn_if_shared(host: str) -> None:
     if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
         return
     name = "" if host not in running.EVERY_ADDRESS else " Give --host this machine's name, or they can't verify it."
-    print(
-        f"Listening on {host}: everybody on the network can reach this platform now. A device gets in with a "
-        "certificate of a CA that was uploaded, a user with a password of platform/credentials.json." + name,
-        file=sys.stderr,
-        flush=True,
-    )
+    text = f"Listening on {host}: everybody on the network can reach this platform now. A device gets in with a "
+    text += "certificate of a CA that was uploaded, a user with a password of platform/credentials.json."
+    print(text + name, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

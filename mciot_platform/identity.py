@@ -92,10 +92,7 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName])
 
 
 def read_credentials(file: Path, tenants: int) -> Credentials:
-    """Return the tenants' logins; those that are missing are made, with random passwords.
-
-    Raises: OnboardingError: if the file is damaged, or there can't be so many tenants.
-    """
+    """Return the tenants' logins, making those that are missing. Raises: OnboardingError: if the file is damaged."""
     if not 1 <= tenants <= MOST_TENANTS:
         raise OnboardingError(f"There can't be {tenants} tenants: give --tenants a number from 1 to {MOST_TENANTS}.")
     known: dict[str, dict[str, Any]] = {}

@@ -73,8 +73,10 @@ def answer(payload: bytes, storage: Storage, device: RegisteredDevice) -> list[R
     except ValueError as problem:
         return [Reply(ERRORS, line("50", "", str(problem)))]
     replies: list[Reply] = []
+    current = storage.device(device.tenant, device.device) or device
     for number, *values in rows:
-        current = storage.device(device.tenant, device.device) or device  # an earlier line may have created it
+        if number == "100":  # an earlier one may have created it
+            current = storage.device(device.tenant, device.device) or device
         try:
             if number not in MESSAGES:
                 raise BadMessage("There is no message of this number here.")
@@ -106,19 +108,11 @@ def _hardware(message: DeviceMessage) -> None:
     message.storage.set_fragment(message.device, "c8y_Hardware", hardware)
 
 
-def _supported_operations(message: DeviceMessage) -> None:
-    message.storage.set_fragment(message.device, "c8y_SupportedOperations", message.values)
-
-
 def _required_interval(message: DeviceMessage) -> None:
     text = message.value(0, "interval")
     if not re.fullmatch(r"-?\d{1,6}", text, re.ASCII):  # a negative one means maintenance
         raise BadMessage(f"The interval {text!r} is no number of minutes.")
     message.storage.set_fragment(message.device, "c8y_RequiredAvailability", {"responseInterval": int(text)})
-
-
-def _internal_id(message: DeviceMessage) -> list[Reply]:
-    return [Reply(ANSWERS, line("124", str(message.device.id)))]
 
 
 def _measurement(message: DeviceMessage) -> None:
@@ -128,13 +122,10 @@ def _measurement(message: DeviceMessage) -> None:
     message.storage.add_record("measurements", message.device, message.time(4), **values)
 
 
-def _measured_as(fragment: str, series: str, unit: str) -> Callable[[DeviceMessage], None]:
-    def measurement(message: DeviceMessage) -> None:
-        values = {"fragment": fragment, "series": series, "unit": unit}
-        time = message.time(1)
-        message.storage.add_record("measurements", message.device, time, value=message.decimal(0), **values)
-
-    return measurement
+def _fixed_measurement(message: DeviceMessage) -> None:
+    values = dict(zip(("fragment", "series", "unit"), FIXED_MEASUREMENTS[message.number], strict=True))
+    time = message.time(1)
+    message.storage.add_record("measurements", message.device, time, value=message.decimal(0), **values)
 
 
 def _alarm(message: DeviceMessage) -> None:
@@ -154,10 +145,6 @@ def _event(message: DeviceMessage) -> None:
     message.storage.add_record("events", message.device, message.time(2), type=kind, text=text)
 
 
-def _pending_operations(message: DeviceMessage) -> list[Reply]:
-    return [operation_reply(operation) for operation in message.storage.operations(message.device, "PENDING")]
-
-
 def _set_operation(before: tuple[str, ...], after: str) -> Callable[[DeviceMessage], None]:
     """Return what puts the oldest operation of the message's fragment from one of these statuses into the next."""
 
@@ -172,21 +159,22 @@ def _set_operation(before: tuple[str, ...], after: str) -> Callable[[DeviceMessa
     return set_operation
 
 
+#: The real platform's own fragments, series and units.
+FIXED_MEASUREMENTS = {"211": ("c8y_TemperatureMeasurement", "T", "C"), "212": ("c8y_Battery", "level", "%")}
 SEVERITIES = {"301": "CRITICAL", "302": "MAJOR", "303": "MINOR", "304": "WARNING"}
-#: By number; the fragments of 211 and 212 are the real platform's own.
+#: By number.
 MESSAGES: dict[str, Callable[[DeviceMessage], list[Reply] | None]] = {
     "100": _create_device,
     "110": _hardware,
-    "114": _supported_operations,
+    "114": lambda message: message.storage.set_fragment(message.device, "c8y_SupportedOperations", message.values),
     "117": _required_interval,
-    "123": _internal_id,
+    "123": lambda message: [Reply(ANSWERS, line("124", str(message.device.id)))],
     "200": _measurement,
-    "211": _measured_as("c8y_TemperatureMeasurement", "T", "C"),
-    "212": _measured_as("c8y_Battery", "level", "%"),
+    **dict.fromkeys(FIXED_MEASUREMENTS, _fixed_measurement),
     **dict.fromkeys(SEVERITIES, _alarm),
     "306": _clear_alarm,
     "400": _event,
-    "500": _pending_operations,
+    "500": lambda message: [*map(operation_reply, message.storage.operations(message.device, "PENDING"))],
     "501": _set_operation(("PENDING",), "EXECUTING"),
     "502": _set_operation(("EXECUTING", "PENDING"), "FAILED"),
     "503": _set_operation(("EXECUTING", "PENDING"), "SUCCESSFUL"),

@@ -14,7 +14,7 @@ from mciot_nb.pki.names import readable
 from mciot_platform.identity import Tokens
 from mciot_platform.packets import MalformedPacket, PacketReader
 from mciot_platform.session import Session
-from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation, TrustAnchor
+from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation
 from mciot_platform.tls import ServerIdentity, TlsStream
 from mciot_platform.trust import ConnectionRejected, Trust, readable_certificates, subject_and_serial
 
@@ -26,7 +26,7 @@ class MqttServer:
 
     def __init__(self, storage: Storage, trust: Trust, tokens: Tokens, identity: ServerIdentity) -> None:
         self.storage, self.trust, self.tokens, self.identity = storage, trust, tokens, identity
-        self._sessions: dict[tuple[str, str], tuple[Session, str]] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}  # by tenant and device
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._closing = False
@@ -37,26 +37,26 @@ class MqttServer:
 
     def end_sessions(self, fingerprint: str, sentence: str) -> None:
         """End the live sessions under a trusted certificate."""
-        for session, anchor in list(self._sessions.values()):
-            if anchor == fingerprint:
+        for session in list(self._sessions.values()):
+            if session.anchor.fingerprint == fingerprint:
                 session.end(sentence)
 
     def end_device(self, device: RegisteredDevice, sentence: str) -> None:
         """End the live session of a device, if there is one."""
-        if known := self._sessions.get((device.tenant, device.device)):
-            known[0].end(sentence)
+        if session := self._sessions.get((device.tenant, device.device)):
+            session.end(sentence)
 
     async def deliver(self, operation: StoredOperation) -> None:
         """Send an operation to its device, if that is connected."""
-        if known := self._sessions.get((operation.tenant, operation.device)):
-            await known[0].deliver(operation)
+        if session := self._sessions.get((operation.tenant, operation.device)):
+            await session.deliver(operation)
 
     async def close(self) -> None:
         """End everything."""
         self._closing = True
         for server in self._servers:
             server.close()
-        for session, _ in list(self._sessions.values()):
+        for session in self._sessions.values():
             session.ending = "The platform was stopped."
         for task in self._tasks:
             task.cancel()
@@ -84,7 +84,7 @@ class MqttServer:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 with readable_certificates():
-                    session, trusted = await self._authorize(stream, attempt)
+                    session = await self._authorize(stream, attempt)
         except ConnectionRejected as refusal:
             self.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.connack:
@@ -97,7 +97,7 @@ class MqttServer:
         except (OSError, SSL.Error):
             self.storage.log(attempt, "CONNECTION_LOST", "The connection broke before the client was let in.")
         else:
-            await self._run_session(session, trusted, attempt)
+            await self._run_session(session, attempt)
 
     async def _handshake(self, stream: TlsStream, attempt: LoggedAttempt) -> None:
         """Do the TLS handshake, and note for the log what it showed. Raises: ConnectionRejected, OSError, SSL.Error."""
@@ -112,10 +112,10 @@ class MqttServer:
             attempt.tls = stream.version
         _note(attempt, stream.presented)
 
-    async def _authorize(self, stream: TlsStream, attempt: LoggedAttempt) -> tuple[Session, TrustAnchor]:
+    async def _authorize(self, stream: TlsStream, attempt: LoggedAttempt) -> Session:
         """Do the handshake and read CONNECT. Raises: ConnectionRejected, MalformedPacket, OSError."""
         await self._handshake(stream, attempt)
-        packets = PacketReader(stream.read)
+        packets = PacketReader(stream)
         connect = await packets.next()
         if connect is None:
             sentence = "The client ended the connection after the TLS handshake, without CONNECT."
@@ -123,25 +123,25 @@ class MqttServer:
         if connect.fixed_header.packet_type != packet.CONNECT:
             raise MalformedPacket("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
-        device, trusted = self.trust.authorize(stream.presented, attempt)
-        return Session(stream, packets, self.storage, self.tokens, device, connect), trusted
+        device, anchor = self.trust.authorize(stream.presented, attempt)
+        return Session(packets, self.storage, self.tokens, device, anchor, connect)
 
-    async def _run_session(self, session: Session, trusted: TrustAnchor, attempt: LoggedAttempt) -> None:
-        key = (session.device.tenant, session.device.device)
-        if key in self._sessions:
-            self._sessions[key][0].end(f"The same ClientId connected again, from {attempt.address}.")
-        self._sessions[key] = session, trusted.fingerprint
-        reason = f"{attempt.subject} is connected under the trusted certificate {trusted.name or trusted.fingerprint}."
+    async def _run_session(self, session: Session, attempt: LoggedAttempt) -> None:
+        key, anchor = (session.device.tenant, session.device.device), session.anchor
+        if earlier := self._sessions.get(key):
+            earlier.end(f"The same ClientId connected again, from {attempt.address}.")
+        self._sessions[key] = session
+        reason = f"{attempt.subject} is connected under the trusted certificate {anchor.name or anchor.fingerprint}."
         record = self.storage.log(attempt, "CONNECTED", reason)
         try:
             with suppress(OSError, SSL.Error):
-                await session.stream.write(ConnackPacket.build(int(session.resume()), 0).to_bytes())
+                await session.packets.stream.write(ConnackPacket.build(int(session.resume()), 0).to_bytes())
             await session.run()
         except asyncio.CancelledError:
             if not session.ending:
                 raise
         finally:
-            if self._sessions.get(key, (None,))[0] is session:
+            if self._sessions.get(key) is session:
                 del self._sessions[key]
             self.storage.log_end(record, session.ending)
             if not self._closing:

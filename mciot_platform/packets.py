@@ -1,7 +1,6 @@
 """MQTT packets out of bytes: amqtt's packet classes as codec, with the checks of MQTT 3.1.1 that they leave out."""
 
 import struct
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from amqtt.adapters import BufferReader  # type: ignore[import-untyped]
@@ -9,23 +8,16 @@ from amqtt.errors import AMQTTError, MQTTError, NoDataError  # type: ignore[impo
 from amqtt.mqtt import MQTTFixedHeader, packet, packet_dict  # type: ignore[import-untyped]
 from amqtt.mqtt.connect import ConnectVariableHeader  # type: ignore[import-untyped]
 
-from mciot_platform.tls import NO_WEBSOCKET
+from mciot_platform.tls import NO_WEBSOCKET, TlsStream
 from mciot_platform.trust import ConnectionRejected
 
 LONGEST_PAYLOAD = 16184  # bytes, as the vendor documents it
 LONGEST_PACKET = LONGEST_PAYLOAD + 1024  # room for the topic
 BAD_PROTOCOL_LEVEL = 1  # CONNACK return code (MQTT 3.1.1, table 3.1)
 #: What a client may send, with the flags that MQTT prescribes (None: they carry meaning).
-CLIENT_PACKETS = {
-    packet.CONNECT: 0,
-    packet.PUBLISH: None,
-    packet.PUBACK: 0,
-    packet.PUBREL: 2,
-    packet.SUBSCRIBE: 2,
-    packet.UNSUBSCRIBE: 2,
-    packet.PINGREQ: 0,
-    packet.DISCONNECT: 0,
-}
+CLIENT_PACKETS: dict[int, int | None] = {packet.PUBLISH: None}
+CLIENT_PACKETS |= dict.fromkeys((packet.CONNECT, packet.PUBACK, packet.PINGREQ, packet.DISCONNECT), 0)
+CLIENT_PACKETS |= dict.fromkeys((packet.PUBREL, packet.SUBSCRIBE, packet.UNSUBSCRIBE), 2)
 WITH_PACKET_ID = (packet.PUBACK, packet.PUBREL, packet.SUBSCRIBE, packet.UNSUBSCRIBE)
 BAD_PARTS = "The client sent a packet with a part missing, bytes left over, or text that is not UTF-8."
 
@@ -37,8 +29,8 @@ class MalformedPacket(Exception):
 class PacketReader:
     """Cuts MQTT packets out of the bytes of a connection."""
 
-    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
-        self._read, self._buffer = read, b""
+    def __init__(self, stream: TlsStream) -> None:
+        self.stream, self._buffer = stream, b""
 
     async def next(self) -> Any:
         """Return the next packet, or None at the end of the connection.
@@ -47,7 +39,7 @@ class PacketReader:
         """
         try:
             while (header := await self._complete_header()) is None:
-                received = await self._read()
+                received = await self.stream.read()
                 if not received:
                     return None
                 self._buffer += received

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,6 @@ def write(folder: Path, running: Mapping[str, Any]) -> None:
     write_whole(folder / FILE, json.dumps(running).encode(), replace=True)
 
 
-def remove(folder: Path) -> None:
-    """Remove the file."""
-    (folder / FILE).unlink(missing_ok=True)
-
-
 def read(folder: Path) -> dict[str, Any] | None:
     """Return what the file of the process that holds the folder's lock says, None as long as it says nothing."""
     try:
@@ -60,7 +56,6 @@ def line(running: Mapping[str, Any]) -> str:
 
 def is_alive(process: psutil.Process) -> bool:
     """Whether this very process still runs: no zombie, and no other one that was given its number."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return False

@@ -7,24 +7,16 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from amqtt.mqtt import (  # type: ignore[import-untyped]
-    PingRespPacket,
-    PubackPacket,
-    PubcompPacket,
-    PublishPacket,
-    PubrecPacket,
-    SubackPacket,
-    UnsubackPacket,
-    packet,
-)
+from amqtt import mqtt  # type: ignore[import-untyped]
+from amqtt.mqtt import packet  # type: ignore[import-untyped]
 from OpenSSL import SSL
 
 from mciot_nb.connect.smartrest import line
 from mciot_platform import messages
 from mciot_platform.identity import Tokens
 from mciot_platform.packets import LONGEST_PAYLOAD, MalformedPacket, PacketReader
-from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation
-from mciot_platform.tls import WRITE_SECONDS, TlsStream
+from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, TrustAnchor
+from mciot_platform.tls import WRITE_SECONDS
 from mciot_platform.trust import ConnectionRejected
 
 MESSAGES, TOKEN_REQUESTS = "s/us", "s/uat"
@@ -46,14 +38,14 @@ class Session:
 
     def __init__(
         self,
-        stream: TlsStream,
         packets: PacketReader,
         storage: Storage,
         tokens: Tokens,
         device: RegisteredDevice,
+        anchor: TrustAnchor,
         connect: Any,
     ) -> None:
-        self.stream, self.packets, self.storage, self.tokens, self.device = stream, packets, storage, tokens, device
+        self.packets, self.storage, self.tokens, self.device, self.anchor = packets, storage, tokens, device, anchor
         self.ending, self.keep_alive = "", connect.keep_alive
         self._task = asyncio.current_task()
         self._clean = connect.clean_session_flag
@@ -85,7 +77,7 @@ class Session:
     async def deliver(self, operation: StoredOperation) -> None:
         """Send an operation to the device if it has subscribed; else it asks for it with message 500."""
         with suppress(OSError, SSL.Error):  # TimeoutError is one too; the session itself notices a broken connection
-            await self.stream.write(self._publication(messages.operation_reply(operation)))
+            await self.packets.stream.write(self._publication(messages.operation_reply(operation)))
 
     def end(self, sentence: str) -> None:
         """End the connection from outside; ``sentence`` goes into the log."""
@@ -130,16 +122,16 @@ class Session:
             case packet.PUBREL:
                 self._unreleased.discard(received.variable_header.packet_id)
                 self._store()
-                await self._send(PubcompPacket.build(received.variable_header.packet_id))
+                await self._send(mqtt.PubcompPacket.build(received.variable_header.packet_id))
             case packet.SUBSCRIBE:
                 await self._subscribe(received)
             case packet.UNSUBSCRIBE:
                 for topic in received.payload.topics:
                     self._subscribed.pop(topic, None)
                 self._store()
-                await self._send(UnsubackPacket.build(received.variable_header.packet_id))
+                await self._send(mqtt.UnsubackPacket.build(received.variable_header.packet_id))
             case packet.PINGREQ:
-                await self._send(PingRespPacket())
+                await self._send(mqtt.PingRespPacket())
             case packet.CONNECT:
                 raise MalformedPacket("The client sent CONNECT twice.")
 
@@ -167,7 +159,7 @@ class Session:
                 if new_qos_2 or message.qos < 2:
                     replies += self._handle_message(message.topic_name, message.data)
                 sent += _acknowledgement(message)
-        await self.stream.write(sent + b"".join(map(self._publication, replies)))
+        await self.packets.stream.write(sent + b"".join(map(self._publication, replies)))
         if problem:
             raise problem
 
@@ -188,8 +180,8 @@ class Session:
             return b""
         self._last_packet_id = self._last_packet_id % 0xFFFF + 1
         identifier = self._last_packet_id if qos else None
-        packed = PublishPacket.build(reply.topic, reply.text.encode(), identifier, False, qos, False).to_bytes()
-        return bytes(packed)
+        packed = mqtt.PublishPacket.build(reply.topic, reply.text.encode(), identifier, False, qos, False)
+        return bytes(packed.to_bytes())
 
     async def _subscribe(self, request: Any) -> None:
         granted = []
@@ -199,14 +191,14 @@ class Session:
                 self._subscribed[topic] = min(qos, 1)
             granted.append(min(qos, 1) if allowed else FAILED_SUBSCRIPTION)
         self._store()
-        await self._send(SubackPacket.build(request.variable_header.packet_id, granted))
+        await self._send(mqtt.SubackPacket.build(request.variable_header.packet_id, granted))
 
     async def _send(self, answer: Any) -> None:
-        await self.stream.write(answer.to_bytes())
+        await self.packets.stream.write(answer.to_bytes())
 
 
 def _acknowledgement(message: Any) -> bytes:
     if message.qos == 0:
         return b""
-    kind = PubackPacket if message.qos == 1 else PubrecPacket
+    kind = mqtt.PubackPacket if message.qos == 1 else mqtt.PubrecPacket
     return bytes(kind.build(message.packet_id).to_bytes())

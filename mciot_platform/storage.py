@@ -189,19 +189,11 @@ class Storage:
         query = f"SELECT * FROM {table} WHERE {where} ORDER BY {time} {order}, id {order} LIMIT ? OFFSET ?"
         return self._db.execute(query, (*values, size, first)).fetchall(), count
 
-    # --- devices, and what they send ---
-
-    def device(self, tenant: str, device: str) -> RegisteredDevice | None:
-        """Return a registered device, None where there is none."""
-        return self._one_device("device = ?", tenant, device)
-
-    def device_by_id(self, tenant: str, number: int) -> RegisteredDevice | None:
-        """Return a registered device by its number."""
-        return self._one_device("id = ?", tenant, number)
-
-    def _one_device(self, condition: str, tenant: str, value: object) -> RegisteredDevice | None:
-        query = f"SELECT id, tenant, device, created, name, type FROM devices WHERE tenant = ? AND {condition}"
-        row = self._db.execute(query, (tenant, value)).fetchone()
+    def device(self, tenant: str, device: str | int) -> RegisteredDevice | None:
+        """Return a registered device by its identifier or its number, None where there is none."""
+        column = "id" if isinstance(device, int) else "device"
+        query = f"SELECT id, tenant, device, created, name, type FROM devices WHERE tenant = ? AND {column} = ?"
+        row = self._db.execute(query, (tenant, device)).fetchone()
         return RegisteredDevice(*row) if row else None
 
     def register(self, tenant: str, device: str) -> None:
@@ -226,8 +218,7 @@ class Storage:
     def fragments(self, device: RegisteredDevice) -> dict[str, Any]:
         """Return what a device has told of itself: its hardware, the operations that it supports …"""
         row = self._db.execute("SELECT fragments FROM devices WHERE id = ?", (device.id,)).fetchone()
-        found: dict[str, Any] = json.loads(row[0])
-        return found
+        return dict(json.loads(row[0]))
 
     def set_fragment(self, device: RegisteredDevice, fragment: str, value: Any) -> None:
         """Store one thing that a device tells of itself."""
@@ -256,8 +247,6 @@ class Storage:
         )
         return self._db.execute(query, (device.tenant, device.device, kind)).rowcount > 0
 
-    # --- operations ---
-
     def add_operation(self, device: RegisteredDevice, fragment: str, text: str, description: str) -> StoredOperation:
         """Store something that a device is to do."""
         values = {"time": timestamp(), "fragment": fragment, "text": text, "description": description}
@@ -278,8 +267,6 @@ class Storage:
         """Store what a device says of an operation."""
         self._db.execute("UPDATE operations SET status = ?, reason = ? WHERE id = ?", (status, reason, operation.id))
 
-    # --- MQTT sessions that outlive their connection (clean session 0) ---
-
     def session(self, device: RegisteredDevice) -> tuple[dict[str, int], set[int]] | None:
         """Return the topics and the unreleased QoS 2 messages of a stored session, None where there is none."""
         query = "SELECT subscriptions, unreleased FROM sessions WHERE tenant = ? AND device = ?"
@@ -294,8 +281,6 @@ class Storage:
     def delete_session(self, device: RegisteredDevice) -> None:
         """Delete what was stored of a session."""
         self._db.execute("DELETE FROM sessions WHERE tenant = ? AND device = ?", (device.tenant, device.device))
-
-    # --- what tenants trust ---
 
     def trusted_certificates(self, tenant: str | None = None) -> list[TrustAnchor]:
         """Return every certificate ever uploaded, the deleted ones too, in the order of their first upload."""
@@ -331,8 +316,6 @@ class Storage:
         """Return a tenant's revoked serial numbers, and since when."""
         rows = self._db.execute("SELECT serial, date FROM revoked WHERE tenant = ? ORDER BY rowid", (tenant,))
         return {int(serial, 16): datetime.fromisoformat(date) for serial, date in rows}
-
-    # --- the log ---
 
     def log(self, attempt: LoggedAttempt, code: str, reason: str) -> int:
         """Store the verdict on a connection attempt. Returns the record's number, for `log_end`."""

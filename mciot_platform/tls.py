@@ -18,7 +18,8 @@ from OpenSSL.crypto import X509, X509StoreFlags
 from mciot_nb.pki.chain import is_ca, is_issued_by
 from mciot_platform.trust import INVALID_PURPOSE, SIGNATURE_FAILURE, ConnectionRejected, FailedCertificate
 
-CHUNK = 65536
+Anchors = Callable[[], Iterable[x509.Certificate]]
+CHUNK = 65536  # bytes
 LINGER_SECONDS = 2.0
 WRITE_SECONDS = 30.0
 NO_WEBSOCKET = (
@@ -39,11 +40,7 @@ class TlsStream:
     """The TLS side of one connection."""
 
     def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        identity: ServerIdentity,
-        anchors: Callable[[], Iterable[x509.Certificate]],
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: ServerIdentity, anchors: Anchors
     ) -> None:
         """Take a connection; ``anchors`` is called when the handshake begins, for they may change until then."""
         with suppress(OSError):  # a client that died may never say so: the system asks it from time to time
@@ -53,20 +50,20 @@ class TlsStream:
         self.failed: FailedCertificate | None = None
         self._tls: SSL.Connection | None = None  # made when the client speaks: many that connect never do
 
-    def _context(self, identity: ServerIdentity, anchors: Iterable[x509.Certificate]) -> SSL.Context:
+    def _context(self) -> SSL.Context:
         """Return a context for this connection alone: today's anchors, and no earlier session to resume past them."""
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # most devices are silent for most of the time
-        context.use_certificate(identity.certificate)
-        context.use_privatekey(identity.key)
+        context.use_certificate(self._identity.certificate)
+        context.use_privatekey(self._identity.key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._on_verify)
         store = context.get_cert_store()
         assert store is not None  # every context has one
         store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
-        for anchor in anchors:
+        for anchor in self._anchors():
             store.add_cert(_to_openssl(anchor))
         return context
 
@@ -96,7 +93,7 @@ class TlsStream:
         if first and first[:1] != b"\x16":
             sentence = "The client's first bytes are no TLS handshake: connect with MQTT over TLS."
             raise ConnectionRejected("NOT_TLS", sentence)
-        self._tls = SSL.Connection(self._context(self._identity, self._anchors()), None)
+        self._tls = SSL.Connection(self._context(), None)
         self._tls.set_accept_state()
         while first:
             self._tls.bio_write(first)

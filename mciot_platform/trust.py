@@ -1,7 +1,7 @@
 """Which devices the local platform lets in: the verdict on each, with its reason."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -88,47 +88,37 @@ class Trust:
         return {known.certificate: known for known in self.storage.trusted_certificates(tenant) if known.enabled}
 
     def authorize(self, presented: Chain, attempt: LoggedAttempt) -> tuple[RegisteredDevice, TrustAnchor]:
-        """Decide on a client whose TLS handshake succeeded.
+        """Return the device, registered if need be, and the trusted certificate that its chain leads to.
 
-        Returns the device, registered if need be, and the trusted certificate that its chain leads to.
         Raises: ConnectionRejected: if it is not let in.
         """
-        trusted, path = self._find_anchor(presented)
-        attempt.tenant = trusted.tenant
-        self._check_not_revoked(path, trusted.tenant)
+        trusted = self.verify_chain(presented, attempt=attempt)
         self._check_client_id(attempt.client_id, presented[0])
         return self.get_or_register(device_identifier(attempt.client_id), trusted), trusted
 
-    def verify_chain(self, presented: Chain, tenant: str | None = None) -> TrustAnchor:
+    def verify_chain(
+        self, presented: Chain, tenant: str | None = None, attempt: LoggedAttempt | None = None
+    ) -> TrustAnchor:
         """Return the trusted certificate that a chain leads to, in one tenant or in any.
 
+        That a revoked certificate is refused after the handshake is not verified on a real tenant: only then is the
+        tenant known. A connection that is there when its certificate is revoked stays (not verified either).
         Raises: ConnectionRejected: if a device with this chain is not let in.
         """
-        trusted, path = self._find_anchor(presented, tenant)
-        self._check_not_revoked(path, trusted.tenant)
-        return trusted
-
-    def _find_anchor(self, presented: Chain, tenant: str | None = None) -> tuple[TrustAnchor, Chain]:
-        """Return the trusted certificate that a chain leads to, and every certificate on the way."""
         anchors = self.enabled(tenant)
-        finding = self._first_finding(presented, list(anchors), self.profile)
-        if finding:
+        if finding := self._first_finding(presented, list(anchors), self.profile):
             raise ConnectionRejected(finding.code, finding.sentence, NOT_AUTHORIZED)
         path, _ = path_to_anchor(presented, list(anchors), datetime.now(UTC))
-        return anchors[path[-1]], [*presented, *path]
-
-    def _check_not_revoked(self, chain: Chain, tenant: str) -> None:
-        """Refuse what the tenant's list of revoked serial numbers names.
-
-        That it is refused after the handshake is not verified on a real tenant: only then is the tenant known. A
-        connection that is there when its certificate is revoked stays (not verified either).
-        """
-        revoked = self.storage.revoked(tenant) if self.profile.has_proof_and_revocation else {}
-        for certificate in chain:
+        trusted = anchors[path[-1]]
+        if attempt:
+            attempt.tenant = trusted.tenant
+        revoked = self.storage.revoked(trusted.tenant) if self.profile.has_proof_and_revocation else {}
+        for certificate in (*presented, *path):
             if since := revoked.get(certificate.serial_number):
                 name = subject_and_serial(certificate)
                 sentence = f"The certificate {name} was revoked on {since:%Y-%m-%d}: sign a new one."
                 raise ConnectionRejected("REVOKED", sentence, NOT_AUTHORIZED)
+        return trusted
 
     def explain_failed_handshake(self, path: Chain, failed: FailedCertificate) -> ConnectionRejected:
         """Return why OpenSSL refused a client; ``path`` leads from the device's certificate to the one that failed."""
@@ -142,7 +132,10 @@ class Trust:
         if finding is None or finding.code == "INVALID":
             finding = _in_openssl_words(failed)
         elif finding.code == "BAD_SIGNATURE" and len(path) < 2:
-            finding = Finding(finding.code, _not_signed_by_its_name(presented[0]))
+            # for both cases: the trusted certificate was presented too and did not sign, or a namesake of it did
+            sentence = f"The certificate of {readable(presented[0].subject)} was not signed by the trusted certificate "
+            sentence += f"of that name, {readable(presented[0].issuer)}: upload the CA that signed it, or put that one "
+            finding = Finding(finding.code, sentence + "into the chain.")
         return ConnectionRejected(finding.code, finding.sentence)
 
     def _first_finding(self, presented: Chain, anchors: Chain, profile: Profile | None = None) -> Finding | None:
@@ -152,7 +145,10 @@ class Trust:
             # One walk for them all, no longer than any profile allows: a class deletes many, and chains can be long.
             path, broken = path_to_anchor(presented[:LONGEST_CHAIN], list(gone), datetime.now(UTC))
             if not broken:
-                return _no_longer_trusted(gone[path[-1]])
+                what = f"The trusted certificate of {readable(path[-1].subject)}"
+                if gone[path[-1]].deleted:
+                    return Finding("CA_DELETED", f"{what} was deleted: upload it again.")
+                return Finding("CA_DISABLED", f"{what} is disabled: enable it.")
         return None if diagnosis.ok else diagnosis.findings[0]
 
     def _check_client_id(self, client_id: str, certificate: x509.Certificate) -> None:
@@ -169,10 +165,7 @@ class Trust:
         raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence, NOT_AUTHORIZED)
 
     def get_or_register(self, identifier: str, trusted: TrustAnchor) -> RegisteredDevice:
-        """Return the device, registered now if the trusted certificate allows that.
-
-        Raises: ConnectionRejected: if it is not registered.
-        """
+        """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""
         device = self.storage.device(trusted.tenant, identifier)
         if device is None and trusted.auto_registration:
             self.storage.register(trusted.tenant, identifier)
@@ -182,14 +175,6 @@ class Trust:
             sentence += f"certificate of {readable(trusted.certificate.subject)}: switch it on there."
             raise ConnectionRejected("NOT_REGISTERED", sentence, NOT_AUTHORIZED)
         return device
-
-
-def _not_signed_by_its_name(certificate: x509.Certificate) -> str:
-    """Return a sentence for both cases: the trusted certificate did not sign, or a namesake of it did."""
-    return (
-        f"The certificate of {readable(certificate.subject)} was not signed by the trusted certificate of that name, "
-        f"{readable(certificate.issuer)}: upload the CA that signed it, or put that one into the chain."
-    )
 
 
 def _in_openssl_words(failed: FailedCertificate) -> Finding:
@@ -203,15 +188,7 @@ def _in_openssl_words(failed: FailedCertificate) -> Finding:
 
 
 def _may_be_client(certificate: x509.Certificate) -> bool:
-    try:
+    with suppress(x509.ExtensionNotFound):
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return bool({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages))
-
-
-def _no_longer_trusted(trusted: TrustAnchor) -> Finding:
-    subject = readable(trusted.certificate.subject)
-    if trusted.deleted:
-        return Finding("CA_DELETED", f"The trusted certificate of {subject} was deleted: upload it again.")
-    return Finding("CA_DISABLED", f"The trusted certificate of {subject} is disabled: enable it.")
+        return bool({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages))
+    return True

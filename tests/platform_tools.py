@@ -236,7 +236,7 @@ def command(workspace: Path, *options: str) -> list[str]:
 def start_in_foreground(
     workspace: Path, *options: str, first: str = ""
 ) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
-    """Start the process itself and give it with the line that it printed; ``first`` is Python to run before."""
+    """Start the process itself and return it with the line that it printed; ``first`` is Python to run before."""
     arguments = command(workspace, *options)
     if first:
         arguments[1:3] = ["-c", f"{first}; import sys; from mciot_platform import __main__ as m; sys.exit(m.main())"]

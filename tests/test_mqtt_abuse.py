@@ -400,7 +400,7 @@ def test_a_client_that_does_not_read_is_let_go(tmp_path: Path) -> None:
         assert raw.ask(subscribe("s/e", qos=0)) == b"\x90\3\0\7\0"
         assert raw.messages(publish("9"))  # the control: who reads is served
         with contextlib.suppress(OSError):  # what the platform does not take any more
-            raw.send(publish("9\n" * 8000) * 100)  # each line is answered on s/e
+            raw.send(publish("9\n" * 2000) * 200)  # each line is answered on s/e
         (ending,) = wait_for(lambda: world.ending("dev"))
         assert ending == "The client did not read what was sent to it for 1 seconds."
         process = psutil.Process(platform.pid)
@@ -462,10 +462,11 @@ def test_many_certificates_make_neither_an_upload_nor_a_refusal_slow(tmp_path: P
     with started(tmp_path) as platform:
         refusal(stranger, "UNKNOWN_CA")  # what is loaded on first use
         alone = refusal(stranger, "UNKNOWN_CA", 5)
-        _, first = several("First", 800)
-        deleted, second = several("Second", 800)
-        assert second < 5 * first
-        for ca in deleted[-300:]:
+        deleted, _ = several("Deleted", 300)
+        for ca in deleted:
             assert rest(platform, "DELETE", ca.fingerprint).status_code == 204
         assert refusal(stranger, "UNKNOWN_CA", 5) < 10 * alone
         refusal(make("dev", deleted[-1]), "CA_DELETED")  # the control: it is found out
+        _, first = several("First", 800)
+        _, second = several("Second", 800)
+        assert second < 5 * first

@@ -151,7 +151,7 @@ class Storage(PersistentStorage):
 
 
 async def talk(platform: LocalPlatform, context: ssl.SSLContext, client_id: str, qos: int) -> list[Any]:
-    """Publish a temperature, subscribe, and ask for the internal id; gives what was kept, granted and received."""
+    """Publish a temperature, subscribe, and ask for the internal id; returns what was kept, granted and received."""
     storage, granted, received = Storage(), asyncio.Queue[tuple[int, ...]](), asyncio.Queue[tuple[str, int, str]]()
     client = gmqtt.Client(client_id, persistent_storage=storage)
     client.set_config({"reconnect_retries": 0})

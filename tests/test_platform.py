@@ -221,6 +221,7 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
         platform = running(tmp_path)
         assert upload(platform, root).status_code == upload(platform, other).status_code == 201
         assert rest(platform, "DELETE", other.fingerprint).status_code == 204
+        assert rest(platform, "PUT", root.fingerprint, json={"name": "renamed"}).status_code == 200
         with device(platform, tmp_path, entity) as (client, seen):
             assert seen.connack == 0
             client.publish("s/us", "100,Pump,c8y_Pump", qos=1).wait_for_publish(SECONDS)
@@ -234,7 +235,7 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
         assert list(platform.events()["text"]) == [str(number) for number in range(20)]
         assert list(platform.devices()["name"]) == ["Pump"]
         known = rest(platform, "GET").json()["certificates"]
-        assert [certificate["fingerprint"] for certificate in known] == [root.fingerprint]
+        assert [(one["fingerprint"], one["name"]) for one in known] == [(root.fingerprint, "renamed")]
         with device(platform, tmp_path, entity) as (_, seen):
             assert seen.connack == 0
         with device(platform, tmp_path, make("dev", other)) as (_, seen):

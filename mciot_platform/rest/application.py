@@ -1,7 +1,6 @@
 """The HTTPS server's application: which call is at which path."""
 
 import json
-from typing import Any
 
 from tornado.web import Application
 
@@ -12,7 +11,6 @@ LONGEST_BODY = 1024 * 1024
 TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
 TRUSTED = r"/tenant/tenants/(?P<tenant>[^/]+)/trusted-certificates"
 PROOF = TRUSTED + r"-pop/(?P<identifier>[^/]+)"
-Routes = list[tuple[str, type[Handler], dict[str, Any]]]
 
 
 class CurrentTenant(Handler):
@@ -27,38 +25,30 @@ class CurrentTenant(Handler):
         self.finish(json.dumps({**tenant, **parent, **own}))
 
 
-ROUTES: Routes = [
-    ("/tenant/currentTenant", CurrentTenant, {}),
-    (TRUSTED, certificates.TrustedCertificates, {}),
-    (TRUSTED + "/bulk", certificates.BulkUpload, {}),
-    (TRUSTED + r"/(?P<identifier>[^/]+)", certificates.OneTrustedCertificate, {}),
-    ("/tenant/trusted-certificates/verify-cert-chain", chains.VerifyChain, {}),
-    (r"/identity/externalIds/c8y_Serial/(?P<external_id>[^/]+)", inventory.Identity, {}),
-    ("/inventory/managedObjects", inventory.ManagedObjects, {}),
-    (r"/inventory/managedObjects/(?P<number>[^/]+)", inventory.ManagedObject, {}),
-    ("/measurement/measurements", inventory.Records, {"kind": inventory.MEASUREMENTS}),
-    ("/event/events", inventory.Records, {"kind": inventory.EVENTS}),
-    ("/alarm/alarms", inventory.Records, {"kind": inventory.ALARMS}),
-    ("/devicecontrol/operations", inventory.Operations, {}),
-    (r"/devicecontrol/operations/(?P<number>[^/]+)", inventory.OneOperation, {}),
-]
-#: What came after the guide's time, and is there in the profile `current` only.
-LATER_ROUTES: Routes = [
-    (PROOF + "/verification-code", certificates.VerificationCode, {}),
-    (PROOF + "/pop", certificates.ProofOfPossession, {}),
-    ("/tenant/trusted-certificates/settings/crl", chains.Revocations, {}),
-    ("/devicecontrol/deviceAccessToken", chains.DeviceToken, {}),
+ROUTES: list[tuple[str, type[Handler]]] = [
+    ("/tenant/currentTenant", CurrentTenant),
+    (TRUSTED, certificates.TrustedCertificates),
+    (TRUSTED + "/bulk", certificates.BulkUpload),
+    (TRUSTED + r"/(?P<identifier>[^/]+)", certificates.OneTrustedCertificate),
+    ("/tenant/trusted-certificates/verify-cert-chain", chains.VerifyChain),
+    (r"/identity/externalIds/c8y_Serial/(?P<external_id>[^/]+)", inventory.Identity),
+    ("/inventory/managedObjects", inventory.ManagedObjects),
+    (r"/inventory/managedObjects/(?P<number>[^/]+)", inventory.ManagedObject),
+    *((path, inventory.Records) for path in inventory.KINDS),
+    ("/devicecontrol/operations", inventory.Operations),
+    (r"/devicecontrol/operations/(?P<number>[^/]+)", inventory.OneOperation),
+    (PROOF + "/verification-code", certificates.VerificationCode),
+    (PROOF + "/pop", certificates.ProofOfPossession),
+    ("/tenant/trusted-certificates/settings/crl", chains.Revocations),
+    ("/devicecontrol/deviceAccessToken", chains.DeviceToken),
 ]
 
 
 def make_application(platform: Platform) -> Application:
     """Return the REST interface as a tornado application."""
-    later = LATER_ROUTES
-    if not platform.trust.profile.has_proof_and_revocation:
-        later = [(path, chains.NotInProfile, {}) for path, *_ in later]
     own = {"platform": platform}
     return Application(
-        [(path, handler, own | options) for path, handler, options in (*ROUTES, *later)],
+        [(path, handler, own) for path, handler in ROUTES],
         default_handler_class=Handler,
         default_handler_args=own,
         log_function=lambda _: None,

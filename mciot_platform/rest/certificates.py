@@ -23,31 +23,6 @@ from mciot_platform.rest.handler import Handler, RestError, is_text
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
-def describe(trusted: TrustAnchor, *, with_proof: bool) -> dict[str, Any]:
-    """Return a trusted certificate's fields under the vendor's names; the guide's time had no proof."""
-    certificate = trusted.certificate
-    body = certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]
-    proof: dict[str, Any] = {"proofOfPossessionValid": trusted.proven}
-    if trusted.code:
-        proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
-        proof["proofOfPossessionVerificationCodeUsableUntil"] = trusted.code_until.replace("+00:00", "Z")
-    return {
-        **(proof if with_proof else {}),
-        "algorithmName": _algorithm(certificate),
-        "autoRegistrationEnabled": trusted.auto_registration,
-        "certInPemFormat": "\n".join(body),
-        "fingerprint": trusted.fingerprint,
-        "issuer": reversed_name(certificate.issuer),
-        "name": trusted.name,
-        "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
-        "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
-        "serialNumber": str(certificate.serial_number),
-        "status": trusted.status,
-        "subject": reversed_name(certificate.subject),
-        "version": certificate.version.value + 1,
-    }
-
-
 def reversed_name(name: x509.Name) -> str:
     """Return a name as Java writes it: last field first."""
     known = {NameOID.EMAIL_ADDRESS: "EMAILADDRESS"}
@@ -73,14 +48,31 @@ class CertificateCall(Handler):
     admins_only = True
 
     def as_json(self, trusted: TrustAnchor) -> dict[str, Any]:
-        """Return a trusted certificate as it is sent, with its address."""
+        """Return a trusted certificate as it is sent, under the vendor's names."""
+        certificate = trusted.certificate
+        proof: dict[str, Any] = {}
+        if self.platform.trust.profile.has_proof_and_revocation:
+            proof["proofOfPossessionValid"] = trusted.proven
+        if proof and trusted.code:
+            proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
+            proof["proofOfPossessionVerificationCodeUsableUntil"] = trusted.code_until.replace("+00:00", "Z")
         path = f"/tenant/tenants/{trusted.tenant}/trusted-certificates/{trusted.fingerprint}"
-        shown = describe(trusted, with_proof=self.platform.trust.profile.has_proof_and_revocation)
-        return {**shown, "self": self.address(path)}
-
-    def trusted(self) -> list[TrustAnchor]:
-        """Return the tenant's certificates, without those that were deleted."""
-        return [known for known in self.platform.storage.trusted_certificates(self.login.tenant) if not known.deleted]
+        return {
+            **proof,
+            "algorithmName": _algorithm(certificate),
+            "autoRegistrationEnabled": trusted.auto_registration,
+            "certInPemFormat": "\n".join(certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]),
+            "fingerprint": trusted.fingerprint,
+            "issuer": reversed_name(certificate.issuer),
+            "name": trusted.name,
+            "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
+            "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
+            "serialNumber": str(certificate.serial_number),
+            "status": trusted.status,
+            "subject": reversed_name(certificate.subject),
+            "version": certificate.version.value + 1,
+            "self": self.address(path),
+        }
 
     def find(self, identifier: str) -> TrustAnchor:
         """Return the certificate of this fingerprint. Raises: RestError: if the tenant has none."""
@@ -88,6 +80,12 @@ class CertificateCall(Handler):
         if trusted is None or trusted.deleted or trusted.tenant != self.login.tenant:
             raise RestError(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
         return trusted
+
+    def replace(self, trusted: TrustAnchor, **changes: Any) -> None:
+        """Store what changes, and answer what is there then."""
+        trusted = replace(trusted, **changes)
+        self.platform.storage.put_trusted_certificate(trusted)
+        self.respond(self.as_json(trusted))
 
     def read_trusted(self, body: Any) -> TrustAnchor:
         """Return what is to be added. Raises: RestError: 422 if it can't be, 409 if any tenant has it already."""
@@ -111,9 +109,9 @@ class TrustedCertificates(CertificateCall):
 
     def get(self, tenant: str) -> None:
         """List a page of them."""
-        known = self.trusted()
-        page = lambda first, size: (map(self.as_json, known[first : first + size]), len(known))  # noqa: E731
-        self.respond_page("certificates", page)
+        stored = self.platform.storage.trusted_certificates(self.login.tenant)
+        known = [self.as_json(trusted) for trusted in stored if not trusted.deleted]
+        self.respond_page("certificates", lambda first, size: (known[first : first + size], len(known)))
 
     def post(self, tenant: str) -> None:
         """Add one."""
@@ -162,18 +160,18 @@ class OneTrustedCertificate(CertificateCall):
 class VerificationCode(CertificateCall):
     """The code that the owner of a certificate's key signs."""
 
+    after_guide = True
+
     def post(self, tenant: str, identifier: str) -> None:
         """Make a new one; the previous one is void."""
         until = timestamp(datetime.now(UTC) + CODE_VALIDITY)
-        trusted = replace(self.find(identifier), code=secrets.token_hex(20), code_until=until)
-        self.platform.storage.put_trusted_certificate(trusted)
-        self.respond(self.as_json(trusted))
+        self.replace(self.find(identifier), code=secrets.token_hex(20), code_until=until)
 
 
 class ProofOfPossession(CertificateCall):
     """The verification code, signed. (That devices may connect without it is not verified.)"""
 
-    plain_json_errors = (400, 422)
+    plain_json_errors, after_guide = (400, 422), True
 
     def post(self, tenant: str, identifier: str) -> None:
         """Check the signature."""
@@ -187,9 +185,7 @@ class ProofOfPossession(CertificateCall):
         if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode()):
             sentence = "The signature is not that of the code with this certificate's key: sign its exact bytes."
             raise RestError(400, "tenants/Bad Request", sentence)
-        trusted = replace(trusted, proven=True, code="", code_until="")
-        self.platform.storage.put_trusted_certificate(trusted)
-        self.respond(self.as_json(trusted))
+        self.replace(trusted, proven=True, code="", code_until="")
 
 
 def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) -> bool:

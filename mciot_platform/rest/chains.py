@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
 MARKED = re.compile(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
 OLDEST = datetime(1950, 1, 1, tzinfo=UTC)  # the earliest date that a revocation list can hold (RFC 5280, 5.1.2.6)
+NOT_LET_IN = (401, "security/Unauthorized", "A device with this certificate chain is not let in.")
 FORM, CRL = "multipart/form-data", "application/pkix-crl"
 
 
@@ -48,10 +49,6 @@ def _unreadable(message: str) -> RestError:
     return RestError(400, "Device Certificates/Bad Request", message)
 
 
-def _not_let_in() -> RestError:
-    return RestError(401, "security/Unauthorized", "A device with this certificate chain is not let in.")
-
-
 class VerifyChain(Handler):
     """Whether a device with this chain would be let in."""
 
@@ -74,7 +71,7 @@ class VerifyChain(Handler):
             with readable_certificates():
                 self.platform.trust.verify_chain(chain, self.login.tenant)
         except ConnectionRejected:
-            raise _not_let_in() from None
+            raise RestError(*NOT_LET_IN) from None
         names = {"issuer": reversed_name(chain[0].issuer), "subject": reversed_name(chain[0].subject)}
         self.respond({"successfullyValidated": True, "tenantId": self.login.tenant, **names})
 
@@ -83,7 +80,7 @@ class Revocations(Handler):
     """The tenant's list of revoked serial numbers. It only ever grows."""
 
     consumes, produces = ("application/json", FORM), (CRL, *Handler.produces)
-    unreadable_status = 400
+    unreadable_status, after_guide = 400, True
 
     def get(self) -> None:
         """Send it as a certificate revocation list, signed by the platform. (Who signs it is not verified.)"""
@@ -148,7 +145,7 @@ def _date(text: Any, default: datetime) -> datetime:
 class DeviceToken(Handler):
     """A token for a device that shows its certificate in the TLS handshake: mutual TLS over HTTPS."""
 
-    plain_json_errors = (422,)
+    plain_json_errors, after_guide = (422,), True
 
     def log_in(self) -> Login:
         """Need no login: the certificate is one."""
@@ -164,7 +161,7 @@ class DeviceToken(Handler):
             self.platform.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.code == "NOT_REGISTERED":
                 raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
-            raise _not_let_in() from None
+            raise RestError(*NOT_LET_IN) from None
         token = self.platform.tokens.issue(device.tenant, device.device)
         self.platform.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
         self.respond({"access_token": token, "accessToken": token})
@@ -177,7 +174,8 @@ class DeviceToken(Handler):
             raise ConnectionRejected("NO_CLIENT_CERT", sentence)
         own = x509.load_der_x509_certificate(der)
         header = self.request.headers.get("X-Ssl-Cert-Chain")
-        chain = _behind(own, read_chain(read_header(header), LONGEST_FILE) if header else ())
+        given = read_chain(read_header(header), LONGEST_FILE) if header else []
+        chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
         attempt.subject, attempt.chain = (
             readable(own.subject),
             list(map(subject_and_serial, chain)),
@@ -188,18 +186,3 @@ class DeviceToken(Handler):
             sentence = "The common name is no device's: sign one without a colon in it."
             raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)
         return self.platform.trust.get_or_register(attempt.client_id, trusted)
-
-
-def _behind(own: x509.Certificate, given: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """Return the chain with the certificate of the handshake first: only that one's key has been proven."""
-    return [own, *(certificate for certificate in given if certificate != own)]
-
-
-class NotInProfile(Handler):
-    """What a platform of the guide's time does not have."""
-
-    consumes = ("application/json", FORM)
-
-    def prepare(self) -> None:
-        """Refuse it, before any login."""
-        raise RestError(404, "Not Found", "A platform of the profile guide-2021 has no such call.")

@@ -80,17 +80,21 @@ class Handler(RequestHandler):
     admins_only = False
     consumes: tuple[str, ...] = ("application/json",)
     produces: tuple[str, ...] = ("application/json", "application/*", "*/*")
+    #: Whether the call came after the guide's time: then the profile `guide-2021` has it not.
+    after_guide = False
     #: Which of a call's errors the vendor's description gives as plain JSON.
     plain_json_errors: tuple[int, ...] = ()
     #: The status for a body that is no JSON: the description of a call knows either 400 or 422.
     unreadable_status = 422
 
-    def initialize(self, platform: Platform, **options: Any) -> None:
+    def initialize(self, platform: Platform) -> None:
         """Take what the application hands to every handler."""
         self.platform = platform
 
     def prepare(self) -> None:
         """Check method, login, tenant, role and media types before any call is carried out."""
+        if self.after_guide and not self.platform.trust.profile.has_proof_and_revocation:
+            raise RestError(404, "Not Found", "A platform of the profile guide-2021 has no such call.")
         if type(self) is not Handler and self.request.method not in self._methods():
             raise HTTPError(405)
         self.login = self.log_in()
@@ -122,10 +126,7 @@ class Handler(RequestHandler):
             raise RestError(406, "general/Not Acceptable", f"The answer is {self.produces[0]}: accept that.")
 
     def log_in(self) -> Login:
-        """Return who calls: by ``tenant/user:password``, also without the tenant, or by a device's token.
-
-        Raises: RestError: 401 if neither is right.
-        """
+        """Return who calls: by ``tenant/user:password``, also without the tenant, or by a device's token; or 401."""
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
         known = self.platform.tokens.read(given) if scheme.lower() == "bearer" else None
         if known and self.platform.storage.device(*known):  # its user may be gone

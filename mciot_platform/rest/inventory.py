@@ -2,14 +2,14 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from mciot_platform.messages import COMMAND, RESTART
-from mciot_platform.rest.handler import Handler, Platform, RestError, is_text
+from mciot_platform.rest.handler import Handler, RestError, is_text
 from mciot_platform.storage import RegisteredDevice, StoredOperation, timestamp
 
+RowToJson = Callable[[sqlite3.Row], dict[str, Any]]
 PAGING = ("currentPage", "pageSize", "withTotalElements", "withTotalPages")
 
 
@@ -24,7 +24,7 @@ class DeviceCall(Handler):
 
     def by_id(self, number: str) -> RegisteredDevice:
         """Return a device by the number in a path or a body. Raises: RestError: if there is none."""
-        found = self.platform.storage.device_by_id(self.login.tenant, int(number)) if is_id(number) else None
+        found = self.platform.storage.device(self.login.tenant, int(number)) if is_id(number) else None
         return self.visible(found, f"The device {number}")
 
     def time_argument(self, name: str) -> str:
@@ -53,7 +53,7 @@ class DeviceCall(Handler):
         self,
         table: str,
         conditions: Mapping[str, object],
-        as_json: Callable[[sqlite3.Row], dict[str, Any]],
+        as_json: RowToJson,
         newest_first: bool = False,
         name: str = "",
     ) -> None:
@@ -123,55 +123,52 @@ class ManagedObject(DeviceCall):
         self.set_status(204)
 
 
-@dataclass(frozen=True)
-class RecordKind:
-    """Measurements, events or alarms: how they are shown, sorted and selected (query parameter: column)."""
-
-    table: str
-    as_json: Callable[[sqlite3.Row], dict[str, Any]]
-    columns: Mapping[str, str] = field(default_factory=lambda: {"type": "type"})
-    newest_first: bool = True
-
-
 def _measurement(row: sqlite3.Row) -> dict[str, Any]:
     return {"type": row["fragment"], row["fragment"]: {row["series"]: {"value": row["value"], "unit": row["unit"]}}}
 
 
-def _some(*columns: str) -> Callable[[sqlite3.Row], dict[str, Any]]:
+def _some(*columns: str) -> RowToJson:
     return lambda row: {name: row[name] for name in columns}
 
 
+class RecordKind(NamedTuple):
+    """Measurements, events or alarms: how they are shown, selected (query parameter: column) and sorted."""
+
+    table: str
+    as_json: RowToJson
+    columns: Mapping[str, str]
+    newest_first: bool = True
+
+
 MEASURED = {"type": "fragment", "valueFragmentType": "fragment", "valueFragmentSeries": "series"}
-MEASUREMENTS = RecordKind("measurements", _measurement, MEASURED, newest_first=False)
-EVENTS = RecordKind("events", _some("type", "text"))
-ALARM_COLUMNS = {name: name for name in ("type", "severity", "status")}
-ALARMS = RecordKind("alarms", _some("type", "text", "severity", "status", "count"), ALARM_COLUMNS)
+STATE = {name: name for name in ("type", "severity", "status")}
+#: By path.
+KINDS = {
+    "/measurement/measurements": RecordKind("measurements", _measurement, MEASURED, newest_first=False),
+    "/event/events": RecordKind("events", _some("type", "text"), {"type": "type"}),
+    "/alarm/alarms": RecordKind("alarms", _some("type", "text", "severity", "status", "count"), STATE),
+}
 
 
 class Records(DeviceCall):
-    """What devices sent, of one kind."""
-
-    def initialize(self, platform: Platform, **options: Any) -> None:
-        """Take the kind too."""
-        super().initialize(platform)
-        self.kind: RecordKind = options["kind"]
+    """What devices sent, of the path's kind."""
 
     def get(self) -> None:
         """List a page of them."""
-        conditions = self.conditions("source", "dateFrom", "dateTo", "revert", *self.kind.columns)
-        given = self.request.query_arguments
-        for name in self.kind.columns.keys() & given.keys():
-            conditions[f"{self.kind.columns[name]} = ?"] = self.get_query_argument(name)
+        kind, given = KINDS[self.request.path], self.request.query_arguments
+        conditions = self.conditions("source", "dateFrom", "dateTo", "revert", *kind.columns)
+        for name in kind.columns.keys() & given.keys():
+            conditions[f"{kind.columns[name]} = ?"] = self.get_query_argument(name)
         for name, condition in (("dateFrom", "time >= ?"), ("dateTo", "time <= ?")):
             if name in given:
                 conditions[condition] = self.time_argument(name)
-        self.respond_rows(self.kind.table, conditions, self.as_json, self.kind.newest_first ^ self.flag("revert"))
 
-    def as_json(self, row: sqlite3.Row) -> dict[str, Any]:
-        """Return a record as it is sent."""
-        device = self.platform.storage.device(row["tenant"], row["device"])
-        common = {"id": str(row["id"]), "time": row["time"], "creationTime": row["received"]}
-        return {**common, **self.kind.as_json(row), "source": self.reference(device)}
+        def as_json(row: sqlite3.Row) -> dict[str, Any]:
+            source = self.reference(self.platform.storage.device(row["tenant"], row["device"]))
+            common = {"id": str(row["id"]), "time": row["time"], "creationTime": row["received"], "source": source}
+            return {**common, **kind.as_json(row)}
+
+        self.respond_rows(kind.table, conditions, as_json, kind.newest_first ^ self.flag("revert"))
 
 
 class OperationCall(DeviceCall):
