@@ -1,4 +1,4 @@
-"""A passphrase or password that does not show itself."""
+"""A passphrase or password that no repr, log or file shows."""
 
 
 class Secret:
@@ -13,7 +13,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Give the text itself."""
+        """Return the text itself."""
         return self._text
 
     def __repr__(self) -> str:
@@ -30,5 +30,5 @@ class Secret:
 
 
 def reveal(secret: Secret | str) -> str:
-    """Give the text of a `Secret`, or the text that was given plainly."""
+    """Return the text of a `Secret`, or plain text as it is."""
     return secret.reveal() if isinstance(secret, Secret) else secret

@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT, tool
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from mciot_nb import LocalPlatform
 
@@ -23,7 +25,7 @@ PICTURES = ROOT / "test-artefacts"
 #: Milliseconds for all cells of a notebook.
 RUN_TIMEOUT = 90_000
 
-expect.set_options(timeout=15_000)  # a machine with much to do is no failure
+expect.set_options(timeout=60_000)  # a machine with much to do is no failure
 
 FLAGS = [
     "--no-sandbox",
@@ -48,12 +50,12 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int) -> None:
-    for _ in range(300):
+    for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise AssertionError("the Lab did not start within 30 seconds")
+    raise AssertionError("the Lab did not start within 60 seconds")
 
 
 @contextmanager
@@ -77,10 +79,10 @@ def run_all(page: Page) -> None:
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
-def write_notebook(folder: Path, cells: list[str]) -> Path:
+def write_notebook(folder: Path, cells: list[str], name: str = "try.ipynb") -> Path:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path = folder / "try.ipynb"
+    path = folder / name
     nbformat.write(notebook, path)
     return path
 
@@ -123,6 +125,34 @@ def lab(folder: Path, **environment: str) -> Iterator[str]:
         server.wait(20)
 
 
+@dataclass
+class Notebooks:
+    """A Lab that runs for all tests of a module, and the folder that it serves."""
+
+    folder: Path
+    url: str
+
+    @contextmanager
+    def run(self, cells: list[str], *, dark: bool = False, height: int = 1700, **options: Any) -> Iterator[Page]:
+        """Write a new notebook of these cells, open it in the Lab in one of the themes, and run all its cells."""
+        choose_theme(self.folder / "jupyterlab_settings_dir", dark)
+        path = write_notebook(self.folder, cells, f"{secrets.token_hex(4)}.ipynb")
+        url = self.url.replace("try.ipynb?", f"{path.name}?reset&")  # else the notebooks of other tests are open too
+        with page_of(url, height=height, **options) as page:
+            page.path = path  # type: ignore[attr-defined]
+            run_all(page)
+            yield page
+
+
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebooks]:
+    """One Lab for a module's tests; a test that needs another folder makes its own."""
+    tool("chromium")
+    folder = tmp_path_factory.mktemp("lab")
+    with lab(folder) as url:
+        yield Notebooks(folder, url)
+
+
 @contextmanager
 def tutorial(folder: Path, dark: bool = False) -> Iterator[str]:
     """Start the Lab as a user does, with all that it keeps in ``folder``, the workspace too.
@@ -151,11 +181,16 @@ def tutorial(folder: Path, dark: bool = False) -> Iterator[str]:
     assert ended, "the local platform ends with the Lab"
 
 
-def choose_dark(settings: Path) -> None:
-    """Choose the Lab's dark theme in a folder of its settings."""
+def choose_theme(settings: Path, dark: bool) -> None:
+    """Choose one of the Lab's themes in a folder of its settings, which each page reads."""
     path = settings / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('{"theme": "JupyterLab Dark"}')
+    path.write_text(f'{{"theme": "JupyterLab {"Dark" if dark else "Light"}"}}')
+
+
+def choose_dark(settings: Path) -> None:
+    """Choose the Lab's dark theme."""
+    choose_theme(settings, True)
 
 
 def wait_for_the_end_of_the_platform(workspace: Path) -> bool:
@@ -199,6 +234,28 @@ def serious(page: Page, selector: str) -> list[str]:
     ]
 
 
+def tab_to(page: Page, target: Locator, key: str = "Tab") -> None:
+    """Press Tab until ``target`` has the focus, and see that this can be seen."""
+    for _ in range(80):
+        page.keyboard.press(key)
+        if target.evaluate("element => element === document.activeElement"):
+            outline = target.evaluate("e => getComputedStyle(e).outlineStyle + getComputedStyle(e).boxShadow")
+            assert outline != "nonenone", "the focus can be seen"
+            return
+    raise AssertionError(f"{key} does not lead to {target}")
+
+
+def save(page: Page, path: Path) -> str:
+    """Save the notebook by the Lab's shortcut, wherever the focus is, and return what is in the file then."""
+    before = path.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    for _ in range(600):
+        if path.stat().st_mtime_ns != before and path.stat().st_size:
+            return path.read_text("utf-8")
+        time.sleep(0.1)
+    raise AssertionError("the Lab did not save the notebook within 60 seconds")
+
+
 def photograph(page: Page, name: str) -> None:
     """Keep a picture of the page in test-artefacts/."""
     PICTURES.mkdir(exist_ok=True)
@@ -210,8 +267,8 @@ def run_last_cell(page: Page, result: Path) -> str:
     result.unlink(missing_ok=True)
     page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()
     page.keyboard.press("Control+Enter")
-    for _ in range(150):
+    for _ in range(600):
         if result.exists() and result.read_text():
             return result.read_text()
         time.sleep(0.1)
-    raise AssertionError("the cell did not run within 15 seconds")
+    raise AssertionError("the cell did not run within 60 seconds")

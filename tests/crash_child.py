@@ -6,11 +6,9 @@
     crash_child.py sign-many-times FOLDER NAME COUNT
     crash_child.py hold FOLDER
 
-Every line of its output is JSON. The passphrase is in the environment, as PASS; with NO_LINKS there, the file system
-has no hard links.
+Every line of its output is JSON. The passphrase is in the environment, as PASS.
 """
 
-import errno
 import json
 import os
 import signal
@@ -30,22 +28,11 @@ from mciot_nb.pki.keys import KeyType
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: Every function of os that changes a file, a name or what a file is allowed; the code need not use them all.
-CHANGES = (
-    *(
-        "open",
-        "write",
-        "writev",
-        "pwrite",
-        "sendfile",
-        "copy_file_range",
-        "fsync",
-        "fdatasync",
-        "ftruncate",
-        "truncate",
-    ),
-    *("replace", "rename", "link", "symlink", "unlink", "remove", "mkdir", "rmdir", "mknod", "mkfifo"),
-    *("chmod", "fchmod", "lchmod", "chown", "fchown", "lchown", "utime", "posix_fallocate", "setxattr", "removexattr"),
-)
+FUNCTIONS = """
+    open write writev pwrite sendfile copy_file_range fsync fdatasync ftruncate truncate replace rename link symlink
+    unlink remove mkdir rmdir mknod mkfifo chmod fchmod lchmod chown fchown lchown utime posix_fallocate setxattr
+    removexattr
+"""
 #: Python's own names for what these do (docs.python.org, "Audit events table"); writing into an open file has none.
 AUDITED = {
     *("os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.chown"),
@@ -69,7 +56,7 @@ def around_every_change(put: Callable[[str, object], None], meet: Callable[..., 
 
         return call
 
-    for name in CHANGES:
+    for name in FUNCTIONS.split():
         if hasattr(os, name):
             put(name, wrapped(name, getattr(os, name)))
 
@@ -113,8 +100,6 @@ class Killer:
             die()
         self._thread.inside = True
         try:
-            if name == "link" and os.environ.get("NO_LINKS"):
-                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
             return real(*arguments, **options)
         finally:
             self._thread.inside = False
@@ -148,10 +133,8 @@ def perform(ca: CertificateAuthority, operation: str, arguments: list[str]) -> l
     elif operation == "update_crl":
         ca.update_crl()
     elif operation == "create_intermediate":
-        below = DistinguishedName(common_name="Below")
-        ca.create_intermediate(
-            ca.folder / "intermediateCertificate", below, os.environ["PASS"], key_type=KeyType.RSA_2048
-        )
+        folder, below = ca.folder / "intermediateCertificate", DistinguishedName(common_name="Below")
+        ca.create_intermediate(folder, below, os.environ["PASS"], key_type=KeyType.P256)
     elif operation == "escape":  # the control: a file written past the functions of os
         (ca.folder / "escaped.txt").write_text("past os")
     else:

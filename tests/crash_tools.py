@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import DatabaseRow, hex_serial
 from mciot_nb.pki.keys import KeyType
+from mciot_nb.pki.rows import DatabaseRow, hex_serial, parse_rows
 
 CHILD = ROOT / "tests" / "crash_child.py"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -35,16 +35,14 @@ class Case:
 
     operation: str
     first_crl: bool = False
-    no_links: bool = False
 
     def __str__(self) -> str:
-        extras = [" without a CRL yet"] * self.first_crl + [" without hard links"] * self.no_links
-        return self.operation + "".join(extras)
+        return self.operation + " without a CRL yet" * self.first_crl
 
     def arguments(self, base: "Base") -> list[str]:
         if self.operation == "revoke":
             return [str(TO_REVOKE)]
-        return [str(path) for path in base.requests[: {"sign": 1, "sign_many": 3}.get(self.operation, 0)]]
+        return [str(path) for path in base.requests[: self.signed]]
 
     @property
     def signed(self) -> int:
@@ -52,7 +50,6 @@ class Case:
 
 
 CASES = [Case("sign"), Case("sign_many"), Case("revoke"), Case("update_crl"), Case("update_crl", first_crl=True)]
-WITHOUT_LINKS = [Case("sign", no_links=True), Case("sign_many", no_links=True)]
 
 
 def request_for(name: str) -> x509.CertificateSigningRequest:
@@ -80,7 +77,7 @@ class Base:
 def make_base(parent: Path) -> Base:
     """Make the directory that the tests start from."""
     subject = DistinguishedName(country="DE", common_name="Test CA")
-    ca = CertificateAuthority.create(parent / "caCertificate", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
+    ca = CertificateAuthority.create(parent / "caCertificate", subject, PASSPHRASE, key_type=KeyType.P256)
     signed = ca.sign_many([request_for("untouched"), request_for("to be revoked")])
     assert [certificate.serial_number for certificate in signed] == [UNTOUCHED, TO_REVOKE]
     ca.update_crl()
@@ -90,11 +87,9 @@ def make_base(parent: Path) -> Base:
     return Base(ca.folder, requests)
 
 
-def child(*arguments: object, no_links: bool = False) -> "subprocess.CompletedProcess[str]":
+def child(*arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run crash_child.py to its end, which may be SIGKILL. It compiles nothing, as that would write files too."""
     environment = {**os.environ, "PASS": PASSPHRASE, "PYTHONDONTWRITEBYTECODE": "1"}
-    if no_links:
-        environment["NO_LINKS"] = "1"
     command = [sys.executable, str(CHILD), *map(str, arguments)]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
@@ -105,7 +100,7 @@ def said(output: str) -> list[dict[str, Any]]:
 
 def whole_rows(folder: Path) -> list[DatabaseRow]:
     """Read the database by hand, as openssl does: a last line without its end does not count."""
-    return [DatabaseRow.parse(line) for line in (folder / "database.txt").read_text().split("\n")[:-1]]
+    return list(parse_rows((folder / "database.txt").read_text()).rows())
 
 
 def copies(folder: Path) -> list[Path]:

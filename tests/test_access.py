@@ -1,11 +1,10 @@
-"""Accessibility: axe-core looks over what each notebook shows, and one form is filled in by keyboard alone."""
+"""Accessibility: axe-core looks over what each notebook shows, in both themes."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import notebook, photograph, run_all, serious, tutorial, wait_until_done
-from playwright.sync_api import expect
 
 from tools.notebooks import NOTEBOOKS
 
@@ -38,31 +37,3 @@ def test_axe_finds_nothing_serious(lab: str, path: Path, request: pytest.Fixture
             "element => element.insertAdjacentHTML('beforeend', '<img src=\"data:,\"><button></button>')"
         )
         assert [finding.split(" ")[0] for finding in serious(page, OURS)] == ["button-name", "image-alt"]
-
-
-def test_a_form_is_filled_in_by_keyboard_alone(lab: str) -> None:
-    first = NOTEBOOKS[1]
-    with notebook(lab, first) as page:
-        run_all(page)
-        wait_until_done(page, first)
-        page.get_by_label("Country Name").focus()  # as Tab from the cell above would, through the Lab's own elements
-        page.keyboard.press("Control+a")
-        page.keyboard.type("DEU")
-        expect(page.locator(".mciot-country-note")).to_contain_text("two-letter code")
-        for key in ("Backspace", "Backspace", "K"):
-            page.keyboard.press(key)
-        expect(page.locator(".mciot-country-note")).not_to_contain_text("two-letter code")
-        focused = page.locator(":focus")
-        for _ in range(6):  # to the last of the seven fields of the subject
-            page.keyboard.press("Tab")
-        expect(page.get_by_label("Email Address")).to_be_focused()
-        for _ in range(5):  # past what else the form asks for, to its button
-            page.keyboard.press("Tab")
-            if focused.inner_text() == "Submit":
-                break
-        expect(focused).to_have_text("Submit")
-        outline = focused.evaluate("one => getComputedStyle(one).outlineStyle + getComputedStyle(one).outlineWidth")
-        assert outline not in ("none0px", "none"), "where the focus is must be seen"
-        page.keyboard.press("Enter")
-        expect(page.locator(".mciot-message").first).to_contain_text("Submitted")
-        expect(page.locator(".mciot-preview").first).to_contain_text("C=DK")

@@ -1,24 +1,22 @@
 import base64
+import codecs
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import PASSPHRASE
+from conftest import PASSPHRASE, Run
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from platform_tools import make
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, diagnose
-from mciot_nb.pki.chain import (
-    PROFILES,
-    build_chain,
-    order_chain,
-    parse_certificates,
-    read_certificates,
-    to_pem,
-)
+from mciot_nb.pki import jks, pkcs12
+from mciot_nb.pki.chain import PROFILES, build_chain, fingerprint, read_certificates, to_pem, with_colons
 from mciot_nb.pki.keys import KeyType
+from mciot_nb.pki.uploads import parse_upload
 
 GUIDE, CURRENT = PROFILES["guide-2021"], PROFILES["current"]
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -43,17 +41,17 @@ def test_a_good_chain_is_found_good(ca: CertificateAuthority) -> None:
     root, device = ca.certificate, sign(ca, "device")
     for profile in (None, GUIDE, CURRENT):
         assert diagnose([device, root], [root], profile).ok
-    assert build_chain(device, [root]) == [device, root] == order_chain([root, device])
+    assert build_chain(device, [root]) == [device, root]
     assert str(diagnose([device, root], [root])) == "OK: nothing wrong was found."
 
 
 def test_each_fault_has_its_code_and_its_sentence(ca: CertificateAuthority, tmp_path: Path) -> None:
     root, device = ca.certificate, sign(ca, "device")
     other = CertificateAuthority.create(
-        tmp_path / "other", DistinguishedName("DE", common_name="Other"), PASSPHRASE, key_type=KeyType.RSA_2048
+        tmp_path / "other", DistinguishedName("DE", common_name="Other"), PASSPHRASE, key_type=KeyType.P256
     )
     twin = CertificateAuthority.create(
-        tmp_path / "twin", DistinguishedName.from_x509(root.subject), PASSPHRASE, key_type=KeyType.RSA_2048
+        tmp_path / "twin", DistinguishedName.from_x509(root.subject), PASSPHRASE, key_type=KeyType.P256
     ).certificate
     middle = sign(ca, "middle", "v3_ca")
     leaf = sign_under(middle, "leaf")
@@ -95,49 +93,99 @@ def test_a_device_can_not_sign_others(ca: CertificateAuthority) -> None:
     assert diagnosis.code == "INVALID" and "CA" in str(diagnosis)
 
 
-def test_a_missing_issuer_and_two_chains_are_named(ca: CertificateAuthority, shared_ca: CertificateAuthority) -> None:
-    device, stranger = sign(ca, "device"), sign(shared_ca, "stranger")
+def test_a_missing_issuer_is_named(ca: CertificateAuthority, shared_ca: CertificateAuthority) -> None:
+    device = sign(ca, "device")
     with pytest.raises(OnboardingError, match="not among those given"):
         build_chain(device, [shared_ca.certificate])
-    with pytest.raises(OnboardingError, match="2 of the 3 certificates"):
-        order_chain([device, stranger, ca.certificate])
+
+
+def test_a_fingerprint_is_openssls(ca: CertificateAuthority, openssl: Run) -> None:
+    for algorithm in ("sha1", "sha256"):
+        said = openssl("x509", "-in", ca.folder / "caCert.pem", "-noout", "-fingerprint", f"-{algorithm}").stdout
+        assert with_colons(fingerprint(ca.certificate, algorithm)) == said.strip().partition("=")[2]
+    assert fingerprint(ca.certificate) == ca.certificate.fingerprint(SHA1()).hex()
+
+
+# Reading: files in PEM form, and what is pasted, dropped or sent in any form.
 
 
 def test_pem_files_are_read_whole(ca: CertificateAuthority, tmp_path: Path) -> None:
-    device = sign(ca, "device")
-    path = tmp_path / "chain.pem"
-    path.write_bytes(b"Certificate:\n  text before\n" + to_pem([device, ca.certificate]).replace(b"\n", b"\r\n"))
-    assert read_certificates(path) == [device, ca.certificate]
-
-
-@pytest.mark.parametrize(("text", "says"), [("", "no certificate in PEM form"), ("junk", "no certificate in PEM form")])
-def test_what_is_no_pem_is_named(text: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / "file.pem").write_text(text)
-    with pytest.raises(OnboardingError, match=says) as caught:
-        read_certificates(tmp_path / "file.pem")
-    assert str(tmp_path / "file.pem") in str(caught.value)
+    path, pem = tmp_path / "chain.pem", to_pem([sign(ca, "device"), ca.certificate])
+    path.write_bytes(b"Certificate:\n  text before\n" + pem.replace(b"\n", b"\r\n"))
+    assert to_pem(read_certificates(path)) == pem
     with pytest.raises(OnboardingError, match="There is no file"):
         read_certificates(tmp_path / "none.pem")
 
 
-@pytest.mark.parametrize("dash", ["–", "—"])  # noqa: RUF001 - the guide's page has these
-def test_the_guides_typographic_dashes_are_named(ca: CertificateAuthority, dash: str) -> None:
-    pem = ca.certificate.public_bytes(Encoding.PEM)
-    broken = pem.replace(b"-----", f"{dash}{dash}{dash}".encode())
-    with pytest.raises(OnboardingError, match="typographic dashes"):
-        parse_certificates(broken)
-    assert parse_certificates(pem) == [ca.certificate]
+MADE = make("Root", ca=True)
+PEM, DER = MADE.pem, MADE.certificate.public_bytes(Encoding.DER)
+BARE = base64.b64encode(DER).decode()
+FORMS = {
+    "PEM": PEM,
+    "with text around it": f"Subject: CN = a\\name\n{PEM}\nbye",
+    "on one line": PEM.replace("\n", ""),
+    "with blanks": PEM.replace("\n", " "),
+    "with CRLF": PEM.replace("\n", "\r\n").encode(),
+    "with a BOM": codecs.BOM_UTF8 + PEM.encode(),
+    "PowerShell's": PEM.encode("utf-16"),
+    "big-endian": codecs.BOM_UTF16_BE + PEM.encode("utf-16-be"),
+    "bare base64": BARE,
+    "its lines": base64.encodebytes(DER),
+    "base64 in UTF-16": BARE.encode("utf-16"),
+    "DER": DER,
+}
 
 
-def test_a_certificate_of_an_odd_version_is_no_certificate(shared_ca: CertificateAuthority, tmp_path: Path) -> None:
-    der = shared_ca.certificate.public_bytes(Encoding.DER)
-    odd = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x73", 1)
-    path = tmp_path / "odd.pem"
-    for data in (der, odd):
-        body = base64.encodebytes(data).decode()
-        path.write_text(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
-        if data is der:
-            assert read_certificates(path) == [shared_ca.certificate]  # the control
-    with pytest.raises(OnboardingError, match="This is no certificate in PEM form") as error:
-        read_certificates(path)
-    assert error.value.code == "BAD_PEM"
+@pytest.mark.parametrize("form", FORMS)
+def test_a_certificate_is_read_in_every_form(form: str) -> None:
+    assert parse_upload(FORMS[form], "It") == [MADE.certificate]
+
+
+def test_several_certificates_are_read_in_their_order(ca: CertificateAuthority) -> None:
+    other, bare = (
+        to_pem([ca.certificate]).decode(),
+        base64.b64encode(ca.certificate.public_bytes(Encoding.DER)).decode(),
+    )
+    for text in (PEM + other, f"{PEM},{other}".replace("\n", " "), f"{BARE},{bare}"):
+        assert parse_upload(text, "It") == [MADE.certificate, ca.certificate]
+
+
+KEY_DER = KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+KEY_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+REQUEST = x509.CertificateSigningRequestBuilder().subject_name(MADE.certificate.subject).sign(KEY, SHA256())
+NO_PEM = "This is no certificate in PEM form"
+NONE_OF_THEM = {
+    "nothing": ("", "BAD_PEM", NO_PEM),
+    "junk": ("junk", "BAD_PEM", NO_PEM),
+    "half": (PEM[:200], "BAD_PEM", NO_PEM),
+    "half DER": (DER[:200], "BAD_PEM", NO_PEM),
+    "half base64": (BARE[:200], "BAD_PEM", "The certificate is damaged"),
+    "an odd version": (DER.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x73", 1), "BAD_PEM", NO_PEM),
+    "en dashes": (PEM.replace("-----", "\N{EN DASH}" * 5), "BAD_PEM", "typographic dashes"),
+    "em dashes": (PEM.replace("-----", "—"), "BAD_PEM", "typographic dashes"),
+    "typed line breaks": (PEM.replace("\n", "\\n"), "BAD_PEM", "a backslash and an n"),
+    "a request": (REQUEST.public_bytes(Encoding.PEM), "BAD_PEM", "a certificate signing request"),
+    "a key": (KEY_PEM, "PRIVATE_KEY", "It holds a private key"),
+    "a key beside it": (PEM.encode() + KEY_PEM, "PRIVATE_KEY", "It holds a private key"),
+    "a key in UTF-16": (KEY_PEM.decode().encode("utf-16"), "PRIVATE_KEY", "It holds a private key"),
+    "a key in base64": (base64.b64encode(KEY_DER).decode(), "PRIVATE_KEY", "It holds a private key"),
+    "a JKS": (jks.dump([], "Kaffee"), "KEYSTORE", "It is a keystore"),
+    "a PKCS12 in base64": (
+        base64.b64encode(pkcs12.dump_trusted({"a": MADE.certificate}, b"Kaffee")).decode(),
+        "KEYSTORE",
+        "It is a keystore",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NONE_OF_THEM)
+def test_what_is_no_certificate_is_named(kind: str, tmp_path: Path) -> None:
+    data, code, says = NONE_OF_THEM[kind]
+    with pytest.raises(OnboardingError, match=says) as caught:
+        parse_upload(data, "It")
+    assert caught.value.code == code and str(caught.value).endswith(".")
+    path = tmp_path / "file.pem"
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    if kind != "a key beside it":  # text beside a certificate, for a file of the learner's own
+        with pytest.raises(OnboardingError, match=re.escape(str(path))):
+            read_certificates(path)

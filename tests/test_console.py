@@ -392,14 +392,17 @@ def test_a_platform_that_hangs_stops_neither_kernel_nor_console(
     os.kill(short_lived.platform.pid, signal.SIGSTOP)
     try:
         send = short_lived.button("Send measurement")
-        send.click()  # which returns although nobody answers
+        send.click()  # which returns although nothing answers
         assert "Sending the measurement …" in text(short_lived.console._message)
         short_lived.console.messages.draw()
-        for _ in range(3):
+        for _ in range(3):  # of impatience
             send.click()
             short_lived.button("Send event").click()
-        assert "did not acknowledge" in short_lived.done()
-        assert short_lived.lines == ["→ sent s/us 200,c8y_Temperature,T,21.5,C", *before]
+        waiting = "Sending the measurement … Next: Sending the event. Pressed twice: it is done once."
+        assert text(short_lived.console._message) == waiting
+        assert short_lived.done().count("did not acknowledge") == 2
+        measured = "→ sent s/us 200,c8y_Temperature,T,21.5,C"
+        assert short_lived.lines == ["→ sent s/us 400,c8y_Door,The door was opened", measured, *before]
         assert short_lived.press(short_lived.console.buttons["disconnect"]) == "✓ Disconnected."
         assert short_lived.connect().startswith("✗ Not connected")
         left, right = short_lived.sides
@@ -439,6 +442,21 @@ def test_a_measurement_is_a_line_a_point_and_a_record(bench: Bench) -> None:
     shown = bench.console.kept.plot.value
     assert 'alt="Plot of c8y_Temperature T: 3 measurements' in shown
     assert "the last is 1000 C" in shown and "Last value: <strong>1000 C at" in shown
+
+
+def test_what_is_pressed_while_the_panel_is_busy_is_done_next_with_the_values_of_that_time(bench: Bench) -> None:
+    sending = bench.console.sending
+    bench.console.buttons["connect"].click()
+    for value in ("20", "21", "22"):
+        sending.measured.value = value
+        bench.button("Send measurement").click()
+    sending.measured.value = "23"
+    bench.button("Send event").click()
+    said = bench.done()
+    assert said.startswith("✓ Connected. ✓ The platform has acknowledged it.") and said.count("acknowledged") == 4
+    assert bench.platform.tenant.devices.measurements(bench.name)["value"].tolist() == [20.0, 21.0, 22.0]
+    assert len(bench.platform.tenant.devices.events(bench.name)) == 1
+    assert bench.connect() == "The device is connected already: disconnect it first."  # the control: not busy now
 
 
 def test_events_and_alarms_arrive_as_they_were_typed(bench: Bench) -> None:

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from conftest import PASSPHRASE, Run
+from conftest import PASSPHRASE, Run, examples
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
-from mciot_nb.pki.config import GUIDE_CONFIG, guide_config, read_config
-from mciot_nb.pki.database import REASONS, Columns, DatabaseRow, SigningDatabase, common_name_of, split_columns
+from mciot_nb.pki.config import guide_config, read_config
+from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.names import oneline
+from mciot_nb.pki.rows import REASONS, DatabaseRow, common_name_of, parse_rows
 from mciot_nb.pki.signing import build_extensions
 
 REAL_DATABASE = (
@@ -72,26 +73,26 @@ def only_sentences(call: Callable[[], object]) -> bool:
 def ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     folder = tmp_path_factory.mktemp("fuzz") / "caCertificate"
     return CertificateAuthority.create(
-        folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, key_type=KeyType.RSA_2048
+        folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, key_type=KeyType.P256
     )
 
 
 # The configuration.
 
 
-@settings(max_examples=300)
-@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))))
-def test_any_bytes_are_a_configuration_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "any.cnf"
-    path.write_bytes(data)
-    only_sentences(lambda: read_config(path))
+def utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
-@settings(max_examples=400)
-@given(mutated(GUIDE_CONFIG.read_bytes()))
-def test_a_damaged_configuration_is_used_or_refused(ca: CertificateAuthority, data: bytes) -> None:
-    path = ca.folder.parent / "damaged.cnf"
-    path.write_bytes(data)
+@examples(400)
+@given(st.data())
+def test_a_damaged_configuration_is_used_or_refused(ca: CertificateAuthority, data: st.DataObject) -> None:
+    folder = ca.folder.parent / "damaged"
+    if not folder.exists():
+        shutil.copytree(ca.folder, folder)
+    path, anything = folder / "caConfig.cnf", st.one_of(st.binary(max_size=200), st.text(max_size=200).map(utf8))
+    path.write_bytes(data.draw(st.one_of(mutated(guide_config(folder)), anything)))
+    only_sentences(lambda: CertificateAuthority.inspect(folder))
     if not only_sentences(lambda: read_config(path)):
         return
     config, key = read_config(path), ca.certificate.public_key()
@@ -107,19 +108,6 @@ def test_a_damaged_configuration_is_used_or_refused(ca: CertificateAuthority, da
         lambda: ca.preview(DistinguishedName("DE", common_name="a")),
     ):
         only_sentences(use)
-
-
-@settings(max_examples=100)
-@given(st.data())
-def test_a_folder_with_a_damaged_configuration_is_looked_through(ca: CertificateAuthority, data: st.DataObject) -> None:
-    folder = ca.folder.parent / "damaged"
-    if not folder.exists():
-        shutil.copytree(ca.folder, folder)
-    path, good = folder / "caConfig.cnf", guide_config(folder)
-    path.write_bytes(data.draw(mutated(good)))
-    only_sentences(lambda: CertificateAuthority.inspect(folder))
-    path.write_bytes(good)
-    assert only_sentences(lambda: CertificateAuthority.inspect(folder))
 
 
 @pytest.mark.parametrize("setting", ["certificate", "private_key", "database", "serial", "new_certs_dir", "crl", "dir"])
@@ -209,65 +197,17 @@ def odd_lines(draw: st.DrawFn, good: int = 3) -> str:
     return text
 
 
-def by_lines(text: str) -> list[DatabaseRow] | None:
-    """Read a database row by row, as openssl's manner is; None where one is bad or a serial stands twice."""
-    try:
-        rows = [DatabaseRow.parse(line) for line in text.split("\n")[:-1] if not line.startswith("#")]
-    except ValueError:
-        return None
-    return rows if len({row.serial for row in rows}) == len(rows) else None
-
-
-def by_columns(text: str) -> Columns | None:
-    try:
-        return split_columns(text)
-    except OnboardingError as error:
-        assert error.code == "BAD_DATABASE"
-        assert len(str(error).splitlines()) == 1 and str(error).endswith("."), str(error)
-        return None
-
-
-def compare(text: str) -> None:
-    rows, columns = by_lines(text), by_columns(text)
-    assert (rows is None) == (columns is None)
-    if rows is not None and columns is not None:
-        assert list(columns.rows()) == rows
-
-
-@settings(max_examples=400)
-@given(odd_lines())
-def test_the_fast_reading_agrees_with_line_by_line(text: str) -> None:
-    compare(text)
-
-
-@settings(max_examples=300)
-@given(mutated(REAL_DATABASE))
-def test_the_fast_reading_agrees_on_damaged_files(data: bytes) -> None:
-    compare(data.decode(errors="replace"))
-
-
-@settings(max_examples=200)
-@given(st.text(max_size=100))
-def test_one_line_is_a_row_or_a_value_error(line: str) -> None:
-    try:
-        DatabaseRow.parse(line)
-    except ValueError as error:
-        assert str(error)
-
-
-@settings(max_examples=200)
+@examples(200)
 @given(st.one_of(st.binary(max_size=100), mutated(REAL_DATABASE), odd_lines().map(str.encode)))
 def test_any_bytes_are_a_database_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(data)
     database = SigningDatabase(path, path.with_name("any.serial"))
-    read = [only_sentences(use) for use in (database.rows, database.columns, lambda: database.find(0x1000))]
-    assert len(set(read)) == 1
-    only_sentences(database.index)
-    assert only_sentences(database.to_frame) is read[0]
+    uses = (database.rows, database.index, database.to_frame, lambda: database.find(0x1000))
+    assert len({only_sentences(use) for use in uses}) == 1
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(good_rows())
 def test_the_table_has_the_rows(tmp_path_factory: pytest.TempPathFactory, rows: list[DatabaseRow]) -> None:
     path = tmp_path_factory.getbasetemp() / "good.txt"
@@ -287,6 +227,20 @@ def test_the_table_has_the_rows(tmp_path_factory: pytest.TempPathFactory, rows: 
         assert (found.expires, found.reason) == (row.expires, row.reason)
         assert found.revoked == row.revoked if row.revoked else found.revoked != found.revoked  # NaT
         assert found.common_name == common_name_of(row.subject)
+
+
+@examples(200)
+@given(odd_lines())
+def test_the_first_bad_line_is_named(text: str) -> None:
+    lines = text.split("\n")[:-1]
+    try:
+        parse_rows(text)
+    except OnboardingError as error:
+        number = int(re.fullmatch(r"line (\d+) is no row .*\.", str(error))[1])  # type: ignore[index]
+        assert only_sentences(lambda: parse_rows("".join(f"{line}\n" for line in lines[: number - 1])))
+        assert not only_sentences(lambda: parse_rows("".join(f"{line}\n" for line in lines[:number])))
+        if "stands there twice" not in str(error):
+            assert not only_sentences(lambda: parse_rows(f"{lines[number - 1]}\n"))
 
 
 def openssl_takes(ca: CertificateAuthority, data: bytes, openssl: Run) -> bool:
@@ -310,8 +264,8 @@ def test_the_real_database_is_taken_by_both(ca: CertificateAuthority, openssl: R
     assert we_take(ca, REAL_DATABASE) and openssl_takes(ca, REAL_DATABASE, openssl)
 
 
-@settings(max_examples=25)
-@given(odd_lines(30).filter(lambda text: by_columns(text) is not None))
+@examples(25)
+@given(odd_lines(30).filter(lambda text: only_sentences(lambda: parse_rows(text))))
 def test_what_we_take_openssl_takes(ca: CertificateAuthority, openssl: Run, text: str) -> None:
     attributes = ca.folder / "database.txt.attr"  # one subject in two rows has a test of its own
     attributes.write_text("unique_subject = no\n")
@@ -391,7 +345,7 @@ def test_odd_rows_end_no_operation_in_a_traceback(ca: CertificateAuthority, text
 # The subject's line.
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.one_of(st.text(), st.text("/CN=\\x41+abC3 ", max_size=30)))
 def test_any_text_has_a_common_name_or_none(subject: str) -> None:
     assert isinstance(common_name_of(subject), str)
@@ -401,7 +355,7 @@ values = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\
 fields = st.sampled_from([NameOID.ORGANIZATION_NAME, NameOID.LOCALITY_NAME, NameOID.STATE_OR_PROVINCE_NAME])
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(values, st.lists(st.tuples(fields, values), max_size=3), st.lists(st.tuples(fields, values), max_size=2))
 def test_a_common_name_comes_back_from_its_line(
     common_name: str, before: list[tuple[x509.ObjectIdentifier, str]], after: list[tuple[x509.ObjectIdentifier, str]]

@@ -5,7 +5,6 @@ control: the same with one thing different.
 """
 
 import shutil
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
+from mciot_nb.pki import authority
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.config import find_config, guide_config, read_config
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import REASONS
 from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import FIELDS
+from mciot_nb.pki.rows import HOLD_INSTRUCTIONS, REASONS
 
 ROOT_SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "Wurzel+CA", "a@example.com")
 SUBJECTS = (
@@ -34,11 +34,12 @@ SUBJECTS = (
     DistinguishedName(common_name="  blanks at both ends  "),
 )
 #: What bears an argument is asked of openssl by an option of its own, not by -crl_reason.
-ARGUMENTS = {
-    "keyTime": ("-crl_compromise", "20260102030405Z"),
-    "CAkeyTime": ("-crl_CA_compromise", "20260102030406Z"),
-    "holdInstruction": ("-crl_hold", "holdInstructionReject"),
-}
+OPTIONS = {"keyTime": "-crl_compromise", "CAkeyTime": "-crl_CA_compromise", "holdInstruction": "-crl_hold"}
+FULL_REASONS = [
+    *[word for word in REASONS if word not in OPTIONS],
+    *("keyTime,20260102030405Z", "CAkeyTime,20260102030406Z", ""),
+    *[f"holdInstruction,{which}" for which in (*HOLD_INSTRUCTIONS, "1.2.3.4")],
+]
 
 
 def der(made: x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList) -> bytes:
@@ -116,26 +117,21 @@ def rsa_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, rsa.RSAPriv
     return path, create_key(path, PASSPHRASE, key_type=KeyType.RSA_2048)
 
 
-def test_the_root_is_openssls(tmp_path: Path, openssl: Run) -> None:
-    # `openssl req` takes no start date: it has to run in the very second that we chose. A busy machine may miss it.
-    for attempt in range(5):
-        at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
-        ca = CertificateAuthority.create(
-            tmp_path / str(attempt), ROOT_SUBJECT, PASSPHRASE, key_type=KeyType.RSA_2048, at=at
-        )
-        config, key, serial = ca.folder / "caConfig.cnf", ca.folder / "caKey.pem", ca.certificate.serial_number
-        options = ["-x509", "-days", 7300, "-extensions", "v3_ca"]
-        time.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds() + 0.02))
-        theirs, other = (
-            theirs_of(openssl, config, key, lines(ROOT_SUBJECT), *options, "-set_serial", f"0x{number:X}")
-            for number in (serial, serial + 1)
-        )
-        dates = [x509.load_der_x509_certificate(made).not_valid_before_utc for made in (theirs, other)]
-        if dates == [at, at]:
-            break
-    assert dates == [at, at], "five seconds in a row were missed"
-    assert der(ca.certificate) == theirs
-    assert der(ca.certificate) != other and len(other) == len(theirs), "only the serial differs"
+def test_the_root_is_openssls(root: Path, tmp_path: Path, openssl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`openssl req` takes no start date: so ours gets openssl's date, and the same key and serial number."""
+    folder = copied(root, tmp_path / "theirs")
+    options = ["-x509", "-days", 7300, "-extensions", "v3_ca", "-set_serial", "0x1234"]
+    key = folder / "caKey.pem"
+    theirs = theirs_of(openssl, folder / "caConfig.cnf", key, lines(ROOT_SUBJECT), *options)
+    monkeypatch.setattr(x509, "random_serial_number", lambda: 0x1234)
+    opened, begin = read_private_key(key, PASSPHRASE), x509.load_der_x509_certificate(theirs).not_valid_before_utc
+    monkeypatch.setattr(authority, "create_key", lambda path, *_: shutil.copy(key, path) and opened)
+    ours, later = (
+        CertificateAuthority.create(tmp_path / name, ROOT_SUBJECT, PASSPHRASE, at=begin + timedelta(seconds=late))
+        for late, name in enumerate(("ours", "later"))
+    )
+    assert der(ours.certificate) == theirs
+    assert der(later.certificate) != theirs and len(der(later.certificate)) == len(theirs), "only the times differ"
 
 
 def test_the_intermediate_is_openssls(root: Path, tmp_path: Path, openssl: Run) -> None:
@@ -233,66 +229,48 @@ def openssl_list(openssl: Run, folder: Path, like: x509.CertificateRevocationLis
 
 @pytest.fixture
 def signed(root: Path, tmp_path: Path) -> CertificateAuthority:
-    """A CA with a certificate for each reason, one for none, and one that stays valid."""
+    """A CA with a certificate for each reason, and one that stays valid."""
     ca = CertificateAuthority.open(copied(root, tmp_path / "ours"), PASSPHRASE)
-    key = ec.generate_private_key(ec.SECP256R1())
-    names = [*REASONS, "none", "valid"]
-    ca.sign_many([create_request(tmp_path / f"{n}.pem", key, DistinguishedName(common_name=n)) for n in names])
+    key, numbers = ec.generate_private_key(ec.SECP256R1()), range(len(FULL_REASONS) + 1)
+    ca.sign_many([create_request(tmp_path / f"{n}.pem", key, DistinguishedName(common_name=f"{n}")) for n in numbers])
     return ca
-
-
-def full_reason(word: str) -> str:
-    return f"{word},{ARGUMENTS[word][1]}" if word in ARGUMENTS else word
 
 
 def test_revocations_and_lists_are_openssls(signed: CertificateAuthority, tmp_path: Path, openssl: Run) -> None:
     theirs = copied(signed.folder, tmp_path / "theirs")
     assert der(empty := signed.update_crl()) == openssl_list(openssl, theirs, empty), "nothing is revoked yet"
-    for number, word in enumerate([*REASONS, ""], 0x1000):
-        options: tuple[str, ...] = ARGUMENTS.get(word) or (("-crl_reason", word) if word else ())
+    for number, reason in enumerate(FULL_REASONS, 0x1000):
+        word, _, argument = reason.partition(",")
+        options = [OPTIONS[word], argument] if argument else ["-crl_reason", word] if word else []
         openssl_ca(openssl, theirs, "-revoke", theirs / "deviceCertificates" / f"{number:X}.pem", *options)
         row = CertificateAuthority.open(theirs, PASSPHRASE).database.find(number)
-        assert row and row.reason == full_reason(word)
-        signed.revoke(number, full_reason(word), at=row.revoked)
+        assert row and row.reason == reason
+        signed.revoke(number, reason, at=row.revoked)
     assert_same_files(signed.folder, theirs)
     crl = signed.update_crl(45)
-    assert len(crl) == len(REASONS) + 1 and der(crl) == openssl_list(openssl, theirs, crl)
+    assert len(crl) == len(FULL_REASONS) and der(crl) == openssl_list(openssl, theirs, crl)
     assert_same_files(signed.folder, theirs)
     again = signed.update_crl(45, at=crl.last_update_utc)
     assert der(again) != der(crl), "its number has grown"
     assert der(again) == openssl_list(openssl, theirs, again)
 
 
-@pytest.mark.parametrize("word", [*REASONS, ""])
-def test_each_reason_makes_openssls_list(word: str, signed: CertificateAuthority, tmp_path: Path, openssl: Run) -> None:
+def test_lists_of_the_first_and_the_last_second_are_openssls(
+    signed: CertificateAuthority, tmp_path: Path, openssl: Run
+) -> None:
     first, last = datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
-    signed.revoke(0x1003, full_reason(word), at=first)
-    signed.revoke(0x1001, full_reason(word), at=last)
+    for number, reason in reversed(list(enumerate(FULL_REASONS, 0x1000))):
+        signed.revoke(number, reason, at=last if number % 2 else first)
     theirs, other = copied(signed.folder, tmp_path / "theirs"), copied(signed.folder, tmp_path / "other")
     crl = signed.update_crl()
-    assert [entry.serial_number for entry in crl] == [0x1001, 0x1003]
+    assert [entry.serial_number for entry in crl] == [0x1000 + number for number in range(len(FULL_REASONS))]
     assert der(crl) == openssl_list(openssl, theirs, crl)
     assert_same_files(signed.folder, theirs)
     database = other / "database.txt"
-    database.write_text(database.read_text().replace("991231235959Z", "991231235958Z"))
+    database.write_text(database.read_text().replace("991231235959Z", "991231235958Z", 1))
     assert der(crl) != openssl_list(openssl, other, crl), "one second earlier, and it is another list"
     with pytest.raises(AssertionError, match=r"database\.txt"):
         assert_same_files(signed.folder, other)
-
-
-@pytest.mark.parametrize("instruction", ["holdInstructionNone", "holdInstructionCallIssuer", "1.2.3.4"])
-def test_other_hold_instructions_are_openssls(
-    instruction: str, signed: CertificateAuthority, tmp_path: Path, openssl: Run
-) -> None:
-    theirs = copied(signed.folder, tmp_path / "theirs")
-    openssl_ca(openssl, theirs, "-revoke", theirs / "deviceCertificates" / "1000.pem", "-crl_hold", instruction)
-    row = CertificateAuthority.open(theirs, PASSPHRASE).database.find(0x1000)
-    assert row
-    signed.revoke(0x1000, f"holdInstruction,{instruction}", at=row.revoked)
-    assert_same_files(signed.folder, theirs)
-    crl = signed.update_crl()
-    assert der(crl) == openssl_list(openssl, theirs, crl)
-    assert der(crl) != openssl_list(openssl, theirs, crl), "its number has grown"
 
 
 def test_a_list_of_the_intermediate_is_openssls(intermediate: Path, tmp_path: Path, openssl: Run) -> None:
@@ -315,18 +293,29 @@ def test_a_list_of_the_intermediate_is_openssls(intermediate: Path, tmp_path: Pa
 # --- what `openssl req` makes of its configuration ------------------------------------------------------------------
 
 DEFAULTS = {
-    "countryName": "PL",
-    "stateOrProvinceName": "Śląsk",
-    "organizationName": "Łódź & Söhne",
-    "emailAddress": "a@example.com",
+    **{"countryName_default": "PL", "stateOrProvinceName_default": "Śląsk", "emailAddress_default": "a@example.com"},
+    **{"organizationName_default": "Łódź & Söhne", "countryName_min": "2", "countryName_max": "2"},
+    "commonName_max": "64",
 }
-ANSWERS = [
-    {"commonName": "device"},
-    {"countryName": ".", "stateOrProvinceName": ".", "organizationName": ".", "commonName": "d", "emailAddress": "."},
-    {"countryName": "DE", "localityName": "Köln", "organizationalUnitName": "OU", "commonName": "Gerät/1+2"},
-    {"countryName": "", "localityName": "..", "organizationName": " .", "commonName": " . "},
-    {"stateOrProvinceName": " ", "commonName": "..", "emailAddress": "b@example.com"},
-    {"localityName": ".", "organizationalUnitName": ".", "commonName": "#no comment $var"},
+ORGANIZATION = "organizationName                = Organization Name"
+# What is changed in the configuration, what is added to it, what is typed, and what to type for the control.
+ASKED: list[tuple[tuple[str, str], dict[str, str], dict[str, str]]] = [
+    *[
+        (("", ""), DEFAULTS, answers)
+        for answers in (
+            {"commonName": "device"},
+            dict.fromkeys(("countryName", "stateOrProvinceName", "organizationName", "emailAddress"), ".")
+            | {"commonName": "d"},
+            {"countryName": "DE", "localityName": "Köln", "organizationalUnitName": "OU", "commonName": "Gerät/1+2"},
+            {"countryName": "", "localityName": "..", "organizationName": " .", "commonName": " . "},
+            {"stateOrProvinceName": " ", "commonName": "..", "emailAddress": "b@example.com"},
+            {"localityName": ".", "organizationalUnitName": ".", "commonName": "#no comment $var"},
+        )
+    ],
+    # The default has the same prefix as the field, as in openssl's own openssl.cnf.
+    ((ORGANIZATION, f"0.{ORGANIZATION}\n0.organizationName_default = Firma Ö"), {}, {"commonName": "device"}),
+    # Only the answer "." leaves a field empty: openssl takes the default "." as it stands.
+    (("", ""), {"localityName_default": "."}, {"commonName": "device"}),
 ]
 
 
@@ -344,49 +333,27 @@ def typed(answers: Mapping[str, str]) -> str:
     return "".join(f"{answers.get(field.long_name, '')}\n" for field in FIELDS)
 
 
-@pytest.mark.parametrize("answers", ANSWERS)
+@pytest.mark.parametrize(("change", "added", "answers"), ASKED)
 def test_defaults_and_dots_are_openssls(
-    answers: dict[str, str], rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
+    change: tuple[str, str],
+    added: dict[str, str],
+    answers: dict[str, str],
+    rsa_key: tuple[Path, rsa.RSAPrivateKey],
+    tmp_path: Path,
+    openssl: Run,
 ) -> None:
-    limits = {"countryName_min": "2", "countryName_max": "2", "commonName_max": "64"}
-    config = config_with(tmp_path, **{f"{name}_default": value for name, value in DEFAULTS.items()}, **limits)
+    config = config_with(tmp_path, *change, **added)
     subject = read_config(config).subject(answers)
     ours = der(create_request(tmp_path / "csr.pem", rsa_key[1], subject))
     assert ours == theirs_of(openssl, config, rsa_key[0], typed(answers))
     assert ours != theirs_of(openssl, config, rsa_key[0], typed({**answers, "localityName": "another"}))
 
 
-def test_a_prefix_before_a_field_is_openssls(
-    rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
-) -> None:
-    """``0.organizationName`` has its default under the same prefix, as in openssl's own openssl.cnf."""
-    old = "organizationName                = Organization Name"
-    config = config_with(tmp_path, f"\n{old}", f"\n0.{old}\n0.organizationName_default = Firma Ö")
-    subject = read_config(config).subject({"commonName": "device"})
-    assert subject.organization == "Firma Ö"
-    ours = der(create_request(tmp_path / "csr.pem", rsa_key[1], subject))
-    assert ours == theirs_of(openssl, config, rsa_key[0], typed({"commonName": "device"}))
-    assert ours != theirs_of(openssl, config, rsa_key[0], typed({"organizationName": ".", "commonName": "device"}))
-
-
-def test_a_default_that_is_a_dot_is_openssls(
-    rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
-) -> None:
-    """Only the answer "." leaves a field empty: openssl takes the default "." as it stands."""
-    config = config_with(tmp_path, localityName_default=".")
-    ours = create_request(tmp_path / "csr.pem", rsa_key[1], read_config(config).subject({"commonName": "device"}))
-    theirs = x509.load_der_x509_csr(theirs_of(openssl, config, rsa_key[0], typed({"commonName": "device"})))
-    assert ours.subject == theirs.subject
-    assert der(ours) == der(theirs)
-
-
 def test_a_fixed_value_is_openssls(rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run) -> None:
     """openssl asks nothing where the configuration has a ``_value``: the prompts are one fewer."""
     config = config_with(tmp_path, localityName_value="Ulm")
-    subject = read_config(config).subject({"commonName": "device"})
-    answers = "\n\n\n\ndevice\n\n"
-    theirs = x509.load_der_x509_csr(theirs_of(openssl, config, rsa_key[0], answers))
-    assert create_request(tmp_path / "csr.pem", rsa_key[1], subject).subject == theirs.subject
+    fixed = x509.load_der_x509_csr(theirs_of(openssl, config, rsa_key[0], "\n\n\n\ndevice\n\n"))
+    assert fixed.subject == read_config(config).subject({"commonName": "device"}).to_x509()
 
 
 @pytest.mark.parametrize(
@@ -446,13 +413,3 @@ def test_umlauts_under_another_string_mask_are_refused(
     assert "Gerät".encode() not in theirs and theirs_of(openssl, config, rsa_key[0], lines(SUBJECTS[1]))
     with pytest.raises(OnboardingError, match="string type of old"):
         create_request(tmp_path / "csr.pem", rsa_key[1], subject, string_mask=mask)
-
-
-def test_a_key_that_is_read_again_signs_the_same(rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path) -> None:
-    """The ground on which all this stands: RSA signatures are deterministic, and ECDSA's are not."""
-    again = read_private_key(rsa_key[0], PASSPHRASE)
-    made = [der(create_request(tmp_path / f"{n}.pem", key, SUBJECTS[0])) for n, key in enumerate((rsa_key[1], again))]
-    assert made[0] == made[1]
-    key = ec.generate_private_key(ec.SECP256R1())
-    made = [der(create_request(tmp_path / f"ec{number}.pem", key, SUBJECTS[0])) for number in range(2)]
-    assert made[0] != made[1]

@@ -1,77 +1,68 @@
 """A Java program connects to the platform with our stores, as MQTT.fx does, and is refused with one thing wrong."""
 
-import socket
-import ssl
-import threading
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from conftest import PASSPHRASE, ROOT, Run, run, tool
+from conftest import PASSPHRASE, ROOT, Run, tool
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from platform_tools import make
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from platform_tools import Entity, make, upload
 
-from mciot_nb import CertificateAuthority, DistinguishedName, LocalPlatform
+from mciot_nb import LocalPlatform
 from mciot_nb.pki import jks
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.keys import PrivateKey, create_request, encrypted_pem
+from mciot_nb.pki.keys import encrypted_pem
 from mciot_nb.pki.keystore import KEY_ALIAS, TRUST_ALIAS, write_keystore, write_truststore
 
 PASSWORD, KEY_PASSWORD = "Kaffee-42 ok", "Kuchen-43 ok"  # ASCII: Java opens no PKCS12 with others
-KINDS = ["rsa", "ec"]
+CA = make("Java CA", ca=True)
+
+
+def with_rsa(entity: Entity) -> Entity:
+    """Return a device like another, with an RSA key."""
+    key, twin = rsa.generate_private_key(65537, 2048), entity.certificate
+    builder = x509.CertificateBuilder(twin.issuer, twin.subject, key.public_key(), twin.serial_number + 1)
+    builder = builder.not_valid_before(twin.not_valid_before_utc).not_valid_after(twin.not_valid_after_utc)
+    signed = builder.sign(CA.key, SHA256())
+    return replace(entity, certificate=signed, key=key, chain=(signed, *CA.chain))
+
+
+DEVICES = {"ec": make("java-device-ec", CA), "rsa": with_rsa(make("java-device-rsa", CA))}
 
 
 class Form(NamedTuple):
     """How a device's two stores are made."""
 
-    type: str
-    legacy: bool = False
+    keystore: str
+    truststore: str
     key_password: str = PASSWORD
-    in_one_file: bool = False
 
     @property
-    def keystore(self) -> str:
-        return f"deviceKeystore.{self.type.lower()}"
-
-    @property
-    def truststore(self) -> str:
-        return self.keystore if self.in_one_file else f"deviceTruststore.{self.type.lower()}"
+    def type(self) -> str:
+        return "JKS" if self.keystore.endswith("jks") else "PKCS12"
 
 
-PKCS12, LEGACY, JKS = Form("PKCS12"), Form("PKCS12", legacy=True), Form("JKS")
-OWN_KEY_PASSWORD, IN_ONE_FILE = Form("JKS", key_password=KEY_PASSWORD), Form("JKS", in_one_file=True)  # guide, step 5
-FORMS = [PKCS12, LEGACY, JKS, OWN_KEY_PASSWORD, IN_ONE_FILE]
+PKCS12, JKS = Form("key.pkcs12", "trust.pkcs12"), Form("key.jks", "trust.jks")
+OWN_KEY_PASSWORD, IN_ONE_FILE = Form("own.jks", "trust.jks", KEY_PASSWORD), Form("both.jks", "both.jks")  # step 5
+FORMS = [PKCS12, JKS, OWN_KEY_PASSWORD, IN_ONE_FILE]
 
 
-class Device(NamedTuple):
-    """A device with its PEM files and its stores, each form of them in a folder of its own."""
-
-    folder: Path
-    name: str
-    key: PrivateKey
-    chain: list[x509.Certificate]
-
-    def stores(self, form: Form) -> Path:
-        return self.folder / str(FORMS.index(form))
-
-    def write_stores(self, server: x509.Certificate) -> None:
-        for form in FORMS:
-            (folder := self.stores(form)).mkdir()
-            write_keystore(
-                folder / form.keystore,
-                self.key,
-                self.chain,
-                PASSWORD,
-                key_password=form.key_password,
-                trusted={TRUST_ALIAS: server} if form.in_one_file else None,
-                legacy=form.legacy,
-            )
-            if not form.in_one_file:
-                write_truststore(folder / form.truststore, {TRUST_ALIAS: server}, PASSWORD, legacy=form.legacy)
+def write_stores(folder: Path, device: Entity, server: x509.Certificate) -> Path:
+    """Write a device's stores in every form, and its PEM files."""
+    folder.mkdir()
+    for form in FORMS:
+        own: Any = {"trusted": {TRUST_ALIAS: server}} if form is IN_ONE_FILE else {"key_password": form.key_password}
+        write_keystore(folder / form.keystore, device.key, list(device.chain), PASSWORD, **own)
+    for form in (PKCS12, JKS):
+        write_truststore(folder / form.truststore, {TRUST_ALIAS: server}, PASSWORD)
+    (folder / "deviceKey.pem").write_bytes(encrypted_pem(device.key, PASSPHRASE.encode()))
+    (folder / "deviceCertChain.pem").write_bytes(to_pem(device.chain))
+    return folder
 
 
 class Attempt(NamedTuple):
@@ -91,87 +82,74 @@ class Attempt(NamedTuple):
     trusted_alias: str
 
 
-def right(platform: LocalPlatform, device: Device, form: Form = PKCS12) -> Attempt:
-    """An attempt with everything right."""
-    (host, port), folder = platform.mqtt, device.stores(form)
-    key = form.type, folder / form.keystore, PASSWORD, KEY_ALIAS, form.key_password
-    return Attempt(host, port, device.name, *key, form.type, folder / form.truststore, PASSWORD, TRUST_ALIAS)
+@dataclass(frozen=True)
+class Lab:
+    """The platform, the stores of its devices, and a Java that makes attempts."""
 
+    platform: LocalPlatform
+    folder: Path
+    java: "subprocess.Popen[str]"
 
-def check(*expected: tuple[Attempt, str]) -> None:
-    """Let one Java make all attempts, one after the other, and compare how the line on each begins."""
-    lines = "".join("\t".join(map(str, attempt)) + "\n" for attempt, _ in expected)
-    source = ROOT / "tests" / "java" / "ConnectDevice.java"
-    said = run("java", "-Duser.language=en", source, input=lines, timeout=120).stdout.splitlines()
-    for (attempt, begin), line in zip(expected, said, strict=True):
-        assert line.startswith(begin), attempt
-        assert PASSWORD not in line and KEY_PASSWORD not in line
+    @property
+    def server(self) -> x509.Certificate:
+        return read_certificates(self.platform.server_certificate)[0]
 
+    def right(self, kind: str, form: Form = PKCS12, folder: Path | None = None) -> Attempt:
+        """An attempt with everything right."""
+        (host, port), folder, name = self.platform.mqtt, folder or self.folder / kind, f"java-device-{kind}"
+        key = form.type, folder / form.keystore, PASSWORD, KEY_ALIAS, form.key_password
+        return Attempt(host, port, name, *key, form.type, folder / form.truststore, PASSWORD, TRUST_ALIAS)
 
-def verdicts(platform: LocalPlatform, seen: int, subject: str) -> list[str]:
-    """Give what the platform's log says of a certificate, after the first ``seen`` records."""
-    log = platform.log().iloc[seen:]
-    return [str(code) for code in log["code"][log["subject"] == subject]]
+    def check(self, *expected: tuple[Attempt, str]) -> None:
+        """Let Java make the attempts, one after the other, and compare how its line on each begins."""
+        assert self.java.stdin and self.java.stdout
+        for attempt, begin in expected:
+            self.java.stdin.write("\t".join(map(str, attempt)) + "\n")
+            line = self.java.stdout.readline()
+            assert line.startswith(begin), (attempt, line)
+            assert PASSWORD not in line and KEY_PASSWORD not in line
+
+    def verdicts(self, seen: int, kind: str) -> list[str]:
+        """Return what the platform's log says of a device's certificate, after the first ``seen`` records."""
+        log = self.platform.log().iloc[seen:]
+        return [str(code) for code in log["code"][log["subject"] == f"CN=java-device-{kind}"]]
 
 
 @pytest.fixture(scope="module")
-def platform(shared_ca: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    tool("java")
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("java"))
-    platform.tenant.trusted_certificates.ensure(shared_ca.certificate, auto_registration=True)
-    yield platform
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    command = [tool("java"), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en"]
+    command.append(str(ROOT / "tests" / "java" / "ConnectDevice.java"))
+    folder = tmp_path_factory.mktemp("java")
+    platform = LocalPlatform.start(folder / "workspace")
+    assert upload(platform, CA).status_code == 201
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as java:
+        made = Lab(platform, folder, java)
+        for kind, device in DEVICES.items():
+            write_stores(folder / kind, device, made.server)
+        yield made
+        java.communicate(timeout=60)
     platform.stop()
+    assert java.returncode == 0
 
 
-@pytest.fixture(scope="module")
-def server(platform: LocalPlatform) -> x509.Certificate:
-    return read_certificates(platform.server_certificate)[0]
-
-
-@pytest.fixture(scope="module")
-def devices(
-    shared_ca: CertificateAuthority, server: x509.Certificate, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Device]:
-    made = {}
-    for kind in KINDS:
-        rsa_key = kind == "rsa"
-        key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
-        folder, name = tmp_path_factory.mktemp(kind), f"java-device-{kind}"
-        csr = create_request(folder / "deviceCsr.pem", key, DistinguishedName("DE", common_name=name))
-        made[kind] = Device(folder, name, key, [shared_ca.sign(csr), shared_ca.certificate])
-        (folder / "deviceKey.pem").write_bytes(encrypted_pem(key, PASSPHRASE.encode()))
-        (folder / "deviceCertChain.pem").write_bytes(to_pem(made[kind].chain))
-        made[kind].write_stores(server)
-    return made
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_java_connects_with_every_form(kind: str, platform: LocalPlatform, devices: dict[str, Device]) -> None:
-    attempts, seen = [right(platform, devices[kind], form) for form in FORMS], len(platform.log())
+@pytest.mark.parametrize("kind", ["ec", pytest.param("rsa", marks=pytest.mark.slow)])
+def test_java_connects_with_every_form(kind: str, lab: Lab) -> None:
+    attempts, seen = [lab.right(kind, form) for form in FORMS], len(lab.platform.log())
     # The two stores need not be of one type.
-    attempts += [attempts[0]._replace(trust_type="JKS", truststore=attempts[2].truststore)]
-    attempts += [attempts[2]._replace(trust_type="PKCS12", truststore=attempts[0].truststore)]
+    attempts += [attempts[0]._replace(trust_type="JKS", truststore=attempts[1].truststore)]
+    attempts += [attempts[1]._replace(trust_type="PKCS12", truststore=attempts[0].truststore)]
     others = [attempt._replace(client_id="another-device") for attempt in attempts]
-    check(*((attempt, "CONNACK 0") for attempt in attempts), *((attempt, "CONNACK 5") for attempt in others))
+    lab.check(*((attempt, "CONNACK 0") for attempt in attempts), *((attempt, "CONNACK 5") for attempt in others))
     codes = ["CONNECTED"] * len(attempts) + ["CLIENT_ID_MISMATCH"] * len(others)
-    assert verdicts(platform, seen, f"C=DE, CN={devices[kind].name}") == codes, "it was this device's certificate"
+    assert lab.verdicts(seen, kind) == codes, "it was this device's certificate"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_java_connects_with_what_the_guides_commands_make(
-    kind: str,
-    platform: LocalPlatform,
-    devices: dict[str, Device],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    openssl: Run,
-    keytool: Run,
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, openssl: Run, keytool: Run
 ) -> None:
-    device, pem = devices[kind]._replace(folder=tmp_path), devices[kind].folder
-    for form in (PKCS12, JKS, IN_ONE_FILE):
-        device.stores(form).mkdir()
-    p12, jks_store, both = (device.stores(form) / form.keystore for form in (PKCS12, JKS, IN_ONE_FILE))
-    p12_trust, jks_trust = (device.stores(form) / form.truststore for form in (PKCS12, JKS))
+    pem, source = lab.folder / "rsa", lab.platform.server_certificate
+    p12, jks_store, both = (tmp_path / form.keystore for form in (PKCS12, JKS, IN_ONE_FILE))
     monkeypatch.setenv("STORE", PASSWORD)
     passwords = ["-passin", "env:PASS", "-passout", "env:STORE"]
     key = ["-name", KEY_ALIAS, "-inkey", pem / "deviceKey.pem", "-in", pem / "deviceCertChain.pem"]
@@ -180,60 +158,56 @@ def test_java_connects_with_what_the_guides_commands_make(
     convert += ["-deststoretype", "JKS", "-deststorepass:env", "STORE"]
     keytool("-importkeystore", *convert, "-destkeystore", jks_store)
     both.write_bytes(jks_store.read_bytes())
-    trust = ["-noprompt", "-alias", TRUST_ALIAS, "-file", platform.server_certificate, "-storepass:env", "STORE"]
-    keytool("-importcert", *trust, "-keystore", p12_trust)
-    keytool("-import", "-storetype", "JKS", *trust, "-keystore", jks_trust)
+    trust = ["-noprompt", "-alias", TRUST_ALIAS, "-file", source, "-storepass:env", "STORE"]
+    keytool("-importcert", *trust, "-keystore", tmp_path / PKCS12.truststore)
+    keytool("-import", "-storetype", "JKS", *trust, "-keystore", tmp_path / JKS.truststore)
     keytool("-import", "-storetype", "JKS", *trust, "-keystore", both)
-    # The control: openssl can't give a truststore the mark without which Java sees nothing in it.
-    unmarked, source = tmp_path / "unmarked.pkcs12", platform.server_certificate
+    # The control: openssl can't give a truststore the attribute without which Java sees nothing in it.
+    unmarked = tmp_path / "unmarked.pkcs12"
     openssl("pkcs12", "-export", "-nokeys", "-name", TRUST_ALIAS, "-in", source, "-out", unmarked, *passwords)
-    attempts = [right(platform, device, form) for form in (PKCS12, JKS, IN_ONE_FILE)]
-    check(
+    attempts = [lab.right("rsa", form, tmp_path) for form in (PKCS12, JKS, IN_ONE_FILE)]
+    lab.check(
         *((attempt, "CONNACK 0") for attempt in attempts),
         *((attempt._replace(client_id="another-device"), "CONNACK 5") for attempt in attempts),
         (attempts[0]._replace(truststore=unmarked), f"NO ALIAS {TRUST_ALIAS} "),
     )
 
 
-def test_java_refuses_a_server_that_it_does_not_know(
-    platform: LocalPlatform, devices: dict[str, Device], shared_ca: CertificateAuthority, tmp_path: Path
-) -> None:
-    device = devices["ec"]._replace(folder=tmp_path)
-    device.write_stores(shared_ca.certificate)  # under the same alias
-    check(*((right(platform, device, form), "SERVER REFUSED PKIX path building failed") for form in FORMS))
+@pytest.mark.slow
+def test_java_refuses_an_unknown_server_and_the_platform_an_unknown_ca(lab: Lab, tmp_path: Path) -> None:
+    elsewhere = write_stores(tmp_path / "elsewhere", DEVICES["ec"], CA.certificate)  # under the same alias
+    refused = "SERVER REFUSED PKIX path building failed"
+    lab.check(*((lab.right("ec", form, elsewhere), refused) for form in FORMS))
+    stranger = make("java-device-ec", issuer=make("Never uploaded", ca=True))
+    strange, seen = write_stores(tmp_path / "stranger", stranger, lab.server), len(lab.platform.log())
+    refused = "HANDSHAKE FAILED Received fatal alert: unknown_ca"
+    lab.check(*((lab.right("ec", form, strange), refused) for form in FORMS))
+    assert lab.verdicts(seen, "ec") == ["UNKNOWN_CA"] * len(FORMS)
 
 
-def test_a_wrong_password_is_refused_for_that_reason(platform: LocalPlatform, devices: dict[str, Device]) -> None:
-    expected = []
+@pytest.mark.slow
+def test_a_wrong_password_is_refused_for_that_reason(lab: Lab) -> None:
     for form in FORMS:
-        attempt, pkcs12 = right(platform, devices["rsa"], form), form.type == "PKCS12"
+        attempt, pkcs12 = lab.right("rsa", form), form.type == "PKCS12"
         key = "Get Key failed" if pkcs12 else "Cannot recover key"
         store = "keystore password was incorrect" if pkcs12 else "Keystore was tampered with, or password was incorrect"
-        expected += [
+        lab.check(
             (attempt._replace(password="not the one"), f"STORE {store}"),
             (attempt._replace(trust_password="not the one"), f"STORE {store}"),
             (attempt._replace(key_password="not the one"), f"STORE {key}"),
             (attempt, "CONNACK 0"),
-        ]
-    attempt = right(platform, devices["ec"], OWN_KEY_PASSWORD)
-    check(
-        *expected,
-        (attempt._replace(key_password=PASSWORD), "STORE Cannot recover key"),
-        (attempt._replace(password=KEY_PASSWORD), "STORE Keystore was tampered with, or password was incorrect"),
-        (attempt, "CONNACK 0"),
-    )
+        )
+    attempt = lab.right("rsa", OWN_KEY_PASSWORD)
+    lab.check((attempt._replace(key_password=PASSWORD), "STORE Cannot recover key"))
 
 
-def test_type_and_aliases_are_what_mqttfx_is_told(
-    platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
-) -> None:
-    p12, one_file = right(platform, devices["rsa"]), right(platform, devices["rsa"], IN_ONE_FILE)
-    keys = [jks.load((devices[kind].stores(JKS) / JKS.keystore).read_bytes(), PASSWORD)[0] for kind in KINDS]
-    (tmp_path / "two.jks").write_bytes(
-        jks.dump([replace(key, alias=kind) for key, kind in zip(keys, KINDS, strict=True)], PASSWORD)
-    )
-    two = right(platform, devices["rsa"], JKS)._replace(keystore=tmp_path / "two.jks", key_alias="rsa")
-    check(
+@pytest.mark.slow
+def test_type_and_aliases_are_what_mqttfx_is_told(lab: Lab, tmp_path: Path) -> None:
+    p12, one_file = lab.right("rsa"), lab.right("rsa", IN_ONE_FILE)
+    keys = [(kind, jks.load((lab.folder / kind / JKS.keystore).read_bytes(), PASSWORD)[0]) for kind in DEVICES]
+    (tmp_path / "two.jks").write_bytes(jks.dump([replace(key, alias=kind) for kind, key in keys], PASSWORD))
+    two = lab.right("rsa", JKS)._replace(keystore=tmp_path / "two.jks", key_alias="rsa")
+    lab.check(
         (p12._replace(key_type="JKS"), "STORE Invalid keystore format"),
         (one_file._replace(key_type="PKCS12"), "STORE "),
         (p12._replace(key_alias="device"), "NO ALIAS device "),
@@ -242,61 +216,5 @@ def test_type_and_aliases_are_what_mqttfx_is_told(
         (p12._replace(key_alias=KEY_ALIAS.upper(), trusted_alias=TRUST_ALIAS.title()), "CONNACK 0"),
         (two, "CONNACK 0"),
         (two._replace(key_alias="ec"), "CONNACK 5"),
-        (two._replace(key_alias="ec", client_id=devices["ec"].name), "CONNACK 0"),
+        (two._replace(key_alias="ec", client_id="java-device-ec"), "CONNACK 0"),
     )
-
-
-def test_a_device_of_a_ca_that_was_not_uploaded_stays_outside(
-    platform: LocalPlatform, devices: dict[str, Device], server: x509.Certificate, tmp_path: Path
-) -> None:
-    stranger = make(devices["ec"].name, issuer=make("Never uploaded", ca=True))
-    device = Device(tmp_path, devices["ec"].name, stranger.key, list(stranger.chain))
-    device.write_stores(server)
-    seen = len(platform.log())
-    check(*((right(platform, device, form), "HANDSHAKE FAILED Received fatal alert: unknown_ca") for form in FORMS))
-    assert verdicts(platform, seen, f"CN={device.name}") == ["UNKNOWN_CA"] * len(FORMS)
-
-
-@contextmanager
-def other_server(chain: Path, key: Path, oldest: ssl.TLSVersion) -> Iterator[tuple[int, list[object]]]:
-    """A server that lets one client in, whoever it is; gives its port, and what it sees: TLS version and CONNECT."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = oldest
-    context.load_cert_chain(chain, key, PASSPHRASE)
-    seen: list[object] = []
-
-    def serve() -> None:
-        with suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True) as client:
-            seen.extend([client.version(), client.recv(1024)])
-            client.sendall(b"\x20\x02\x00\x00")
-            seen.append(client.recv(1024))
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(60)
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1], seen
-        thread.join(60)
-
-
-def test_the_client_itself_is_as_strict_as_it_says(
-    platform: LocalPlatform, devices: dict[str, Device], tmp_path: Path
-) -> None:
-    device, (old, new) = devices["rsa"], (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-    # It trusts the device's certificate as a server's here, which has no name that fits.
-    write_truststore(tmp_path / "t.jks", {TRUST_ALIAS: device.chain[0]}, PASSWORD)
-    attempt, name = right(platform, device, JKS)._replace(host="127.0.0.1"), "x" * 200
-    same = (platform.server_certificate, platform.folder / "serverKey.pem")
-    with (
-        other_server(*same, oldest=old) as (port, seen),
-        other_server(*same, oldest=new) as (new_port, none),
-        other_server(device.folder / "deviceCertChain.pem", device.folder / "deviceKey.pem", old) as (odd_port, _),
-    ):
-        check(
-            (attempt._replace(port=port, client_id=name), "CONNACK 0"),
-            (attempt._replace(port=new_port), "HANDSHAKE FAILED Received fatal alert: protocol_version"),
-            (attempt._replace(port=odd_port, truststore=tmp_path / "t.jks"), "SERVER REFUSED No subject alternative"),
-        )
-    # CONNECT, then the length in two bytes, MQTT 3.1.1, clean session alone, 60 seconds, the ClientId; and DISCONNECT.
-    connect = b"\x10\xd4\x01" + b"\x00\x04MQTT\x04\x02\x00\x3c" + b"\x00\xc8" + name.encode()
-    assert seen == ["TLSv1.2", connect, b"\xe0\x00"] and none == []

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from IPython.core.interactiveshell import InteractiveShell
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, Secret
-from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.chain import fingerprint, to_pem, with_colons
 from mciot_nb.pki.keys import KeyType, create_key
-from mciot_nb.pki.keystore import read_key, read_store, which_password_opens, write_keystore, write_truststore
+from mciot_nb.pki.keystore import read_store, which_password_opens, write_keystore, write_truststore
 from mciot_nb.ui.displays import register
 
 PASSWORD = "Kaffee-42 ok"  # ASCII: Java opens no other
@@ -40,16 +40,15 @@ Chain = list[x509.Certificate]
 Key = ec.EllipticCurvePrivateKey
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-def test_openssl_opens_our_keystore(chain: Chain, key: Key, tmp_path: Path, openssl: Run, legacy: bool) -> None:
+def test_openssl_opens_our_keystore(chain: Chain, key: Key, tmp_path: Path, openssl: Run) -> None:
     path = tmp_path / "deviceKeystore.pkcs12"
-    write_keystore(path, key, chain, PASSWORD, legacy=legacy)
-    show = ["pkcs12", "-in", path, "-nodes", "-passin", "stdin", *(["-legacy"] if legacy else [])]
-    shown = openssl(*show, input=f"{PASSWORD}\n").stdout
-    assert x509.load_pem_x509_certificates(shown.encode()) == chain and "friendlyName: devicekeyentry" in shown
-    assert "BEGIN PRIVATE KEY" in shown and openssl(*show, input=f"{OTHER}\n", check=False).returncode != 0
-    scheme = openssl("pkcs12", "-in", path, "-info", "-noout", "-passin", "stdin", *show[6:], input=f"{PASSWORD}\n")
-    assert ("PBES2, PBKDF2, AES-256-CBC" in scheme.stderr) != legacy
+    write_keystore(path, key, chain, PASSWORD)
+    show = ["pkcs12", "-info", "-in", path, "-nodes", "-passin", "stdin"]
+    shown = openssl(*show, input=f"{PASSWORD}\n")
+    assert x509.load_pem_x509_certificates(shown.stdout.encode()) == chain
+    assert "friendlyName: devicekeyentry" in shown.stdout and "BEGIN PRIVATE KEY" in shown.stdout
+    assert "PBES2, PBKDF2, AES-256-CBC" in shown.stderr
+    assert openssl(*show, input=f"{OTHER}\n", check=False).returncode != 0
 
 
 def test_openssl_opens_our_truststore(chain: Chain, tmp_path: Path, openssl: Run) -> None:
@@ -91,7 +90,7 @@ def test_a_store_shows_what_is_in_it(chain: Chain, key: Key, tmp_path: Path) -> 
     path = tmp_path / "both.jks"
     write_keystore(path, key, chain, PASSWORD, trusted={"servercertificate": chain[1]})
     shown, _ = shell.display_formatter.format(read_store(path, PASSWORD))
-    fingerprints = [certificate.fingerprint(SHA256()).hex(":").upper() for certificate in chain]
+    fingerprints = [with_colons(fingerprint(certificate, "sha256")) for certificate in chain]
     for text in (shown["text/plain"], shown["text/html"]):
         assert "both.jks: JKS, 2 entries" in text and "PrivateKeyEntry" in text and "trustedCertEntry" in text
         assert "devicekeyentry" in text and "servercertificate" in text and "Created" in text
@@ -99,12 +98,3 @@ def test_a_store_shows_what_is_in_it(chain: Chain, key: Key, tmp_path: Path) -> 
     assert "keystore-&lt;device&gt;" in shown["text/html"] and "<device>" not in shown["text/html"]
     renamed = path.rename(tmp_path / "both.pkcs12")
     assert "whatever its name says" in shell.display_formatter.format(read_store(renamed, PASSWORD))[0]["text/html"]
-
-
-def test_a_pkcs12_has_one_password(chain: Chain, key: Key, tmp_path: Path) -> None:
-    path = tmp_path / "store.pkcs12"
-    write_keystore(path, key, chain, PASSWORD, key_password=PASSWORD)
-    assert read_key(path, PASSWORD, PASSWORD)[1] == tuple(chain)
-    with pytest.raises(OnboardingError, match="one for both") as refused:
-        read_key(path, PASSWORD, OTHER)
-    assert refused.value.code == "WRONG_KEY_PASSWORD"

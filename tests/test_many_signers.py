@@ -18,8 +18,8 @@ from crash_tools import BAD, CHILD, copies, demand_rows_and_copies_agree, hidden
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki import database as database_module
-from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.keys import KeyType
+from mciot_nb.pki.rows import hex_serial
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mciot_nb import DistinguishedName, OnboardingError
-from mciot_nb.pki.database import common_name_of
 from mciot_nb.pki.names import oneline, readable
 
 ODD = [
@@ -26,13 +25,6 @@ ODD = [
     "日本",
 ]
 legal_text = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=30)
-
-
-@pytest.mark.parametrize("value", ODD)
-def test_legal_values_round_trip(value: str) -> None:
-    name = DistinguishedName(country="DE", organization=value, common_name=value)
-    assert DistinguishedName.from_x509(name.to_x509()) == name
-    assert common_name_of(oneline(name.to_x509())) == value
 
 
 @given(legal_text.filter(lambda text: len(text.encode()) <= 64), legal_text)
@@ -59,10 +51,6 @@ def test_refused_values_are_named_in_one_sentence(values: dict[str, str], says: 
     with pytest.raises(OnboardingError, match=says) as caught:
         DistinguishedName(**values)
     assert "\n" not in str(caught.value)
-
-
-def test_the_longest_common_name_is_taken() -> None:
-    assert DistinguishedName(common_name="x" * 64).common_name == "x" * 64
 
 
 def test_an_empty_answer_leaves_the_field_out() -> None:

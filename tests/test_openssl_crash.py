@@ -87,3 +87,13 @@ def test_a_torn_last_row_is_dropped_at_opening_and_said(base: Base, tmp_path: Pa
     assert "the last row of database.txt was not finished" in ca.recovered
     assert snapshot(folder) == before and openssl_reads(folder)
     assert ca.sign(request_for("next")).serial_number == 0x1002
+
+
+def test_what_openssl_signed_with_the_number_of_a_draft_stays(base: Base, by_openssl: Path) -> None:
+    """A number that was set back by hand: our draft of before has it, and now so has a certificate of openssl's."""
+    copy = by_openssl / "deviceCertificates" / "1002.pem"
+    before, draft = copy.read_bytes(), copy.with_name(".1002.pem.draft")
+    draft.write_bytes((by_openssl / "deviceCertificates" / "1001.pem").read_bytes())
+    assert "signing was cut off at 1002" in CertificateAuthority.open(by_openssl, PASSPHRASE).recovered
+    assert copy.read_bytes() == before and not draft.exists()
+    demand_rows_and_copies_agree(by_openssl)

@@ -1,13 +1,10 @@
 """The signing database, live, without a browser: whoever writes it is seen, and what is shown is right and safe."""
 
-import asyncio
 import json
 import math
 import re
 import shutil
-import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -25,16 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mciot_nb import CertificateAuthority, DistinguishedName
-from mciot_nb.pki import database as rows
+from mciot_nb.pki import rows
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import check_reason, hex_serial
 from mciot_nb.pki.keys import KeyType
-from mciot_nb.ui import panel as presence
+from mciot_nb.pki.rows import check_reason, hex_serial
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import visible
-from mciot_nb.ui.panel import Panel, Poller
 from mciot_nb.ui.signing_panel import REASONS, SigningPanel, signing_table, signing_texts, signing_values
 from mciot_nb.ui.table import PAGE, LiveTable
 
@@ -322,20 +317,6 @@ def test_the_words_are_those_of_plain_python_and_of_the_table_that_stands_still(
             assert Tags(signing_table(frame, at=at).html).cells == [visible(text) for row in shown for text in row]
 
 
-@given(frames, moments, st.floats(0, 0.999))
-def test_the_words_are_right_until_they_are_written_anew(frame: pd.DataFrame, now: datetime, part: float) -> None:
-    until = right_until(frame, now)
-    texts = signing_texts(frame, now)
-    if until == float("inf"):
-        assert texts.equals(signing_texts(frame, now + timedelta(days=3000)))
-        return
-    change = until - 1  # a second of grace is in it
-    between = datetime.fromtimestamp(now.timestamp() + (change - now.timestamp()) * part, UTC)
-    if between.timestamp() < change:
-        assert texts.equals(signing_texts(frame, max(now, between)))
-    assert not texts.equals(signing_texts(frame, datetime.fromtimestamp(until, UTC))), "then it is time"
-
-
 def test_days_that_pass_and_an_expiry_are_seen_while_the_panel_is_open(
     ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +331,7 @@ def test_days_that_pass_and_an_expiry_are_seen_while_the_panel_is_open(
             return begin + timedelta(seconds=0.5) + cls.passed
 
     monkeypatch.setattr(signing_panel, "datetime", Clock)
+    monkeypatch.setattr(signing_panel, "RENEW_AFTER", 0.0)
     panel = SigningPanel(ca)
     opened(panel, serial)
     seen = []
@@ -712,140 +694,3 @@ def test_the_static_picture_is_that_of_signing_table(ca: CertificateAuthority) -
     assert (bundle["text/plain"], bundle["text/html"]) == (repr(shown), shown._repr_html_())
     assert len(re.findall("superseded", repr(panel))) == 1
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == panel.model_id
-
-
-# -- the thread that looks
-
-
-class Watched(Panel):
-    """A panel that counts how often it looks, and fails if asked to."""
-
-    looks, fail = 0, False
-
-    def look(self) -> None:
-        self.looks += 1
-        if self.fail:
-            raise RuntimeError("never in a notebook")
-
-
-class Unwatched(Panel):
-    """A panel that nobody else changes."""
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mciot_nb.ui.panel.LOOK_EVERY", 0.01)
-    monkeypatch.setattr(presence, "GRACE", 0.05)
-
-
-def say(watcher: Poller, word: str) -> None:
-    """Do what the browser does when it says ``word``."""
-    watcher._handle_custom_msg(word, [])
-
-
-def until(true: Callable[[], bool]) -> bool:
-    for _ in range(500):
-        if true():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def lookers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if "_go_on" in thread.name]
-
-
-def test_a_panel_looks_while_it_is_seen_and_in_one_thread_only(quick: None) -> None:
-    panel = Watched("Try")
-    panel.build()
-    time.sleep(0.05)
-    assert panel.looks == 0 and lookers() == [], "nobody has it on the screen: an export, nbval"
-    for _ in range(20):
-        say(panel._presence, "here")
-    assert until(lambda: panel.looks > 3) and len(lookers()) == 1
-    say(panel._presence, "gone")
-    assert until(lambda: lookers() == [])
-    before = panel.looks
-    time.sleep(0.05)
-    assert panel.looks == before
-    say(panel._presence, "here")
-    assert until(lambda: panel.looks > before + 3) and len(lookers()) == 1
-    panel._presence.close()
-    assert until(lambda: lookers() == [])
-    idle = Unwatched("Try")
-    say(idle._presence, "here")
-    assert lookers() == []
-
-
-def test_another_view_keeps_it_looking_and_silence_ends_it(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    panel, asked = Watched("Try"), []
-    panel._presence.send = lambda _: asked.append(1)  # type: ignore[method-assign]
-    say(panel._presence, "here")
-    assert until(lambda: asked == [1])
-    say(panel._presence, "gone")
-    assert until(lambda: asked == [1, 1]), "whoever is still there is asked at once"
-    say(panel._presence, "here")
-    time.sleep(0.1)
-    assert len(lookers()) == 1
-    monkeypatch.setattr(presence, "ASK_EVERY", 0.02)
-    panel._presence.send = lambda _: say(panel._presence, "here")  # type: ignore[method-assign]
-    say(panel._presence, "gone")
-    time.sleep(0.2)
-    assert len(lookers()) == 1, "who answers is there"
-    panel._presence.send = lambda _: None  # type: ignore[method-assign]
-    assert until(lambda: lookers() == []), "a page that was closed says nothing"
-
-
-def test_a_long_look_does_not_lose_another_view(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    panel, asks, answered = Watched("Try"), threading.Event(), threading.Event()
-    panel._presence.send = lambda _: say(panel._presence, "here")  # type: ignore[method-assign]
-
-    def look() -> None:  # at a server that hangs
-        asks.set()
-        answered.wait(10)
-        Watched.look(panel)
-
-    monkeypatch.setattr(panel, "look", look)
-    say(panel._presence, "here")
-    assert asks.wait(10)
-    say(panel._presence, "gone")
-    time.sleep(2 * presence.GRACE)
-    answered.set()
-    assert until(lambda: panel.looks > 3) and len(lookers()) == 1
-    panel._presence.close()
-    assert until(lambda: lookers() == [])
-
-
-def test_a_busy_kernel_is_not_taken_for_a_closed_page(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "ASK_EVERY", 0.01)
-
-    async def kernel() -> None:
-        panel = Watched("Try")
-        say(panel._presence, "here")
-        time.sleep(0.3)  # a cell that works: no answer can be heard
-        assert len(lookers()) == 1
-        for _ in range(500):
-            await asyncio.sleep(0.01)
-            if not lookers():
-                return
-        raise AssertionError("the kernel is free again, nobody answers, and the thread goes on")
-
-    asyncio.run(kernel())
-
-
-def test_a_look_that_fails_writes_no_traceback(quick: None, capfd: pytest.CaptureFixture[str]) -> None:
-    seen: list[Any] = []
-    hook, threading.excepthook = threading.excepthook, seen.append
-    try:
-        panel = Watched("Try")
-        panel.fail = True
-        say(panel._presence, "here")
-        assert until(lambda: "run the cell again" in panel._message.value)
-        say(panel._presence, "gone")
-        assert until(lambda: lookers() == [])
-        control = threading.Thread(target=lambda: sys.exit(1 / 0))
-        control.start()
-        control.join()
-    finally:
-        threading.excepthook = hook
-    assert len(seen) == 1 and capfd.readouterr() == ("", "")

@@ -751,18 +751,23 @@ def test_a_tenant_that_hangs_stops_nobody(
     with hanging(tenant, platform, b"GET") as (slow, go_on, calls):
         panel = TrustedCertificatesPanel(slow)
         assert said(panel) == "Reading the list …" and "has not answered yet" in repr(panel)
-        hand_over(panel.upload_part.file, "ca.pem", ROOT_CA.pem.encode())
-        for _ in range(5):  # nothing is begun while something is being done
+        for _ in range(5):
             panel.buttons["refresh"].click()
-            panel.upload_part.button.click()
             panel.poll()
+        assert said(panel) == "Reading the list … Pressed twice: it is done once."
+        hand_over(panel.upload_part.file, "ca.pem", ROOT_CA.pem.encode())
+        panel.upload_part.button.click()
+        hand_over(panel.upload_part.file, "other.pem", make("Other", ca=True).pem.encode())
+        assert said(panel) == "Reading the list … Next: Uploading."
         wait_for(lambda: calls)
+        assert calls == [b"GET"]
         go_on.set()
         panel.wait()
-        assert calls == [b"GET"] and names(panel) == ["CA"] and said(panel) == ""
+        assert names(panel) == ["CA"] and len(calls) > 1  # the upload has asked whether it is there
+        assert said(panel) and "…" not in said(panel)
 
 
-def test_a_hasty_press_does_nothing_twice(tenant: Tenant, platform: LocalPlatform) -> None:
+def test_a_hasty_press_does_nothing_twice_and_none_is_lost(tenant: Tenant, platform: LocalPlatform) -> None:
     with hanging(tenant, platform, b"DELETE") as (slow, go_on, calls):
         panel = show(slow)
         panel.table.opened = panel.table.rows[0][0]
@@ -773,15 +778,13 @@ def test_a_hasty_press_does_nothing_twice(tenant: Tenant, platform: LocalPlatfor
         wait_for(lambda: b"DELETE" in calls)
         for _ in range(3):
             panel.buttons["automatic"].click()
-            panel.buttons["delete"].click()
-            assert not panel._question.children
-        assert said(panel) == "Deleting …"
+        assert said(panel) == "Deleting … Next: Changing. Pressed twice: it is done once."
+        panel.buttons["delete"].click()
+        assert panel._question.children and "Deleting …" in said(panel)
         go_on.set()
         panel.wait()
-        assert calls.count(b"DELETE") == 1 and b"PUT" not in calls
-        panel.ask_nothing()
-        press(panel, "automatic")  # and then it goes on
-        assert b"PUT" in calls
+        assert calls.count(b"DELETE") == 1 and calls.count(b"PUT") == 1
+        assert said(panel) == "✓ Deleted “CA”. ✓ Auto-registration of “CA” is on."
 
 
 # -- the static picture

@@ -32,9 +32,10 @@ LONGEST_PAGE, PAGE, MOST_PAGES = 2000, 100, 1000
 class Tenant:
     """One tenant: where it is, and who logs in: a user with a password, or a bearer ``token``.
 
-    ``verify`` is True for the system's trust, or the path of a PEM file with the certificates to trust instead.
+    ``verify`` is True for the system's trust, or the path of a PEM file with the certificates to trust instead::
 
-    Example: ``Tenant("https://t1.example.com", "t1", "ann", Secret(password), mqtt=("t1.example.com", 8883))``.
+        tenant = Tenant("https://t.example.com", "t12345", "ann", Secret("…"), mqtt=("t.example.com", 8883))
+        tenant.trusted_certificates.to_frame()
     """
 
     url: str

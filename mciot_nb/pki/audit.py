@@ -1,20 +1,20 @@
-"""What is wrong with a CA directory, ours or anybody's: the traps of the guide and of openssl, each in a sentence."""
+"""What is wrong with a CA directory, ours or not: the traps of the guide and of openssl, each in a sentence."""
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates
-from mciot_nb.pki.config import CaConfig, find_config, is_folder, read_config
+from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial, read_serial
+from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
 from mciot_nb.pki.files import disk_problem
 from mciot_nb.pki.names import BY_LONG_NAME, readable
-from mciot_nb.pki.recovery import traces
+from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import must_be_unique
 
 #: Settings of ``openssl ca`` that we do not follow, with the values that change nothing.
@@ -29,27 +29,20 @@ _NOT_FOLLOWED = {
 _MOST_NAMED = 5
 
 
-def inspect(folder: Path, *, at: datetime | None = None) -> Diagnosis:
-    """Look through the CA directory ``folder`` and name what is wrong with it, and what to do about each.
+def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
+    """Look through the CA directory ``folder``, and return what is wrong with it and what to do about each.
 
-    It needs no passphrase and changes nothing. ``at`` is the time of the look, now by default. Raises OnboardingError
-    where there is no configuration that could be read.
+    It needs no passphrase and changes nothing. ``at`` is the time of the audit, now by default.
+
+    Raises: OnboardingError: if there is no configuration that could be read.
     """
     config, now = read_config(find_config(folder)), at or datetime.now(UTC)
     findings: list[Finding] = []
-    looks: list[Callable[[], Iterator[Finding]]] = [
-        lambda: _configuration(config, folder),
-        lambda: _policy(config),
-        lambda: _key_and_certificate(config, now),
-        lambda: _database(config, now),
-        lambda: _numbers(config),
-        lambda: _copies(config),
-        lambda: _revocation_list(config, now),
-    ]
-    for look in looks:
+    checks = (_configuration, _policy, _key_and_certificate, _database, _numbers, _copies, _revocation_list)
+    for check in checks:
         try:
-            findings += look()
-        except OnboardingError as error:  # what can't be read is a finding too, and the next look goes on
+            findings += check(config, folder, now)
+        except OnboardingError as error:  # what can't be read is a finding too, and the next check goes on
             findings.append(Finding(error.code, str(error)))
         except OSError as error:
             problem = disk_problem(Path(str(error.filename)), error)
@@ -57,10 +50,10 @@ def inspect(folder: Path, *, at: datetime | None = None) -> Diagnosis:
     return Diagnosis(tuple(dict.fromkeys(findings)))
 
 
-def _configuration(config: CaConfig, folder: Path) -> Iterator[Finding]:
+def _configuration(config: CaConfig, folder: Path, _: datetime) -> Iterator[Finding]:
     name, section = config.path.name, config.required("ca", "default_ca")
     named = config.ca_path("dir")
-    if not is_folder(named, folder):
+    if not config.is_for(folder):
         yield Finding(
             "OTHER_DIR",
             f"{name} says dir = {named}, so openssl works in that folder and not in this one: correct the line, "
@@ -87,7 +80,7 @@ def _configuration(config: CaConfig, folder: Path) -> Iterator[Finding]:
             )
 
 
-def _policy(config: CaConfig) -> Iterator[Finding]:
+def _policy(config: CaConfig, *_: object) -> Iterator[Finding]:
     listed = {field.long_name for field, _ in config.policy}
     asked = config.sections.get(config.value("req", "distinguished_name") or "", {})
     dropped = [name for name in asked if name in BY_LONG_NAME and name not in listed]
@@ -100,7 +93,7 @@ def _policy(config: CaConfig) -> Iterator[Finding]:
         )
 
 
-def _key_and_certificate(config: CaConfig, now: datetime) -> Iterator[Finding]:
+def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     key, path = config.ca_path("private_key"), config.ca_path("certificate")
     certificate = read_certificates(path)[0]
     if not key.exists():
@@ -108,7 +101,11 @@ def _key_and_certificate(config: CaConfig, now: datetime) -> Iterator[Finding]:
     elif os.name != "nt" and stat.S_IMODE(key.stat().st_mode) & 0o077:
         yield Finding("KEY_READABLE", f"Others can read the CA's key {key}: take that away with chmod 600 {key.name}.")
     if key.exists() and b"ENCRYPTED" not in key.read_bytes():
-        yield Finding("KEY_NOT_ENCRYPTED", f"The CA's key {key} has no passphrase: openssl rsa -aes256 gives it one.")
+        yield Finding(
+            "KEY_NOT_ENCRYPTED",
+            f"The CA's key {key} has no passphrase: openssl pkey -aes256 -in {key.name} -out new.pem writes it with "
+            "one; then put new.pem in its place (never name the same file twice: pkey empties it before it reads).",
+        )
     if not is_ca(certificate):
         yield Finding(
             "NO_CA",
@@ -119,9 +116,9 @@ def _key_and_certificate(config: CaConfig, now: datetime) -> Iterator[Finding]:
         yield Finding("CA_EXPIRED", f"The CA's certificate expired on {ended}: make a new one.")
 
 
-def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
+def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     database = SigningDatabase.of(config)
-    for trace in traces(config, database):
+    for trace in crash_traces(config, database):
         yield Finding(
             "INTERRUPTED",
             f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; opening the CA "
@@ -129,7 +126,7 @@ def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
         )
     rows = database.rows()
     if must_be_unique(database, config):
-        database.index().refuse_doubles()
+        database.index().check_valid_subjects()
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
         yield Finding(
             "COMMENT",
@@ -152,7 +149,7 @@ def _database(config: CaConfig, now: datetime) -> Iterator[Finding]:
         )
 
 
-def _numbers(config: CaConfig) -> Iterator[Finding]:
+def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     number_path = config.ca_path("crlnumber") if config.optional("crlnumber") else None
     if number_path and not number_path.exists():
         yield Finding(
@@ -164,7 +161,7 @@ def _numbers(config: CaConfig) -> Iterator[Finding]:
         read_serial(number_path)
     database, copies = SigningDatabase.of(config), config.ca_path("new_certs_dir")
     serial_path, serial = database.serial_path, read_serial(database.serial_path)
-    if serial in database.index().serials or (copies / f"{hex_serial(serial)}.pem").exists():
+    if serial in database.index().serials or copy_path(copies, serial).exists():
         yield Finding(
             "SERIAL_USED",
             f"{serial_path.name} holds {hex_serial(serial)}, which is used already, so openssl refuses to sign or "
@@ -172,7 +169,7 @@ def _numbers(config: CaConfig) -> Iterator[Finding]:
         )
 
 
-def _copies(config: CaConfig) -> Iterator[Finding]:
+def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
     copies = config.ca_path("new_certs_dir")
     if not copies.is_dir():
         yield Finding("NO_FILE", f"The folder {copies} for signed certificates is missing: make it, or openssl fails.")
@@ -200,7 +197,7 @@ def _copies(config: CaConfig) -> Iterator[Finding]:
                 )
 
 
-def _revocation_list(config: CaConfig, now: datetime) -> Iterator[Finding]:
+def _revocation_list(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     path = config.ca_path("crl") if config.optional("crl") else None
     if not path or not path.exists():
         return

@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import Diagnosis, OnboardingError
-from mciot_nb.pki.audit import inspect
+from mciot_nb.pki import crl, signing
+from mciot_nb.pki.audit import audit
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
 from mciot_nb.pki.config import (
     CA_DAYS,
@@ -21,40 +23,15 @@ from mciot_nb.pki.config import (
     CaConfig,
     find_config,
     guide_config,
-    is_folder,
     read_config,
     with_dir,
 )
-from mciot_nb.pki.crl import crl_builder, expire, number_extension, revoke, revoked_rows
-from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial, read_serial, write_serial
-from mciot_nb.pki.files import disk_problem, remove, sync_folder, write_drafts, write_whole
-from mciot_nb.pki.keys import (
-    KeyType,
-    PrivateKey,
-    create_key,
-    create_request,
-    read_private_key,
-    read_request,
-)
+from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
+from mciot_nb.pki.files import disk_problem, sync_folder, write_draft, write_whole
+from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, oneline, readable
-from mciot_nb.pki.recovery import draft_name, publish, recover
-from mciot_nb.pki.signing import (
-    Issuer,
-    Preview,
-    build_extensions,
-    certificate_builder,
-    check_request,
-    check_unique_subject,
-    days_within,
-    normalize_time,
-    not_after,
-    not_after_within,
-    prepare,
-    preview_subject,
-    row_of,
-    signed_subject,
-    subject_of,
-)
+from mciot_nb.pki.rows import DatabaseRow, hex_serial
+from mciot_nb.pki.signing import Preview, build_extensions, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
 
 #: The guide's first serial number (hexadecimal 1000).
@@ -62,8 +39,8 @@ FIRST_SERIAL = 0x1000
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a draft folder that becomes ``folder`` at the end, or vanishes where anything fails."""
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a draft folder that becomes ``folder`` at the end, or vanishes if anything fails."""
     draft = folder.parent / f".{folder.name}.draft"
     try:
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
@@ -83,8 +60,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def fill_tree(draft: Path, folder: Path, prefix: str) -> CaConfig:
-    """Put the guide's tree into ``draft``, which will become ``folder``; ``prefix`` is ``ca`` or ``intermediate``."""
+def _make_tree(draft: Path, folder: Path, prefix: str) -> CaConfig:
+    """Make the guide's tree in ``draft``, which will become ``folder``; ``prefix`` is ``ca`` or ``intermediate``."""
     (draft / "crl").mkdir()
     (draft / "deviceCertificates").mkdir()
     config = draft / f"{prefix}Config.cnf"
@@ -127,16 +104,16 @@ class CertificateAuthority:
 
         ``at`` is the time from which the certificate is valid, now by default. The folder appears whole or not at all.
 
-        Raises OnboardingError where the folder is there already, or ``subject`` has no common name.
+        Raises: OnboardingError: if the folder exists already, or ``subject`` has no common name.
         """
-        _demand_common_name(subject)
+        _check_common_name(subject)
         begin = normalize_time(at)
-        end = not_after(begin, days)
-        with new_folder(folder) as draft:
-            config = fill_tree(draft, folder, "ca")
+        end = signing.not_after(begin, days)
+        with _new_folder(folder) as draft:
+            config = _make_tree(draft, folder, "ca")
             key = create_key(draft / "caKey.pem", passphrase, key_type)
             name, section = subject.with_string_mask(config.string_mask), config.required("req", "x509_extensions")
-            builder = certificate_builder(name, name, begin, end).public_key(key.public_key())
+            builder = signing.certificate_builder(name, name, begin, end).public_key(key.public_key())
             for extension in build_extensions(config, section, key.public_key(), None):
                 builder = builder.add_extension(extension.value, extension.critical)
             certificate = builder.serial_number(x509.random_serial_number()).sign(key, config.digest)
@@ -161,22 +138,20 @@ class CertificateAuthority:
         is left of this CA's own. A folder with key and request alone, where a crash came before the certificate, is
         gone on with.
 
-        Raises OnboardingError where the folder is there already, or this CA would not sign ``subject``.
+        Raises: OnboardingError: if the folder exists already, or this CA would not sign ``subject``.
         """
-        _demand_common_name(subject)
-        begin = normalize_time(
-            at
-        )  # once: a key takes seconds to make, and what is left of this CA's days is counted from here
+        _check_common_name(subject)
+        begin = normalize_time(at)  # once: a key takes seconds, and what is left of this CA's days is counted from here
         if days is None:
-            days = days_within(self.certificate, begin, INTERMEDIATE_DAYS)
+            days = signing.days_within(self.certificate, begin, INTERMEDIATE_DAYS)
         if not is_unfinished(folder, subject):
-            with new_folder(folder) as draft:
+            with _new_folder(folder) as draft:
                 self.check_new(subject, days, at=begin)
-                config = fill_tree(draft, folder, "intermediate")
+                config = _make_tree(draft, folder, "intermediate")
                 new_key = create_key(draft / "intermediateKey.pem", passphrase, key_type)
                 request = create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
                 # What would be refused is refused now: from here on the folder stays, for its key must not be lost.
-                prepare(Issuer(self.config, self.certificate), request, extensions, days, begin)
+                signing.prepare(self.config, self.certificate, request, extensions, days, begin)
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
         request = read_request(folder / "intermediateCsr.pem")
         if key.public_key() != request.public_key():
@@ -195,12 +170,12 @@ class CertificateAuthority:
     def open(cls, folder: Path, passphrase: Secret | str) -> "CertificateAuthority":
         """Open a CA directory that `create` or openssl made, and put in order what a crash has left in it.
 
-        Raises OnboardingError where something is missing or damaged, the passphrase is wrong, or the configuration's
-        ``dir`` names another folder: openssl would sign into that one. `inspect` says what is wrong without opening.
+        Raises: OnboardingError: if something is missing or damaged, the passphrase is wrong, or the configuration's
+            ``dir`` names another folder: openssl would sign into that one. `inspect` tells more, without opening it.
         """
         config = read_config(find_config(folder))
         named = config.ca_path("dir")
-        if not is_folder(named, folder):
+        if not config.is_for(folder):
             raise OnboardingError(
                 f"{config.path} says dir = {named}, so openssl would sign into that folder: if this is a copy or was "
                 f"moved, call CertificateAuthority.relocate(Path({str(folder)!r})) and open it again.",
@@ -210,7 +185,7 @@ class CertificateAuthority:
 
     @staticmethod
     def relocate(folder: Path) -> None:
-        """Make a copied or moved directory a CA of its own: rewrites the configuration's ``dir`` line, nothing else."""
+        """Make a copied or moved directory a CA of its own: rewrite the configuration's ``dir`` line, nothing else."""
         config = find_config(folder)
         read_config(config)
         write_whole(config, with_dir(config, folder), replace=True)
@@ -231,26 +206,26 @@ class CertificateAuthority:
 
     @staticmethod
     def inspect(folder: Path) -> Diagnosis:
-        """Look through a CA directory, ours or anybody's, and say what is wrong with it. It changes nothing."""
-        return inspect(folder)
+        """Look through a CA directory, ours or not, and return what is wrong with it. It changes nothing."""
+        return audit(folder)
 
     def check(self) -> Diagnosis:
         """Look through this CA's directory, as `inspect` does."""
-        return inspect(self.folder)
+        return audit(self.folder)
 
     def preview(self, subject: DistinguishedName | x509.CertificateSigningRequest) -> Preview:
-        """Say what signing would make of a subject: what the policy drops, misses or refuses. Nothing is signed."""
+        """Return what signing would make of a subject: what the policy drops, misses or refuses. Nothing is signed."""
         name = subject.to_x509() if isinstance(subject, DistinguishedName) else subject_of(subject)
-        return preview_subject(self.config, name, self.certificate.subject)
+        return signing.preview_subject(self.config, name, self.certificate.subject)
 
     def check_new(self, subject: DistinguishedName, days: int, *, at: datetime | None = None) -> None:
-        """Say, before a key is made, whether `sign` would sign a new request for ``subject``.
+        """Check, before a key is made, that `sign` would sign a new request for ``subject``.
 
-        Raises OnboardingError where it would not: POLICY, SUBJECT_TAKEN, or for ``days`` as `not_after_within` does.
+        Raises: OnboardingError: POLICY, SUBJECT_TAKEN, or for ``days`` as `signing.not_after_within` does.
         """
         name = signed_subject(self.config, subject.to_x509(), self.certificate.subject)
-        not_after_within(self.certificate, normalize_time(at), days, f"The certificate of {readable(name)}")
-        check_unique_subject(self.database, self.config, [name])
+        signing.not_after_within(self.certificate, normalize_time(at), days, f"The certificate of {readable(name)}")
+        signing.check_unique_subject(self.database, self.config, [name])
 
     def sign(
         self,
@@ -263,9 +238,10 @@ class CertificateAuthority:
         """Sign a request by the policy, write the database's row, and keep a copy under the serial number.
 
         The same as ``openssl ca -extensions … -days … -notext -md sha256`` (guide: "Creating a device certificate").
-        Raises OnboardingError where the request is bad, the policy refuses it, a valid certificate for the same subject
-        is there already, or the certificate would outlive the CA; then nothing has changed. Where the disk fails behind
-        the row (UNFINISHED, UNCONFIRMED) the certificate is signed, and `find_issued` gives it.
+
+        Raises: OnboardingError: if the request is bad, the policy refuses it, a valid certificate for the same subject
+            exists already, or the certificate would outlive the CA; then nothing has changed. If the disk fails behind
+            the row (UNFINISHED, UNCONFIRMED) the certificate is signed, and `find_issued` returns it.
         """
         return self.sign_many([csr], extensions, days, at=at)[0]
 
@@ -276,54 +252,63 @@ class CertificateAuthority:
         days: int = DEVICE_DAYS,
         *,
         at: datetime | None = None,
-        counted: Callable[[int], object] = lambda done: None,
     ) -> list[x509.Certificate]:
         """Sign many requests as `sign` does, all of them or none, in a fraction of the time.
 
-        ``counted`` is called with how many are signed, after each; nothing is recorded before the last.
+        Where stderr is a terminal, a bar shows how many are signed. Stopped before the last one, none is recorded.
 
-        Raises OnboardingError for the first request that can't be signed; then none is.
+        Raises: OnboardingError: for the first request that can't be signed; then none is.
         """
-        issuer, begin = Issuer(self.config, self.certificate), normalize_time(at)
-        prepared = [prepare(issuer, csr, extensions, days, begin) for csr in requests]
+        begin = normalize_time(at)
+        prepared = [signing.prepare(self.config, self.certificate, csr, extensions, days, begin) for csr in requests]
         if not prepared:
             return []
         copies = self.config.ca_path("new_certs_dir")
         with self._locked():
-            check_unique_subject(self.database, self.config, [subject for subject, _ in prepared])
+            signing.check_unique_subject(self.database, self.config, [subject for subject, _ in prepared])
             serials = self.database.reserve_serials(len(prepared), copies)
-            certificates: list[x509.Certificate] = []
-
-            def drafts() -> Iterator[tuple[Path, bytes]]:
-                for serial, (_, builder) in zip(serials, prepared, strict=True):
-                    certificates.append(builder.serial_number(serial).sign(self.key, self.config.digest))
-                    counted(len(certificates))
-                    yield copies / draft_name(serial), to_pem(certificates[-1:])
-
-            write_drafts(drafts(), threads=8 if len(prepared) > 1 else 0)
             try:
-                self.database.record([row_of(certificate) for certificate in certificates])
-            except OnboardingError:  # what was recorded all the same gets its name when the CA is opened next
-                known = self.database.index().serials
-                remove(copies / draft_name(serial) for serial in serials if serial not in known)
-                raise
-            publish(copies, serials)
+                certificates = self._write_drafts(copies, serials, [builder for _, builder in prepared])
+                self.database.record([signing.row_of(certificate) for certificate in certificates])
+            finally:  # whatever happened: what has a row gets its name, and nothing else stays
+                settle(copies, serials, self.database.index().serials)
+        return certificates
+
+    def _write_drafts(
+        self, copies: Path, serials: list[int], builders: list[x509.CertificateBuilder]
+    ) -> list[x509.Certificate]:
+        """Sign, and write each certificate under its draft's name while the next one is signed; durable on return."""
+        from tqdm import tqdm  # here, because it takes a fifth of a second
+
+        certificates, writes, digest = [], [], self.config.digest
+        numbered = tqdm(zip(serials, builders, strict=True), total=len(serials), disable=None if serials[1:] else True)
+        try:
+            with ThreadPoolExecutor(8) as pool:  # what waits for the disk together, the disk does together
+                for serial, builder in numbered:
+                    certificates.append(certificate := builder.serial_number(serial).sign(self.key, digest))
+                    writes.append(pool.submit(write_draft, draft_path(copies, serial), to_pem([certificate])))
+            for write in writes:
+                write.result()
+        except OSError as error:
+            raise disk_problem(copies, error) from None
+        sync_folder(copies)
         return certificates
 
     def find_issued(self, csr: x509.CertificateSigningRequest, *, ca: bool = False) -> x509.Certificate | None:
-        """Find the valid certificate that this CA signed last for a request's subject, if its key is the request's.
+        """Return the valid certificate that this CA signed last for a request's subject, if its key is the request's.
 
-        ``ca`` says whether it is to be a CA's or a device's. None where there is no such certificate. Raises
-        OnboardingError where the request is bad or the policy would refuse it.
+        ``ca`` says whether it is to be a CA's or a device's. None if there is no such certificate.
+
+        Raises: OnboardingError: if the request is bad or the policy would refuse it.
         """
-        check_request(csr)
+        signing.check_request(csr)
         subject = signed_subject(self.config, subject_of(csr), self.certificate.subject)
         serial = self.database.index().valid.get(oneline(subject))
         if serial is None:
             return None
-        path = self.config.ca_path("new_certs_dir") / f"{hex_serial(serial)}.pem"
+        path = copy_path(self.config.ca_path("new_certs_dir"), serial)
         if not path.exists():
-            self._refuse_replaced()
+            self.check_in_place()
             recover(self.config, self.database)  # signing was cut off between the row and the name
         found = read_certificates(path)[0] if path.exists() else None
         good = (
@@ -338,12 +323,13 @@ class CertificateAuthority:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep others out, and make sure that the directory still is this CA's: another may have taken its place."""
+        """Hold the lock, in a directory that still is this CA's: another may have taken its place."""
         with self.database.locked():
-            self._refuse_replaced()
+            self.check_in_place()
             yield
 
-    def _refuse_replaced(self) -> None:
+    def check_in_place(self) -> None:
+        """Check that the folder is this CA's still. Raises: OnboardingError: REPLACED if it holds another."""
         if read_certificates(self.config.ca_path("certificate"))[0] != self.certificate:
             raise OnboardingError(
                 f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved.",
@@ -354,42 +340,43 @@ class CertificateAuthority:
         """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).
 
         ``serial`` is its number, or the certificate itself. ``reason`` is one of openssl's words, such as
-        keyCompromise, or empty for none. Nobody learns of it before `update_crl`.
+        keyCompromise, or empty for none. Others learn of it by `update_crl` only.
 
-        Raises OnboardingError where the certificate is not this CA's or is revoked already; then nothing has changed.
+        Raises: OnboardingError: if the certificate is not this CA's or is revoked already; then nothing has changed.
         """
         with self._locked():
-            return revoke(self.database, self.certificate, serial, reason, normalize_time(at))
+            return crl.revoke(self.database, self.certificate, serial, reason, normalize_time(at))
 
     def update_database(self, *, at: datetime | None = None) -> list[DatabaseRow]:
-        """Mark as expired what has expired by ``at``, now by default; gives these rows (``openssl ca -updatedb``).
+        """Mark as expired what has expired by ``at``, now by default; return these rows (``openssl ca -updatedb``).
 
         Only then can a subject be signed again whose certificate has run out.
         """
         with self._locked():
-            return expire(self.database, normalize_time(at))
+            return crl.expire(self.database, normalize_time(at))
 
     def update_crl(self, days: int = 30, *, at: datetime | None = None) -> x509.CertificateRevocationList:
         """Write a new revocation list, valid for ``days``, to the configuration's ``crl`` (``openssl ca -gencrl``).
 
-        Raises OnboardingError where the configuration names no ``crl``, or the file of its ``crlnumber`` is missing.
+        Raises: OnboardingError: if the configuration names no ``crl``, or the file of its ``crlnumber`` is missing.
         """
-        begin, end = normalize_time(at), not_after(normalize_time(at), days, "A revocation list")
+        begin = normalize_time(at)
+        end = signing.not_after(begin, days, "A revocation list")
         section, own = self.config.optional("crl_extensions"), self.certificate
         extensions = build_extensions(self.config, section, own.public_key(), own) if section else []
         path, number_path = self.config.ca_path("crl"), self.config.ca_path("crlnumber")
         with self._locked():
             number = read_serial(number_path)
-            builder = crl_builder(own.subject, revoked_rows(self.database), begin, end)
-            for extension in [*extensions, number_extension(number)]:
+            builder = crl.crl_builder(own.subject, self.database.rows(), begin, end)
+            for extension in extensions:
                 builder = builder.add_extension(extension.value, extension.critical)
-            crl = builder.sign(self.key, self.config.digest)
+            made = builder.add_extension(x509.CRLNumber(number), critical=False).sign(self.key, self.config.digest)
             write_serial(number_path, number + 1)  # first: a number that is lost does no harm, one given twice does
-            write_whole(path, crl.public_bytes(Encoding.PEM), replace=True)
-        return crl
+            write_whole(path, made.public_bytes(Encoding.PEM), replace=True)
+        return made
 
 
-def _demand_common_name(subject: DistinguishedName) -> None:
+def _check_common_name(subject: DistinguishedName) -> None:
     if subject.common_name is None:
         raise OnboardingError("A CA needs a common name, by which people know it: fill in Common Name.", "BAD_NAME")
 

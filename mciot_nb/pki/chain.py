@@ -1,11 +1,10 @@
-"""Chains of certificates: read them, put them in order, build them, and say what is wrong with one and why.
+"""Chains of certificates: read them, build them, and say what is wrong with one and why.
 
-The local platform judges with `diagnose` too, so what a learner is told before connecting and what the platform answers
-can't drift apart.
+The local platform judges with `diagnose` too, so that a learner is told before connecting what the platform answers.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +25,9 @@ Chain = Sequence[x509.Certificate]
 
 @dataclass(frozen=True)
 class Profile:
-    """What a platform of a certain time accepts: how many certificates, and whether the device's alone is enough.
+    """What a platform of a certain time accepts: the longest chain, and whether the device's certificate is enough.
 
-    ``has_proof_and_revocation``: whether it has what came after the guide, proof of possession, revocation and device tokens.
+    ``has_proof_and_revocation``: whether it has what came later: proof of possession, revocation, device tokens.
     """
 
     name: str
@@ -44,11 +43,11 @@ PROFILES = {
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
-    """Read every certificate of a PEM file, in the order in which they stand; other text between them is passed over.
+    """Return every certificate of a PEM file, in their order; other text between them is skipped.
 
-    Raises OnboardingError where the file is missing or holds no readable certificate.
+    Example: ``device, *issuers = read_certificates(workspace.device_file("deviceCertChain.pem"))``
 
-    Example: ``read_certificates(workspace.device_file("deviceCertChain.pem"))``.
+    Raises: OnboardingError: if the file is missing (NO_FILE) or holds no readable certificate (BAD_PEM).
     """
     pem = read_file(path, f"There is no file {path}: make it first, or correct the path.")
     try:
@@ -58,7 +57,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 
 
 def parse_certificates(pem: bytes) -> list[x509.Certificate]:
-    """Read every certificate in ``pem``. Raises OnboardingError where there is none, or one is damaged."""
+    """Return every certificate in ``pem``. Raises: OnboardingError: if there is none, or one is damaged (BAD_PEM)."""
     if any(f"{dash}BEGIN CERTIFICATE".encode() in pem for dash in "–—"):  # noqa: RUF001 - the guide's own dashes
         raise OnboardingError(
             "The PEM markers are written with typographic dashes, as on the guide's web page: "
@@ -76,7 +75,7 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
 
 
 def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
-    """Write certificates one after the other, as the guide's ``cat`` does."""
+    """Return the certificates one after the other in PEM form, as the guide's ``cat`` does."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
@@ -105,9 +104,9 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 def build_chain(
     leaf: x509.Certificate, candidates: Iterable[x509.Certificate], *, up_to: x509.Certificate | None = None
 ) -> list[x509.Certificate]:
-    """Put ``leaf`` first and each certificate's issuer behind it, as far as ``up_to``, or else a self-signed one.
+    """Return ``leaf`` followed by its issuers, as far as ``up_to``, or else a self-signed certificate.
 
-    Raises OnboardingError where an issuer is not among ``candidates`` (guide: "Creating the chain of certificates").
+    Raises: OnboardingError: if an issuer is not among ``candidates`` (guide: "Creating the chain of certificates").
     """
     chain, rest = [leaf], list(candidates)
     while chain[-1] != up_to and not is_issued_by(chain[-1], chain[-1]):
@@ -122,22 +121,6 @@ def build_chain(
     return chain
 
 
-def order_chain(certificates: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """Order certificates that belong to one chain, the device's first.
-
-    Raises OnboardingError where they do not make one chain.
-    """
-    rest = list(dict.fromkeys(certificates))
-    leaves = [c for c in rest if not any(is_issued_by(other, c) for other in rest if other != c)]
-    if len(leaves) != 1:
-        raise OnboardingError(
-            f"{len(leaves)} of the {len(rest)} certificates have signed none of the others, so they make no single "
-            "chain: give one device certificate and its issuers.",
-            "CHAIN_ORDER",
-        )
-    return build_chain(leaves[0], rest)
-
-
 def diagnose(
     presented: Chain,
     anchors: Iterable[x509.Certificate],
@@ -145,13 +128,13 @@ def diagnose(
     *,
     at: datetime | None = None,
 ) -> Diagnosis:
-    """Judge the chain that a device would present against the trust anchors, the certificates that were uploaded.
+    """Check the chain that a device presents against the trust anchors: the certificates that were uploaded.
 
-    First come the rules of X.509 (as ``openssl verify -partial_chain`` checks them), on which the TLS handshake fails;
-    then, with a ``profile``, the platform's own, on which it answers CONNACK 5. ``at`` is the time of the check, now by
-    default; it bears its time zone.
+    The rules of X.509 come first (as ``openssl verify -partial_chain`` checks them); the TLS handshake fails on them.
+    With a ``profile`` the platform's own follow, on which it answers CONNACK 5. ``at`` is the time of the check, with
+    its time zone; now by default.
 
-    Example: ``diagnose(chain, [ca.certificate], "guide-2021")``, by the rules of the guide's time.
+    Example: ``diagnose(chain, [ca.certificate], "guide-2021").code`` is ``"OK"`` or the first fault's code.
     """
     if not presented:
         return Diagnosis(
@@ -162,24 +145,23 @@ def diagnose(
     if isinstance(profile, str):
         profile = PROFILES[profile]
     path, findings = path_to_anchor(presented, anchors, at)
-    findings += [finding for certificate in path for finding in _outside_validity(certificate, at)]
+    findings += [finding for certificate in path for finding in _validity_findings(certificate, at)]
     if not findings:
-        findings += _second_opinion(path, at)
+        findings += _verifier_findings(path, at)
     if profile and path[-1] in anchors:
-        findings += _platform_rules(presented, path[-1], profile)
+        findings += _platform_findings(presented, path[-1], profile)
     return Diagnosis(tuple(findings))
 
 
 def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list[x509.Certificate], list[Finding]]:
-    """Follow the issuers from the device to a trust anchor; gives the path, and why it ends early if it does.
+    """Return the path of issuers from the device to a trust anchor, and the finding on which it ends early, if any.
 
-    A CA that was renewed with its old key has two certificates that fit: the presented goes first, then a valid one.
+    A CA renewed with its old key has two certificates that fit: the presented one is preferred, then a valid one.
     """
-
     trusted = set(anchors)
 
     def preference(issuer: x509.Certificate) -> tuple[bool, bool, bool]:
-        return issuer not in trusted, issuer not in presented, bool(_outside_validity(issuer, at))
+        return issuer not in trusted, issuer not in presented, bool(_validity_findings(issuer, at))
 
     candidates = sorted(dict.fromkeys((*anchors, *presented)), key=preference)
     path = [presented[0]]
@@ -187,12 +169,12 @@ def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list
         current = path[-1]
         issuer = next((c for c in candidates if c not in path and is_issued_by(current, c)), None)
         if issuer is None:
-            return path, [_why_no_issuer(current, presented)]
+            return path, [_missing_issuer(current, presented)]
         path.append(issuer)
     return path, []
 
 
-def _why_no_issuer(certificate: x509.Certificate, presented: Chain) -> Finding:
+def _missing_issuer(certificate: x509.Certificate, presented: Chain) -> Finding:
     subject, issuer = readable(certificate.subject), readable(certificate.issuer)
     if any(c.subject == certificate.issuer for c in presented if c != certificate):
         return Finding(
@@ -207,30 +189,25 @@ def _why_no_issuer(certificate: x509.Certificate, presented: Chain) -> Finding:
     )
 
 
-def _outside_validity(certificate: x509.Certificate, at: datetime) -> list[Finding]:
+def _validity_findings(certificate: x509.Certificate, at: datetime) -> list[Finding]:
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if begins <= at <= ends:
         return []
-    subject = readable(certificate.subject)
+    subject = f"The certificate of {readable(certificate.subject)}"
     if at > ends:
-        return [Finding("EXPIRED", f"The certificate of {subject} expired on {_minute(ends)}: sign a new one.")]
-    sentence = f"The certificate of {subject} is valid from {_minute(begins)} only: check the clocks."
-    return [Finding("NOT_YET_VALID", sentence)]
+        return [Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC: sign a new one.")]
+    return [Finding("NOT_YET_VALID", f"{subject} is valid from {begins:%Y-%m-%d %H:%M} UTC only: check the clocks.")]
 
 
-def _minute(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M} UTC"
-
-
-def _second_opinion(path: Chain, at: datetime) -> list[Finding]:
-    """Let cryptography's own verifier judge a path that our checks found good (path lengths, key usage, encodings)."""
-    anything, required = verification.ExtensionPolicy.permit_all, verification.Criticality.AGNOSTIC
+def _verifier_findings(path: Chain, at: datetime) -> list[Finding]:
+    """Return what cryptography's verifier finds in a path whose signatures are good: path lengths, usages, forms."""
     if len(path) == 1:
         return []  # the anchor itself was presented: nothing is left to verify
+    anything, required = verification.ExtensionPolicy.permit_all, verification.Criticality.AGNOSTIC
     builder = verification.PolicyBuilder().store(verification.Store([path[-1]])).time(at).max_chain_depth(len(path))
     builder = builder.extension_policies(
         ca_policy=anything().require_present(x509.BasicConstraints, required, _must_be_ca),
-        ee_policy=anything().may_be_present(x509.ExtendedKeyUsage, required, _must_be_a_client),
+        ee_policy=anything().may_be_present(x509.ExtendedKeyUsage, required, _must_be_client),
     )
     try:
         builder.build_client_verifier().verify(path[0], list(path[1:-1]))
@@ -244,53 +221,42 @@ def _must_be_ca(policy: verification.Policy, certificate: x509.Certificate, exte
         raise ValueError(f"{readable(certificate.subject)} is no CA, so it can't sign certificates")
 
 
-def _must_be_a_client(
+def _must_be_client(
     policy: verification.Policy, certificate: x509.Certificate, extension: x509.ExtendedKeyUsage | None
 ) -> None:
-    if extension is not None and not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
-        *extension
-    }:
+    fitting = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    if extension is not None and not fitting & {*extension}:
         raise ValueError(f"the extended key usage of {readable(certificate.subject)} does not allow clientAuth")
 
 
-def _platform_rules(presented: Chain, anchor: x509.Certificate, profile: Profile) -> list[Finding]:
-    device, findings = presented[0], []
+def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Profile) -> Iterator[Finding]:
+    device = presented[0]
     for certificate, successor in itertools.pairwise(presented):
         if not is_issued_by(certificate, successor):
-            findings.append(
-                Finding(
-                    "CHAIN_ORDER",
-                    f"In the chain, {readable(certificate.subject)} is followed by {readable(successor.subject)}, "
-                    "which did not sign it: put the device first, and each issuer behind what it signed.",
-                )
+            yield Finding(
+                "CHAIN_ORDER",
+                f"In the chain, {readable(certificate.subject)} is followed by {readable(successor.subject)}, "
+                "which did not sign it: put the device first, and each issuer behind what it signed.",
             )
             break
     if is_ca(device):
-        findings.append(
-            Finding(
-                "CA_AS_DEVICE",
-                f"The first certificate, {readable(device.subject)}, is a CA's own: present a device certificate.",
-            )
+        yield Finding(
+            "CA_AS_DEVICE",
+            f"The first certificate, {readable(device.subject)}, is a CA's own: present a device certificate.",
         )
     if len(presented) > profile.longest_chain:
-        findings.append(
-            Finding(
-                "CHAIN_TOO_LONG",
-                f"The chain of {readable(device.subject)} has {len(presented)} certificates, and profile "
-                f"{profile.name} takes {profile.longest_chain} at most: upload the intermediate certificate and "
-                "present the chain up to it.",
-            )
+        yield Finding(
+            "CHAIN_TOO_LONG",
+            f"The chain of {readable(device.subject)} has {len(presented)} certificates, and profile "
+            f"{profile.name} takes {profile.longest_chain} at most: upload the intermediate certificate and "
+            "present the chain up to it.",
         )
-    alone_is_enough = profile.device_alone and is_issued_by(device, anchor)
-    if anchor not in presented and not alone_is_enough:
-        findings.append(
-            Finding(
-                "INCOMPLETE_CHAIN",
-                f"The chain ends before the uploaded certificate of {readable(anchor.subject)}: "
-                "append that certificate to the chain.",
-            )
+    if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
+        yield Finding(
+            "INCOMPLETE_CHAIN",
+            f"The chain ends before the uploaded certificate of {readable(anchor.subject)}: "
+            "append that certificate to the chain.",
         )
-    return findings
 
 
 def is_ca(certificate: x509.Certificate) -> bool:

@@ -6,7 +6,6 @@ and ``$section::name``; a test holds this reading against libcrypto's own.
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import disk_problem, read_file
-from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, DistinguishedName, Field, subject_option
+from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, DistinguishedName, Field
 
 #: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
 CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
@@ -41,7 +40,6 @@ Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 DIGESTS: dict[str, Digest] = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 #: What ``openssl req`` reads at a prompt at most.
 LONGEST_ANSWER = 1024
-_POLICY_WORDS = ("match", "supplied", "optional")
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,12 @@ class Prompt:
     longest: int = LONGEST_ANSWER
 
     def value(self, answer: str) -> str:
-        """Give what an answer makes of the field: the default where it is blank, nothing where it is a ``.``."""
+        """Return what an answer makes of the field: the default if it is blank, nothing if it is a ``.``."""
         answer = self.fixed or answer
         return "" if answer == "." else answer or self.default
 
     def problem(self, value: str) -> str | None:
-        """Say in one sentence that ``value`` is too short or too long for the configuration, or None."""
+        """Return one sentence if ``value`` is too short or too long for the configuration, else None."""
         length = len(value.encode(errors="surrogatepass"))
         if not value or self.shortest <= length <= self.longest:
             return None
@@ -84,40 +82,48 @@ class CaConfig:
     base: Path = field(default_factory=Path.cwd, compare=False, repr=False)
 
     def value(self, section: str, name: str) -> str | None:
-        """Look ``name`` up in ``section``, then among the defaults at the top of the file; None where it is nowhere."""
+        """Return ``name`` of ``section``, or else of the defaults at the top of the file, or None."""
         return self.sections.get(section, {}).get(name, self.sections["default"].get(name))
 
     def required(self, section: str, name: str) -> str:
-        """Look ``name`` up; raises OnboardingError where it is missing or empty."""
+        """Return ``name`` as `value` does. Raises: OnboardingError: BAD_CONFIG if it is missing or empty."""
         value = self.value(section, name)
         if not value:
             raise OnboardingError(f"{self.path}: section [ {section} ] has no {name}: add it.", "BAD_CONFIG")
         return value
 
     def ca(self, name: str) -> str:
-        """Look ``name`` up in the section that ``default_ca`` names, as ``openssl ca`` does."""
+        """Return ``name`` of the section that ``default_ca`` names, as ``openssl ca`` does; raises as `required`."""
         return self.required(self.required("ca", "default_ca"), name)
 
     def ca_path(self, name: str) -> Path:
-        """Look a file or folder up as `ca` does, and give its absolute path."""
+        """Return the absolute path of a file or folder that is named as `ca` has it."""
         return self.base / self.ca(name)
 
     def optional(self, name: str) -> str | None:
-        """Look ``name`` up as `ca` does; None where it is nowhere."""
+        """Return ``name`` as `ca` does, or None."""
         return self.value(self.required("ca", "default_ca"), name)
 
+    def is_for(self, folder: Path) -> bool:
+        """Whether ``dir``, where openssl works, is this very folder."""
+        try:
+            return self.ca_path("dir").samefile(folder)
+        except OSError:  # it is not there, or can't be
+            return False
+
     def section(self, name: str) -> dict[str, str]:
-        """Give one section whole; raises OnboardingError where the file does not have it."""
+        """Return one section whole. Raises: OnboardingError: BAD_CONFIG if the file does not have it."""
         if name not in self.sections:
             known = ", ".join(section for section in self.sections if section != "default")
             raise OnboardingError(f"{self.path} has no section [ {name} ]: it has {known}.", "BAD_CONFIG")
         return self.sections[name]
 
     def subject(self, answers: Mapping[str, str]) -> DistinguishedName:
-        """Make a subject of what somebody would answer at the prompts of ``openssl req``, by field: ``commonName``.
+        """Return the subject that ``openssl req`` makes of answers at its prompts, by field: ``commonName``.
 
-        An answer that is blank or missing takes the field's ``_default``; a ``.`` leaves the field empty. Raises
-        OnboardingError for a value that X.509, or the field's ``_min`` and ``_max``, would refuse.
+        An answer that is blank or missing takes the field's ``_default``; a ``.`` leaves the field empty.
+
+        Raises: OnboardingError: BAD_NAME for a value that X.509, or the field's ``_min`` and ``_max``, would refuse.
         """
         if unknown := [name for name in answers if name not in BY_LONG_NAME]:
             raise OnboardingError(f"There is no field {unknown[0]}: use {', '.join(BY_LONG_NAME)}.", "BAD_NAME")
@@ -163,7 +169,7 @@ class CaConfig:
 
     @property
     def digest(self) -> Digest:
-        """The hash of signatures, ``default_md``; raises OnboardingError for one that is not fit for certificates."""
+        """The hash of signatures, ``default_md``. Raises: OnboardingError: BAD_CONFIG if unfit for certificates."""
         word = self.optional("default_md") or "sha256"
         if word.lower() not in DIGESTS:
             raise OnboardingError(f"{self.path} says default_md = {word}: use {', '.join(DIGESTS)}.", "BAD_CONFIG")
@@ -173,27 +179,22 @@ class CaConfig:
     def policy(self) -> list[tuple[Field, str]]:
         """The signing policy in its order: each field with ``match``, ``supplied`` or ``optional``.
 
-        Raises OnboardingError for a word that openssl does not know either, and for a field beside the guide's seven.
+        Raises: OnboardingError: BAD_CONFIG for a word that openssl does not know, or a field beside the guide's seven.
         """
-        name, policy = self.ca("policy"), []
-        for field_name, word in self.section(name).items():
-            field = BY_LONG_NAME.get(field_name) or BY_SHORT_NAME.get(field_name)
+        policy, within = [], f"{self.path}: [ {self.ca('policy')} ]"
+        for name, word in self.section(self.ca("policy")).items():
+            field = BY_LONG_NAME.get(name) or BY_SHORT_NAME.get(name)
             if field is None:
-                fields = ", ".join(BY_LONG_NAME)
-                raise OnboardingError(
-                    f"{self.path}: [ {name} ] names the field {field_name}: use {fields}.", "BAD_CONFIG"
-                )
-            if word not in _POLICY_WORDS:
-                raise OnboardingError(
-                    f"{self.path}: [ {name} ] says {field_name} = {word}: write match, supplied or optional.",
-                    "BAD_CONFIG",
-                )
+                raise OnboardingError(f"{within} names the field {name}: use {', '.join(BY_LONG_NAME)}.", "BAD_CONFIG")
+            if word not in ("match", "supplied", "optional"):
+                says = f"{within} says {name} = {word}: write match, supplied or optional."
+                raise OnboardingError(says, "BAD_CONFIG")
             policy.append((field, word))
         return policy
 
 
 def read_config(path: Path) -> CaConfig:
-    """Read a configuration file; raises OnboardingError with the line's number where openssl would refuse it."""
+    """Read a configuration file. Raises: OnboardingError: BAD_CONFIG, with the line's number, or NO_FILE."""
     try:
         text = read_file(path, f"There is no configuration {path}: create the CA first.").decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -204,19 +205,14 @@ def read_config(path: Path) -> CaConfig:
     current = "default"
     for number, line in _logical_lines(text):
         try:
-            if line.startswith("["):
-                current = _section_name(line)
-                sections.setdefault(current, {})
-            else:
-                section, name, value = _directive(line, current)
-                sections.setdefault(section, {})[name] = _expand(value, section, sections)
+            current = _read_line(line, current, sections)
         except OnboardingError as error:
             raise OnboardingError(f"{path}, line {number}: {error}", "BAD_CONFIG") from None
     return CaConfig(path, sections)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Give the lines that say something, continued ones joined, comments and edge blanks removed."""
+    """Yield the lines that say something, numbered: continued ones joined, comments and edge blanks removed."""
     pending = ""
     for number, line in enumerate(text.split("\n"), 1):
         line = pending + line.rstrip("\r")
@@ -230,20 +226,20 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, stripped
 
 
-def _section_name(line: str) -> str:
-    match = _SECTION.match(line)
-    if not match:
-        raise OnboardingError(f"{line} is no section: write it as [ name ].")
-    return match[1]
-
-
-def _directive(line: str, current: str) -> tuple[str, str, str]:
+def _read_line(line: str, current: str, sections: dict[str, dict[str, str]]) -> str:
+    """Add what a line says to ``sections``, and return the section to which the next line belongs."""
+    if line.startswith("["):
+        if not (header := _SECTION.match(line)):
+            raise OnboardingError(f"{line} is no section: write it as [ name ].")
+        sections.setdefault(header[1], {})
+        return header[1]
     if re.match(r"\.(include|pragma)\b", line):
         raise OnboardingError("the .include and .pragma directives are not followed here: copy the lines in.")
-    match = _DIRECTIVE.fullmatch(line)
-    if not match:
+    if not (directive := _DIRECTIVE.fullmatch(line)):
         raise OnboardingError(f"{line!r} is neither a section nor a line of the form name = value.")
-    return match[1] or current, match[2], match[3]
+    section = directive[1] or current
+    sections.setdefault(section, {})[directive[2]] = _expand(directive[3], section, sections)
+    return current
 
 
 def _expand(text: str, section: str, sections: dict[str, dict[str, str]]) -> str:
@@ -270,14 +266,14 @@ def _expand(text: str, section: str, sections: dict[str, dict[str, str]]) -> str
 def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> str:
     if section == "ENV" and name in os.environ:
         return os.environ[name]
-    value = sections.get(section, {}).get(name, sections["default"].get(name))
-    if value is None:
-        raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
-    return value
+    for each in (section, "default"):
+        if name in sections.get(each, {}):
+            return sections[each][name]
+    raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
 
 
 def is_yes(word: str) -> bool:
-    """Read a yes or no as openssl does: whatever does not begin like a no is a yes."""
+    """Read a yes or no as openssl does: any word that does not begin like a no is a yes."""
     return word[:1] not in tuple("nNfF0")
 
 
@@ -287,45 +283,32 @@ def _field_name(key: str) -> str:
 
 
 def guide_config(folder: Path, prefix: str = "ca") -> bytes:
-    """Give the guide's configuration with ``dir`` set to ``folder``, made absolute so that openssl works anywhere.
+    """Return the guide's configuration with ``dir`` set to ``folder``, made absolute so that openssl works anywhere.
 
     ``prefix`` begins the names of key, certificate and CRL; ``intermediate`` makes the guide's intermediateConfig.cnf.
     """
     text = re.sub(r"(?<=/)ca(?=(?:Key|Cert|Crl)\.pem)", prefix, GUIDE_CONFIG.read_text(encoding="utf-8"))
-    return _with_dir(text, folder).encode()
+    return _set_dir(text, folder)
 
 
 def with_dir(config: Path, folder: Path) -> bytes:
-    """Give the text of ``config`` with only its ``dir`` line rewritten, for a CA directory that was moved."""
-    return _with_dir(config.read_bytes().decode("utf-8"), folder).encode()
+    """Return the text of ``config`` with only its ``dir`` line rewritten, for a CA directory that was moved."""
+    return _set_dir(config.read_bytes().decode("utf-8"), folder)
 
 
-def _with_dir(text: str, folder: Path) -> str:
+def _set_dir(text: str, folder: Path) -> bytes:
     value = folder.absolute().as_posix()
     if re.search(r"[\r\n\ud800-\udfff]", value):
         raise OnboardingError(f"The folder {value!r} has a line break in its name, or is no text: choose another one.")
     if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
         value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
-    return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1)
-
-
-def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:
-    """Give the command that makes the CA's certificate (guide: "Creating a self-signed CA certificate", step 8)."""
-    made = f"-new -x509 -days {days} -sha256 -extensions v3_ca -subj {shlex.quote(subject_option(subject))}"
-    return f"openssl req -config caConfig.cnf -utf8 -key caKey.pem {made} -out caCert.pem"
-
-
-def request_command(subject: DistinguishedName, config: str = "caConfig.cnf", name: str = "device") -> str:
-    """Give the command that makes a request, the ``device``'s or the ``intermediate``'s, with the file ``config``."""
-    file = f"deviceCertificates/{name}" if name == "device" else name
-    made = f"-new -sha256 -key {file}Key.pem -subj {shlex.quote(subject_option(subject))} -out {file}Csr.pem"
-    return f"openssl req -config {shlex.quote(config)} -utf8 {made}"
+    return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1).encode()
 
 
 def find_config(folder: Path) -> Path:
-    """Find the configuration of a CA directory: under one of the guide's names, or the only ``.cnf`` file there.
+    """Return the configuration of a CA directory: under one of the guide's names, or the only ``.cnf`` file there.
 
-    Raises OnboardingError (NO_FILE) where there is none, or several without one of these names.
+    Raises: OnboardingError: NO_FILE if there is none, or several without one of these names.
     """
     try:
         named = [folder / name for name in CONFIG_NAMES if (folder / name).exists()]
@@ -340,11 +323,3 @@ def find_config(folder: Path) -> Path:
         "create the CA first, or name the folder of one.",
         "NO_FILE",
     )
-
-
-def is_folder(named: Path, folder: Path) -> bool:
-    """Whether ``named``, as a configuration has it, is this very folder."""
-    try:
-        return named.samefile(folder)
-    except OSError:  # it is not there, or can't be
-        return False

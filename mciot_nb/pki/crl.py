@@ -10,19 +10,10 @@ from cryptography.hazmat import asn1
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import is_issued_by
-from mciot_nb.pki.database import (
-    LARGEST_SERIAL,
-    REASONS,
-    DatabaseRow,
-    SigningDatabase,
-    check_reason,
-    hex_serial,
-    hold_instruction,
-    read_time,
-    reason_word,
-)
+from mciot_nb.pki.database import LARGEST_SERIAL, SigningDatabase
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
+from mciot_nb.pki.rows import REASONS, DatabaseRow, check_reason, hex_serial, hold_instruction, read_time, reason_word
 from mciot_nb.pki.signing import row_of
 
 #: The extension of a CRL entry that says what to do while a certificate is on hold (RFC 3280, section 5.3.2).
@@ -32,12 +23,15 @@ HOLD_INSTRUCTION = x509.ObjectIdentifier("2.5.29.23")
 def revoke(
     database: SigningDatabase, issuer: x509.Certificate, serial: int | x509.Certificate, reason: str, at: datetime
 ) -> DatabaseRow:
-    """Mark the row of a certificate as revoked, and give it; a certificate that the database lost gets one.
+    """Mark the row of a certificate as revoked, and return it; a certificate that the database lost gets one.
 
-    Call it while the database is ``locked``. Raises OnboardingError for a reason that openssl does not know, and for a
-    certificate that ``issuer`` did not sign, that the database does not have, or that is revoked already.
+    Caller must hold the lock. Raises: OnboardingError: BAD_REASON for a reason that openssl does not know, BAD_TIME,
+    NOT_OURS if ``issuer`` did not sign the certificate, NO_ROW, or REVOKED if it is revoked already.
     """
-    reason = _checked_reason(reason)
+    try:
+        reason = check_reason(reason) if reason else ""
+    except ValueError as error:
+        raise OnboardingError(f"This is no reason for a revocation: {error}.", "BAD_REASON") from None
     if not 1950 <= at.year < 2050:
         raise OnboardingError("openssl's database takes revocations from 1950 to 2049 only: set at= so.", "BAD_TIME")
     if not isinstance(serial, int | x509.Certificate):
@@ -45,56 +39,46 @@ def revoke(
             f"{serial!r} is no serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here.", "NO_ROW"
         )
     certificate = None if isinstance(serial, int) else serial
-    number = serial if isinstance(serial, int) else serial.serial_number
     if certificate and not is_issued_by(certificate, issuer):
         raise OnboardingError(
             f"The certificate of {readable(certificate.subject)} was signed by {readable(certificate.issuer)}, not by "
             "this CA: let that one revoke it.",
             "NOT_OURS",
         )
+    number = serial if isinstance(serial, int) else serial.serial_number
     row = database.find(number)
     if row is None and certificate:
         database.record([revoked := replace(row_of(certificate), status="R", revoked=at, reason=reason)])
         return revoked
-    revoked = replace(_refuse_odd_row(database, number, row, certificate), status="R", revoked=at, reason=reason)
-    database.rewrite([revoked])
+    if row is None:
+        raise OnboardingError(
+            f"There is no certificate with serial {hex_serial(number)} in {database.path}: look its number up there, "
+            "and mind that it stands there in hexadecimal (1000 is 0x1000).",
+            "NO_ROW",
+        )
+    _check_revocable(database, row, certificate)
+    database.rewrite([revoked := replace(row, status="R", revoked=at, reason=reason)])
     return revoked
 
 
-def _refuse_odd_row(
-    database: SigningDatabase, number: int, row: DatabaseRow | None, certificate: x509.Certificate | None
-) -> DatabaseRow:
-    if row is None:
-        problem = (
-            f"There is no certificate with serial {hex_serial(number)} in {database.path}: look its number up there, "
-            "and mind that it stands there in hexadecimal (1000 is 0x1000)."
-        )
-        raise OnboardingError(problem, "NO_ROW")
+def _check_revocable(database: SigningDatabase, row: DatabaseRow, certificate: x509.Certificate | None) -> None:
+    number = hex_serial(row.serial)
     if certificate and row.subject != row_of(certificate).subject:
         raise OnboardingError(
-            f"{database.path} has serial {hex_serial(number)} for {row.subject}, and the certificate is that of "
+            f"{database.path} has serial {number} for {row.subject}, and the certificate is that of "
             f"{readable(certificate.subject)}: find out which of them is right.",
             "NOT_OURS",
         )
     if row.status == "R":
         raise OnboardingError(
-            f"The certificate {hex_serial(number)}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
+            f"The certificate {number}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
             "nothing is left to do but update_crl().",
             "REVOKED",
         )
-    return row
-
-
-def _checked_reason(reason: str) -> str:
-    """Give ``reason`` in openssl's spelling; the empty text stands for none."""
-    try:
-        return check_reason(reason) if reason else ""
-    except ValueError as error:
-        raise OnboardingError(f"This is no reason for a revocation: {error}.", "BAD_REASON") from None
 
 
 def expire(database: SigningDatabase, at: datetime) -> list[DatabaseRow]:
-    """Mark as expired the valid rows whose time has come by ``at``, and give them. Call it while ``locked``."""
+    """Mark as expired the valid rows whose time has come by ``at``, and return them. Caller must hold the lock."""
     due = [row for row in database.rows() if row.status == "V" and row.expires <= at]
     expired = [replace(row, status="E") for row in due]
     if expired:
@@ -102,50 +86,43 @@ def expire(database: SigningDatabase, at: datetime) -> list[DatabaseRow]:
     return expired
 
 
-def revoked_rows(database: SigningDatabase) -> list[DatabaseRow]:
-    """Give the revoked rows, ordered by serial, as a revocation list has them."""
-    return sorted((row for row in database.rows() if row.status == "R"), key=lambda row: row.serial)
-
-
 def crl_builder(
-    issuer: x509.Name, revoked: Sequence[DatabaseRow], begin: datetime, end: datetime
+    issuer: x509.Name, rows: Sequence[DatabaseRow], begin: datetime, end: datetime
 ) -> x509.CertificateRevocationListBuilder:
-    """Begin a revocation list with its entries; what follows is its extensions and its signature."""
-    odd = [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]
-    if odd:
+    """Begin a revocation list with an entry for each revoked row, ordered by serial; extensions and signature follow.
+
+    Raises: OnboardingError: BAD_DATABASE for a serial that no list can hold.
+    """
+    revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
+    if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
         raise OnboardingError(
             f"The serial {hex_serial(odd[0].serial)} can't stand in a revocation list, for it is zero or longer than "
             "20 bytes: take that row out of the database.",
             "BAD_DATABASE",
         )
     # Entries added one by one would copy the list each time.
-    builder = x509.CertificateRevocationListBuilder(revoked_certificates=[revoked_entry(row) for row in revoked])
+    builder = x509.CertificateRevocationListBuilder(revoked_certificates=[_crl_entry(row) for row in revoked])
     return builder.issuer_name(issuer).last_update(begin).next_update(end)
 
 
-def number_extension(number: int) -> x509.Extension[x509.CRLNumber]:
-    """Give the list's own number as openssl writes it, behind the other extensions."""
-    return x509.Extension(x509.CRLNumber.oid, False, x509.CRLNumber(number))
-
-
-def revoked_entry(row: DatabaseRow) -> x509.RevokedCertificate:
-    """Make the list's entry for a revoked row: its serial, when, and why if a reason was given."""
+def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:
+    """Return the list's entry for a revoked row: its serial, when, and why if a reason was given."""
     assert row.revoked
     builder = x509.RevokedCertificateBuilder().serial_number(row.serial).revocation_date(row.revoked)
     word, _, argument = row.reason.partition(",")
-    if word:
-        reason = x509.CRLReason(x509.ReasonFlags(REASONS[reason_word(word)]))
-        builder = builder.add_extension(reason, critical=False)
-    if word.lower() in ("keytime", "cakeytime"):
+    known = reason_word(word) if word else ""
+    if known:
+        builder = builder.add_extension(x509.CRLReason(x509.ReasonFlags(REASONS[known])), critical=False)
+    if known in ("keyTime", "CAkeyTime"):
         builder = builder.add_extension(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)), critical=False)
-    if word.lower() == "holdinstruction":
+    elif known == "holdInstruction":
         instruction = x509.UnrecognizedExtension(HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument)))
         builder = builder.add_extension(instruction, critical=False)
     return builder.build()
 
 
 def read_crl(path: Path) -> x509.CertificateRevocationList:
-    """Read a revocation list in PEM form; raises OnboardingError where there is none or it is damaged."""
+    """Read a revocation list in PEM form. Raises: OnboardingError: if there is none or it is damaged."""
     pem = read_file(path, f"There is no revocation list {path}: make it with update_crl().")
     try:
         return x509.load_pem_x509_crl(pem)

@@ -1,5 +1,6 @@
-"""Private keys and certificate signing requests, as ``openssl genrsa`` and ``openssl req -new`` make them."""
+"""Private keys and certificate signing requests, as ``openssl genrsa`` and ``openssl req`` make them."""
 
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -18,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.files import read_file, write_whole
-from mciot_nb.pki.names import DistinguishedName
+from mciot_nb.pki.names import DistinguishedName, subject_option
 from mciot_nb.secret import Secret, reveal
 
 #: What signs a certificate or a request, and what the platform takes.
@@ -29,6 +31,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 SHORTEST_RSA = 2048
 #: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
+_EXISTS = "{} is there already and is never overwritten: move it away first."
 
 
 class KeyType(StrEnum):
@@ -84,38 +87,35 @@ class KeyChoice:
 def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType.RSA_4096) -> PrivateKey:
     """Make a private key and write it encrypted (AES-256, mode 0600), as ``openssl genrsa -aes256 -out PATH`` does.
 
-    Raises: OnboardingError: if the file exists, openssl would refuse the passphrase, or there is no such key type.
+    Raises: OnboardingError: EXISTS, BAD_PASSPHRASE if openssl would refuse the passphrase, BAD_KEY for another type.
     """
-    key_type, password = KeyType(key_type), _fit_for_new_key(path, passphrase)
+    key_type = KeyType(key_type)
+    if path.exists():
+        raise OnboardingError(_EXISTS.format(path), "EXISTS")
+    password = encode_passphrase(passphrase)
     key: PrivateKey
     if key_type is KeyType.P256:
         key = ec.generate_private_key(ec.SECP256R1())
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
-    _write_key(path, key, password)
+    _write_new(path, encrypted_pem(key, password), private=True)
     return key
 
 
-def _fit_for_new_key(path: Path, passphrase: Secret | str) -> bytes:
-    if path.exists():
-        raise OnboardingError(f"{path} is there already and is never overwritten: move it away first.", "EXISTS")
-    return encode_passphrase(passphrase)
+def _write_new(path: Path, data: bytes, *, private: bool = False) -> None:
+    try:
+        write_whole(path, data, private=private)
+    except FileExistsError:
+        raise OnboardingError(_EXISTS.format(path), "EXISTS") from None
 
 
 def encrypted_pem(key: PrivateKey, password: bytes) -> bytes:
-    """Give a private key in PEM form, encrypted with AES-256 as openssl's ``-aes256`` does."""
+    """Return a private key in PEM form, encrypted with AES-256 as openssl's ``-aes256`` does."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
 
 
-def _write_key(path: Path, key: PrivateKey, password: bytes) -> None:
-    try:
-        write_whole(path, encrypted_pem(key, password), private=True)
-    except FileExistsError:
-        raise OnboardingError(f"{path} was made by somebody else meanwhile: run the cell again.", "EXISTS") from None
-
-
 def encode_passphrase(passphrase: Secret | str) -> bytes:
-    """Give the passphrase's bytes; raises OnboardingError where openssl would refuse it."""
+    """Return the passphrase's bytes. Raises: OnboardingError: BAD_PASSPHRASE if openssl would refuse it."""
     try:
         password = reveal(passphrase).encode()
     except UnicodeEncodeError:  # from an environment that is not in UTF-8
@@ -132,7 +132,7 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
 def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     """Open an encrypted private key in PEM form, ours or openssl's.
 
-    Raises OnboardingError where the file is missing or no key, or the passphrase is wrong (``WRONG_PASSPHRASE``).
+    Raises: OnboardingError: NO_FILE, BAD_PEM or BAD_KEY if it is no such key, WRONG_PASSPHRASE.
     """
     pem = read_file(path, f"There is no key {path}: create it first.")
     if b"-----BEGIN" not in pem or b"PRIVATE KEY-----" not in pem:
@@ -161,7 +161,7 @@ def _load_pem(pem: bytes, password: bytes | None) -> object:
 
 
 def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
-    """Whether ``key`` is the private half of the certificate's; never where that one can't be read."""
+    """Whether ``key`` is the private half of the certificate's; False if that one can't be read."""
     try:
         return certificate.public_key() == key.public_key()
     except (ValueError, UnsupportedAlgorithm):
@@ -173,25 +173,32 @@ def create_request(
 ) -> x509.CertificateSigningRequest:
     """Write a certificate signing request for ``subject``, as ``openssl req -new -sha256 -key … -out PATH`` does.
 
-    ``string_mask`` is the configuration's. Raises OnboardingError where the file is there already.
+    ``string_mask`` is the configuration's. Raises: OnboardingError: EXISTS if the file exists already.
     """
     name = subject.with_string_mask(string_mask)
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
-    try:
-        write_whole(path, request.public_bytes(Encoding.PEM))
-    except FileExistsError:
-        raise OnboardingError(
-            f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
-        ) from None
+    _write_new(path, request.public_bytes(Encoding.PEM))
     return request
 
 
 def read_request(path: Path) -> x509.CertificateSigningRequest:
-    """Read a certificate signing request; raises OnboardingError where there is none or it is damaged."""
+    """Read a certificate signing request. Raises: OnboardingError: NO_FILE, or BAD_PEM if it is damaged."""
     pem = read_file(path, f"There is no request {path}: create it first.")
     try:
         return x509.load_pem_x509_csr(pem)
     except ValueError:
-        raise OnboardingError(
-            f"{path} is no certificate signing request in PEM form: make it anew.", "BAD_PEM"
-        ) from None
+        says = f"{path} is no certificate signing request in PEM form: make it anew."
+        raise OnboardingError(says, "BAD_PEM") from None
+
+
+def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:
+    """Return the command that makes the CA's certificate (guide: "Creating a self-signed CA certificate", step 8)."""
+    made = f"-new -x509 -days {days} -sha256 -extensions v3_ca -subj {shlex.quote(subject_option(subject))}"
+    return f"openssl req -config caConfig.cnf -utf8 -key caKey.pem {made} -out caCert.pem"
+
+
+def request_command(subject: DistinguishedName, config: str = "caConfig.cnf", name: str = "device") -> str:
+    """Return the command that makes a request, the ``device``'s or the ``intermediate``'s, with the file ``config``."""
+    file = f"deviceCertificates/{name}" if name == "device" else name
+    made = f"-new -sha256 -key {file}Key.pem -subj {shlex.quote(subject_option(subject))} -out {file}Csr.pem"
+    return f"openssl req -config {shlex.quote(config)} -utf8 {made}"

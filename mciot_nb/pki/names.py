@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.x509.name import _ASN1Type
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import NameOID as _OID
 
 from mciot_nb.errors import OnboardingError
 
@@ -23,22 +23,16 @@ class Field(NamedTuple):
     longest: int
 
 
+_UNIT = _OID.ORGANIZATIONAL_UNIT_NAME
 #: In the order in which ``openssl req`` asks for them.
 FIELDS = (
-    Field("country", "countryName", "C", "Country Name", NameOID.COUNTRY_NAME, 2),
-    Field("state", "stateOrProvinceName", "ST", "State or Province Name", NameOID.STATE_OR_PROVINCE_NAME, 128),
-    Field("locality", "localityName", "L", "Locality Name", NameOID.LOCALITY_NAME, 128),
-    Field("organization", "organizationName", "O", "Organization Name", NameOID.ORGANIZATION_NAME, 64),
-    Field(
-        "organizational_unit",
-        "organizationalUnitName",
-        "OU",
-        "Organizational Unit Name",
-        NameOID.ORGANIZATIONAL_UNIT_NAME,
-        64,
-    ),
-    Field("common_name", "commonName", "CN", "Common Name", NameOID.COMMON_NAME, 64),
-    Field("email", "emailAddress", "emailAddress", "Email Address", NameOID.EMAIL_ADDRESS, 128),
+    Field("country", "countryName", "C", "Country Name", _OID.COUNTRY_NAME, 2),
+    Field("state", "stateOrProvinceName", "ST", "State or Province Name", _OID.STATE_OR_PROVINCE_NAME, 128),
+    Field("locality", "localityName", "L", "Locality Name", _OID.LOCALITY_NAME, 128),
+    Field("organization", "organizationName", "O", "Organization Name", _OID.ORGANIZATION_NAME, 64),
+    Field("organizational_unit", "organizationalUnitName", "OU", "Organizational Unit Name", _UNIT, 64),
+    Field("common_name", "commonName", "CN", "Common Name", _OID.COMMON_NAME, 64),
+    Field("email", "emailAddress", "emailAddress", "Email Address", _OID.EMAIL_ADDRESS, 128),
 )
 BY_OID = {field.oid: field for field in FIELDS}
 BY_LONG_NAME = {field.long_name: field for field in FIELDS}
@@ -47,7 +41,7 @@ BY_ATTRIBUTE = {field.attribute: field for field in FIELDS}
 
 
 def field_problem(field: Field, value: str) -> str | None:
-    """Say in one sentence what is wrong with ``value`` for ``field``, or None where nothing is."""
+    """Return in one sentence what is wrong with ``value`` for ``field``, or None."""
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
         return f"{field.label} holds a line break or another control character: type it on one line, without tabs."
     if field.attribute == "country" and not (len(value) == 2 and value.isascii() and value.isalpha()):
@@ -65,7 +59,7 @@ def field_problem(field: Field, value: str) -> str | None:
 class DistinguishedName:
     """The subject of a certificate, in the guide's seven fields; each may be left out.
 
-    Raises OnboardingError for a value that X.509 or openssl would refuse (RFC 5280, appendix A.1).
+    Raises: OnboardingError: BAD_NAME for a value that X.509 or openssl would refuse (RFC 5280, appendix A.1).
 
     Example: ``DistinguishedName(country="DE", common_name="device-0001")``.
     """
@@ -88,10 +82,7 @@ class DistinguishedName:
 
     @classmethod
     def from_x509(cls, name: x509.Name) -> "DistinguishedName":
-        """Take the seven fields out of ``name``.
-
-        Raises OnboardingError where a field stands twice or is not one of the seven.
-        """
+        """Return the fields of ``name``. Raises: OnboardingError: BAD_NAME if one stands twice or is an eighth."""
         values: dict[str, str] = {}
         for attribute in name:
             field = BY_OID.get(attribute.oid)
@@ -109,28 +100,28 @@ class DistinguishedName:
         return cls(**values)
 
     def to_x509(self) -> x509.Name:
-        """Give the name as cryptography has it, typed as ``string_mask = utf8only`` does, in openssl's order."""
+        """Return the name as cryptography has it, typed as ``string_mask = utf8only`` does, in openssl's order."""
         pairs = [(field.oid, getattr(self, field.attribute)) for field in FIELDS]
         return x509.Name([x509.NameAttribute(oid, value) for oid, value in pairs if value is not None])
 
     def with_string_mask(self, mask: str) -> x509.Name:
-        """Give the name with its strings typed as ``string_mask`` of a configuration's ``[ req ]`` section says.
+        """Return the name with its strings typed as ``string_mask`` of a configuration's ``[ req ]`` section says.
 
-        Raises OnboardingError where a mask other than utf8only would write umlauts and the like in an old string type.
+        Raises: OnboardingError: BAD_NAME if a mask other than utf8only would write umlauts in an old string type.
         """
         if mask == "utf8only":
             return self.to_x509()
         if mask not in ("default", "pkix", "nombstr"):
             raise OnboardingError(f"There is no string_mask {mask}: use utf8only.", "BAD_CONFIG")
         for attribute in self.to_x509():
-            if attribute.oid != NameOID.EMAIL_ADDRESS and not is_printable(str(attribute.value)):
+            if attribute.oid != _OID.EMAIL_ADDRESS and not is_printable(str(attribute.value)):
                 raise OnboardingError(
                     f"With string_mask = {mask}, {attribute.value!s} would be written in a string type of old, which "
                     "few programs read right: set string_mask = utf8only in the configuration.",
                     "BAD_NAME",
                 )
         # cryptography chooses a string's type itself, and can be told another one by this private name only.
-        types = {NameOID.EMAIL_ADDRESS: _ASN1Type.IA5String}
+        types = {_OID.EMAIL_ADDRESS: _ASN1Type.IA5String}
         return x509.Name(
             [x509.NameAttribute(a.oid, a.value, types.get(a.oid, _ASN1Type.PrintableString)) for a in self.to_x509()]
         )
@@ -140,14 +131,14 @@ class DistinguishedName:
 
 
 def readable(name: x509.Name) -> str:
-    """Write ``name`` for people, first field first, as ``openssl x509 -noout -subject`` does: ``C=DE, CN=device``."""
+    """Return ``name`` for people, first field first, as ``openssl x509 -noout -subject`` does: ``C=DE, CN=device``."""
     return ", ".join(
         " + ".join(f"{_short(attribute.oid)}={attribute.value!s}" for attribute in rdn) for rdn in name.rdns
     )
 
 
 def oneline(name: x509.Name) -> str:
-    r"""Write ``name`` as ``database.txt`` holds it (openssl's X509_NAME_oneline): ``/C=DE/CN=device``.
+    r"""Return ``name`` as ``database.txt`` holds it (openssl's X509_NAME_oneline): ``/C=DE/CN=device``.
 
     ``/`` and ``+`` in a value become ``\/`` and ``\+``, bytes outside printable ASCII ``\xHH``.
     """
@@ -155,13 +146,13 @@ def oneline(name: x509.Name) -> str:
 
 
 def common_name(name: x509.Name) -> str | None:
-    """Give the common name of ``name``, which a device uses as its ClientId, or None."""
-    values = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    """Return the common name of ``name``, which a device uses as its ClientId, or None."""
+    values = name.get_attributes_for_oid(_OID.COMMON_NAME)
     return str(values[0].value) if values else None
 
 
 def label(oid: x509.ObjectIdentifier) -> str:
-    """Give a field's name for people, such as Locality Name; its number where the guide does not know the field."""
+    """Return a field's name for people, such as Locality Name, or its OID if the guide does not know the field."""
     return BY_OID[oid].label if oid in BY_OID else oid.dotted_string
 
 
@@ -175,21 +166,15 @@ def _short(oid: x509.ObjectIdentifier) -> str:
 
 
 def _escape(value: str) -> str:
-    escaped = ""
-    for byte in value.encode():
-        character = chr(byte)
-        if not 0x20 <= byte <= 0x7E:
-            escaped += f"\\x{byte:02X}"
-        else:
-            escaped += f"\\{character}" if character in "/+" else character
-    return escaped
+    escaped = re.sub(rb"[/+]", rb"\\\g<0>", value.encode())
+    return re.sub(rb"[^ -~]", lambda byte: f"\\x{byte[0][0]:02X}".encode(), escaped).decode()
 
 
 assert [field.attribute for field in FIELDS] == [field.name for field in fields(DistinguishedName)]
 
 
 def subject_option(subject: DistinguishedName) -> str:
-    r"""Write a subject as ``-subj`` takes it, ``/C=DE/CN=device``: ``/``, ``+`` and ``\`` in a value after a ``\``."""
+    r"""Return a subject for openssl's ``-subj``: ``/C=DE/CN=device``, a backslash before ``/``, ``+`` and ``\``."""
     values = [(field.short_name, getattr(subject, field.attribute)) for field in FIELDS]
     fields = [f"/{name}=" + re.sub(r"[/+\\]", r"\\\g<0>", value) for name, value in values if value is not None]
     return "".join(fields) or "/"

@@ -1,18 +1,17 @@
-"""PKCS #12 stores (RFC 7292), as far as cryptography goes, and how to tell a file with which it would go wrong.
+"""PKCS #12 stores (RFC 7292) as cryptography reads and writes them, and how to tell one of which it would lose a part.
 
-cryptography gives one private key and a heap of certificates. Java knows more: several keys in a file, trusted
-certificates beside a key, and a mark without which it sees no trusted certificate at all. A file of which something
-would be lost is refused here.
+cryptography returns one private key and a list of certificates. Java knows more: several keys, trusted certificates
+beside a key, and an attribute without which it sees no trusted certificate. A store with more is refused by name.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
@@ -21,16 +20,21 @@ from cryptography.hazmat.primitives.serialization import KeySerializationEncrypt
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.keys import PrivateKey
 
-#: RFC 8018, appendices A.2, B.1.2 and C: the parts of an encryption, by their identifiers.
-_ENCRYPTED, _PBES2 = "1.2.840.113549.1.7.6", "1.2.840.113549.1.5.13"
-_PRF: dict[str, type[hashes.HashAlgorithm]] = {
-    "1.2.840.113549.2.7": hashes.SHA1,
-    "1.2.840.113549.2.9": hashes.SHA256,
-    "1.2.840.113549.2.11": hashes.SHA512,
+#: Tags of ASN.1 (X.690, section 8.1.2).
+_INTEGER, _OCTET_STRING, _NULL, _SEQUENCE, _CONSTRUCTED = 0x02, 0x04, 0x05, 0x30, 0x20
+#: Object identifiers as they stand in a file: encrypted data (RFC 5652), PBES2, its digests and ciphers (RFC 8018, C).
+_ENCRYPTED_DATA, _PBES2 = bytes.fromhex("2a864886f70d010706"), bytes.fromhex("2a864886f70d01050d")
+_PRF: dict[bytes, type[hashes.HashAlgorithm]] = {
+    bytes.fromhex("2a864886f70d0207"): hashes.SHA1,
+    bytes.fromhex("2a864886f70d0209"): hashes.SHA256,
+    bytes.fromhex("2a864886f70d020b"): hashes.SHA512,
 }
-#: Tags of ASN.1, and how often Java hashes a password at most.
-_INTEGER, _OCTETS, _CONSTRUCTED, _MOST_ROUNDS = 0x02, 0x04, 0x20, 5_000_000
-_AES_KEY_BYTES = {"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32}
+_AES_KEY_BYTES = {bytes.fromhex("6086480165030401" + last): size for last, size in (("02", 16), ("16", 24), ("2a", 32))}
+_MOST_ROUNDS = 5_000_000  # as many does Java take
+#: The kinds of bags and Java's trust attribute. So many bytes stand nowhere by chance, so they are counted.
+_BAG = bytes.fromhex("060b2a864886f70d010c0a01")
+_KEY_BAGS, _SECRET_BAG = (_BAG + b"\x01", _BAG + b"\x02"), _BAG + b"\x05"
+_TRUST_ATTRIBUTE = bytes.fromhex("060c6086480186f966adca7b0101")
 
 
 class UnsupportedPkcs12(ValueError):
@@ -45,195 +49,49 @@ class NotPkcs12(ValueError):
     """The bytes are no PKCS #12 of version 3, or are damaged."""
 
 
-@asn1.sequence
-class _Algorithm:
-    oid: x509.ObjectIdentifier
-    parameters: asn1.TLV
-
-
-@asn1.sequence
-class _Prf:
-    oid: x509.ObjectIdentifier
-    parameters: asn1.Null | None
-
-
-@asn1.sequence
-class _Pbkdf2:
-    salt: bytes
-    iterations: int
-    length: int | None
-    prf: _Prf | None
-
-
-@asn1.sequence
-class _Pbes2:
-    derivation: _Algorithm
-    cipher: _Algorithm
-
-
-@asn1.sequence
-class _EncryptedContent:
-    oid: x509.ObjectIdentifier
-    algorithm: _Algorithm
-    content: Annotated[bytes, asn1.Implicit(0)]
-
-
-@asn1.sequence
-class _EncryptedData:
-    version: int
-    content: _EncryptedContent
-
-
-@asn1.sequence
-class _ContentInfo:
-    oid: x509.ObjectIdentifier
-    content: Annotated[asn1.TLV, asn1.Explicit(0)]
-
-
-@asn1.sequence
-class _Safes:
-    first: _ContentInfo
-    second: _ContentInfo | None
-    third: _ContentInfo | None
-
-
-@asn1.sequence
-class _Digest:
-    algorithm: _Prf
-    digest: bytes
-
-
-@asn1.sequence
-class _Mac:
-    digest: _Digest
-    salt: bytes
-    iterations: int | None
-
-
-@asn1.sequence
-class Pfx:
-    """The outermost layer: what the store holds, and the checksum that hangs on the password."""
-
-    version: int
-    safes: _ContentInfo
-    mac: _Mac | None
-
-
-def structure(data: bytes) -> Pfx:
-    """Read the outermost layer; raises NoPkcs12, and OddStore where the file would take minutes or is not in DER."""
-    if data[1:2] == b"\x80":
-        raise UnsupportedPkcs12("lengths in the older way of writing them (BER)")
-    if max(_rounds(data), default=0) > _MOST_ROUNDS:
-        raise UnsupportedPkcs12("a password that is hashed over 5 million times")
-    try:
-        pfx = asn1.decode_der(Pfx, data)
-    except ValueError:
-        raise NotPkcs12 from None
-    if pfx.version != 3:
-        raise NotPkcs12
-    return pfx
-
-
-def _rounds(data: bytes, depth: int = 0) -> Iterator[int]:
-    """Find the numbers that follow a salt: so often is a password hashed, before it can turn out to be wrong."""
-    before = None
-    while len(data) > 2 and depth < 20:
-        tag, length, data = data[0], data[1], data[2:]
-        if length > 0x80:
-            count = length & 0x7F
-            length, data = int.from_bytes(data[:count]), data[count:]
-        body, data = data[:length], data[length:]
-        if (before, tag) == (_OCTETS, _INTEGER):
-            yield int.from_bytes(body)
-        if tag & _CONSTRUCTED or (tag == _OCTETS and body[:1] == b"\x30"):
-            yield from _rounds(body, depth + 1)
-        before = tag
-
-
-def _parts(pfx: Pfx) -> list[_ContentInfo]:
-    safes = asn1.decode_der(_Safes, pfx.safes.content.parse(bytes))
-    return [part for part in (safes.first, safes.second, safes.third) if part]
-
-
-def hidden_length(pfx: Pfx) -> int:
-    """Count the bytes that are encrypted, but for keys."""
-    encrypted = (part.content.parse(_EncryptedData) for part in _parts(pfx) if part.oid.dotted_string == _ENCRYPTED)
-    return sum(len(data.content.content) for data in encrypted)
-
-
-def decrypted(pfx: Pfx, password: bytes) -> list[bytes]:
-    """Give what each part of a store holds; raises ValueError or KeyError for an encryption other than PBES2's AES."""
-    return [
-        _decrypt(part.content.parse(_EncryptedData).content, password)
-        if part.oid.dotted_string == _ENCRYPTED
-        else part.content.parse(bytes)
-        for part in _parts(pfx)
-    ]
-
-
-def _decrypt(encrypted: _EncryptedContent, password: bytes) -> bytes:
-    if encrypted.algorithm.oid.dotted_string != _PBES2:
-        raise ValueError("not PBES2")
-    scheme = encrypted.algorithm.parameters.parse(_Pbes2)
-    derivation = scheme.derivation.parameters.parse(_Pbkdf2)
-    prf = _PRF[derivation.prf.oid.dotted_string] if derivation.prf else hashes.SHA1
-    length = _AES_KEY_BYTES[scheme.cipher.oid.dotted_string]
-    key = PBKDF2HMAC(prf(), length, derivation.salt, derivation.iterations).derive(password)
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(scheme.cipher.parameters.parse(bytes))).decryptor()
-    unpadder = padding.PKCS7(128).unpadder()
-    return unpadder.update(decryptor.update(encrypted.content) + decryptor.finalize()) + unpadder.finalize()
-
-
-#: How a bag's kind and Java's trust mark stand in a file. So many bytes stand nowhere by chance, so they are counted.
-_BAG = bytes.fromhex("060b2a864886f70d010c0a01")
-_KEY_BAGS, _SECRET_BAG = (_BAG + b"\x01", _BAG + b"\x02"), _BAG + b"\x05"
-_TRUST_MARK = bytes.fromhex("060c6086480186f966adca7b0101")
-
-
 @dataclass(frozen=True)
-class Contents:
-    """One private key under its alias, with its chain, or certificates under theirs; None is no alias."""
+class Pkcs12Store:
+    """A private key under its alias, with its chain, or certificates, each under its own; None is no alias.
+
+    ``seen_by_java``: whether Java shows them: a key must be encrypted, a certificate bear the trust attribute; None if
+    the encryption hides that attribute here. Without a MAC (``has_mac``) a changed byte can go unnoticed.
+    """
 
     key: object
-    alias: str | None
-    chain: tuple[x509.Certificate, ...]
-    certificates: tuple[tuple[str | None, x509.Certificate], ...]
-    #: Whether Java sees the key, which has to be encrypted, or the certificates, which have to bear its mark.
-    seen_by_java: bool
-    #: Whether a changed byte would be noticed.
+    entries: tuple[tuple[str | None, tuple[x509.Certificate, ...]], ...]
+    seen_by_java: bool | None
     has_mac: bool
 
 
-def dump_key(alias: str, key: PrivateKey, chain: Sequence[x509.Certificate], password: bytes, legacy: bool) -> bytes:
-    """Write a store with a key and its chain."""
-    encryption = _encryption(password, legacy)
-    return pkcs12.serialize_key_and_certificates(alias.encode(), key, chain[0], chain[1:], encryption)
+def dump_key(alias: str, key: PrivateKey, chain: Sequence[x509.Certificate], password: bytes) -> bytes:
+    """Return a store with a key and its chain."""
+    return pkcs12.serialize_key_and_certificates(alias.encode(), key, chain[0], chain[1:], _encryption(password))
 
 
-def dump_trusted(trusted: Mapping[str, x509.Certificate], password: bytes, legacy: bool) -> bytes:
-    """Write a store with trusted certificates, marked as Java wants it."""
+def dump_trusted(trusted: Mapping[str, x509.Certificate], password: bytes) -> bytes:
+    """Return a store with trusted certificates, each with Java's attribute."""
     entries = [pkcs12.PKCS12Certificate(certificate, alias.encode()) for alias, certificate in trusted.items()]
-    return pkcs12.serialize_java_truststore(entries, _encryption(password, legacy))
+    return pkcs12.serialize_java_truststore(entries, _encryption(password))
 
 
-def _encryption(password: bytes, legacy: bool) -> KeySerializationEncryption:
-    """Encrypt as OpenSSL 3 and Java 17 do by default, or as a Java before 8u301 can read it."""
-    scheme = pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC if legacy else pkcs12.PBES.PBESv2SHA256AndAES256CBC
-    builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(10000).key_cert_algorithm(scheme)
-    return builder.hmac_hash(hashes.SHA1() if legacy else hashes.SHA256()).build(password)
+def _encryption(password: bytes) -> KeySerializationEncryption:
+    """Return the encryption that OpenSSL 3 and Java 17 use by default. A Java before 8u301 needs a JKS."""
+    builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(10000)
+    return builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(hashes.SHA256()).build(password)
 
 
-def load(data: bytes, password: bytes) -> Contents:
-    """Read a store.
+@lru_cache(maxsize=4)  # opening an RSA-4096 key takes 0.3 s, and notebooks open the same store again and again
+def load(data: bytes, password: bytes) -> Pkcs12Store:
+    """Return what is in a store.
 
-    Raises OddStore where something would be lost, NoPkcs12, and ValueError where the password is wrong, or the store
-    is damaged behind its structure.
+    Raises: UnsupportedPkcs12; NotPkcs12; ValueError: if the password is wrong, or the store is damaged deeper inside.
     """
-    pfx = structure(data)
+    parts, has_mac = _structure(data)
     if b"\0" in password:
-        raise ValueError("no password holds a NUL")  # and cryptography would not survive it
+        raise ValueError("no password holds a NUL")  # cryptography would end the process
     try:
-        store = _decrypted(data, password)
+        with warnings.catch_warnings(action="ignore"):  # that a part in BER may be refused one day
+            store = pkcs12.load_pkcs12(data, password)
     except x509.InvalidVersion as error:
         raise ValueError(str(error)) from None
     except UnsupportedAlgorithm:
@@ -242,12 +100,19 @@ def load(data: bytes, password: bytes) -> Contents:
         raise UnsupportedPkcs12("a secret key", fits_jks=False)
     if sum(map(data.count, _KEY_BAGS)) > (store.key is not None):  # keytool and openssl leave these bags in the open
         raise UnsupportedPkcs12("several keys")
-    found = [(_text(entry.friendly_name), entry.certificate) for entry in store.additional_certs]
+    found = [(_alias(entry.friendly_name), entry.certificate) for entry in store.additional_certs]
+    trusted = _count_trusted(parts, password)
     if store.key is None:
-        return Contents(None, None, (), tuple(found), _are_marked(pfx, password, found), pfx.mac is not None)
+        if trusted and trusted < len(found):
+            raise UnsupportedPkcs12("certificates that Java trusts and others that it does not")
+        if trusted and len({alias for alias, _ in found}) < len(found):
+            raise UnsupportedPkcs12("two certificates under one alias")
+        seen = None if trusted is None else trusted > 0
+        return Pkcs12Store(None, tuple((alias, (certificate,)) for alias, certificate in found), seen, has_mac)
     if store.cert is None:
         raise UnsupportedPkcs12("a key without its certificate")
-    if _is_one_marked(pfx, password, found):
+    # If the attribute is hidden: keytool names the certificates of a chain by their subjects.
+    if trusted or (trusted is None and any(alias and "=" not in alias for alias, _ in found)):
         raise UnsupportedPkcs12("trusted certificates beside its key")
     chain, rest = [store.cert.certificate], [certificate for _, certificate in found]
     while issuer := next((other for other in rest if is_issued_by(chain[-1], other) and other != chain[-1]), None):
@@ -255,37 +120,110 @@ def load(data: bytes, password: bytes) -> Contents:
         chain.append(issuer)
     if rest:
         raise UnsupportedPkcs12("certificates beside the chain of its key")
-    alias, seen = _text(store.cert.friendly_name), _KEY_BAGS[0] not in data
-    return Contents(store.key, alias, tuple(chain), (), seen, pfx.mac is not None)
+    entry = _alias(store.cert.friendly_name), tuple(chain)
+    return Pkcs12Store(store.key, (entry,), _KEY_BAGS[0] not in data, has_mac)
 
 
-@lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
-def _decrypted(data: bytes, password: bytes) -> pkcs12.PKCS12KeyAndCertificates:
-    return pkcs12.load_pkcs12(data, password)
-
-
-def _text(friendly_name: bytes | None) -> str | None:
+def _alias(friendly_name: bytes | None) -> str | None:
     return None if friendly_name is None else friendly_name.decode(errors="replace").lower()  # as Java shows it
 
 
-def _are_marked(pfx: Pfx, password: bytes, found: Sequence[tuple[str | None, x509.Certificate]]) -> bool:
-    """Whether a store's certificates bear Java's trust mark, all of them."""
+def is_whole(data: bytes) -> bool:
+    """Whether ``data`` is one ASN.1 value, neither cut off nor followed by anything, as far as its length says."""
     try:
-        marks = sum(content.count(_TRUST_MARK) for content in decrypted(pfx, password))
-    except (ValueError, KeyError):  # an older encryption: the marks make longer what it hides
-        entries = [pkcs12.PKCS12Certificate(certificate, (alias or "").encode()) for alias, certificate in found]
-        marked = pkcs12.serialize_java_truststore(entries, _encryption(password or b" ", True)) if entries else b""
-        marks = len(found) if entries and hidden_length(pfx) >= hidden_length(structure(marked)) else 0
-    if 0 < marks < len(found):
-        raise UnsupportedPkcs12("certificates that Java trusts and others that it does not")
-    aliases = [alias for alias, _ in found]
-    if marks and len(set(aliases)) < len(aliases):
-        raise UnsupportedPkcs12("two certificates under one alias")
-    return marks > 0
+        return data[1:2] == b"\x80" or len(_split(data)) == 1  # of no length: the older form, refused by `load`
+    except ValueError:
+        return False
 
 
-def _is_one_marked(pfx: Pfx, password: bytes, found: Sequence[tuple[str | None, x509.Certificate]]) -> bool:
+def _split(data: bytes) -> list[tuple[int, bytes]]:
+    """Return tag and content of each ASN.1 value in ``data``. Raises: ValueError: if their lengths are not DER's."""
+    values, begin = [], 0
+    while begin < len(data):
+        length, begin, tag = int.from_bytes(data[begin + 1 : begin + 2]), begin + 2, data[begin]
+        if length >= 0x80:
+            size = data[begin : begin + length - 0x80]
+            length, begin = int.from_bytes(size), begin + len(size)
+            if length < 0x80 or size[0] == 0:
+                raise ValueError("a length that is not written in the shortest way")
+        if begin + length > len(data):
+            raise ValueError("it ends too early")
+        values.append((tag, data[begin : begin + length]))
+        begin += length
+    return values
+
+
+def _contents(data: bytes) -> list[bytes]:
+    return [content for _, content in _split(data)]
+
+
+def _structure(data: bytes) -> tuple[list[bytes], bool]:
+    """Return the parts of a store (each a ContentInfo), and whether it has a MAC.
+
+    Raises: NotPkcs12; UnsupportedPkcs12: if it is in BER, or would take minutes to open.
+    """
+    if data[:2] == b"\x30\x80":
+        raise UnsupportedPkcs12("lengths in the older way of writing them (BER)")
     try:
-        return any(_TRUST_MARK in content for content in decrypted(pfx, password))
-    except (ValueError, KeyError):  # an older encryption: keytool names a chain's certificates by their subjects
-        return any(alias and "=" not in alias for alias, _ in found)
+        (pfx,) = _contents(data)
+        version, safe, *mac = _contents(pfx)
+        (octets,) = _contents(_contents(safe)[1])
+        (parts,) = _contents(octets)
+        if version != b"\3" or len(mac) > 1 or (mac and not _is_algorithm(_contents(_contents(mac[0])[0])[0])):
+            raise NotPkcs12
+        most, contents = max(_rounds(data), default=0), _contents(parts)
+    except (ValueError, IndexError):
+        raise NotPkcs12 from None
+    if most > _MOST_ROUNDS:
+        raise UnsupportedPkcs12("a password that is hashed over 5 million times")
+    return contents, bool(mac)
+
+
+def _is_algorithm(data: bytes) -> bool:
+    """Whether an algorithm's parameters are none, NULL or a sequence: OpenSSL takes anything instead of NULL."""
+    return [tag for tag, _ in _split(data)][1:] in ([], [_NULL], [_SEQUENCE])
+
+
+def _rounds(data: bytes) -> Iterator[int]:
+    """Yield each number that follows a salt: so often is a password hashed before it can turn out to be wrong."""
+    waiting = [(_SEQUENCE, data)]
+    while waiting:
+        tag, data = waiting.pop()
+        try:
+            values = _split(data)
+        except ValueError:
+            if tag & _CONSTRUCTED:
+                raise
+            continue  # an octet string that only begins like a value
+        for (before, _), (tag, content) in pairwise([(0, b""), *values]):
+            if (before, tag) == (_OCTET_STRING, _INTEGER):
+                yield int.from_bytes(content)
+            if tag & _CONSTRUCTED or (tag == _OCTET_STRING and content[:1] == b"\x30"):
+                waiting.append((tag, content))
+
+
+def _count_trusted(parts: Sequence[bytes], password: bytes) -> int | None:
+    """Return how many certificates bear Java's trust attribute; None if they are not encrypted with PBES2 and AES."""
+    try:
+        return sum(_decrypt(part, password).count(_TRUST_ATTRIBUTE) for part in parts)
+    except (ValueError, KeyError):
+        return None
+
+
+def _decrypt(part: bytes, password: bytes) -> bytes:
+    """Return the content of a ContentInfo (RFC 7292, section 4; RFC 8018, appendix A.4)."""
+    kind, wrapped = _contents(part)
+    (content,) = _contents(wrapped)
+    if kind != _ENCRYPTED_DATA:
+        return content
+    _, algorithm, encrypted = _contents(_contents(content)[1])
+    scheme, parameters = _contents(algorithm)
+    if scheme != _PBES2:
+        raise ValueError("not PBES2")
+    (_, derivation), (cipher, iv) = map(_contents, _contents(parameters))
+    (_, salt), (_, rounds), *options = _split(derivation)
+    digest = next((_PRF[_contents(value)[0]] for tag, value in options if tag == _SEQUENCE), hashes.SHA1)
+    key = PBKDF2HMAC(digest(), _AES_KEY_BYTES[cipher], salt, int.from_bytes(rounds)).derive(password)
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
+    unpadder = padding.PKCS7(128).unpadder()
+    return unpadder.update(decryptor.update(encrypted) + decryptor.finalize()) + unpadder.finalize()

@@ -1,9 +1,12 @@
-"""What stands between a request and a signature: every check that openssl makes, and those that it leaves out."""
+"""What stands between a request and a signature, in the order in which `prepare` goes through it.
+
+The request itself, the subject that the policy leaves, its uniqueness, the times, and the extensions: every check that
+``openssl ca`` makes, and those that it leaves out.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -13,13 +16,15 @@ from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig, is_yes
-from mciot_nb.pki.database import DatabaseRow, SigningDatabase, hex_serial
+from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA
 from mciot_nb.pki.names import BY_OID, Field, label, oneline, readable
+from mciot_nb.pki.rows import DatabaseRow, hex_serial
 
-if TYPE_CHECKING:
-    from mciot_nb.pki.config import CaConfig
+Attribute = x509.NameAttribute[str | bytes]
 
+#: ASN.1's tags of the string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
+_STRING_TYPES = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String"}
 #: openssl's words for the key usages, and cryptography's.
 KEY_USAGES = {
     "digitalSignature": "digital_signature",
@@ -32,15 +37,274 @@ KEY_USAGES = {
     "encipherOnly": "encipher_only",
     "decipherOnly": "decipher_only",
 }
+#: A hundred years: more is a typing error.
+LONGEST_DAYS = 36500
+#: The last year in which something may begin, so that its end can still be written.
+LAST_YEAR = 9898
+
+
+def prepare(
+    config: CaConfig,
+    issuer: x509.Certificate,
+    csr: x509.CertificateSigningRequest,
+    section: str,
+    days: int,
+    begin: datetime,
+) -> tuple[x509.Name, x509.CertificateBuilder]:
+    """Check a request, and return the subject and everything to be signed but the serial number.
+
+    Raises: OnboardingError: if the request is bad, the policy refuses it, or it asks for more than the issuer has.
+    """
+    check_request(csr)
+    subject, key = signed_subject(config, csr.subject, issuer.subject), csr.public_key()
+    end = not_after_within(issuer, begin, days, f"The certificate of {readable(subject)}")
+    builder = certificate_builder(issuer.subject, subject, begin, end).public_key(key)
+    for extension in build_extensions(config, section, key, issuer):
+        _check_path_length(issuer, extension.value)
+        builder = builder.add_extension(extension.value, extension.critical)
+    return subject, builder
+
+
+def certificate_builder(
+    issuer: x509.Name, subject: x509.Name, begin: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    """Begin a certificate with its names and times."""
+    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject)
+    return builder.not_valid_before(begin).not_valid_after(end)
+
+
+def row_of(certificate: x509.Certificate) -> DatabaseRow:
+    """Return the row of a certificate that was just signed; openssl writes the serial for an empty subject."""
+    subject = oneline(certificate.subject) or hex_serial(certificate.serial_number)
+    return DatabaseRow("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)
+
+
+# The request ----------------------------------------------------------------------------------------------------------
+
+
+def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
+    """Return a request's subject. Raises: OnboardingError: BAD_REQUEST if it can't be read."""
+    try:
+        return csr.subject
+    except (ValueError, TypeError):  # cryptography reads it only now
+        raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
+
+
+def check_request(csr: x509.CertificateSigningRequest) -> None:
+    """Check that a request is its owner's, and would give a certificate that is of use everywhere.
+
+    openssl signs some of these without a word: a short key, a subject in an old string type or with several fields in
+    one step.
+
+    Raises: OnboardingError: BAD_REQUEST.
+    """
+    try:
+        subject, key, valid = subject_of(csr), csr.public_key(), csr.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
+        raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
+    if not valid:
+        problem = "was changed after it was made, or its key is not its own: make it anew."
+    elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
+        problem = f"has an RSA key of {key.key_size} bits, which is too weak: make one of {SHORTEST_RSA} or more."
+    elif any(len(rdn) > 1 for rdn in subject.rdns):
+        problem = "has several fields in one step of its name (a + between them): make it with one field a step."
+    elif problems := [problem for attribute in subject if (problem := _string_problem(attribute))]:
+        problem = f"{problems[0]}: make it anew, with string_mask = utf8only."
+    else:
+        return
+    raise OnboardingError(f"The request of {readable(subject)} {problem}", "BAD_REQUEST")
+
+
+def _string_problem(attribute: Attribute) -> str:
+    string_type, name = _STRING_TYPES.get(_string_tag(attribute)), label(attribute.oid)
+    if string_type is None:
+        return f"has its {name} in an old string type, such as BMPString or T61String"
+    if attribute.oid == NameOID.EMAIL_ADDRESS and string_type != "IA5String":
+        return "has its emailAddress in another type than IA5STRING, which openssl refuses"
+    return ""
+
+
+def _string_tag(attribute: Attribute) -> int:
+    """Return the ASN.1 tag of an attribute's string, which stands behind the OID in the encoded name."""
+    der, position = x509.Name([attribute]).public_bytes(), 0
+    for _ in range(3):  # the name, the step and the pair: a tag, and a length that may need further bytes
+        position += 2 + (der[position + 1] & 0x7F if der[position + 1] & 0x80 else 0)
+    return der[position + 2 + der[position + 1]]
+
+
+# The policy -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What signing would make of a requested subject, before anything is signed.
+
+    ``subject`` is what would be signed; ``vanishing`` the fields that the policy drops without a word; ``refusals``
+    what would stop it, in the order in which openssl finds it.
+    """
+
+    requested: x509.Name
+    subject: x509.Name
+    vanishing: tuple[Attribute, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the CA would sign; fields may vanish all the same."""
+        return not self.refusals
+
+    def __str__(self) -> str:
+        lines = [f"Asked for: {readable(self.requested)}"]
+        lines += [f"Would be signed: {readable(self.subject)}"] if self.ok else []
+        lines += [f"Vanishes: {label(a.oid)} ({a.value!s}), which the policy does not list" for a in self.vanishing]
+        return "\n".join(lines + [f"Refused: {refusal}" for refusal in self.refusals])
+
+
+def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> Preview:
+    """Go through the policy of ``openssl ca`` field by field, in the policy's order, and return what comes of it.
+
+    With ``preserve = yes`` in ``[ ca ]`` the subject stays as it is, and the policy only checks it.
+    """
+    kept: list[Attribute] = []
+    refusals = []
+    for field, word in config.policy:
+        found = requested.get_attributes_for_oid(field.oid)
+        if word != "optional" and not found:
+            says = (
+                "mandatory {} field was missing"
+                if word == "match"
+                else "{} field needed to be supplied and was missing"
+            )
+            refusals.append(f"The {says.format(field.long_name)}: make the request with a {field.label}.")
+        elif word == "match" and (problem := _mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
+            refusals.append(problem)
+        kept += found
+    subject, vanishing = x509.Name(kept), tuple(attribute for attribute in requested if attribute not in kept)
+    if config.preserve:
+        subject, vanishing = requested, ()
+        refusals += [
+            f"The field {attribute.oid.dotted_string} is none of the guide's seven, and preserve = yes would keep it: "
+            "make the request without it."
+            for attribute in requested
+            if attribute.oid not in BY_OID
+        ]
+    return Preview(requested, subject, vanishing, tuple(refusals))
+
+
+def _mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
+    """Compare as openssl does: the encoded strings, their type included."""
+    if not own:
+        return (
+            f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: say "
+            "optional or supplied in it."
+        )
+    encoded = [x509.Name([attribute]).public_bytes() for attribute in own]
+    for attribute in found:
+        if x509.Name([attribute]).public_bytes() not in encoded:
+            return (
+                f"The {field.long_name} field is different between CA certificate ({own[-1].value!s}) and the request "
+                f"({attribute.value!s}): make the request with the CA's value"
+                + (", written in the same string type." if attribute.value == own[-1].value else ".")
+            )
+    return ""
+
+
+def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> x509.Name:
+    """Return the subject that ``openssl ca`` would sign: the policy's fields, in the policy's order.
+
+    Raises: OnboardingError: POLICY, with openssl's own words first, if a field is missing or differs from the CA's.
+    """
+    preview = preview_subject(config, requested, issuer)
+    if preview.refusals:
+        raise OnboardingError(preview.refusals[0], "POLICY")
+    return preview.subject
+
+
+def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
+    """Whether a subject has one valid certificate at most: ``unique_subject``, of the database's own or else here."""
+    own = database.unique_subject
+    return is_yes(config.optional("unique_subject") or "yes") if own is None else own
+
+
+def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
+    """Check that no subject has a valid certificate already, nor stands twice in the batch, unless it may.
+
+    The answer lasts only while the caller holds the lock. Raises: OnboardingError: SUBJECT_TAKEN, SUBJECT_TWICE.
+    """
+    if not must_be_unique(database, config):
+        return
+    database.index().check_valid_subjects()
+    taken, seen = database.index().valid, set[str]()
+    for subject in map(oneline, subjects):
+        if subject in taken:
+            raise OnboardingError(
+                f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: revoke that "
+                "one first (or call update_database(), if it has expired), or request another subject.",
+                "SUBJECT_TAKEN",
+            )
+        if subject and subject in seen:
+            raise OnboardingError(f"Two of the requests are for {subject}: give each its own.", "SUBJECT_TAKEN")
+        seen.add(subject)
+
+
+# The times ------------------------------------------------------------------------------------------------------------
+
+
+def normalize_time(at: datetime | None) -> datetime:
+    """Return ``at``, or now, in UTC and whole seconds, as certificates and databases have it.
+
+    Raises: OnboardingError: BAD_TIME for a time that no certificate can state.
+    """
+    try:
+        time = (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    except (OverflowError, ValueError):
+        time = datetime.min.replace(tzinfo=UTC)
+    if not 1950 <= time.year <= LAST_YEAR:
+        raise OnboardingError(f"A certificate states times from 1950 to {LAST_YEAR}: set at= so.", "BAD_TIME")
+    return time
+
+
+def not_after(begin: datetime, days: int, what: str = "A certificate") -> datetime:
+    """Return the end of what begins at ``begin``. Raises: OnboardingError: BAD_DAYS if ``days`` make no sense."""
+    if not 1 <= days <= LONGEST_DAYS:
+        raise OnboardingError(f"{what} is valid for 1 to {LONGEST_DAYS} days, not {days}: ask for that.", "BAD_DAYS")
+    return begin + timedelta(days=days)
+
+
+def not_after_within(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
+    """Return the end of what ``issuer`` signs at ``begin``.
+
+    Raises: OnboardingError: BAD_DAYS if ``days`` make no sense, CA_EXPIRED or OUTLIVES_CA if they are more than the
+        issuer has left.
+    """
+    end, last = not_after(begin, days), issuer.not_valid_after_utc
+    if last <= begin:
+        raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
+    if end > last:
+        left = (last - begin).days
+        raise OnboardingError(
+            f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: "
+            + (f"ask for {left} days or fewer." if left else "make a new CA."),
+            "OUTLIVES_CA",
+        )
+    return end
+
+
+def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
+    """Return ``at_most``, or the days that ``issuer`` has left if they are fewer; never less than one."""
+    return max(1, min(at_most, (issuer.not_valid_after_utc - begin).days))
+
+
+# The extensions -------------------------------------------------------------------------------------------------------
 
 
 def build_extensions(
-    config: "CaConfig", section: str, public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
+    config: CaConfig, section: str, public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
 ) -> list[x509.Extension[x509.ExtensionType]]:
-    """Build the extensions of ``section`` in its order, for a certificate with ``public_key``.
+    """Return the extensions of ``section``, in its order, for a certificate with ``public_key``.
 
-    ``issuer`` is None for a self-signed certificate. Raises OnboardingError for an extension or a value that the
-    guide's configuration does not use.
+    ``issuer`` is None for a self-signed certificate. Raises: OnboardingError: BAD_CONFIG for an extension or a value
+    that the guide's configuration does not use.
     """
     extensions = []
     for name, text in config.section(section).items():
@@ -64,7 +328,9 @@ def _extension(
     if name == "subjectKeyIdentifier" and words == ["hash"]:
         return x509.SubjectKeyIdentifier.from_public_key(public_key)
     if name == "authorityKeyIdentifier" and {word.split(":")[0] for word in words} <= {"keyid", "issuer"}:
-        return _authority_key_identifier(words, public_key, issuer)
+        if issuer is None:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)  # type: ignore[arg-type]
+        return _authority_key_identifier(words, issuer)
     if name == "basicConstraints":
         values = dict(word.split(":", 1) for word in words)
         ca = {"true": True, "false": False}[values.pop("CA", "false").lower()]
@@ -77,12 +343,8 @@ def _extension(
     raise ValueError(name)
 
 
-def _authority_key_identifier(
-    words: list[str], public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
-) -> x509.AuthorityKeyIdentifier:
+def _authority_key_identifier(words: list[str], issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     """Name the issuer's key as the issuer names it itself: by the key id, or else by name and serial number."""
-    if issuer is None:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)  # type: ignore[arg-type]
     try:
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
@@ -96,280 +358,14 @@ def _authority_key_identifier(
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
-#: ASN.1's tags of the string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
-_TODAYS_STRINGS = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String"}
-
-Attribute = x509.NameAttribute[str | bytes]
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What signing would make of a requested subject, before anything is signed.
-
-    ``subject`` is what would be signed; ``vanishing`` the fields that the policy drops without a word; ``refusals``
-    what would stop it, in the order in which openssl finds it, the missing and the different fields also by name.
-    """
-
-    requested: x509.Name
-    subject: x509.Name
-    vanishing: tuple[Attribute, ...] = ()
-    missing: tuple[str, ...] = ()
-    different: tuple[str, ...] = ()
-    refusals: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether the CA would sign; fields may vanish all the same."""
-        return not self.refusals
-
-    def __str__(self) -> str:
-        lines = [f"Asked for: {readable(self.requested)}"]
-        lines += [f"Would be signed: {readable(self.subject)}"] if self.ok else []
-        lines += [f"Vanishes: {label(a.oid)} ({a.value!s}), which the policy does not list" for a in self.vanishing]
-        return "\n".join(lines + [f"Refused: {refusal}" for refusal in self.refusals])
-
-
-def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> Preview:
-    """Go through the policy of ``openssl ca`` field by field, in the policy's order, and say what comes of it.
-
-    With ``preserve = yes`` in ``[ ca ]`` the subject stays as it is, and the policy only checks it.
-    """
-    kept: list[Attribute] = []
-    missing, different, refusals = [], [], []
-    for field, word in config.policy:
-        found = requested.get_attributes_for_oid(field.oid)
-        if word != "optional" and not found:
-            missing.append(field.long_name)
-            refusals.append(_missing(field, word))
-        elif word == "match" and (problem := _mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
-            different.append(field.long_name)
-            refusals.append(problem)
-        kept += found
-    vanishing = tuple(attribute for attribute in requested if attribute not in kept)
-    subject = x509.Name(kept)
-    if config.preserve:
-        subject, vanishing = requested, ()
-        refusals += [
-            f"The field {attribute.oid.dotted_string} is none of the guide's seven, and preserve = yes would keep it: "
-            "make the request without it."
-            for attribute in requested
-            if attribute.oid not in BY_OID
-        ]
-    return Preview(requested, subject, vanishing, tuple(missing), tuple(different), tuple(refusals))
-
-
-def _missing(field: Field, word: str) -> str:
-    says = {
-        "match": f"The mandatory {field.long_name} field was missing",
-        "supplied": f"The {field.long_name} field needed to be supplied and was missing",
-    }
-    return f"{says[word]}: make the request with a {field.label}."
-
-
-def _mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
-    """Compare as openssl does: the encoded strings, their type included."""
-    if not own:
-        return (
-            f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: say "
-            "optional or supplied in it."
-        )
-    encoded = [x509.Name([attribute]).public_bytes() for attribute in own]
-    for attribute in found:
-        if x509.Name([attribute]).public_bytes() not in encoded:
-            return (
-                f"The {field.long_name} field is different between CA certificate ({own[-1].value!s}) and the request "
-                f"({attribute.value!s}): make the request with the CA's value"
-                + (", written in the same string type." if attribute.value == own[-1].value else ".")
-            )
-    return ""
-
-
-def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> x509.Name:
-    """Give the subject that ``openssl ca`` would sign: the policy's fields, in the policy's order.
-
-    Raises OnboardingError (POLICY), with openssl's own words first, where a field is missing or differs from the CA's.
-    """
-    preview = preview_subject(config, requested, issuer)
-    if preview.refusals:
-        raise OnboardingError(preview.refusals[0], "POLICY")
-    return preview.subject
-
-
-def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
-    """Give a request's subject; raises OnboardingError where it can't be read."""
-    try:
-        return csr.subject
-    except (ValueError, TypeError):  # cryptography reads it only now
-        raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
-
-
-def check_request(csr: x509.CertificateSigningRequest) -> None:
-    """Raise OnboardingError for a request that would give a certificate of doubtful use, or is not its owner's.
-
-    openssl signs some of these without a word: a short key, a subject in an old string type or with several fields in
-    one step.
-    """
-    try:
-        subject, key, valid = subject_of(csr), csr.public_key(), csr.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
-        raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
-    if not valid:
-        problem = "was changed after it was made, or its key is not its own: make it anew."
-    elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
-        problem = f"has an RSA key of {key.key_size} bits, which is too weak: make one of {SHORTEST_RSA} or more."
-    elif any(len(rdn) > 1 for rdn in subject.rdns):
-        problem = "has several fields in one step of its name (a + between them): make it with one field a step."
-    elif problems := [problem for attribute in subject if (problem := _string_problem(attribute))]:
-        problem = f"{problems[0]}: make it anew, with string_mask = utf8only."
-    else:
-        return
-    raise OnboardingError(f"The request of {readable(subject)} {problem}", "BAD_REQUEST")
-
-
-def _string_problem(attribute: Attribute) -> str:
-    tag, name = _string_tag(attribute), label(attribute.oid)
-    if tag not in _TODAYS_STRINGS:
-        return f"has its {name} in an old string type, such as BMPString or T61String"
-    if attribute.oid == NameOID.EMAIL_ADDRESS and _TODAYS_STRINGS[tag] != "IA5String":
-        return "has its emailAddress in another type than IA5STRING, which openssl refuses"
-    return ""
-
-
-def _string_tag(attribute: Attribute) -> int:
-    """Give the ASN.1 tag of an attribute's string, which stands behind the OID in the encoded name."""
-    der, position = x509.Name([attribute]).public_bytes(), 0
-    for _ in range(3):  # the name, the step and the pair: a tag, and a length that may need further bytes
-        position += 2 + (der[position + 1] & 0x7F if der[position + 1] & 0x80 else 0)
-    return der[position + 2 + der[position + 1]]
-
-
-#: A hundred years: whoever asks for more has mistyped.
-LONGEST_DAYS = 36500
-#: The last year in which something may begin, so that its end can still be written.
-LAST_YEAR = 9898
-
-
-@dataclass(frozen=True)
-class Issuer:
-    """Who signs, and by which rules."""
-
-    config: CaConfig
-    certificate: x509.Certificate
-
-
-def normalize_time(at: datetime | None) -> datetime:
-    """Give ``at``, or now, in UTC and whole seconds, as certificates and databases have it.
-
-    Raises OnboardingError for a time that no certificate can state.
-    """
-    try:
-        time = (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
-    except (OverflowError, ValueError):
-        time = datetime.min.replace(tzinfo=UTC)
-    if not 1950 <= time.year <= LAST_YEAR:
-        raise OnboardingError(f"A certificate states times from 1950 to {LAST_YEAR}: set at= so.", "BAD_TIME")
-    return time
-
-
-def not_after(begin: datetime, days: int, what: str = "A certificate") -> datetime:
-    """Give the end of what begins at ``begin``; raises OnboardingError where ``days`` make no sense."""
-    if not 1 <= days <= LONGEST_DAYS:
-        raise OnboardingError(f"{what} is valid for 1 to {LONGEST_DAYS} days, not {days}: ask for that.", "BAD_DAYS")
-    return begin + timedelta(days=days)
-
-
-def not_after_within(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
-    """Give the end of what ``issuer`` signs at ``begin``.
-
-    Raises OnboardingError where ``days`` make no sense (BAD_DAYS), or are more than the issuer has left (CA_EXPIRED,
-    OUTLIVES_CA).
-    """
-    end, last = not_after(begin, days), issuer.not_valid_after_utc
-    if last <= begin:
-        raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
-    if end > last:
-        left = (last - begin).days
-        raise OnboardingError(
-            f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: "
-            + (f"ask for {left} days or fewer." if left else "make a new CA."),
-            "OUTLIVES_CA",
-        )
-    return end
-
-
-def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
-    """Give ``at_most``, or the days that ``issuer`` has left if they are fewer; never less than one."""
-    return max(1, min(at_most, (issuer.not_valid_after_utc - begin).days))
-
-
-def prepare(
-    issuer: Issuer, csr: x509.CertificateSigningRequest, section: str, days: int, begin: datetime
-) -> tuple[x509.Name, x509.CertificateBuilder]:
-    """Check a request, and give the subject and everything to be signed but the serial number.
-
-    Raises OnboardingError for a request that is bad, that the policy refuses, or that asks for more than the issuer
-    has.
-    """
-    check_request(csr)
-    own, key = issuer.certificate, csr.public_key()
-    subject = signed_subject(issuer.config, csr.subject, own.subject)
-    end = not_after_within(own, begin, days, f"The certificate of {readable(subject)}")
-    builder = certificate_builder(own.subject, subject, begin, end).public_key(key)
-    for extension in build_extensions(issuer.config, section, key, own):
-        _refuse_beyond_path_length(own, extension.value)
-        builder = builder.add_extension(extension.value, extension.critical)
-    return subject, builder
-
-
-def certificate_builder(
-    issuer: x509.Name, subject: x509.Name, begin: datetime, end: datetime
-) -> x509.CertificateBuilder:
-    """Begin a certificate with its names and times."""
-    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject)
-    return builder.not_valid_before(begin).not_valid_after(end)
-
-
-def _refuse_beyond_path_length(issuer: x509.Certificate, value: x509.ExtensionType) -> None:
+def _check_path_length(issuer: x509.Certificate, extension: x509.ExtensionType) -> None:
     try:
         own = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
         return
-    if isinstance(value, x509.BasicConstraints) and value.ca and own.path_length == 0:
+    if isinstance(extension, x509.BasicConstraints) and extension.ca and own.path_length == 0:
         raise OnboardingError(
             f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
             "let the CA above it sign.",
             "PATH_LENGTH",
         )
-
-
-def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
-    """Whether a subject has one valid certificate at most: ``unique_subject``, of the database's own or else here."""
-    own = database.unique_subject
-    return is_yes(config.optional("unique_subject") or "yes") if own is None else own
-
-
-def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
-    """Raise OnboardingError where a subject has a valid certificate already, or stands twice in the batch.
-
-    Unless subjects need not be unique. Only while the database is ``locked`` does the answer last.
-    """
-    if not must_be_unique(database, config):
-        return
-    database.index().refuse_doubles()
-    taken, seen = database.index().valid, set[str]()
-    for subject in map(oneline, subjects):
-        if subject in taken:
-            raise OnboardingError(
-                f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: revoke that "
-                "one first (or call update_database(), if it has expired), or request another subject.",
-                "SUBJECT_TAKEN",
-            )
-        if subject and subject in seen:
-            raise OnboardingError(f"Two of the requests are for {subject}: give each its own.", "SUBJECT_TAKEN")
-        seen.add(subject)
-
-
-def row_of(certificate: x509.Certificate) -> DatabaseRow:
-    """Give the row of a certificate that was just signed; openssl writes the serial for an empty subject."""
-    subject = oneline(certificate.subject) or hex_serial(certificate.serial_number)
-    return DatabaseRow("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)

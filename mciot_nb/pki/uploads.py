@@ -1,4 +1,4 @@
-"""What is in a file that somebody offers for upload: CA certificates, or a sentence that says what else it is."""
+"""Certificates of unknown form: pasted, dropped on a field, or sent by REST. One reader, and two sets of rules."""
 
 import base64
 import codecs
@@ -19,60 +19,88 @@ from mciot_nb.pki.names import readable
 _STORES = (jks.MAGIC, b"\xce\xce\xce\xce", b"\0\0\0\1", b"\0\0\0\2")
 #: A PKCS12 is a sequence, of a length in one to five bytes, that begins with version 3 and another sequence (RFC 7292).
 _PKCS12 = re.compile(rb"\x30.{1,5}\x02\x01\x03\x30", re.DOTALL)
-_PRIVATE = re.compile(rb"BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File")
-_NOT_SENT = "It was neither sent nor kept."
+_PRIVATE_KEY = re.compile(rb"BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File")
+#: The longest upload by REST, in characters; a certificate has some thousands.
+LONGEST_UPLOAD = 100_000
 
 
-def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
-    """Give the CA certificates in the file ``name``, each once and in their order; device certificates are left out.
+def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.") -> list[x509.Certificate]:
+    """Return the certificates in ``data``, in their order.
 
-    ``data`` is PEM with any text around it, also in UTF-16 as PowerShell writes it, or one certificate in DER form.
-    Raises OnboardingError: EMPTY, PRIVATE_KEY, KEYSTORE, NOT_A_CA, or BAD_PEM for whatever else it is.
+    It may be PEM with text around it, on one line or with blanks for line breaks, also in UTF-16 as PowerShell writes
+    it; bare base64, with commas between several; or one certificate in DER form. ``name`` is what the sentences call
+    it, ``assurance`` what they say has become of a private key.
+
+    Raises: OnboardingError: PRIVATE_KEY, KEYSTORE, or BAD_PEM for anything else that is no certificate.
     """
-    text = _as_bytes_of_ascii(data)
-    if not text.strip():
-        raise OnboardingError(f"{name} is empty: choose the file of the CA's certificate.", "EMPTY")
-    if _PRIVATE.search(text) or _is_private_der(data):
+    if isinstance(data, str):
+        data = data.encode("utf-8", "replace")
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", "replace").encode()
+    data = data.removeprefix(codecs.BOM_UTF8)
+    values = _der_values(data)
+    if _PRIVATE_KEY.search(data) or any(map(_is_private_key, values)):
         raise OnboardingError(
-            f"{name} holds a private key, which nobody but its owner ever needs. {_NOT_SENT} Choose the certificate "
+            f"{name} holds a private key, which nobody but its owner ever needs. {assurance} Choose the certificate "
             "that belongs to it, such as caCert.pem.",
             "PRIVATE_KEY",
         )
-    if data.startswith(_STORES) or _PKCS12.match(data):
+    if any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
         raise OnboardingError(
-            f"{name} is a keystore, which may hold private keys. {_NOT_SENT} Choose the CA's certificate alone, such "
+            f"{name} is a keystore, which may hold private keys. {assurance} Choose the CA's certificate alone, such "
             "as caCert.pem.",
             "KEYSTORE",
         )
-    return _of_cas(name, _parse(name, text, data))
+    try:
+        return [x509.load_der_x509_certificate(value) for value in values]
+    except (ValueError, x509.InvalidVersion):
+        if values != [data]:
+            raise OnboardingError("The certificate is damaged: copy the whole file again.", "BAD_PEM") from None
+    return _from_pem(data)
 
 
-def _as_bytes_of_ascii(data: bytes) -> bytes:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", "replace").encode()
-    return data
+def _der_values(data: bytes) -> list[bytes]:
+    """Return what is in bare base64 if it looks like DER, a sequence each, and else ``data`` itself."""
+    with suppress(ValueError):
+        values = [base64.b64decode(b"".join(block.split()), validate=True) for block in data.split(b",")]
+        if all(value.startswith(b"\x30") for value in values):
+            return values
+    return [data]
 
 
-def _is_private_der(data: bytes) -> bool:
+def _is_private_key(data: bytes) -> bool:
     try:
         load_der_private_key(data, None)
     except (ValueError, UnsupportedAlgorithm):
         return False
     except TypeError:  # it is one, and encrypted
-        return True
+        pass
     return True
 
 
-def _parse(name: str, text: bytes, data: bytes) -> list[x509.Certificate]:
-    with suppress(ValueError, x509.InvalidVersion):
-        return [x509.load_der_x509_certificate(data)]
+def _from_pem(data: bytes) -> list[x509.Certificate]:
     try:
-        return parse_certificates(text)
+        return parse_certificates(data)
     except OnboardingError as error:
-        raise OnboardingError(f"{name}: {error}", error.code) from None
+        sentence = str(error)
+    if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
+        sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
+    elif b"CERTIFICATE REQUEST" in data:
+        sentence = "This is a certificate signing request: give the certificate that was signed from it."
+    raise OnboardingError(sentence, "BAD_PEM")
 
 
-def _of_cas(name: str, certificates: list[x509.Certificate]) -> list[x509.Certificate]:
+def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
+    """Return the CA certificates in the file ``name``, each once; device certificates are left out.
+
+    Raises: OnboardingError: as `parse_upload`; EMPTY; NOT_A_CA if there is no CA's among them.
+    """
+    if not data.strip(b"\0\xff\xfe \t\r\n"):
+        raise OnboardingError(f"{name} is empty: choose the file of the CA's certificate.", "EMPTY")
+    try:
+        certificates = parse_upload(data, name, "It was neither sent nor kept.")
+    except OnboardingError as error:
+        raise (OnboardingError(f"{name}: {error}", error.code) if error.code == "BAD_PEM" else error) from None
     try:
         names = [(readable(certificate.subject), readable(certificate.issuer)) for certificate in certificates]
     except ValueError:  # names are read when they are asked for
@@ -87,29 +115,28 @@ def _of_cas(name: str, certificates: list[x509.Certificate]) -> list[x509.Certif
     return found
 
 
-LONGEST_UPLOAD = 100_000  # characters; a certificate has some thousands
+def single_ca_certificate(text: str) -> x509.Certificate:
+    """Return the one certificate of an upload by REST, which can serve as a trusted certificate.
 
+    That an expired one, or one of version 1, is refused by the real platform too is inferred, not documented.
 
-def read_upload(text: str) -> x509.Certificate:
-    """Read the certificate of an upload: PEM with line breaks or on one line, text around it, or bare base64.
-
-    Raises OnboardingError where there is not exactly one that can serve as a trusted certificate: a CA's, version 3,
-    not expired. (That an expired one or version 1 is refused by the real platform too is inferred, not documented.)
+    Raises: OnboardingError: as `parse_upload`; NOT_A_CA; EXPIRED; BAD_PEM if there are several.
     """
     if len(text) > LONGEST_UPLOAD:
         raise OnboardingError(
             f"The text is longer than {LONGEST_UPLOAD} characters: upload one certificate.", "BAD_PEM"
         )
+    certificate, *others = parse_upload(text, "The text")
+    if others:
+        sentence = f"The text holds {len(others) + 1} certificates: upload the CA certificate alone."
+        raise OnboardingError(sentence, "BAD_PEM")
     try:
-        certificate = _single_certificate(text)
         certificate.public_key()
         certificate.signature_hash_algorithm  # noqa: B018 - raises for one that can't be described later
         subject, usable = readable(certificate.subject), is_ca(certificate)
     except UnsupportedAlgorithm:
         sentence = "The certificate's key or signature is of an unknown kind: make one with RSA or ECDSA and SHA-256."
         raise OnboardingError(sentence, "BAD_PEM") from None
-    except OnboardingError:
-        raise
     except Exception:  # cryptography has a type for each of many kinds of damage
         raise OnboardingError("The certificate is damaged: copy the whole file again.", "BAD_PEM") from None
     if certificate.version != x509.Version.v3 or not usable:
@@ -120,21 +147,3 @@ def read_upload(text: str) -> x509.Certificate:
     if certificate.not_valid_after_utc < datetime.now(UTC):
         raise OnboardingError(f"The certificate of {subject} has expired: make a new one and upload that.", "EXPIRED")
     return certificate
-
-
-def _single_certificate(text: str) -> x509.Certificate:
-    try:
-        der = base64.b64decode("".join(text.split()), validate=True)
-    except ValueError:  # it has markers
-        try:
-            certificates = parse_certificates(text.encode("utf-8", "replace"))
-        except OnboardingError:
-            if "\\n" in text:
-                sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
-                raise OnboardingError(sentence, "BAD_PEM") from None
-            raise
-        if len(certificates) > 1:
-            sentence = f"The text holds {len(certificates)} certificates: upload the CA certificate alone."
-            raise OnboardingError(sentence, "BAD_PEM") from None
-        return certificates[0]
-    return x509.load_der_x509_certificate(der)

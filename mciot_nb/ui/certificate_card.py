@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by
-from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import KEY_USAGES
 from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
 

@@ -11,9 +11,9 @@ from cryptography import x509
 from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
-from mciot_nb.pki.database import hex_serial
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import label, readable
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
 from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, listed, visible

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, certificate_command, read_config, request_command
-from mciot_nb.pki.keys import KeyChoice, KeyType
+from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, read_config
+from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, request_command
 from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, not_after_within
 from mciot_nb.secret import Secret

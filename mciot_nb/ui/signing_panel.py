@@ -17,8 +17,8 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import is_issued_by, read_certificates
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.database import DatabaseRow, hex_serial
 from mciot_nb.pki.names import common_name
+from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
 from mciot_nb.ui.markup import Rendered, escape, grid, visible
@@ -160,7 +160,7 @@ class SigningPanel(Panel):
         self._show_crl()
 
     def _to_frame(self) -> pd.DataFrame:
-        self.ca._refuse_replaced()  # private, for only the CA knows when its folder is another's
+        self.ca.check_in_place()
         return self.ca.database.to_frame()
 
     def _show(self, is_news: bool) -> None:

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
-from mciot_nb.pki.uploads import read_upload
+from mciot_nb.pki.uploads import single_ca_certificate
 from mciot_platform.rest.handler import Handler, RestError, is_text
 from mciot_platform.storage import TrustAnchor, timestamp
 
@@ -92,7 +92,7 @@ class CertificateCall(Handler):
         if not isinstance(body, dict) or not isinstance(body.get("certInPemFormat"), str) or "status" not in body:
             raise invalid("certInPemFormat, a text, and status are required.")
         try:
-            certificate = read_upload(body["certInPemFormat"])
+            certificate = single_ca_certificate(body["certInPemFormat"])
         except OnboardingError as error:
             raise invalid(str(error)) from None
         identifier = fingerprint(certificate)

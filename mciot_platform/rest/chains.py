@@ -12,37 +12,29 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import parse_certificates
 from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.uploads import parse_upload
 from mciot_platform.rest.certificates import reversed_name
 from mciot_platform.rest.handler import Handler, Login, RestError
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice
 from mciot_platform.trust import ConnectionRejected, readable_certificates, subject_and_serial
 
 LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
-MARKED = re.compile(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
 OLDEST = datetime(1950, 1, 1, tzinfo=UTC)  # the earliest date that a revocation list can hold (RFC 5280, 5.1.2.6)
 NOT_LET_IN = (401, "security/Unauthorized", "A device with this certificate chain is not let in.")
 FORM, CRL = "multipart/form-data", "application/pkix-crl"
 
 
-def read_chain(pem: bytes, longest: int) -> list[x509.Certificate]:
-    """Return the chain that a client sent. Raises: RestError: if it can't be read or is longer than ``longest``."""
+def read_chain(data: bytes | str, longest: int) -> list[x509.Certificate]:
+    """Return the chain that a client sent: a file, or a header with blanks for the line breaks. Raises RestError."""
     try:
-        chain = parse_certificates(pem)
+        chain = parse_upload(data, "It")
     except OnboardingError as error:
         raise _unreadable(f"The chain can't be read. {error}") from None
     if len(chain) > longest:
         raise _unreadable(f"The chain has {len(chain)} certificates: send {longest} at most.")
     return chain
-
-
-def read_header(text: str) -> bytes:
-    """Return the PEM of a chain in a header, which has blanks for its line breaks and perhaps no markers."""
-    blocks = MARKED.findall(text) or text.split(",")
-    bodies = ("\n".join(block.split()) for block in blocks)
-    return "".join(f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n" for body in bodies).encode()
 
 
 def _unreadable(message: str) -> RestError:
@@ -61,7 +53,7 @@ class VerifyChain(Handler):
             chain = read_chain(given[0].body, LONGEST_FILE)
         else:
             header = self.request.headers.get("X-Cumulocity-Client-Cert-Chain", "")
-            chain = read_chain(read_header(header), LONGEST_HEADER)
+            chain = read_chain(header, LONGEST_HEADER)
         tenant = self.get_body_argument("tenantId", "") or self.request.headers.get("X-Cumulocity-TenantId")
         if tenant and tenant not in self.platform.credentials:
             raise RestError(404, "Device Certificates/Not Found", f"There is no tenant {tenant}.")
@@ -174,11 +166,11 @@ class DeviceToken(Handler):
             raise ConnectionRejected("NO_CLIENT_CERT", sentence)
         own = x509.load_der_x509_certificate(der)
         header = self.request.headers.get("X-Ssl-Cert-Chain")
-        given = read_chain(read_header(header), LONGEST_FILE) if header else []
+        given = read_chain(header, LONGEST_FILE) if header else []
         chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
         attempt.subject, attempt.chain = (
             readable(own.subject),
-            list(map(subject_and_serial, chain)),
+            [subject_and_serial(certificate) for certificate in chain],
         )
         trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(own.subject) or ""
         attempt.tenant = trusted.tenant

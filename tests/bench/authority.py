@@ -7,6 +7,7 @@ import random
 import subprocess
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName
-from mciot_nb.pki.files import write_drafts
+from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.keys import KeyType, create_key, encrypted_pem
 from mciot_nb.pki.signing import certificate_builder
 
@@ -28,7 +29,7 @@ ROWS = 100_000
 #: One line of the table: what is ours, its seconds, the peer, its seconds.
 Line = tuple[str, float, str, float]
 
-#: What somebody would write who has openssl alone.
+#: A shell loop over openssl alone.
 SHELL = """
 for number in $(seq %d); do
   name=shell-%d-$number
@@ -58,7 +59,7 @@ def authority(folder: Path) -> CertificateAuthority:
 
 
 def request(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateSigningRequest:
-    """Give a signing request for a subject of its own."""
+    """Return a signing request for a subject of its own."""
     subject = DistinguishedName(common_name=name).to_x509()
     return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
 
@@ -90,7 +91,8 @@ def fleets(folder: Path) -> Iterator[Line]:
 
     def batch() -> None:
         keys, requests = bare_fleet("batch")
-        write_drafts(keys.items(), private=True, threads=8)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda path: write_whole(path, keys[path], private=True), keys))
         ca.sign_many(requests)
 
     own = ca.certificate
@@ -151,7 +153,7 @@ def large_database(folder: Path) -> Iterator[Line]:
 
 
 def openssl_signs(ca: CertificateAuthority, numbers: Iterator[int]) -> Callable[[], object]:
-    """Give a task that lets ``openssl ca`` sign a request."""
+    """Return a task that lets ``openssl ca`` sign a request."""
     folder, environment = ca.folder.parent, {**os.environ, "PASS": PASSPHRASE}
     key = ec.generate_private_key(ec.SECP256R1())
 

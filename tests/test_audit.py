@@ -10,38 +10,19 @@ import pytest
 from conftest import PASSPHRASE, Run
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from test_authority import KEY, SUBJECT, openssl_ca, openssl_sign, request
 
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.errors import Finding
-from mciot_nb.pki.audit import inspect
+from mciot_nb.pki.audit import audit
 from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.database import DatabaseRow
 from mciot_nb.pki.keys import KeyType, read_private_key
+from mciot_nb.pki.rows import DatabaseRow
 
 #: What the guide's own configuration brings with it.
 GUIDE = {"PRESERVE_IGNORED", "NO_X509_EXTENSIONS", "POLICY_DROPS"}
 NEXT = DistinguishedName(common_name="next")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    folder = tmp_path_factory.mktemp("template") / "caCertificate"
-    return CertificateAuthority.create(
-        folder, DistinguishedName("DE", common_name="CA"), PASSPHRASE, key_type=KeyType.RSA_2048
-    )
-
-
-@pytest.fixture
-def ca(template: CertificateAuthority, tmp_path: Path) -> CertificateAuthority:
-    shutil.copytree(template.folder, tmp_path / "caCertificate")
-    CertificateAuthority.relocate(tmp_path / "caCertificate")
-    return CertificateAuthority.open(tmp_path / "caCertificate", PASSPHRASE)
 
 
 def state(folder: Path) -> dict[str, object]:
@@ -55,7 +36,7 @@ def state(folder: Path) -> dict[str, object]:
 def look(folder: Path, at: datetime | None = None) -> dict[str, str]:
     """Look through a directory, and give what was found by code; see that it is well put, and that nothing changed."""
     before = state(folder)
-    findings = inspect(folder, at=at).findings
+    findings = audit(folder, at=at).findings
     assert state(folder) == before
     for finding in findings:
         assert isinstance(finding, Finding) and finding.sentence.endswith("."), finding
@@ -93,19 +74,6 @@ def no_ca(ca: CertificateAuthority) -> None:
     builder = builder.not_valid_after(ca.certificate.not_valid_after_utc)
     builder = builder.add_extension(x509.BasicConstraints(False, None), True)
     (ca.folder / "caCert.pem").write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
-
-
-def half_signed(ca: CertificateAuthority) -> None:
-    (ca.folder / "deviceCertificates" / ".1000.pem.draft").write_bytes((ca.folder / "caCert.pem").read_bytes())
-
-
-def torn(ca: CertificateAuthority) -> None:
-    with ca.database.path.open("a") as file:
-        file.write("V\t29")
-
-
-def half_written(ca: CertificateAuthority) -> None:
-    (ca.folder / ".serial.abc_defg.draft").write_text("10")
 
 
 def half_renamed(ca: CertificateAuthority) -> None:
@@ -146,6 +114,9 @@ def setting(section: str, line: str) -> Callable[[CertificateAuthority], object]
     return lambda ca: configure(ca, section, line)
 
 
+torn = write("database.txt", "V\t29")
+half_signed = write("deviceCertificates/.1000.pem.draft", "a certificate")
+half_written = write(".serial.abc_defg.draft", "10")
 LATE = datetime(2060, 1, 1, tzinfo=UTC)
 # What is done to a fresh directory, what is found then besides the guide's three, and in which words.
 WRONG: list[tuple[Callable[[CertificateAuthority], object], set[str], str]] = [
@@ -158,7 +129,7 @@ WRONG: list[tuple[Callable[[CertificateAuthority], object], set[str], str]] = [
     (remove("database.txt"), {"NO_FILE"}, "database.txt: put it back"),
     (lambda ca: (ca.folder / "deviceCertificates").rmdir(), {"NO_FILE"}, "deviceCertificates for signed certificates"),
     (lambda ca: (ca.folder / "caKey.pem").chmod(0o640), {"KEY_READABLE"}, "chmod 600 caKey.pem"),
-    (unlock_key, {"KEY_NOT_ENCRYPTED"}, "openssl rsa -aes256"),
+    (unlock_key, {"KEY_NOT_ENCRYPTED"}, "openssl pkey -aes256 -in caKey.pem -out new.pem"),
     (no_ca, {"NO_CA"}, "caCert.pem does not say CA:true"),
     (torn, {"INTERRUPTED"}, "the last row of database.txt was not finished"),
     (half_signed, {"INTERRUPTED"}, "signing was cut off at 1000"),
@@ -260,44 +231,12 @@ def signed_by(ca: CertificateAuthority) -> x509.Certificate:
     return read_certificates(ca.folder / "out.pem")[0]
 
 
-def test_no_crl_without_crlnumber_is_real(ca: CertificateAuthority, openssl: Run) -> None:
-    remove("crl/crlnumber")(ca)
-    command = ["ca", "-config", ca.folder / "caConfig.cnf", "-passin", "env:PASS", "-gencrl", "-out"]
-    failed = openssl(*command, ca.folder / "crl" / "caCrl.pem", check=False)
-    assert failed.returncode != 0 and "crlnumber" in failed.stderr
-    (ca.folder / "crl" / "caCrl.pem").unlink(missing_ok=True)
-    assert "echo 1000 > crl/crlnumber" in look(ca.folder)["NO_CRLNUMBER"]
-    (ca.folder / "crl/crlnumber").write_text("1000\n")
-    openssl(*command, ca.folder / "crl" / "caCrl.pem")
-    assert set(look(ca.folder)) == GUIDE
-
-
 def test_version_1_is_real(ca: CertificateAuthority, openssl: Run) -> None:
     sign_plainly(ca, openssl)
     assert signed_by(ca).version is x509.Version.v1
     configure(ca, "CA_default", "x509_extensions = v3_signed")
     sign_plainly(ca, openssl, name=NEXT)
     assert signed_by(ca).version is x509.Version.v3 and "NO_X509_EXTENSIONS" not in look(ca.folder)
-
-
-def test_the_vanishing_locality_is_real(ca: CertificateAuthority, openssl: Run) -> None:
-    sign_plainly(ca, openssl)
-    assert "München" not in str(signed_by(ca).subject) and "localityName" in look(ca.folder)["POLICY_DROPS"]
-    configure(ca, "signing_policy", "localityName = optional")
-    sign_plainly(ca, openssl)
-    assert "München" in str(signed_by(ca).subject) and "POLICY_DROPS" not in look(ca.folder)
-
-
-def test_preserve_that_does_nothing_is_real(ca: CertificateAuthority, openssl: Run) -> None:
-    unconfigure(ca, "preserve")
-    configure(ca, "CA_default", "preserve = yes")
-    sign_plainly(ca, openssl)
-    assert "München" not in str(signed_by(ca).subject) and {"PRESERVE_IGNORED", "POLICY_DROPS"} <= set(look(ca.folder))
-    unconfigure(ca, "preserve")
-    configure(ca, "ca", "preserve = yes")
-    sign_plainly(ca, openssl)
-    assert "München" in str(signed_by(ca).subject)
-    assert not {"PRESERVE_IGNORED", "POLICY_DROPS"} & set(look(ca.folder))
 
 
 def test_signing_into_another_folder_is_real(ca: CertificateAuthority, openssl: Run) -> None:
@@ -310,11 +249,8 @@ def test_signing_into_another_folder_is_real(ca: CertificateAuthority, openssl: 
     assert "OTHER_DIR" not in look(copy)
     openssl_sign(copy, request(NEXT), openssl)
     assert len((copy / "database.txt").read_text().splitlines()) == len(ca.database.rows()) == 1
-    shutil.rmtree(ca.folder)
-    assert "OTHER_DIR" not in look(copy)
-    configure(CertificateAuthority.open(copy, PASSPHRASE), "ca", "unused = 1")
-    (copy / "caConfig.cnf").write_text((copy / "caConfig.cnf").read_text().replace("/copy\n", "/gone\n"))
-    assert "OTHER_DIR" in look(copy)
+    copy.rename(copy.with_name("moved"))
+    assert "OTHER_DIR" in look(copy.with_name("moved")), "and the folder that is named is gone"
 
 
 @pytest.mark.parametrize(
@@ -343,15 +279,8 @@ def test_a_setting_is_named_where_openssl_makes_something_else_of_it(
     (ca.folder / "database.txt").touch()
     (ca.folder / "serial").write_text("1000\n")
     ours = CertificateAuthority.open(ca.folder, PASSPHRASE).sign(csr, at=theirs.not_valid_before_utc)
-    assert (ours != theirs) is differs
+    assert (ours.tbs_certificate_bytes != theirs.tbs_certificate_bytes) is differs
     assert ("NOT_FOLLOWED" in look(ca.folder)) is differs
-
-
-def test_openssl_losing_comments_is_real(ca: CertificateAuthority, openssl: Run) -> None:
-    write("database.txt", "# mine\n")(ca)
-    assert "COMMENT" in look(ca.folder)
-    sign_plainly(ca, openssl)
-    assert "mine" not in ca.database.path.read_text() and "COMMENT" not in look(ca.folder)
 
 
 def test_a_used_serial_is_refused_or_overwrites(ca: CertificateAuthority, openssl: Run) -> None:
@@ -372,20 +301,6 @@ def test_a_used_serial_is_refused_or_overwrites(ca: CertificateAuthority, openss
 
 
 @pytest.mark.parametrize("how", ["ours", "openssl"])
-def test_an_expired_row_blocks_its_subject(ca: CertificateAuthority, openssl: Run, how: str) -> None:
-    add_row(ca, datetime.now(UTC) - timedelta(days=1), "next")
-    assert "There is already a certificate for /CN=next" in sign_plainly(ca, openssl, name=NEXT)
-    assert "EXPIRED_ROWS" in look(ca.folder)
-    if how == "ours":
-        ca.update_database()
-    else:
-        openssl("ca", "-config", ca.folder / "caConfig.cnf", "-passin", "env:PASS", "-updatedb")
-    assert "EXPIRED_ROWS" not in look(ca.folder)
-    sign_plainly(ca, openssl, name=NEXT)
-    assert [row.status for row in ca.database.rows()] == ["E", "V"]
-
-
-@pytest.mark.parametrize("how", ["ours", "openssl"])
 def test_a_certificate_without_a_row_gets_one(ca: CertificateAuthority, openssl: Run, how: str) -> None:
     copy_without_row(ca)
     copy = ca.folder / "deviceCertificates" / "1000.pem"
@@ -402,9 +317,11 @@ def test_a_key_without_passphrase_or_open_to_others_is_mended(ca: CertificateAut
     unlock_key(ca)
     key.chmod(0o644)
     assert {"KEY_READABLE", "KEY_NOT_ENCRYPTED"} <= set(look(ca.folder))
-    openssl("rsa", "-in", key, "-noout")
-    openssl("rsa", "-aes256", "-in", key, "-passout", "env:PASS", "-out", key)
-    assert openssl("rsa", "-in", key, "-noout", "-passin", "pass:wrong", check=False).returncode != 0
+    openssl("pkey", "-in", key, "-noout")
+    new = key.with_name("new.pem")  # openssl 3.0 empties a file that is -in and -out before it reads it
+    openssl("pkey", "-aes256", "-in", key, "-passout", "env:PASS", "-out", new)
+    new.replace(key)
+    assert openssl("pkey", "-in", key, "-noout", "-passin", "pass:wrong", check=False).returncode != 0
     key.chmod(0o600)
     assert set(look(ca.folder)) == GUIDE and CertificateAuthority.open(ca.folder, PASSPHRASE)
 
@@ -477,7 +394,7 @@ def test_many_rows_are_named_by_the_first_few(ca: CertificateAuthority) -> None:
 def test_what_another_ca_signed_is_named(ca: CertificateAuthority, tmp_path: Path) -> None:
     """Two CAs begin with the same serial: what one of them made must not pass for the other's."""
     other = CertificateAuthority.create(
-        tmp_path / "other", DistinguishedName(common_name="Other"), PASSPHRASE, key_type=KeyType.RSA_2048
+        tmp_path / "other", DistinguishedName(common_name="Other"), PASSPHRASE, key_type=KeyType.P256
     )
     for each in (ca, other):
         each.sign(request(SUBJECT))
