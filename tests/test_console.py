@@ -214,7 +214,7 @@ def refusals(platform: LocalPlatform, name: str) -> dict[str, tuple[Entity, str]
     }
 
 
-@pytest.mark.parametrize("version", TLS, ids=["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("version", [pytest.param(TLS[0], marks=pytest.mark.slow), TLS[1]], ids=["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize(
     ("case", "device_saw", "log_says"),
     [
@@ -359,9 +359,9 @@ def end_by_a_cell(bench: Bench) -> None:
     ("end", "log_says"),
     [
         (end_by_disabling, "Then: The trusted certificate was disabled."),
-        (end_by_deleting, "Then: The trusted certificate was deleted."),
+        pytest.param(end_by_deleting, "Then: The trusted certificate was deleted.", marks=pytest.mark.slow),
         (end_by_a_twin, "Then: The same ClientId connected again, from 127.0.0.1:"),
-        (end_by_stopping, "Then: The platform was stopped."),
+        pytest.param(end_by_stopping, "Then: The platform was stopped.", marks=pytest.mark.slow),
         (end_by_killing, "Then: it holds no end of the connection."),
         (end_by_a_cell, "Then: The client disconnected."),
     ],
@@ -806,6 +806,7 @@ console.wait()
 """
 
 
+@pytest.mark.slow
 def test_when_the_kernel_ends_the_connection_ends(bench: Bench) -> None:
     device_of(bench.platform, bench.entity, bench.folder)
     files = [str(bench.folder / f"{id(bench.entity)}{end}.pem") for end in ("", "Key")]
@@ -871,7 +872,7 @@ def series(points: list[tuple[datetime, float]]) -> "pd.Series[float]":
     return pd.Series([value for _, value in points], index=index, dtype=float)
 
 
-@examples(100)
+@examples(50)
 @given(points=st.lists(st.tuples(TIMES, VALUES), min_size=1, max_size=30), name=st.text(max_size=60))
 def test_whatever_was_measured_is_drawn_and_read_out(points: list[tuple[datetime, float]], name: str) -> None:
     shown = plot(series(points), name, "C")
@@ -895,7 +896,8 @@ def test_a_plot_says_in_words_what_it_shows() -> None:
     assert plot(series([]), "x") == "Measurements: none yet."
 
 
-def test_a_plot_leaves_no_figure_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+@pytest.mark.slow
+def test_a_plot_leaves_no_figure_and_no_warning() -> None:
     code = "import pandas as pd; from mciot_nb.ui.console_parts import plot; import matplotlib.pyplot as plt;"
     code += "plot(pd.Series([1.0], index=pd.DatetimeIndex(['2026-01-31 09:00+00:00'])), 'x'); print(plt.get_fignums())"
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}

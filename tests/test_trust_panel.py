@@ -484,12 +484,6 @@ def key_file(encoding: Encoding, format: PrivateFormat, password: bytes | None =
     return KEY.private_bytes(encoding, format, BestAvailableEncryption(password) if password else NoEncryption())
 
 
-def keystore_file(tmp: Path, kind: str) -> bytes:
-    path = tmp / f"store.{kind}"
-    write_truststore(path, {"x": ROOT_CA.certificate}, Secret(OWN_WORDS))
-    return path.read_bytes()
-
-
 PKCS8, OLDER = PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL
 BAD = {
     "empty": (b"", "EMPTY"),
@@ -523,9 +517,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_a_file_with_a_ca_is_offered_shown_and_uploaded(tenant: Tenant, kind: str) -> None:
+def test_the_ca_certificates_of_a_file_are_found(kind: str) -> None:
+    assert ca_certificates("any name.txt", GOOD[kind]) == [ROOT_CA.certificate]
+
+
+def test_a_file_with_a_ca_is_offered_shown_and_uploaded(tenant: Tenant) -> None:
     panel = show(tenant)
-    status = hand_over(panel.upload_part.file, "any name.txt", GOOD[kind])
+    status = hand_over(panel.upload_part.file, "any name.txt", GOOD["DER"])
     assert status.startswith("✓ any name.txt holds a CA certificate") and "Nothing was sent yet" in status
     assert offered(panel) == ["Root (from any name.txt)"] and tenant.trusted_certificates.list() == []
     assert ROOT_CA.fingerprint in panel.upload_part.card.value
@@ -569,28 +567,31 @@ def test_of_a_chain_the_ca_certificates_are_offered_and_one_is_chosen(tenant: Te
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_file_of_another_kind_is_refused_in_a_sentence_and_nothing_is_sent(
-    tenant: Tenant, workspace: Workspace, platform: LocalPlatform, kind: str
-) -> None:
+def test_a_file_of_another_kind_is_refused_in_a_sentence(kind: str) -> None:
     data, code = BAD[kind]
+    with pytest.raises(OnboardingError) as error:
+        ca_certificates("name.bin", data)
+    sentence = str(error.value)
+    assert error.value.code == code and sentence.startswith("name.bin") and sentence.endswith(".")
+    assert "\n" not in sentence and len(sentence) < 400
+    assert ("It was neither sent nor kept." in sentence) == (code in ("PRIVATE_KEY", "KEYSTORE"))
+
+
+def test_a_file_that_is_refused_is_not_sent(tenant: Tenant, workspace: Workspace, platform: LocalPlatform) -> None:
     with scripted(tenant, platform, EMPTY) as (watched, calls):
         panel = show(watched, workspace)
         before = len(calls)
-        status = hand_over(panel.upload_part.file, "name.bin", data)
-        assert status.startswith("✗ name.bin") and status.endswith(".") and "\n" not in status and len(status) < 400
+        for data, _ in BAD.values():
+            assert hand_over(panel.upload_part.file, "name.bin", data).startswith("✗ name.bin")
         assert len(calls) == before and len(offered(panel)) == 1
+
+
+@pytest.mark.parametrize("kind", ["jks", "pkcs12"])
+def test_stores_that_were_made_by_us_are_refused(tmp_path: Path, kind: str) -> None:
+    write_truststore(path := tmp_path / f"store.{kind}", {"x": ROOT_CA.certificate}, Secret(OWN_WORDS))
     with pytest.raises(OnboardingError) as error:
-        ca_certificates("name.bin", data)
-    assert error.value.code == code
-    if code in ("PRIVATE_KEY", "KEYSTORE"):
-        assert "It was neither sent nor kept." in status
-
-
-def test_stores_that_were_made_by_us_are_refused(tmp_path: Path) -> None:
-    for kind in ("jks", "pkcs12"):
-        with pytest.raises(OnboardingError) as error:
-            ca_certificates("store", keystore_file(tmp_path, kind))
-        assert error.value.code == "KEYSTORE"
+        ca_certificates("store", path.read_bytes())
+    assert error.value.code == "KEYSTORE"
 
 
 def test_a_file_field_checks_the_size_itself_and_names_what_the_browser_found() -> None:

@@ -4,11 +4,10 @@ import base64
 import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from browser import lab, page_of, run_all, run_last_cell, write_notebook
+from browser import lab, page_of, run_all, run_last_cell, save, write_notebook
 from conftest import tool
 from playwright.sync_api import Page, expect
 
@@ -37,17 +36,6 @@ wanted = [mciot_nb.secret.Secret(os.environ[name]) for name in ("TRY_ENTERED", "
 pathlib.Path("result.txt").write_text("same" if got == wanted else f"different: {got}")""",
 ]
 pytestmark = pytest.mark.slow
-
-
-def save(page: Page, path: Path) -> None:
-    before = path.stat().st_mtime_ns
-    page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()  # from the secret field no shortcut reaches the Lab
-    page.keyboard.press("Control+s")
-    for _ in range(150):
-        if path.stat().st_mtime_ns != before and "application/vnd.jupyter.widget-state+json" in path.read_text("utf-8"):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the Lab did not save the notebook with its widgets' state")
 
 
 def files_with(text: str, folder: Path) -> list[Path]:

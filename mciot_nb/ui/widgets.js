@@ -308,27 +308,37 @@ function keepFocus(panel) {
 }
 
 // ipywidgets sends a press at once, and what was typed only when the kernel has taken the keys before: the press would
-// come first. So a press after a change waits for one answer of the kernel, by which time the change has been sent.
+// come first. So a press after a change waits for one answer of the kernel, by which time the change has been sent; and
+// what is typed and pressed meanwhile waits behind it.
 function keepOrder(panel, model) {
-  let [changed, passing] = [false, false];
-  const held = [];
-  const note = () => void (changed = true);
-  for (const kind of ["input", "change"]) panel.addEventListener(kind, note, true);
-  const hold = (event) => {
-    if (event.target.closest(".mciot-live-table")) note(); // it opens a row, for one
-    const button = event.target.closest("button.widget-button");
-    if (!button || passing || !(changed || held.length)) return;
+  let [changed, replaying] = [false, false];
+  const waiting = [];
+  const note = (event) => {
+    const { type, target } = event;
+    const element = type === "click" ? target.closest("button") : target;
+    if (replaying || !element) return;
+    const press = type === "click" && element.matches(".widget-button"); // others open a row, for one
+    if (!waiting.length && !(press && changed)) return void (changed ||= !press);
     event.stopPropagation();
-    changed = false;
-    held.push(button);
-    model.send("settle");
+    if (waiting.push({ type, element, press, value: element.value }) === 1) model.send("settle");
   };
-  panel.addEventListener("click", hold, true);
+  const replay = ({ type, element, value }) => {
+    if (type === "click") return element.click();
+    const now = element.value;
+    element.value = value;
+    element.dispatchEvent(new Event(type, { bubbles: true }));
+    if (now !== value) element.value = now;
+  };
   const settled = () => {
-    passing = true;
-    held.shift()?.click();
-    passing = false;
+    [changed, replaying] = [false, true];
+    while (waiting.length && !(waiting[0].press && changed)) {
+      changed ||= !waiting[0].press;
+      replay(waiting.shift());
+    }
+    replaying = false;
+    if (waiting.length) model.send("settle");
   };
+  for (const type of ["input", "change", "click"]) panel.addEventListener(type, note, true);
   model.on("msg:custom", settled);
   return () => model.off("msg:custom", settled);
 }

@@ -51,7 +51,7 @@ def filled(folder: Path, rows: int) -> CertificateAuthority:
 
 
 def tables(folder: Path) -> Iterator[Line]:
-    """Show, filter, sort and renew 10,000 rows, each as somebody would who has pandas alone."""
+    """Show, filter, sort and renew 10,000 rows, each beside pandas alone."""
     ca = filled(folder / "table", MANY)
     texts, panel = signing_texts(ca.database.to_frame(), datetime.now(UTC)), SigningPanel(ca)
     asked = iter(range(10**6))
@@ -66,7 +66,7 @@ def tables(folder: Path) -> Iterator[Line]:
         return texts[found]
 
     def first_filter() -> None:
-        panel.table._haystack = None  # as after a change
+        panel.table._searched = None  # as after a change
         warm_filter()
 
     def warm_filter() -> None:
@@ -74,13 +74,12 @@ def tables(folder: Path) -> Iterator[Line]:
         assert len(panel.table.rows) == 1
 
     def sort() -> None:
-        panel.table._orders.clear()
         panel.table.set_state({"filter": "", "sort": "Common name", "descending": next(asked) % 2 == 0})
 
-    def look() -> None:
+    def poll() -> None:
         lines = ca.database.path.read_text("utf-8").splitlines(keepends=True)
         ca.database.path.write_text("".join(lines[1:] + lines[:1]), "utf-8")
-        panel.look()
+        panel.poll()
 
     def read_and_paint() -> None:
         pd.read_csv(ca.database.path, sep="\t", header=None).to_html()
@@ -91,7 +90,7 @@ def tables(folder: Path) -> Iterator[Line]:
     yield f"filter {rows}, the first time", *_apart(alternate(first_filter, plain_filter, RUNS), "str.contains")
     yield f"filter {rows}, again", *_apart(alternate(warm_filter, plain_filter, RUNS), "str.contains")
     yield f"sort {rows}", *_apart(alternate(sort, lambda: texts.sort_values("Common name"), RUNS), "sort_values")
-    yield f"see a change in {rows}", *_apart(alternate(look, read_and_paint, RUNS), "read_csv and to_html")
+    yield f"see a change in {rows}", *_apart(alternate(poll, read_and_paint, RUNS), "read_csv and to_html")
 
 
 def _apart(times: tuple[float, float], peer: str) -> tuple[float, str, float]:
