@@ -410,7 +410,7 @@ def test_a_certificate_that_can_not_be_read(kind: str) -> None:
 
 def test_an_issuer_that_was_made_for_the_signature(tmp_path: Path) -> None:
     """A fingerprint proves the server's certificate alone: an RSA key can be made to fit a signature that is known."""
-    # made by findings/forged_issuer.py
+    # made by tests/data/forged_issuer.py
     leaf, real, forged = read_certificates(Path(__file__).with_name("data") / "forged_issuer.pem")
     leaf.verify_directly_issued_by(forged)  # as far as signatures go
     server = Entity(leaf, ec.derive_private_key(7, ec.SECP256R1()), (leaf, real))
