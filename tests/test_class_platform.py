@@ -176,7 +176,7 @@ def test_who_is_connected_and_who_has_gone(platform: LocalPlatform, tmp_path: Pa
         wait_for(lambda: pd.notna(last_connection(platform, "away")["ended"]))
         here, away = last_connection(platform, "here"), last_connection(platform, "away")
         assert list(platform.connected()) == [
-            *("tenant", "device", "subject", "address", "tls", "time", "ended", "ending"),
+            *("tenant", "device", "subject", "address", "tls", "time", "ended", "ending")
         ]
         assert (here["tenant"], here["device"], here["tls"]) == ("t1003", "here", "TLSv1.3")
         assert pd.isna(here["ended"]) and pd.isna(here["ending"])

@@ -30,7 +30,7 @@ from platform_tools import (
 from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, acknowledged, connect, publish
 
 from mciot_nb.local_platform import LocalPlatform
-from mciot_platform.storage import ADDED_COLUMNS, LoggedAttempt, Storage, TrustAnchor
+from mciot_platform.storage import LATER_COLUMNS, LoggedAttempt, Storage, TrustAnchor
 
 WINDOW = 20  # messages under way at once
 
@@ -214,7 +214,7 @@ def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path)
     storage.log(LoggedAttempt("127.0.0.1:5", "t1001"), "CONNECTED", "It is.")
     storage.close()
     with contextlib.closing(sqlite3.connect(file)) as database:
-        for table, column, _ in ADDED_COLUMNS:
+        for table, column, _ in LATER_COLUMNS:
             database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     for name in ("old one", "renamed"):  # what was added is there at the second start, and is not added again
         storage = Storage(file)
