@@ -2,9 +2,7 @@
 
 import contextlib
 import random
-import socket
 import sqlite3
-import ssl
 import subprocess
 import threading
 import time
@@ -27,7 +25,7 @@ from platform_tools import (
     wait_for,
     write_chain,
 )
-from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, acknowledged, connect, publish
+from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, Raw, acknowledged, connect, publish
 
 from mciot_nb.local_platform import LocalPlatform
 from mciot_platform.storage import LATER_COLUMNS, LoggedAttempt, Storage, TrustAnchor
@@ -53,48 +51,35 @@ class Sender:
     enough: threading.Event = field(default_factory=threading.Event)
     problem: str = ""
 
-    def connect(self, platform: LocalPlatform) -> ssl.SSLSocket:
-        context = client_context(platform)
-        context.load_cert_chain(self.chain)
-        tls = context.wrap_socket(socket.create_connection(platform.mqtt), server_hostname="localhost")
-        tls.settimeout(SECONDS)
-        tls.sendall(connect(self.name, self.clean))
-        answer = tls.recv(4)
-        if answer[:2] + answer[3:] != b"\x20\x02\x00":
-            self.problem = f"{self.name} was answered {answer!r}."
-            raise ConnectionError(self.problem)
-        return tls
-
     def publish(self, identifier: int, *, again: bool = False) -> bytes:
         return publish(f"200,c8y_N,n,{self.under_way[identifier]}", self.qos, identifier, again)
 
     def run(self, platform: LocalPlatform) -> None:
         """Send until the connection breaks, or until told that it is enough, and then wait for what is open."""
-        with contextlib.suppress(OSError), self.connect(platform) as tls:
+        context = client_context(platform)
+        context.load_cert_chain(self.chain)
+        with contextlib.suppress(OSError):
+            raw = Raw(platform, context)
+            answer = raw.ask(connect(self.name, self.clean))
+            if answer[:2] + answer[3:] != b"\x20\x02\x00":
+                self.problem = f"{self.name} was answered {answer!r}."
             if self.clean:
                 self.under_way, self.unreleased = {}, set()
-            again = b"".join(self.publish(identifier, again=True) for identifier in self.under_way)
-            tls.sendall(again + b"".join(acknowledged(PUBREL, identifier) for identifier in self.unreleased))
-            buffer = b""
-            while True:
-                tls.sendall(self._new_messages())
-                if self.enough.is_set() and not (self.under_way or self.unreleased):
-                    return
-                buffer += (received := tls.recv(4096))
-                if not received:
-                    return
-                while len(buffer) >= 4:
-                    tls.sendall(self._hear(buffer[0], int.from_bytes(buffer[2:4])))
-                    buffer = buffer[4:]
+            raw.send(*(self.publish(identifier, again=True) for identifier in self.under_way))
+            raw.send(*(acknowledged(PUBREL, identifier) for identifier in self.unreleased))
+            while not (self.problem or (self.enough.is_set() and not (self.under_way or self.unreleased))):
+                raw.send(*self._new_messages())
+                if self.under_way or self.unreleased:
+                    if not (received := raw.packet()):
+                        return
+                    raw.send(self._hear(received[0], int.from_bytes(received[2:4])))
 
-    def _new_messages(self) -> bytes:
-        packets = b""
+    def _new_messages(self) -> Iterator[bytes]:
         while not self.enough.is_set() and len(self.under_way) + len(self.unreleased) < WINDOW:
             identifier = self.sent % 0xFFFF + 1
             self.under_way[identifier] = self.sent
             self.sent += 1
-            packets += self.publish(identifier)
-        return packets
+            yield self.publish(identifier)
 
     def _hear(self, kind: int, identifier: int) -> bytes:
         if kind in (PUBACK, PUBREC):
