@@ -158,16 +158,13 @@ def test_with_a_name_others_can_reach_and_verify_it(tmp_path: Path, openssl: Run
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "localhost"])
 def test_an_address_that_stands_for_others_starts_and_is_found_again(tmp_path: Path, host: str) -> None:
-    try:
-        platform = LocalPlatform.start(tmp_path, host=host)
+    with started(tmp_path, host=host) as platform:
         assert ("0.0.0.0" in listens_on(platform.pid)) == (host == "0.0.0.0")
         assert rest(platform, "GET").ok
         assert LocalPlatform.start(tmp_path, host=host) == platform
         assert platform.connected().empty
         said = (platform.folder / "messages.txt").read_text()
         assert ("Give --host this machine's name" in said) == (host == "0.0.0.0")
-    finally:
-        running(tmp_path).stop()
 
 
 def test_who_is_connected_and_who_has_gone(platform: LocalPlatform, tmp_path: Path) -> None:

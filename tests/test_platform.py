@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,37 +132,49 @@ def test_a_file_of_another_version_or_a_dead_platform_is_none_that_runs(tmp_path
 
 
 IMPOSSIBLE = [
-    (("--host", "bücher.invalid"), "", "can't be listened on"),
-    (("--host", ""), "", "can't be listened on"),
-    (("--host", "no-such-host.invalid"), "", "'no-such-host.invalid' can't be listened on: give --host"),
-    (("--host", "192.0.2.1"), "", "'192.0.2.1' can't be listened on: give --host"),
-    (("--mqtt-port", "-1"), "", "There is no port -1"),
-    (("--until-pid", "-3"), "", "No process has the number -3"),
-    *((("--tenants", n), "", f"There can't be {n} tenants: give --tenants a number") for n in ("0", "-1", "1001")),
-    ((), "serverKey.pem", "serverKey.pem is damaged"),
-    ((), "credentials.json", "credentials.json is damaged"),
+    (("--host", "bücher.invalid"), "can't be listened on"),
+    (("--host", ""), "can't be listened on"),
+    (("--host", "no-such-host.invalid"), "'no-such-host.invalid' can't be listened on: give --host"),
+    (("--host", "192.0.2.1"), "'192.0.2.1' can't be listened on: give --host"),
+    (("--mqtt-port", "-1"), "There is no port -1"),
+    (("--until-pid", "-3"), "No process has the number -3"),
+    *((("--tenants", n), f"There can't be {n} tenants: give --tenants a number from 1") for n in ("0", "-1", "1001")),
+]
+#: How a file is damaged, by its name; the first page of a database holds the list of its tables.
+DAMAGES: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("serverKey.pem", lambda good: b"[7]"),
+    ("credentials.json", lambda good: b"[7]"),
+    ("platform.sqlite", lambda good: b"This is no database at all.\n" * 300),
+    ("platform.sqlite", lambda good: good[: len(good) // 2]),
+    ("platform.sqlite", lambda good: good[:4096] + b"\xff" * (len(good) - 4096)),
 ]
 
 
-def test_a_start_that_can_not_be_is_one_sentence_and_changes_no_certificate(
+def test_a_start_that_can_not_be_is_one_sentence_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with start_in_foreground(tmp_path):  # the control
-        certificate = running(tmp_path).server_certificate
-        before = certificate.read_bytes()
-    monkeypatch.setattr(program, "_stop_on_signals", lambda stop: None)  # the signals are pytest's
-    for options, damaged, sentence in IMPOSSIBLE:
-        good = (certificate.parent / damaged).read_bytes() if damaged else b""
-        if damaged:
-            (certificate.parent / damaged).write_text("[7]")
+    def fails(options: tuple[str, ...], sentence: str) -> None:
         monkeypatch.setattr(sys, "argv", command(tmp_path, *options)[2:])
         assert program.main() == 1
         said = capsys.readouterr()
         assert sentence in said.err and said.out == "" and said.err.endswith(".\n")
         assert len(said.err.splitlines()) == 1
         assert certificate.read_bytes() == before and LocalPlatform.running(tmp_path) is None
-        if damaged:
-            (certificate.parent / damaged).write_bytes(good)
+
+    with start_in_foreground(tmp_path) as (process, _):  # the control
+        certificate = running(tmp_path).server_certificate
+        before = certificate.read_bytes()
+        process.terminate()
+        assert ends(process)
+    monkeypatch.setattr(program, "_stop_on_signals", lambda stop: None)  # the signals are pytest's
+    for options, sentence in IMPOSSIBLE:
+        fails(options, sentence)
+    for name, damage in DAMAGES:
+        good = (file := certificate.parent / name).read_bytes()
+        file.write_bytes(wrong := damage(good))
+        fails((), f"{name} is damaged: move it away")
+        assert file.read_bytes() == wrong  # what can be saved from it still can
+        file.write_bytes(good)
     (certificate.parent / "credentials.json").write_text("{")
     with pytest.raises(OnboardingError, match=r"did not start: .*credentials.json is damaged: move it away") as caught:
         LocalPlatform.start(tmp_path)

@@ -3,7 +3,6 @@
 import contextlib
 import random
 import sqlite3
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -16,7 +15,6 @@ from platform_tools import (
     SECONDS,
     Entity,
     client_context,
-    command,
     device,
     make,
     running,
@@ -208,24 +206,3 @@ def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path)
         storage.put_trusted_certificate(replace(known, name="renamed", code="1"))
         storage.log(LoggedAttempt("127.0.0.1:6", tls="TLSv1.3"), "CONNECTED", "It is.")
         storage.close()
-
-
-@pytest.mark.parametrize("how", ["no database", "cut off", "all other pages"])
-def test_a_damaged_file_is_one_sentence_and_left_as_it_is(tmp_path: Path, how: str) -> None:
-    (tmp_path / "platform").mkdir()
-    file = tmp_path / "platform" / "platform.sqlite"
-    Storage(file).close()
-    good = file.read_bytes()
-    wrong = {
-        "no database": b"This is no database at all.\n" * 300,
-        "cut off": good[: len(good) // 2],
-        "all other pages": good[:4096] + b"\xff" * (len(good) - 4096),  # the first holds the list of the tables
-    }[how]
-    file.write_bytes(wrong)
-    done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=SECONDS)
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
-    assert "platform.sqlite is damaged: move it away" in done.stderr and done.stderr.endswith(".\n")
-    assert file.read_bytes() == wrong  # what can be saved from it still can
-    file.write_bytes(good)
-    with start_in_foreground(tmp_path):  # the control
-        assert running(tmp_path).measurements().empty

@@ -34,10 +34,7 @@ GUIDE, CURRENT = "guide-2021", "current"
 VERSIONS = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
 #: Every test meets both profiles and both versions; all four pairs with --all.
 PAIRS = [(GUIDE, TLS[0]), (CURRENT, TLS[1])]
-OTHER_PAIRS = [
-    pytest.param(profile, version, marks=pytest.mark.slow)
-    for profile, version in zip((CURRENT, GUIDE), TLS, strict=True)
-]
+OTHER_PAIRS = [pytest.param(*pair, marks=pytest.mark.slow) for pair in zip((CURRENT, GUIDE), TLS, strict=True)]
 both_versions = pytest.mark.parametrize(("world", "version"), [*PAIRS, *OTHER_PAIRS], indirect=["world"])
 one_profile = pytest.mark.parametrize("world", [CURRENT], indirect=True)
 both_ways = pytest.mark.parametrize("how", ["CA_DISABLED", "CA_DELETED"])
@@ -61,10 +58,6 @@ def trusted(world: World, name: str = "Own", issuer: Entity | None = None, **fie
     return ca
 
 
-def change(world: World, ca: Entity, **fields: Any) -> None:
-    assert world.rest("PUT", ca.fingerprint, json=fields).status_code == 200
-
-
 def revoke(world: World, entity: Entity) -> Entity:
     body = {"crls": [{"serialNumberInHex": f"{entity.certificate.serial_number:x}"}]}
     answer = world.rest("PUT", "/tenant/trusted-certificates/settings/crl", json=body)
@@ -72,18 +65,20 @@ def revoke(world: World, entity: Entity) -> Entity:
     return entity
 
 
+def change(world: World, ca: Entity, **fields: Any) -> None:
+    assert world.rest("PUT", ca.fingerprint, json=fields).status_code == 200
+
+
 def take_away(world: World, ca: Entity, how: str) -> None:
     if how == "CA_DISABLED":
-        change(world, ca, status="DISABLED")
-    else:
-        assert world.rest("DELETE", ca.fingerprint).status_code == 204
+        return change(world, ca, status="DISABLED")
+    assert world.rest("DELETE", ca.fingerprint).status_code == 204
 
 
 def give_back(world: World, ca: Entity, how: str) -> None:
     if how == "CA_DISABLED":
-        change(world, ca, status="ENABLED")
-    else:
-        assert world.upload(ca) == 201
+        return change(world, ca, status="ENABLED")
+    assert world.upload(ca) == 201
 
 
 def not_registered(world: World) -> Steps:
