@@ -113,7 +113,7 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "link", refuse)
     ca = CertificateAuthority.create(tmp_path / "ca", SUBJECT, PASSPHRASE, key_type=KeyType.P256)
     assert ca.sign(request(DistinguishedName(common_name="device"))).serial_number == 0x1000
-    with pytest.raises(FileExistsError):
+    with pytest.raises(OnboardingError, match="never overwritten"):
         write_whole(ca.folder / "serial", b"2000\n")
     assert (ca.folder / "serial").read_bytes() == b"1001\n" and not list(ca.folder.glob(".*"))
 

@@ -99,7 +99,6 @@ def test_a_damaged_configuration_is_used_or_refused(ca: CertificateAuthority, da
     for use in (
         lambda: config.policy,
         lambda: config.digest,
-        lambda: config.string_mask,
         lambda: config.ca("dir"),
         lambda: config.optional("crl"),
         lambda: config.subject({"commonName": "device", "countryName": "DE"}),

@@ -386,30 +386,3 @@ def test_limits_of_answers_are_openssls(
     else:
         ours = create_request(tmp_path / "csr.pem", rsa_key[1], read_config(config).subject(answers))
         assert der(ours) == out.read_bytes()
-
-
-@pytest.mark.parametrize("mask", ["", "utf8only", "default", "nombstr", "pkix"])
-def test_string_masks_are_openssls(
-    mask: str, rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
-) -> None:
-    subject = DistinguishedName("DE", "A b (c)", "d+e,f-g", "h./i", "j:k=l", "m?'n", "a_b@example.com")
-    config = config_with(tmp_path, "string_mask         = utf8only", f"string_mask = {mask}" if mask else "")
-    mask = mask or "utf8only"  # openssl's own default, as the comparison says
-    assert read_config(config).string_mask == mask
-    ours = der(create_request(tmp_path / "csr.pem", rsa_key[1], subject, string_mask=mask))
-    assert ours == theirs_of(openssl, config, rsa_key[0], lines(subject))
-    other = "default" if mask == "utf8only" else "utf8only"
-    assert ours != der(create_request(tmp_path / "other.pem", rsa_key[1], subject, string_mask=other))
-
-
-@pytest.mark.parametrize("mask", ["default", "pkix", "nombstr"])
-def test_umlauts_under_another_string_mask_are_refused(
-    mask: str, rsa_key: tuple[Path, rsa.RSAPrivateKey], tmp_path: Path, openssl: Run
-) -> None:
-    """openssl writes them in a string type of old, which cryptography does not even read; we say so instead."""
-    config = config_with(tmp_path, "string_mask         = utf8only", f"string_mask = {mask}")
-    subject = DistinguishedName(common_name="Gerät")
-    theirs = theirs_of(openssl, config, rsa_key[0], lines(subject))
-    assert "Gerät".encode() not in theirs and theirs_of(openssl, config, rsa_key[0], lines(SUBJECTS[1]))
-    with pytest.raises(OnboardingError, match="string type of old"):
-        create_request(tmp_path / "csr.pem", rsa_key[1], subject, string_mask=mask)

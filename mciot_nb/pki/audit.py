@@ -12,7 +12,7 @@ from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
-from mciot_nb.pki.files import disk_problem
+from mciot_nb.pki.files import disk_errors
 from mciot_nb.pki.names import BY_LONG_NAME, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import must_be_unique
@@ -40,13 +40,11 @@ def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
     findings: list[Finding] = []
     checks = (_configuration, _policy, _key_and_certificate, _database, _numbers, _copies, _revocation_list)
     for check in checks:
-        try:
-            findings += check(config, folder, now)
-        except OnboardingError as error:  # what can't be read is a finding too, and the next check goes on
+        try:  # what can't be read is a finding too, and the next check goes on
+            with disk_errors():
+                findings += check(config, folder, now)
+        except OnboardingError as error:
             findings.append(Finding(error.code, str(error)))
-        except OSError as error:
-            problem = disk_problem(Path(str(error.filename)), error)
-            findings.append(Finding(problem.code, str(problem)))
     return Diagnosis(tuple(dict.fromkeys(findings)))
 
 

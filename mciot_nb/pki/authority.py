@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from mciot_nb.pki.config import (
     with_dir,
 )
 from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
-from mciot_nb.pki.files import disk_problem, sync_folder, write_draft, write_whole
+from mciot_nb.pki.files import disk_errors, sync_folder, write_draft, write_whole
 from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
@@ -41,23 +41,21 @@ FIRST_SERIAL = 0x1000
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a draft folder that becomes ``folder`` at the end, or vanishes if anything fails."""
-    draft = folder.parent / f".{folder.name}.draft"
-    try:
+    with disk_errors(folder):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise OnboardingError(
                 f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS"
             )
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        yield draft
-        if folder.exists():
-            folder.rmdir()  # empty, or this raises; Windows can't rename onto it
-        draft.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise disk_problem(folder, error) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            yield draft
+            if folder.exists():
+                folder.rmdir()  # empty, or this raises; Windows can't rename onto it
+            draft.rename(folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _make_tree(draft: Path, folder: Path, prefix: str) -> CaConfig:
@@ -112,10 +110,8 @@ class CertificateAuthority:
         with _new_folder(folder) as draft:
             config = _make_tree(draft, folder, "ca")
             key = create_key(draft / "caKey.pem", passphrase, key_type)
-            name, section = subject.with_string_mask(config.string_mask), config.required("req", "x509_extensions")
-            builder = signing.certificate_builder(name, name, begin, end).public_key(key.public_key())
-            for extension in build_extensions(config, section, key.public_key(), None):
-                builder = builder.add_extension(extension.value, extension.critical)
+            name, section = subject.to_x509(), config.required("req", "x509_extensions")
+            builder = signing.certificate_builder(config, section, name, key.public_key(), begin, end, None)
             certificate = builder.serial_number(x509.random_serial_number()).sign(key, config.digest)
             write_whole(draft / "caCert.pem", to_pem([certificate]))
         return cls._opened(folder, read_config(folder / "caConfig.cnf"), key)
@@ -147,9 +143,9 @@ class CertificateAuthority:
         if not is_unfinished(folder, subject):
             with _new_folder(folder) as draft:
                 self.check_new(subject, days, at=begin)
-                config = _make_tree(draft, folder, "intermediate")
+                _make_tree(draft, folder, "intermediate")
                 new_key = create_key(draft / "intermediateKey.pem", passphrase, key_type)
-                request = create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
+                request = create_request(draft / "intermediateCsr.pem", new_key, subject)
                 # What would be refused is refused now: from here on the folder stays, for its key must not be lost.
                 signing.prepare(self.config, self.certificate, request, extensions, days, begin)
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
@@ -160,10 +156,8 @@ class CertificateAuthority:
                 "KEY_MISMATCH",
             )
         certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
-        try:
-            write_whole(folder / "intermediateCert.pem", to_pem([certificate]))
-        except FileExistsError:
-            raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS") from None
+        says = f"{folder} was finished by somebody else meanwhile: open it."
+        write_whole(folder / "intermediateCert.pem", to_pem([certificate]), if_there=says)
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
     @classmethod
@@ -282,15 +276,13 @@ class CertificateAuthority:
 
         certificates, writes, digest = [], [], self.config.digest
         numbered = tqdm(zip(serials, builders, strict=True), total=len(serials), disable=None if serials[1:] else True)
-        try:
+        with disk_errors(copies):
             with ThreadPoolExecutor(8) as pool:  # what waits for the disk together, the disk does together
                 for serial, builder in numbered:
                     certificates.append(certificate := builder.serial_number(serial).sign(self.key, digest))
                     writes.append(pool.submit(write_draft, draft_path(copies, serial), to_pem([certificate])))
             for write in writes:
                 write.result()
-        except OSError as error:
-            raise disk_problem(copies, error) from None
         sync_folder(copies)
         return certificates
 
@@ -352,8 +344,13 @@ class CertificateAuthority:
 
         Only then can a subject be signed again whose certificate has run out.
         """
+        time = normalize_time(at)
         with self._locked():
-            return crl.expire(self.database, normalize_time(at))
+            due = [row for row in self.database.rows() if row.status == "V" and row.expires <= time]
+            expired = [replace(row, status="E") for row in due]
+            if expired:
+                self.database.rewrite(expired)
+        return expired
 
     def update_crl(self, days: int = 30, *, at: datetime | None = None) -> x509.CertificateRevocationList:
         """Write a new revocation list, valid for ``days``, to the configuration's ``crl`` (``openssl ca -gencrl``).
@@ -389,9 +386,7 @@ def is_unfinished(folder: Path, subject: DistinguishedName, key_type: KeyType | 
     names = ("intermediateKey.pem", "intermediateCsr.pem", "intermediateConfig.cnf", "database.txt", "serial")
     try:
         there = all((folder / name).exists() for name in names) and not (folder / "intermediateCert.pem").exists()
-        if not there:
-            return False
         request = read_request(folder / "intermediateCsr.pem")
-        return request.subject == subject.to_x509() and key_type in (None, KeyType.of(request))
+        return there and request.subject == subject.to_x509() and key_type in (None, KeyType.of(request))
     except (OSError, ValueError, OnboardingError):  # what can't be read can't be gone on with
         return False

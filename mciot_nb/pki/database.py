@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.files import (
-    disk_problem,
+    disk_errors,
     disk_reason,
     drafts_of,
     read_file,
@@ -99,15 +99,14 @@ class SigningDatabase:
         """
         folder = self.path.parent
         lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise OnboardingError(
-                f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
-                "LOCKED",
-            ) from None
-        except OSError as error:
-            raise disk_problem(folder.parent, error) from None
+        with disk_errors(folder.parent):
+            try:
+                lock.acquire()
+            except Timeout:
+                raise OnboardingError(
+                    f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
+                    "LOCKED",
+                ) from None
         try:
             yield
         finally:
@@ -122,7 +121,8 @@ class SigningDatabase:
 
     def find(self, serial: int) -> DatabaseRow | None:
         """Return the row of one certificate, or None."""
-        return self.columns().find(serial)
+        columns = self.columns()
+        return columns.row(columns.serial.index(serial)) if serial in columns.serial else None
 
     def columns(self) -> Columns:
         """Return all rows as columns of text, checked. Raises: OnboardingError: as `rows` does."""
@@ -149,13 +149,10 @@ class SigningDatabase:
         return self._index
 
     def _stamp(self) -> tuple[int, ...]:
-        try:
+        with disk_errors(self.path), suppress(FileNotFoundError):
             status = self.path.stat()
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise disk_problem(self.path, error) from None
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return ()
 
     @property
     def attributes_path(self) -> Path:
@@ -313,13 +310,11 @@ def recover(config: CaConfig, database: SigningDatabase) -> str:
 
     Raises: OnboardingError: INTERRUPTED if openssl's unfinished file holds less than its old one.
     """
-    try:
+    with disk_errors():
         if not crash_traces(config, database):
             return ""
         with database.locked():  # another process may have been at work just now: look again
             found = crash_traces(config, database, mend=True)
-    except OSError as error:
-        raise disk_problem(Path(str(error.filename or database.path)), error) from None
     return f"A crash was put in order: {'; '.join(found)}." if found else ""
 
 

@@ -31,7 +31,6 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 SHORTEST_RSA = 2048
 #: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
-_EXISTS = "{} is there already and is never overwritten: move it away first."
 
 
 class KeyType(StrEnum):
@@ -90,23 +89,14 @@ def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType
     Raises: OnboardingError: EXISTS, BAD_PASSPHRASE if openssl would refuse the passphrase, BAD_KEY for another type.
     """
     key_type = KeyType(key_type)
-    if path.exists():
-        raise OnboardingError(_EXISTS.format(path), "EXISTS")
     password = encode_passphrase(passphrase)
     key: PrivateKey
     if key_type is KeyType.P256:
         key = ec.generate_private_key(ec.SECP256R1())
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
-    _write_new(path, encrypted_pem(key, password), private=True)
+    write_whole(path, encrypted_pem(key, password), private=True)
     return key
-
-
-def _write_new(path: Path, data: bytes, *, private: bool = False) -> None:
-    try:
-        write_whole(path, data, private=private)
-    except FileExistsError:
-        raise OnboardingError(_EXISTS.format(path), "EXISTS") from None
 
 
 def encrypted_pem(key: PrivateKey, password: bytes) -> bytes:
@@ -168,16 +158,13 @@ def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
         return False
 
 
-def create_request(
-    path: Path, key: PrivateKey, subject: DistinguishedName, string_mask: str = "utf8only"
-) -> x509.CertificateSigningRequest:
+def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> x509.CertificateSigningRequest:
     """Write a certificate signing request for ``subject``, as ``openssl req -new -sha256 -key … -out PATH`` does.
 
-    ``string_mask`` is the configuration's. Raises: OnboardingError: EXISTS if the file exists already.
+    Raises: OnboardingError: EXISTS if the file exists already.
     """
-    name = subject.with_string_mask(string_mask)
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
-    _write_new(path, request.public_bytes(Encoding.PEM))
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
+    write_whole(path, request.public_bytes(Encoding.PEM))
     return request
 
 
@@ -187,8 +174,9 @@ def read_request(path: Path) -> x509.CertificateSigningRequest:
     try:
         return x509.load_pem_x509_csr(pem)
     except ValueError:
-        says = f"{path} is no certificate signing request in PEM form: make it anew."
-        raise OnboardingError(says, "BAD_PEM") from None
+        raise OnboardingError(
+            f"{path} is no certificate signing request in PEM form: make it anew.", "BAD_PEM"
+        ) from None
 
 
 def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:

@@ -23,8 +23,8 @@ from mciot_nb.pki.rows import DatabaseRow, hex_serial
 
 Attribute = x509.NameAttribute[str | bytes]
 
-#: ASN.1's tags of the string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
-_STRING_TYPES = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String"}
+#: The string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
+_STRING_TYPES = ("UTF8String", "PrintableString", "IA5String")
 #: openssl's words for the key usages, and cryptography's.
 KEY_USAGES = {
     "digitalSignature": "digital_signature",
@@ -56,21 +56,25 @@ def prepare(
     Raises: OnboardingError: if the request is bad, the policy refuses it, or it asks for more than the issuer has.
     """
     check_request(csr)
-    subject, key = signed_subject(config, csr.subject, issuer.subject), csr.public_key()
+    subject = signed_subject(config, csr.subject, issuer.subject)
     end = not_after_within(issuer, begin, days, f"The certificate of {readable(subject)}")
-    builder = certificate_builder(issuer.subject, subject, begin, end).public_key(key)
-    for extension in build_extensions(config, section, key, issuer):
-        _check_path_length(issuer, extension.value)
-        builder = builder.add_extension(extension.value, extension.critical)
-    return subject, builder
+    return subject, certificate_builder(config, section, subject, csr.public_key(), begin, end, issuer)
 
 
 def certificate_builder(
-    issuer: x509.Name, subject: x509.Name, begin: datetime, end: datetime
+    config: CaConfig,
+    section: str,
+    subject: x509.Name,
+    key: CertificatePublicKeyTypes,
+    begin: datetime,
+    end: datetime,
+    issuer: x509.Certificate | None,
 ) -> x509.CertificateBuilder:
-    """Begin a certificate with its names and times."""
-    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject)
-    return builder.not_valid_before(begin).not_valid_after(end)
+    """Return a certificate with all but its serial number; ``issuer`` is None for a self-signed one."""
+    builder = x509.CertificateBuilder(issuer.subject if issuer else subject, subject, key, None, begin, end)
+    for extension in build_extensions(config, section, key, issuer):
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder
 
 
 def row_of(certificate: x509.Certificate) -> DatabaseRow:
@@ -116,20 +120,12 @@ def check_request(csr: x509.CertificateSigningRequest) -> None:
 
 
 def _string_problem(attribute: Attribute) -> str:
-    string_type, name = _STRING_TYPES.get(_string_tag(attribute)), label(attribute.oid)
-    if string_type is None:
-        return f"has its {name} in an old string type, such as BMPString or T61String"
+    string_type = attribute._type.name  # cryptography tells it by this private name only
+    if string_type not in _STRING_TYPES:
+        return f"has its {label(attribute.oid)} in an old string type, such as BMPString or T61String"
     if attribute.oid == NameOID.EMAIL_ADDRESS and string_type != "IA5String":
         return "has its emailAddress in another type than IA5STRING, which openssl refuses"
     return ""
-
-
-def _string_tag(attribute: Attribute) -> int:
-    """Return the ASN.1 tag of an attribute's string, which stands behind the OID in the encoded name."""
-    der, position = x509.Name([attribute]).public_bytes(), 0
-    for _ in range(3):  # the name, the step and the pair: a tag, and a length that may need further bytes
-        position += 2 + (der[position + 1] & 0x7F if der[position + 1] & 0x80 else 0)
-    return der[position + 2 + der[position + 1]]
 
 
 # The policy -----------------------------------------------------------------------------------------------------------
@@ -170,12 +166,8 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
     for field, word in config.policy:
         found = requested.get_attributes_for_oid(field.oid)
         if word != "optional" and not found:
-            says = (
-                "mandatory {} field was missing"
-                if word == "match"
-                else "{} field needed to be supplied and was missing"
-            )
-            refusals.append(f"The {says.format(field.long_name)}: make the request with a {field.label}.")
+            says = "mandatory {} field" if word == "match" else "{} field needed to be supplied and"
+            refusals.append(f"The {says.format(field.long_name)} was missing: make the request with a {field.label}.")
         elif word == "match" and (problem := _mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
             refusals.append(problem)
         kept += found
@@ -335,6 +327,8 @@ def _extension(
         values = dict(word.split(":", 1) for word in words)
         ca = {"true": True, "false": False}[values.pop("CA", "false").lower()]
         path_length = int(values.pop("pathlen")) if "pathlen" in values else None
+        if ca and issuer:
+            _check_path_length(issuer)
         if not values:
             return x509.BasicConstraints(ca, path_length)
     if name == "keyUsage":
@@ -358,12 +352,8 @@ def _authority_key_identifier(words: list[str], issuer: x509.Certificate) -> x50
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
-def _check_path_length(issuer: x509.Certificate, extension: x509.ExtensionType) -> None:
-    try:
-        own = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return
-    if isinstance(extension, x509.BasicConstraints) and extension.ca and own.path_length == 0:
+def _check_path_length(issuer: x509.Certificate) -> None:
+    if any(getattr(extension.value, "path_length", None) == 0 for extension in issuer.extensions):
         raise OnboardingError(
             f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
             "let the CA above it sign.",
