@@ -123,8 +123,7 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
             "puts that in order.",
         )
     rows = database.rows()
-    if must_be_unique(database, config):
-        database.index().check_valid_subjects()
+    must_be_unique(database, config)
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
         yield Finding(
             "COMMENT",

@@ -28,7 +28,7 @@ from mciot_nb.pki.config import (
 )
 from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
 from mciot_nb.pki.files import disk_errors, sync_folder, write_draft, write_whole
-from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
+from mciot_nb.pki.keys import KeyType, PrivateKey, Request, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import Preview, build_extensions, normalize_time, signed_subject, subject_of
@@ -110,9 +110,10 @@ class CertificateAuthority:
         with _new_folder(folder) as draft:
             config = _make_tree(draft, folder, "ca")
             key = create_key(draft / "caKey.pem", passphrase, key_type)
-            name, section = subject.to_x509(), config.required("req", "x509_extensions")
-            builder = signing.certificate_builder(config, section, name, key.public_key(), begin, end, None)
-            certificate = builder.serial_number(x509.random_serial_number()).sign(key, config.digest)
+            name, public, section = subject.to_x509(), key.public_key(), config.required("req", "x509_extensions")
+            number, extensions = x509.random_serial_number(), build_extensions(config, section, public, None)
+            builder = x509.CertificateBuilder(name, name, public, number, begin, end, extensions)
+            certificate = builder.sign(key, config.digest)
             write_whole(draft / "caCert.pem", to_pem([certificate]))
         return cls._opened(folder, read_config(folder / "caConfig.cnf"), key)
 
@@ -207,7 +208,7 @@ class CertificateAuthority:
         """Look through this CA's directory, as `inspect` does."""
         return audit(self.folder)
 
-    def preview(self, subject: DistinguishedName | x509.CertificateSigningRequest) -> Preview:
+    def preview(self, subject: DistinguishedName | Request) -> Preview:
         """Return what signing would make of a subject: what the policy drops, misses or refuses. Nothing is signed."""
         name = subject.to_x509() if isinstance(subject, DistinguishedName) else subject_of(subject)
         return signing.preview_subject(self.config, name, self.certificate.subject)
@@ -222,12 +223,7 @@ class CertificateAuthority:
         signing.check_unique_subject(self.database, self.config, [name])
 
     def sign(
-        self,
-        csr: x509.CertificateSigningRequest,
-        extensions: str = "v3_signed",
-        days: int = DEVICE_DAYS,
-        *,
-        at: datetime | None = None,
+        self, csr: Request, extensions: str = "v3_signed", days: int = DEVICE_DAYS, *, at: datetime | None = None
     ) -> x509.Certificate:
         """Sign a request by the policy, write the database's row, and keep a copy under the serial number.
 
@@ -241,7 +237,7 @@ class CertificateAuthority:
 
     def sign_many(
         self,
-        requests: Iterable[x509.CertificateSigningRequest],
+        requests: Iterable[Request],
         extensions: str = "v3_signed",
         days: int = DEVICE_DAYS,
         *,
@@ -286,7 +282,7 @@ class CertificateAuthority:
         sync_folder(copies)
         return certificates
 
-    def find_issued(self, csr: x509.CertificateSigningRequest, *, ca: bool = False) -> x509.Certificate | None:
+    def find_issued(self, csr: Request, *, ca: bool = False) -> x509.Certificate | None:
         """Return the valid certificate that this CA signed last for a request's subject, if its key is the request's.
 
         ``ca`` says whether it is to be a CA's or a device's. None if there is no such certificate.
@@ -363,12 +359,14 @@ class CertificateAuthority:
         extensions = build_extensions(self.config, section, own.public_key(), own) if section else []
         path, number_path = self.config.ca_path("crl"), self.config.ca_path("crlnumber")
         with self._locked():
-            number = read_serial(number_path)
-            builder = crl.crl_builder(own.subject, self.database.rows(), begin, end)
-            for extension in extensions:
-                builder = builder.add_extension(extension.value, extension.critical)
-            made = builder.add_extension(x509.CRLNumber(number), critical=False).sign(self.key, self.config.digest)
-            write_serial(number_path, number + 1)  # first: a number that is lost does no harm, one given twice does
+            number = x509.CRLNumber(read_serial(number_path))
+            extensions.append(x509.Extension(number.oid, False, number))
+            entries = crl.revoked_entries(self.database.rows())
+            builder = x509.CertificateRevocationListBuilder(own.subject, begin, end, extensions, entries)
+            made = builder.sign(self.key, self.config.digest)
+            write_serial(
+                number_path, number.crl_number + 1
+            )  # first: a number that is lost does no harm, one given twice does
             write_whole(path, made.public_bytes(Encoding.PEM), replace=True)
         return made
 

@@ -6,7 +6,7 @@ and ``$section::name``; a test holds this reading against libcrypto's own.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import disk_errors, read_file
-from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, DistinguishedName, Field
+from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, Field
 
 #: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
 CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
@@ -118,22 +118,6 @@ class CaConfig:
             known = ", ".join(section for section in self.sections if section != "default")
             raise OnboardingError(f"{self.path} has no section [ {name} ]: it has {known}.", "BAD_CONFIG")
         return self.sections[name]
-
-    def subject(self, answers: Mapping[str, str]) -> DistinguishedName:
-        """Return the subject that ``openssl req`` makes of answers at its prompts, by field: ``commonName``.
-
-        An answer that is blank or missing takes the field's ``_default``; a ``.`` leaves the field empty.
-
-        Raises: OnboardingError: BAD_NAME for a value that X.509, or the field's ``_min`` and ``_max``, would refuse.
-        """
-        if unknown := [name for name in answers if name not in BY_LONG_NAME]:
-            raise OnboardingError(f"There is no field {unknown[0]}: use {', '.join(BY_LONG_NAME)}.", "BAD_NAME")
-        values = {}
-        for prompt in self.prompts:
-            value = values[prompt.field.attribute] = prompt.value(answers.get(prompt.field.long_name, ""))
-            if problem := prompt.problem(value):
-                raise OnboardingError(f"{self.path}: {problem}", "BAD_NAME")
-        return DistinguishedName(**values)
 
     @property
     def prompts(self) -> list[Prompt]:

@@ -1,6 +1,6 @@
 """Revoking, expiring, and the certificate revocation list, as ``openssl ca`` does these (RFC 5280, section 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -80,10 +80,8 @@ def _row_to_revoke(
     return row, True
 
 
-def crl_builder(
-    issuer: x509.Name, rows: Sequence[DatabaseRow], begin: datetime, end: datetime
-) -> x509.CertificateRevocationListBuilder:
-    """Begin a revocation list with an entry for each revoked row, ordered by serial; extensions and signature follow.
+def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate]:
+    """Return the entries of a revocation list, one for each revoked row, ordered by serial.
 
     Raises: OnboardingError: BAD_DATABASE for a serial that no list can hold.
     """
@@ -94,9 +92,7 @@ def crl_builder(
             "20 bytes: take that row out of the database.",
             "BAD_DATABASE",
         )
-    # Entries added one by one would copy the list each time.
-    builder = x509.CertificateRevocationListBuilder(revoked_certificates=[_crl_entry(row) for row in revoked])
-    return builder.issuer_name(issuer).last_update(begin).next_update(end)
+    return [_crl_entry(row) for row in revoked]
 
 
 def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:

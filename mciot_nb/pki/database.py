@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Self
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import CaConfig, is_yes, read_config
+from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.files import (
     disk_errors,
     disk_reason,
@@ -67,15 +67,6 @@ class Index:
         self.valid.update({subject: serial for status, serial, subject in rows if status == "V"})
         self.valid_rows += columns.status.count("V")
         self.size, self.stamp = size, stamp
-
-    def check_valid_subjects(self) -> None:
-        """Raises: OnboardingError: if two valid rows have one subject, which openssl refuses if these are unique."""
-        if self.valid_rows != len(self.valid):
-            raise OnboardingError(
-                "The signing database has two valid rows for one subject, so openssl refuses the whole file: revoke "
-                "one of the two, or say unique_subject = no.",
-                "SUBJECT_TWICE",
-            )
 
 
 @dataclass(frozen=True)
@@ -158,14 +149,6 @@ class SigningDatabase:
     def attributes_path(self) -> Path:
         """The path of openssl's ``database.txt.attr``."""
         return self.path.with_name(f"{self.path.name}.attr")
-
-    @property
-    def unique_subject(self) -> bool | None:
-        """What ``database.txt.attr`` says, which overrides the configuration; None where it says nothing."""
-        if not self.attributes_path.exists():
-            return None
-        word = read_config(self.attributes_path).sections["default"].get("unique_subject")
-        return None if word is None else is_yes(word)
 
     def record(self, rows: Sequence[DatabaseRow]) -> None:
         """Write rows behind the others, all of them or none; durable on return. Caller must hold the lock."""

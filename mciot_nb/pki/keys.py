@@ -26,6 +26,7 @@ from mciot_nb.secret import Secret, reveal
 
 #: What signs a certificate or a request, and what the platform takes.
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+Request = x509.CertificateSigningRequest
 
 #: The shortest RSA key that is still safe (the guide: "at least 2048 bits").
 SHORTEST_RSA = 2048
@@ -50,7 +51,7 @@ class KeyType(StrEnum):
         raise OnboardingError(f"There is no key type {value!r} here: give one of {offered}.", "BAD_KEY")
 
     @classmethod
-    def of(cls, owner: x509.Certificate | x509.CertificateSigningRequest | PrivateKey) -> "KeyType | None":
+    def of(cls, owner: x509.Certificate | Request | PrivateKey) -> "KeyType | None":
         """Return the kind of the key in ``owner``, or None for a kind that `create_key` does not make."""
         try:
             key = owner.public_key()
@@ -158,7 +159,7 @@ def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
         return False
 
 
-def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> x509.CertificateSigningRequest:
+def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> Request:
     """Write a certificate signing request for ``subject``, as ``openssl req -new -sha256 -key … -out PATH`` does.
 
     Raises: OnboardingError: EXISTS if the file exists already.
@@ -168,7 +169,7 @@ def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> x
     return request
 
 
-def read_request(path: Path) -> x509.CertificateSigningRequest:
+def read_request(path: Path) -> Request:
     """Read a certificate signing request. Raises: OnboardingError: NO_FILE, or BAD_PEM if it is damaged."""
     pem = read_file(path, f"There is no request {path}: create it first.")
     try:

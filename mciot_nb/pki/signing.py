@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import CaConfig, is_yes
+from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.keys import SHORTEST_RSA
+from mciot_nb.pki.keys import SHORTEST_RSA, Request
 from mciot_nb.pki.names import BY_OID, Field, label, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 
@@ -46,7 +46,7 @@ LAST_YEAR = 9898
 def prepare(
     config: CaConfig,
     issuer: x509.Certificate,
-    csr: x509.CertificateSigningRequest,
+    csr: Request,
     section: str,
     days: int,
     begin: datetime,
@@ -58,23 +58,8 @@ def prepare(
     check_request(csr)
     subject = signed_subject(config, csr.subject, issuer.subject)
     end = not_after_within(issuer, begin, days, f"The certificate of {readable(subject)}")
-    return subject, certificate_builder(config, section, subject, csr.public_key(), begin, end, issuer)
-
-
-def certificate_builder(
-    config: CaConfig,
-    section: str,
-    subject: x509.Name,
-    key: CertificatePublicKeyTypes,
-    begin: datetime,
-    end: datetime,
-    issuer: x509.Certificate | None,
-) -> x509.CertificateBuilder:
-    """Return a certificate with all but its serial number; ``issuer`` is None for a self-signed one."""
-    builder = x509.CertificateBuilder(issuer.subject if issuer else subject, subject, key, None, begin, end)
-    for extension in build_extensions(config, section, key, issuer):
-        builder = builder.add_extension(extension.value, extension.critical)
-    return builder
+    made = build_extensions(config, section, csr.public_key(), issuer)
+    return subject, x509.CertificateBuilder(issuer.subject, subject, csr.public_key(), None, begin, end, made)
 
 
 def row_of(certificate: x509.Certificate) -> DatabaseRow:
@@ -86,7 +71,7 @@ def row_of(certificate: x509.Certificate) -> DatabaseRow:
 # The request ----------------------------------------------------------------------------------------------------------
 
 
-def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
+def subject_of(csr: Request) -> x509.Name:
     """Return a request's subject. Raises: OnboardingError: BAD_REQUEST if it can't be read."""
     try:
         return csr.subject
@@ -94,7 +79,7 @@ def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
         raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
 
 
-def check_request(csr: x509.CertificateSigningRequest) -> None:
+def check_request(csr: Request) -> None:
     """Check that a request is its owner's, and would give a certificate that is of use everywhere.
 
     openssl signs some of these without a word: a short key, a subject in an old string type or with several fields in
@@ -213,9 +198,20 @@ def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) ->
 
 
 def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
-    """Whether a subject has one valid certificate at most: ``unique_subject``, of the database's own or else here."""
-    own = database.unique_subject
-    return is_yes(config.optional("unique_subject") or "yes") if own is None else own
+    """Whether a subject has one valid certificate at most: ``unique_subject``, of database.txt.attr or else here.
+
+    Raises: OnboardingError: SUBJECT_TWICE if that is so, and two valid rows have one subject.
+    """
+    path, index = database.attributes_path, database.index()
+    own = read_config(path).sections["default"].get("unique_subject") if path.exists() else None
+    unique = is_yes(config.optional("unique_subject") or "yes" if own is None else own)
+    if unique and index.valid_rows != len(index.valid):
+        raise OnboardingError(
+            "The signing database has two valid rows for one subject, so openssl refuses the whole file: revoke one of "
+            "the two, or say unique_subject = no.",
+            "SUBJECT_TWICE",
+        )
+    return unique
 
 
 def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
@@ -225,7 +221,6 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
     """
     if not must_be_unique(database, config):
         return
-    database.index().check_valid_subjects()
     taken, seen = database.index().valid, set[str]()
     for subject in map(oneline, subjects):
         if subject in taken:
