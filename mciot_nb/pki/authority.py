@@ -214,10 +214,7 @@ class CertificateAuthority:
         return signing.preview_subject(self.config, name, self.certificate.subject)
 
     def check_new(self, subject: DistinguishedName, days: int, *, at: datetime | None = None) -> None:
-        """Check, before a key is made, that `sign` would sign a new request for ``subject``.
-
-        Raises: OnboardingError: POLICY, SUBJECT_TAKEN, or for ``days`` as `signing.not_after_within` does.
-        """
+        """Check, before a key is made, that `sign` would sign ``subject``. Raises: OnboardingError: as `sign` does."""
         name = signed_subject(self.config, subject.to_x509(), self.certificate.subject)
         signing.not_after_within(self.certificate, normalize_time(at), days, f"The certificate of {readable(name)}")
         signing.check_unique_subject(self.database, self.config, [name])
@@ -377,10 +374,7 @@ def _check_common_name(subject: DistinguishedName) -> None:
 
 
 def is_unfinished(folder: Path, subject: DistinguishedName, key_type: KeyType | None = None) -> bool:
-    """Whether ``folder`` is an intermediate CA's for ``subject`` that lacks nothing but its certificate.
-
-    With ``key_type``, its key must be of that kind too.
-    """
+    """Whether an intermediate CA for ``subject``, with a key of the type, lacks nothing but its certificate."""
     names = ("intermediateKey.pem", "intermediateCsr.pem", "intermediateConfig.cnf", "database.txt", "serial")
     try:
         there = all((folder / name).exists() for name in names) and not (folder / "intermediateCert.pem").exists()

@@ -157,10 +157,7 @@ class CaConfig:
 
     @property
     def policy(self) -> list[tuple[Field, str]]:
-        """The signing policy in its order: each field with ``match``, ``supplied`` or ``optional``.
-
-        Raises: OnboardingError: BAD_CONFIG for a word that openssl does not know, or a field beside the guide's seven.
-        """
+        """Each field of the policy with match, supplied or optional. Raises: OnboardingError: BAD_CONFIG for others."""
         policy, within = [], f"{self.path}: [ {self.ca('policy')} ]"
         for name, word in self.section(self.ca("policy")).items():
             field = BY_LONG_NAME.get(name) or BY_SHORT_NAME.get(name)
@@ -275,10 +272,7 @@ def with_dir(config: Path, folder: Path) -> bytes:
 
 
 def find_config(folder: Path) -> Path:
-    """Return the configuration of a CA directory: under one of the guide's names, or the only ``.cnf`` file there.
-
-    Raises: OnboardingError: NO_FILE if there is none, or several without one of these names.
-    """
+    """Return a CA directory's configuration. Raises: OnboardingError: NO_FILE if it has none, or several others."""
     with disk_errors(folder):
         named = [folder / name for name in CONFIG_NAMES if (folder / name).exists()]
         found = named or sorted(folder.glob("*.cnf"))

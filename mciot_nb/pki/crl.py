@@ -81,10 +81,7 @@ def _row_to_revoke(
 
 
 def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate]:
-    """Return the entries of a revocation list, one for each revoked row, ordered by serial.
-
-    Raises: OnboardingError: BAD_DATABASE for a serial that no list can hold.
-    """
+    """Return a list's entries, ordered by serial. Raises: OnboardingError: BAD_DATABASE for one too long for it."""
     revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
     if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
         raise OnboardingError(

@@ -84,10 +84,7 @@ class SigningDatabase:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock against other processes; its file lies beside the CA's folder, not among the CA's own files.
-
-        Raises: OnboardingError: LOCKED if another process holds it for `LOCK_TIMEOUT` seconds.
-        """
+        """Hold the lock, which lies beside the CA's folder. Raises: OnboardingError: LOCKED after `LOCK_TIMEOUT` s."""
         folder = self.path.parent
         lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
         with disk_errors(folder.parent):
@@ -104,10 +101,7 @@ class SigningDatabase:
             lock.release()
 
     def rows(self) -> list[DatabaseRow]:
-        """Return all rows. A last row without its newline was never finished: openssl passes over it, and so do we.
-
-        Raises: OnboardingError: BAD_DATABASE for a line that openssl would refuse.
-        """
+        """Return all rows but a torn last one. Raises: OnboardingError: BAD_DATABASE for what openssl would refuse."""
         return list(self.columns().rows())
 
     def find(self, serial: int) -> DatabaseRow | None:
@@ -224,10 +218,7 @@ def _times(texts: Sequence[str]) -> "pd.Series[pd.Timestamp]":
 
 
 def read_serial(path: Path) -> int:
-    """Return the next number from ``serial`` or ``crlnumber``: hexadecimal of even length, as openssl wants it.
-
-    Raises: OnboardingError: BAD_SERIAL if it holds anything else, NO_FILE if it is missing.
-    """
+    """Return the next number of ``serial`` or ``crlnumber``. Raises: OnboardingError: BAD_SERIAL, NO_FILE."""
     missing = (
         f"There is no file {path}, which holds the next number: write one with echo 1000 > {path.name}, or a higher "
         "number in hexadecimal if some were given already."
@@ -289,10 +280,7 @@ def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
 
 
 def recover(config: CaConfig, database: SigningDatabase) -> str:
-    """Put in order what a crash has left, and return one sentence about it; empty where nothing was to be done.
-
-    Raises: OnboardingError: INTERRUPTED if openssl's unfinished file holds less than its old one.
-    """
+    """Mend what a crash has left, and say it in a sentence, or an empty one. Raises: OnboardingError: INTERRUPTED."""
     with disk_errors():
         if not crash_traces(config, database):
             return ""

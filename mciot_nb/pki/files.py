@@ -14,10 +14,7 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 
 def read_file(path: Path, if_missing: str) -> bytes:
-    """Return the content of ``path``.
-
-    Raises: OnboardingError: NO_FILE with the sentence ``if_missing``, or DISK with what the disk said.
-    """
+    """Return the content of ``path``. Raises: OnboardingError: NO_FILE with the sentence ``if_missing``, DISK."""
     with disk_errors(path):
         try:
             return path.read_bytes()

@@ -121,10 +121,7 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
 
 
 def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
-    """Open an encrypted private key in PEM form, ours or openssl's.
-
-    Raises: OnboardingError: NO_FILE, BAD_PEM or BAD_KEY if it is no such key, WRONG_PASSPHRASE.
-    """
+    """Open a private key in PEM form. Raises: OnboardingError: NO_FILE, BAD_PEM, BAD_KEY, WRONG_PASSPHRASE."""
     pem = read_file(path, f"There is no key {path}: create it first.")
     if b"-----BEGIN" not in pem or b"PRIVATE KEY-----" not in pem:
         raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
@@ -160,10 +157,7 @@ def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
 
 
 def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> Request:
-    """Write a certificate signing request for ``subject``, as ``openssl req -new -sha256 -key … -out PATH`` does.
-
-    Raises: OnboardingError: EXISTS if the file exists already.
-    """
+    """Write a request, as ``openssl req -new -sha256`` does. Raises: OnboardingError: EXISTS if the file exists."""
     request = x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
     write_whole(path, request.public_bytes(Encoding.PEM))
     return request

@@ -87,10 +87,7 @@ class Columns:
 
 
 def parse_rows(text: str) -> Columns:
-    """Parse the lines of a database, and check them all; comments and a last line without its newline are left out.
-
-    Raises: OnboardingError: BAD_DATABASE for the first line that openssl would refuse.
-    """
+    """Parse and check rows, without comments and a torn last line. Raises: OnboardingError: BAD_DATABASE."""
     lines = text[: text.rfind("\n") + 1]
     if "#" in lines:
         lines = "".join(f"{line}\n" for line in lines.split("\n")[:-1] if not _is_comment(line))
@@ -168,10 +165,7 @@ def _check_times(times: Iterable[str]) -> None:
 
 
 def split_reason(reason: str) -> tuple[str, str]:
-    """Return a reason's word in openssl's spelling, and its argument; openssl reads past one that means nothing.
-
-    Raises: ValueError: if openssl does not know the word, or it lacks its argument.
-    """
+    """Return a reason's word in openssl's spelling, and its argument. Raises: ValueError: if openssl refuses it."""
     word, _, argument = reason.partition(",")
     if word.lower() not in _BY_LOWER_CASE:
         raise ValueError(f"there is no reason {word!r}; use one of {', '.join(REASONS)}")
@@ -203,10 +197,7 @@ def hex_serial(serial: int) -> str:
 
 
 def read_time(text: str) -> datetime:
-    """Parse ASN.1's UTCTime (two-digit years up to 2049) or GeneralizedTime (RFC 5280, section 4.1.2.5).
-
-    Raises: ValueError: if ``text`` is neither.
-    """
+    """Parse UTCTime or GeneralizedTime (RFC 5280, section 4.1.2.5). Raises: ValueError: if ``text`` is neither."""
     if not _TIME.fullmatch(text):
         raise ValueError(f"{text!r} is no time of the form YYMMDDHHMMSSZ")
     full = with_century(text)

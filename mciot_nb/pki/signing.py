@@ -51,10 +51,7 @@ def prepare(
     days: int,
     begin: datetime,
 ) -> tuple[x509.Name, x509.CertificateBuilder]:
-    """Check a request, and return the subject and everything to be signed but the serial number.
-
-    Raises: OnboardingError: if the request is bad, the policy refuses it, or it asks for more than the issuer has.
-    """
+    """Check a request; return its subject, and all but the serial number. Raises: OnboardingError: if refused."""
     check_request(csr)
     subject = signed_subject(config, csr.subject, issuer.subject)
     end = not_after_within(issuer, begin, days, f"The certificate of {readable(subject)}")
@@ -80,13 +77,7 @@ def subject_of(csr: Request) -> x509.Name:
 
 
 def check_request(csr: Request) -> None:
-    """Check that a request is its owner's, and would give a certificate that is of use everywhere.
-
-    openssl signs some of these without a word: a short key, a subject in an old string type or with several fields in
-    one step.
-
-    Raises: OnboardingError: BAD_REQUEST.
-    """
+    """Refuse what openssl signs without a word too, as a short key. Raises: OnboardingError: BAD_REQUEST."""
     try:
         subject, key, valid = subject_of(csr), csr.public_key(), csr.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
@@ -142,10 +133,7 @@ class Preview:
 
 
 def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> Preview:
-    """Go through the policy of ``openssl ca`` field by field, in the policy's order, and return what comes of it.
-
-    With ``preserve = yes`` in ``[ ca ]`` the subject stays as it is, and the policy only checks it.
-    """
+    """Return what ``openssl ca`` makes of a subject, in the policy's order; ``preserve = yes`` keeps it as it is."""
     kept: list[Attribute] = []
     refusals = []
     for field, word in config.policy:
@@ -187,10 +175,7 @@ def _mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str
 
 
 def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> x509.Name:
-    """Return the subject that ``openssl ca`` would sign: the policy's fields, in the policy's order.
-
-    Raises: OnboardingError: POLICY, with openssl's own words first, if a field is missing or differs from the CA's.
-    """
+    """Return the subject that ``openssl ca`` would sign. Raises: OnboardingError: POLICY, in openssl's own words."""
     preview = preview_subject(config, requested, issuer)
     if preview.refusals:
         raise OnboardingError(preview.refusals[0], "POLICY")
@@ -238,10 +223,7 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
 
 
 def normalize_time(at: datetime | None) -> datetime:
-    """Return ``at``, or now, in UTC and whole seconds, as certificates and databases have it.
-
-    Raises: OnboardingError: BAD_TIME for a time that no certificate can state.
-    """
+    """Return ``at``, or now, in UTC and whole seconds. Raises: OnboardingError: BAD_TIME if no certificate has it."""
     try:
         time = (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     except (OverflowError, ValueError):
@@ -259,11 +241,7 @@ def not_after(begin: datetime, days: int, what: str = "A certificate") -> dateti
 
 
 def not_after_within(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
-    """Return the end of what ``issuer`` signs at ``begin``.
-
-    Raises: OnboardingError: BAD_DAYS if ``days`` make no sense, CA_EXPIRED or OUTLIVES_CA if they are more than the
-        issuer has left.
-    """
+    """Return the end of what ``issuer`` signs. Raises: OnboardingError: BAD_DAYS, CA_EXPIRED, OUTLIVES_CA."""
     end, last = not_after(begin, days), issuer.not_valid_after_utc
     if last <= begin:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
