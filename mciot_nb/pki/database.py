@@ -89,16 +89,14 @@ class SigningDatabase:
         lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
         with disk_errors(folder.parent):
             try:
-                lock.acquire()
+                held = lock.acquire()
             except Timeout:
                 raise OnboardingError(
                     f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
                     "LOCKED",
                 ) from None
-        try:
+        with held:
             yield
-        finally:
-            lock.release()
 
     def rows(self) -> list[DatabaseRow]:
         """Return all rows but a torn last one. Raises: OnboardingError: BAD_DATABASE for what openssl would refuse."""
@@ -313,7 +311,7 @@ def crash_traces(config: CaConfig, database: SigningDatabase, *, mend: bool = Fa
             settle(copies, cut_off, database.index().serials)
         if mend and (recorded := cut_off & database.index().serials):
             found.append(f"{_listed(recorded)} had been recorded, and is there now")
-    if _is_torn(database.path):
+    if database.path.exists() and database.path.read_bytes()[-1:] not in (b"", b"\n"):
         found.append(f"the last row of {database.path.name} was not finished")
         if mend:
             write_at(database.path, database.index().size, b"")
@@ -334,11 +332,3 @@ def _finish_openssls_rename(path: Path) -> None:
         )
     new.replace(path)
     sync_folder(path.parent)
-
-
-def _is_torn(path: Path) -> bool:
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        if file.seek(0, 2):
-            file.seek(-1, 2)
-            return file.read() != b"\n"
-    return False
