@@ -44,12 +44,7 @@ LAST_YEAR = 9898
 
 
 def prepare(
-    config: CaConfig,
-    issuer: x509.Certificate,
-    csr: Request,
-    section: str,
-    days: int,
-    begin: datetime,
+    config: CaConfig, issuer: x509.Certificate, csr: Request, section: str, days: int, begin: datetime
 ) -> tuple[x509.Name, x509.CertificateBuilder]:
     """Check a request; return its subject, and all but the serial number. Raises: OnboardingError: if refused."""
     check_request(csr)
