@@ -90,22 +90,6 @@ def test_a_wrong_passphrase_is_named_and_changes_nothing(ca: CertificateAuthorit
     assert PASSPHRASE not in repr(ca) and "Key" not in repr(ca).split("database")[0].split("certificate=")[0]
 
 
-def test_time_can_be_set(tmp_path: Path) -> None:
-    at = datetime(2049, 6, 1, 12, tzinfo=UTC)
-    ca = make_ca(tmp_path / "ca", at=at)
-    signed = ca.sign(request(SUBJECT), at=at)
-    assert (signed.not_valid_before_utc, signed.not_valid_after_utc) == (at, at + timedelta(days=365))
-    assert ca.database.path.read_text().split("\t")[1] == "20500601120000Z", "four digits from 2050 on"
-
-
-def test_the_frame_shows_the_rows(ca: CertificateAuthority) -> None:
-    assert ca.database.to_frame().empty
-    signed = ca.sign(request(SUBJECT))
-    row = ca.database.to_frame().iloc[0]
-    assert (row.status, row.serial, row.common_name, row.file) == ("V", 0x1000, "device", "unknown")
-    assert row.expires == signed.not_valid_after_utc and row.revoked is not row.expires
-
-
 def test_a_serial_that_was_set_back_is_not_issued_twice(ca: CertificateAuthority) -> None:
     ca.sign(request(SUBJECT))
     (ca.folder / "serial").write_text("1000\n")
@@ -118,33 +102,30 @@ def test_signers_side_by_side_lose_nothing(ca: CertificateAuthority) -> None:
     assert sorted(row.serial for row in ca.database.rows()) == list(range(0x1000, 0x100C))
 
 
-@pytest.mark.parametrize("where", ["signing", "writing", "recording"])
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def stopped(pairs: Iterable[object], **_: object) -> Iterator[object]:
+    yield from itertools.islice(pairs, 2)
+    raise KeyboardInterrupt
+
+
+STOPS = [(tqdm, "tqdm", stopped), (authority, "write_draft", stop), (authority.SigningDatabase, "record", stop)]
+
+
+@pytest.mark.parametrize("where", STOPS, ids=["signing", "writing", "recording"])
 def test_a_batch_that_is_stopped_is_as_if_it_had_not_begun(
-    ca: CertificateAuthority, where: str, monkeypatch: pytest.MonkeyPatch
+    ca: CertificateAuthority, where: tuple[object, str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = devices(5)
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def stopped(pairs: Iterable[object], **_: object) -> Iterator[object]:
-        yield from itertools.islice(pairs, 2)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(
-            *{
-                "signing": (tqdm, "tqdm", stopped),
-                "writing": (authority, "write_draft", stop),
-                "recording": (authority.SigningDatabase, "record", stop),
-            }[where]
-        )
+        patch.setattr(*where)
         with pytest.raises(KeyboardInterrupt):
             ca.sign_many(requests)
     assert ca.database.rows() == [] and list((ca.folder / "deviceCertificates").iterdir()) == []
-    assert [each.serial_number for each in ca.sign_many(requests)] == list(range(0x1005, 0x100A)), (
-        "the numbers are gone"
-    )
+    numbers = [each.serial_number for each in ca.sign_many(requests)]
+    assert numbers == list(range(0x1005, 0x100A)), "the others are gone"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
