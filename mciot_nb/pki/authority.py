@@ -157,8 +157,9 @@ class CertificateAuthority:
                 "KEY_MISMATCH",
             )
         certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
-        says = f"{folder} was finished by somebody else meanwhile: open it."
-        write_whole(folder / "intermediateCert.pem", to_pem([certificate]), if_there=says)
+        if (path := folder / "intermediateCert.pem").exists():
+            raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS")
+        write_whole(path, to_pem([certificate]))
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
     @classmethod

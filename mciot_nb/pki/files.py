@@ -42,13 +42,13 @@ def disk_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool = False, if_there: str = "") -> None:
+def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool = False) -> None:
     """Write ``data`` to ``path`` whole or not at all; it is on the disk when this returns.
 
     ``private`` files can be read by their owner only (0600; on Windows the user's profile protects them). Without
     ``replace`` a file that exists is left alone; with it, the new file has the old one's rights.
 
-    Raises: OnboardingError: EXISTS, with the sentence ``if_there``, if the file exists and ``replace`` is false; DISK.
+    Raises: OnboardingError: EXISTS if the file exists and ``replace`` is false, DISK if the disk refuses.
     """
     with disk_errors(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
@@ -65,8 +65,9 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
             else:
                 rename_to_new(draft, path)
         except FileExistsError:
-            says = if_there or f"{path} is there already and is never overwritten: move it away first."
-            raise OnboardingError(says, "EXISTS") from None
+            raise OnboardingError(
+                f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
+            ) from None
         finally:
             remove([draft])
     sync_folder(path.parent)
