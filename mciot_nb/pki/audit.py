@@ -30,7 +30,7 @@ _MOST_NAMED = 5
 
 
 def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
-    """Look through the CA directory ``folder``, and return what is wrong with it and what to do about each.
+    """Look through a CA directory, ours or not, and return what is wrong with it and what to do about each.
 
     It needs no passphrase and changes nothing. ``at`` is the time of the audit, now by default.
 
