@@ -15,7 +15,7 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
@@ -146,14 +146,31 @@ def fetch_server_certificate(host: str, port: int) -> ServerCertificate:
     """Fetch the chain that a TLS server shows (guide: "Creating keystore and truststore", step 3).
 
     The guide's ``openssl s_client`` waits for ever where nothing answers, and takes whatever comes over the wire. This
-    one has a time limit, and says whether this system trusts what came.
+    one verifies each time, with a time limit, and says whether this system trusts what came.
 
     Raises: OnboardingError: NOT_REACHED, NO_ANSWER where it hangs, NO_TLS where it speaks something else.
     """
+    shown, _ = _handshake(host, port)
+    # Now with the handshake to its end: so the server itself signs the whole chain, with the key of the certificate.
+    again, finished = _handshake(host, port, anchor=shown[0])
+    signed = finished and again[0] == shown[0]
+    return ServerCertificate(host, port, again if signed else shown, _problem(host, port, shown[0]), signed)
+
+
+def _handshake(
+    host: str, port: int, anchor: x509.Certificate | None = None
+) -> tuple[tuple[x509.Certificate, ...], bool]:
+    """Return the chain that a server shows, and whether the handshake came to its end.
+
+    ``anchor`` is the only certificate that is trusted. Without one OpenSSL trusts nothing, and ends the handshake when
+    it has seen the chain.
+    """
     where, finished = f"{host}:{port}", False
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    # The handshake goes on whatever is shown, so that the server signs it; nothing is sent, and nothing believed yet.
-    context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, error, depth, trusted: True)
+    context.set_verify(SSL.VERIFY_PEER)
+    if anchor and (store := context.get_cert_store()):
+        store.add_cert(crypto.X509.from_cryptography(anchor))
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     with _connected(host, port) as plain:
         connection = SSL.Connection(context, plain)
         try:
@@ -161,7 +178,7 @@ def fetch_server_certificate(host: str, port: int) -> ServerCertificate:
         except ValueError:
             connection.set_tlsext_host_name(host.encode("idna"))
         connection.set_connect_state()
-        with suppress(SSL.Error):  # the end that a server makes for want of a certificate, for one
+        with suppress(SSL.Error):  # the end that is wanted, if the chain was seen
             _shake_hands(connection, plain, time.monotonic() + TIMEOUT, where)
             finished = True
         try:
@@ -178,7 +195,7 @@ def fetch_server_certificate(host: str, port: int) -> ServerCertificate:
             "00; the platform's port for certificates is 8883.",
             "NO_TLS",
         )
-    return ServerCertificate(host, port, chain, _problem(host, port, chain[0]), finished)
+    return chain, finished
 
 
 def _shake_hands(connection: SSL.Connection, plain: socket.socket, deadline: float, where: str) -> None:

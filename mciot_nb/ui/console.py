@@ -189,7 +189,7 @@ class DeviceConsole(Panel):
             asked.has_begun()
             self.kept.read()
 
-    # What others do ---------------------------------------------------------------------------------------------------
+    # What comes without a press ---------------------------------------------------------------------------------------
 
     def poll(self) -> None:
         """Show what has come, and whether the connection has ended; from time to time ask the platform too."""

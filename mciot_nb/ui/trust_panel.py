@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+import pandas as pd
 from cryptography import x509
 
 from mciot_nb.connect.tenant import Tenant
@@ -23,8 +24,6 @@ from mciot_nb.ui.panel import Panel, button, row, show_if
 from mciot_nb.ui.table import LiveTable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mciot_nb.workspace import Workspace
 
 _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fingerprint"]
@@ -62,8 +61,6 @@ def counted(number: int) -> str:
 
 def to_frames(certificates: list[TrustedCertificate]) -> "tuple[pd.DataFrame, pd.DataFrame]":
     """Return the list as it is read, and as it is sorted, under the fingerprints."""
-    import pandas as pd  # here, because it takes half a second
-
     prints = [one.fingerprint for one in certificates]
     texts = pd.DataFrame([words_of(one) for one in certificates], index=prints, columns=_COLUMNS, dtype=str)
     times = [one.not_after.timestamp() for one in certificates]
@@ -255,7 +252,7 @@ class TrustedCertificatesPanel(Panel):
     """List a tenant's trusted certificates, and upload, enable, disable, rename, prove or delete one.
 
     ``workspace`` is where the CA to upload lies, and the key that proves possession. Whatever fails is said in a
-    sentence. What others change on the local platform appears by itself; on a real tenant it takes a Refresh.
+    sentence. What other clients change on the local platform appears by itself; on a real tenant it takes a Refresh.
 
     Example: ``TrustedCertificatesPanel(tenant, workspace)`` as a cell's last line.
     """
@@ -287,21 +284,18 @@ class TrustedCertificatesPanel(Panel):
         # The upload stands below the question and the message, so that these stand beside what they are about.
         self.build(row(self.buttons["refresh"], self._hint), self.table, self._opened, below=(self.upload_part,))
         self._show_opened()
-        self.do("Reading the list", self._read_first, lambda _: "")
+        self.do("Reading the list", self._read, lambda _: "")
 
     # The list ---------------------------------------------------------------------------------------------------------
-
-    def _read_first(self) -> None:
-        try:
-            self._read()
-        except OnboardingError as error:
-            self._trouble = str(error)
-            raise
 
     def _read(self) -> list[TrustedCertificate]:
         """Read the list, and show it; raises OnboardingError, and then what is shown stays."""
         with self._reading:
-            found = {one.fingerprint: one for one in self._tenant.trusted_certificates.list()}
+            try:
+                found = {one.fingerprint: one for one in self._tenant.trusted_certificates.list()}
+            except OnboardingError as error:
+                self._trouble = str(error)
+                raise
             before, self._known = self._known, list(found.values())
             if before != self._known:
                 changed = [one.fingerprint for one in before or () if found.get(one.fingerprint, one) != one]

@@ -27,8 +27,6 @@ function follow(model, traits, handler) {
   return () => model.off(events, handler);
 }
 
-// A field for a secret ------------------------------------------------------------------------------------------------
-
 function makeSecretRow(parent, label, id, noteId) {
   const row = make("div", parent, { className: "mciot-secret-row" });
   make("label", row, { htmlFor: id, textContent: label });
@@ -73,8 +71,8 @@ function secret({ model, el }) {
   const last = () => (model.get("twice") ? repeated : input);
   const use = { type: "button", className: "jupyter-button", textContent: "Use" };
   const button = make("button", parent, use, { "aria-label": `Use this: ${model.get("label")}` });
-  const rating = make("div", parent, { id: `${id}-rating`, className: "mciot-note" }, { role: "status" });
-  const note = make("div", parent, { id: `${id}-note`, className: "mciot-note" }, { role: "status" });
+  const line = (of) => make("div", parent, { id: `${id}-${of}`, className: "mciot-note" }, { role: "status" });
+  const [rating, note] = [line("rating"), line("note")];
 
   const rate = () => {
     const isNew = model.get("twice") && model.get("shortest");
@@ -108,8 +106,6 @@ function secret({ model, el }) {
   show();
   return follow(model, ["status", "twice"], show);
 }
-
-// A field for a file --------------------------------------------------------------------------------------------------
 
 function file({ model, el }) {
   el.classList.add("mciot-file");
@@ -158,8 +154,7 @@ function file({ model, el }) {
   return follow(model, ["status"], show);
 }
 
-// A table: the rows stay in the kernel, here is one page of them ------------------------------------------------------
-
+// A table: the rows stay in the kernel, here is one page of them.
 const TONES = { "✓": "mciot-good", "✗": "mciot-problem", "⚠": "mciot-warning" };
 const ARROWS = { none: "", ascending: " ▲", descending: " ▼" };
 const WATCHED = ["rows", "columns", "total", "found", "opened", "status", "sort", "descending", "first", "news"];
@@ -256,7 +251,9 @@ function table({ model, el }) {
     bottom.hidden = found() <= size();
     place.textContent = `${counted(first() + 1)} to ${counted(last)} of ${counted(found())}`;
   };
+  let due;
   const draw = () => {
+    due = undefined;
     const focused = box.contains(document.activeElement) && document.activeElement.dataset.is;
     head.replaceChildren();
     body.replaceChildren();
@@ -275,13 +272,7 @@ function table({ model, el }) {
     const sentence = [model.get("status"), words].filter(Boolean).join(" ");
     if (status.textContent !== sentence) status.textContent = sentence; // else it would be spoken again
   };
-  let due; // several traits change at once: they are drawn together
-  const drawSoon = () => {
-    due ??= setTimeout(() => {
-      due = undefined;
-      draw();
-    });
-  };
+  const drawSoon = () => void (due ??= setTimeout(draw)); // several traits change at once: they are drawn together
   const refill = () => {
     if (document.activeElement !== filter) filter.value = model.get("filter"); // typed in another view of it
   };
@@ -293,8 +284,6 @@ function table({ model, el }) {
     for (const end of ends) end();
   };
 }
-
-// The poller: an invisible part of a panel ----------------------------------------------------------------------------
 
 // A question goes away with the button that answered it; the focus goes back to where it was before the question.
 function keepFocus(panel) {
@@ -343,6 +332,7 @@ function keepOrder(panel, model) {
   return () => model.off("msg:custom", settled);
 }
 
+// An invisible part of a panel.
 function poller({ model, el }) {
   el.style.display = "none";
   let [frame, end] = [0, () => {}];
