@@ -77,6 +77,16 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
         raise _explain(host, error) from None
 
 
+def https_host(url: str) -> tuple[str, int | None]:
+    """Return the host and port of a plain https URL; no host where it holds more (a password must not be kept)."""
+    try:
+        parts = urlsplit(url)
+        more = parts.scheme != "https" or "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment
+        return ("", None) if more or parts.port == 0 else (parts.hostname or "", parts.port)
+    except ValueError:  # a bracket that is never closed, for one, or a port that is no number
+        return "", None
+
+
 def _host(url: str) -> str:
     """Return the host and port of an https URL, empty where it can't be parsed. Raises: OnboardingError: BAD_URL."""
     try:

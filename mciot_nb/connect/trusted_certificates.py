@@ -65,16 +65,14 @@ class TrustedCertificate:
     def from_json(cls, body: dict[str, Any]) -> Self:
         """Read the platform's description."""
         proven, not_after = body.get("proofOfPossessionValid"), datetime.fromisoformat(body["notAfter"])
-        return cls(
-            fingerprint=_text(body["fingerprint"]),
-            name=_text(body.get("name") or ""),
-            status=_text(body["status"]),
-            auto_registration=body.get("autoRegistrationEnabled") in (True, "true"),
-            subject=_text(body.get("subject") or ""),
-            issuer=_text(body.get("issuer") or ""),
-            not_after=not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC),
-            proven=None if proven is None else bool(proven),
+        sha1, status = _text(body["fingerprint"]), _text(body["status"])
+        name, subject, issuer = (_text(body.get(key) or "") for key in ("name", "subject", "issuer"))
+        automatic, proven = (
+            body.get("autoRegistrationEnabled") in (True, "true"),
+            None if proven is None else bool(proven),
         )
+        not_after = not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC)
+        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven)
 
 
 @dataclass(frozen=True)
