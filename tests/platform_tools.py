@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from mciot_nb.local_platform import LocalPlatform
 
 DAY = timedelta(days=1)
+LOOPBACK = ip_address("127.0.0.1")
 #: paho's words for the return codes 0 to 5.
 CONNACK = [
     "Success",
@@ -56,8 +58,14 @@ class Entity:
 
 
 def make(
-    name: str, issuer: Entity | None = None, ca: bool = False, begins: timedelta = -DAY, ends: timedelta = 30 * DAY
+    name: str,
+    issuer: Entity | None = None,
+    ca: bool = False,
+    begins: timedelta = -DAY,
+    ends: timedelta = 30 * DAY,
+    hosts: Sequence[str] = (),
 ) -> Entity:
+    """Make a certificate of a CA, of a device, or with ``hosts``, names or 127.0.0.1, of a server."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer, signer_name = (issuer.key, issuer.certificate.subject) if issuer else (key, subject)
@@ -69,6 +77,12 @@ def make(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
     )
+    if ca or hosts:
+        usage = x509.KeyUsage(bool(hosts), False, False, False, False, ca, ca, False, False)
+        builder = builder.add_extension(usage, True)
+    if hosts:
+        names = [x509.IPAddress(LOOPBACK) if host == str(LOOPBACK) else x509.DNSName(host) for host in hosts]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
     certificate = builder.sign(signer, hashes.SHA256())
     return Entity(certificate, key, (certificate, *(issuer.chain if issuer else ())))
 
