@@ -1,14 +1,12 @@
 """Fetching a server's certificate: from real TLS servers on loopback, and from all that is none."""
 
 import dataclasses
-import gc
 import re
 import socket
 import ssl
 import struct
 import threading
 import time
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -298,20 +296,6 @@ def test_an_issuer_that_was_made_for_the_signature(tmp_path: Path) -> None:
     shown = (certificate.public_bytes(Encoding.DER) for certificate in (leaf, forged))
     with served(says(hello_with(*shown))) as port, pytest.raises(OnboardingError):
         fetch_server_certificate("localhost", port).verified(fingerprint(leaf, "sha256")).trust_anchor("issuer")
-
-
-def test_nothing_is_left_open(whole: Path) -> None:
-    """`served` waits for the client's end in every test here; these are the warnings of Python."""
-    gc.collect()  # what earlier tests have left
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        with served(over_tls(whole)) as good:
-            fetch_server_certificate("localhost", good)
-        with served(says(b"")) as bad, suppress(OnboardingError):
-            fetch_server_certificate("localhost", bad)
-        gc.collect()
-    left = [str(warning.message) for warning in caught if warning.category is ResourceWarning]
-    assert not [message for message in left if f", {good})" in message or f", {bad})" in message]
 
 
 def test_served_notices_a_client_that_stays() -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -18,13 +18,6 @@ TIMEOUT = (5.0, 30.0)
 MAX_SECONDS, MAX_BYTES = 120.0, 32 * 1024 * 1024
 
 Login = Callable[[requests.PreparedRequest], requests.PreparedRequest]
-
-
-class Answer(NamedTuple):
-    """The status and the body of an HTTP response."""
-
-    status: int
-    body: bytes
 
 
 class _Retry(Retry):
@@ -50,8 +43,8 @@ _RETRIES = _Retry(
 )
 
 
-def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> Answer:
-    """Send one call to an https ``url`` and return the answer, whatever its status.
+def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> tuple[int, bytes]:
+    """Send one call to an https ``url`` and return the answer's status and body, whatever they are.
 
     ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: NOT_REACHED, TLS,
     NO_TLS, NO_ANSWER where the server is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
@@ -72,7 +65,7 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
                 stream=True,
                 **options,
             ) as response:
-                return Answer(response.status_code, _body(response, host))
+                return response.status_code, _body(response, host)
     except (OSError, ValueError) as error:  # requests' own exceptions are OSErrors
         raise _explain(host, error) from None
 

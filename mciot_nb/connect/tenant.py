@@ -87,13 +87,11 @@ class Tenant:
         PUT also where the answer was lost or the server busy. Raises: OnboardingError: in one sentence for whatever
         fails, with the code ``HTTP_<status>`` where there is one.
         """
-        answer = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
-        if not 200 <= answer.status < 300:
-            raise OnboardingError(self._explain(answer.status, path, meaning or {}), f"HTTP_{answer.status}")
+        status, body = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
+        if not 200 <= status < 300:
+            raise OnboardingError(self._explain(status, path, meaning or {}), f"HTTP_{status}")
         try:
-            if accept != JSON:
-                return read(answer.body)
-            return read(json.loads(answer.body) if answer.body else None)
+            return read(body if accept != JSON else json.loads(body) if body else None)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             raise OnboardingError(
                 f"{self.url} answered something that no tenant's REST interface does: check the URL.", "NOT_A_TENANT"
