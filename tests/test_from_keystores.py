@@ -78,22 +78,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory, openssl: Run) -> Iterator[Lab]
     platform.stop()
 
 
-@pytest.fixture(scope="module")
-def keytools(lab: Lab, keytool: Run) -> None:
-    """The stores that keytool makes of ours: two keys in one JKS, a PKCS12, and truststores of both kinds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORE", PASSWORD)
-        source = ["-importkeystore", "-srckeystore", lab.folder / "key.pkcs12", "-srcalias", "devicekeyentry"]
-        source += ["-srcstorepass:env", "STORE", "-deststorepass:env", "STORE", "-destkeystore"]
-        for alias in ("first", "second"):
-            keytool(*source, lab.folder / "keytool.jks", "-deststoretype", "JKS", "-destalias", alias)
-        keytool(*source, lab.folder / "keytool.pkcs12", "-deststoretype", "PKCS12")
-        trust = ["-importcert", "-noprompt", "-alias", "server", "-file", lab.platform.server_certificate]
-        for kind in KINDS:
-            store = ["-keystore", lab.folder / f"keytool-trust.{kind}", "-storetype", kind, "-storepass:env", "STORE"]
-            keytool(*trust, *store)
-
-
 @pytest.fixture(autouse=True)
 def temporary(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where temporary files go; whatever the test did, nothing may stay there."""
@@ -125,16 +109,6 @@ def test_both_kinds_connect_and_publish(lab: Lab, keystore: str, truststore: str
 )
 def test_all_sorts_of_stores_work(lab: Lab, keystore: str, truststore: str, options: dict[str, Any]) -> None:
     lab.assert_works(keystore, truststore, **options)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("keytools")
-def test_keytools_stores_connect_and_publish(lab: Lab) -> None:
-    lab.assert_works("keytool.jks", "keytool-trust.jks", alias="second")
-    lab.assert_works("keytool.jks", "trust.pkcs12", alias="First")  # Java does not mind either
-    lab.assert_works("keytool.pkcs12", "keytool-trust.pkcs12")
-    for alias, says in ((None, "second"), ("third", "first")):
-        assert says in refused("NO_KEY", lambda alias=alias: lab.device("keytool.jks", "trust.jks", alias=alias))
 
 
 @pytest.mark.parametrize(
