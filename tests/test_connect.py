@@ -43,22 +43,6 @@ def assert_verdict(platform: LocalPlatform, code: str) -> None:
 
 
 @pytest.mark.parametrize("tls", TLS)
-def test_a_device_connects_publishes_and_hears(
-    platform: LocalPlatform, tenant: Tenant, tmp_path: Path, tls: ssl.TLSVersion
-) -> None:
-    with device_of(platform, tmp_path, DEVICE, tls=tls) as connected:
-        assert repr(connected) == "Device 'device', connected"
-        connected.publish("100,device,c8y_MQTTDevice", f"200,c8y_Temperature,T,{tls.value},C", "400,c8y_Door,opened")
-        connected.publish("100,device,c8y_MQTTDevice")
-        message = connected.receive(60)
-        assert message and message.topic == "s/e" and message.payload.startswith("41,100")
-    assert repr(connected) == "Device 'device', not connected"
-    assert tls.value in platform.measurements()["value"].tolist()
-    assert platform.events().iloc[-1]["text"] == "opened"
-    assert platform.log().iloc[-1]["code"] == "CONNECTED"
-
-
-@pytest.mark.parametrize("tls", TLS)
 @pytest.mark.parametrize(
     ("entity", "chain", "options", "code", "reason"),
     [

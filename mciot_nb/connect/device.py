@@ -253,7 +253,11 @@ class Device(Connection):
         """
         if not self.chain:
             raise OnboardingError("The device has no certificate to show: give it its chain and key.", "NO_CERTIFICATE")
-        host, port = _address(url)
+        host, port = https_host(url)
+        port = port or MUTUAL_TLS_PORT
+        if not host:
+            source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
+            raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
         status, body = _post_chain(host, port, self._context, self.chain)
         if not 200 <= status < 300:
             default = "this is not what the platform answers a device: check the URL and its port"
@@ -376,11 +380,3 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
         raise connection.connection_error(where, error) from None
     finally:
         client.close()
-
-
-def _address(url: str) -> tuple[str, int]:
-    host, port = https_host(url)
-    if not host:
-        source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
-        raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
-    return host, port or MUTUAL_TLS_PORT
