@@ -122,6 +122,11 @@ class LocalPlatform:
         )
 
     @property
+    def tenant_id(self) -> str:
+        """The platform's first tenant."""
+        return self.tenant_ids[0]
+
+    @property
     def tenant(self) -> "Tenant":
         """The first tenant, to be used like any other."""
         return self.tenants[0]

@@ -390,7 +390,7 @@ def trusting(platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
 def real(platform: LocalPlatform, **changed: object) -> TenantSettings:
     """The local platform, as one that is reached over the net."""
     host, port = platform.mqtt
-    known = TenantSettings(platform.https, platform.tenant_ids[0], platform.tenant.user, host, port, local=False)
+    known = TenantSettings(platform.https, platform.tenant_id, platform.tenant.user, host, port, local=False)
     return dataclasses.replace(known, **changed)  # type: ignore[arg-type]
 
 
@@ -428,7 +428,7 @@ def test_the_first_thing_that_fails_is_said_and_nothing_after_it(platform: Local
 
     wrong = says(Secret(WORD))
     assert wrong.startswith("✓ reached, TLS verified. ✗ ") and "the login of admin was refused" in wrong
-    viewer = json.loads((platform.folder / "credentials.json").read_text())[platform.tenant_ids[0]]["others"][0]
+    viewer = json.loads((platform.folder / "credentials.json").read_text())[platform.tenant_id]["others"][0]
     no_role = says(Secret(viewer["password"]), user=viewer["user"])
     assert no_role.startswith("✓ reached, TLS verified, logged in as viewer. ✗ ") and "ROLE_TENANT_ADMIN" in no_role
     closed = free_port()

@@ -194,7 +194,7 @@ def test_a_private_key_that_is_uploaded_is_kept_nowhere(world: World, kind: str)
     }.get(kind, pem)
     secret_key(ca, pem, given.replace(ca.pem.encode(), b""))
     body = {"certInPemFormat": given.decode(), "status": "ENABLED"}
-    path = f"/tenant/tenants/{world.platform.tenant_ids[0]}/trusted-certificates"
+    path = f"/tenant/tenants/{world.platform.tenant_id}/trusted-certificates"
     flat = given.decode().replace("\n", " ")
     answers = [
         upload(world.platform, ca, certInPemFormat=given.decode()),
@@ -225,7 +225,7 @@ def test_a_megabyte_of_json_is_refused_and_does_no_harm(world: World) -> None:
         ("/bulk", json.dumps({"certificates": [{}] * 250_000}), 422),
         ("", json.dumps(good | {str(number): 1 for number in range(80_000)}), 201),  # the control: it is read whole
     ]
-    path = f"/tenant/tenants/{world.platform.tenant_ids[0]}/trusted-certificates"
+    path = f"/tenant/tenants/{world.platform.tenant_id}/trusted-certificates"
     for where, body, status in bodies:
         assert 700_000 < len(body) < 1024 * 1024
         answer = rest(world.platform, "POST", path + where, data=body, headers={"Content-Type": "application/json"})

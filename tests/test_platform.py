@@ -62,7 +62,7 @@ def test_a_second_start_finds_the_first(platform: LocalPlatform) -> None:
         "mqtt": list(platform.mqtt),
         "https": platform.https,
         "server_certificate": str(platform.server_certificate),
-        "tenants": [{"id": platform.tenant_ids[0], "user": platform.tenant.user}],
+        "tenants": [{"id": platform.tenant_id, "user": platform.tenant.user}],
         "pid": platform.pid,
     }
     with pytest.raises(OnboardingError, match="guide-2021, not current"):
@@ -250,7 +250,7 @@ def test_secrets_are_their_owners_alone(platform: LocalPlatform) -> None:
     for name in ("credentials.json", "serverKey.pem"):
         assert stat.S_IMODE((platform.folder / name).stat().st_mode) == 0o600
     seen = repr(platform) + repr(platform.tenant) + " ".join(psutil.Process(platform.pid).cmdline())
-    assert password(platform) not in seen and platform.tenant_ids[0] in seen
+    assert password(platform) not in seen and platform.tenant_id in seen
 
 
 def test_openssl_and_keytool_take_the_server_certificate(
@@ -373,8 +373,8 @@ def test_line_breaks_that_are_typed_are_explained(platform: LocalPlatform) -> No
 
 def test_logins_and_unknown_places(platform: LocalPlatform) -> None:
     right, path = password(platform), "/tenant/currentTenant"
-    for user in (f"{platform.tenant_ids[0]}/{platform.tenant.user}", platform.tenant.user):
-        assert rest(platform, "GET", path, auth=(user, right)).json()["name"] == platform.tenant_ids[0]
+    for user in (f"{platform.tenant_id}/{platform.tenant.user}", platform.tenant.user):
+        assert rest(platform, "GET", path, auth=(user, right)).json()["name"] == platform.tenant_id
     for user, secret in ((platform.tenant.user, "wrong"), (f"t9/{platform.tenant.user}", right), ("", "")):
         answer = rest(platform, "GET", path, auth=(user, secret))
         assert answer.status_code == 401

@@ -83,7 +83,7 @@ def trusted(platform: LocalPlatform, which: Entity | str = "", call: str = "", t
     """Return the path of the trusted certificates, of one of them, or of a ``call`` for proof of possession."""
     identifier = which.fingerprint if isinstance(which, Entity) else which
     below = "/".join(filter(None, [f"trusted-certificates{'-pop' if call else ''}", identifier, call]))
-    return f"/tenant/tenants/{tenant or platform.tenant_ids[0]}/{below}"
+    return f"/tenant/tenants/{tenant or platform.tenant_id}/{below}"
 
 
 def body(entity: Entity, **fields: Any) -> dict[str, Any]:

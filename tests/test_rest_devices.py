@@ -119,7 +119,7 @@ def test_only_a_certificate_is_a_chain_and_a_file_comes_before_a_header(platform
 
 def test_a_chain_is_judged_for_the_logins_own_tenant(platform: LocalPlatform) -> None:
     root = uploaded(platform)
-    dev, own, other = make("dev", root), platform.tenant_ids[0], platform.tenants[1].tenant_id
+    dev, own, other = make("dev", root), platform.tenant_id, platform.tenants[1].tenant_id
     for tenant, status in ((own, 200), (other, 403), ("t9", 404)):
         assert verify(platform, dev, root, data={"tenantId": tenant}).status_code == status
         assert verify(platform, dev, root, headers={"X-Cumulocity-TenantId": tenant}).status_code == status
@@ -234,7 +234,7 @@ def test_a_certificate_gives_a_device_a_token(platform: LocalPlatform, tmp_path:
     status, answer = ask(platform, tmp_path, dev)
     assert status == 200 and answer["access_token"] == answer["accessToken"]
     login = {"auth": None, "headers": {"Authorization": f"Bearer {answer['access_token']}"}}
-    assert rest(platform, "GET", "/tenant/currentTenant", **login).json()["name"] == platform.tenant_ids[0]
+    assert rest(platform, "GET", "/tenant/currentTenant", **login).json()["name"] == platform.tenant_id
 
     def refused(status: int, code: str, *sent: Entity) -> str:
         before = len(platform.log())
