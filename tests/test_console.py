@@ -855,12 +855,6 @@ def test_the_static_picture_is_the_same_in_every_run_and_shows_no_secret(
     console.end()
 
 
-def test_importing_the_console_needs_no_pandas() -> None:
-    code = "import sys, mciot_nb.ui.console; print('pandas' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
 # The plot -------------------------------------------------------------------------------------------------------------
 
 TIMES = st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=st.just(UTC))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+from pandas.errors import DatabaseError
 
 from mciot_nb.connect.device import Device
 from mciot_nb.errors import OnboardingError
@@ -153,8 +154,6 @@ class AttemptView(widgets.HTML):  # type: ignore[misc]
         """Return the platform's log as a table, None where there is none to read."""
         if self._platform is None:
             return None
-        from pandas.errors import DatabaseError  # here, because it takes half a second
-
         try:
             return self._platform.log()
         except (DatabaseError, sqlite3.Error):  # its folder was moved

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+import pandas as pd
 
 from mciot_nb.connect import devices
 from mciot_nb.connect.device import SEVERITIES, Device, OperationRequest
@@ -21,9 +22,6 @@ from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.ui.markup import escape, grid, visible
 from mciot_nb.ui.panel import button, row
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: How many messages are shown, the newest ones, and how many characters of each.
 MOST_LINES, LONGEST = 15, 300
@@ -97,7 +95,7 @@ class TenantData(widgets.VBox):  # type: ignore[misc]
                     trouble = f'<span role="status">⚠ {old}: {escape(str(error))}</span>'
             self.trouble.value = trouble
 
-    def _draw(self, measured: "pd.DataFrame") -> None:
+    def _draw(self, measured: pd.DataFrame) -> None:
         """Draw the series that was sent last: from here or, where nothing of that is kept, from anywhere."""
         names = list(zip(measured["fragment"], measured["series"], strict=True))
         shown = next((name for name in reversed(self._sending.sent) if name in names), names[-1] if names else None)
@@ -145,14 +143,14 @@ def _amount(value: float, unit: str) -> str:
 
 def _png(values: "pd.Series[float]") -> bytes:
     """Draw the values over their times (UTC), on a ground of its own, which is readable in a dark theme too."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second
-    from matplotlib.dates import AutoDateLocator, DateFormatter
-    from matplotlib.figure import Figure
-
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would write of its font cache into the notebook
     first, last = values.index[0], values.index[-1]
     is_one_day = first.date() == last.date()
     with _drawing, warnings.catch_warnings(action="ignore"):  # of spans of thousands of years
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second
+        from matplotlib.dates import AutoDateLocator, DateFormatter
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained", facecolor="white")
         canvas, axes = FigureCanvasAgg(figure), figure.subplots()
         frame = values.clip(-_LARGEST, _LARGEST).to_frame()
