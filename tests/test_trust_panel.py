@@ -157,7 +157,7 @@ def test_what_others_change_appears_by_itself_on_the_local_platform_only(
     calls: list[str] = []
     send = rest.send
 
-    def watched(method: str, *given: Any, **named: Any) -> rest.Answer:
+    def watched(method: str, *given: Any, **named: Any) -> tuple[int, bytes]:
         calls.append(method)
         return send(method, *given, **named)
 
