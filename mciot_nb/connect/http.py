@@ -46,11 +46,17 @@ _RETRIES = _Retry(
 def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> tuple[int, bytes]:
     """Send one call to an https ``url`` and return the answer's status and body, whatever they are.
 
-    ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: NOT_REACHED, TLS,
-    NO_TLS, NO_ANSWER where the server is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
+    ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: BAD_URL, NOT_REACHED,
+    TLS, NO_TLS, NO_ANSWER where it is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
     """
-    host = _host(url)
+    host = ""
     try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        if parts.scheme != "https":
+            raise OnboardingError(
+                "The tenant's URL begins with https://, so that nobody reads along: correct it.", "BAD_URL"
+            )
         with requests.Session() as session:
             session.trust_env = verify is True  # a CA bundle named in the environment would override a path
             session.auth = login
@@ -78,20 +84,6 @@ def https_host(url: str) -> tuple[str, int | None]:
         return ("", None) if more or parts.port == 0 else (parts.hostname or "", parts.port)
     except ValueError:  # a bracket that is never closed, for one, or a port that is no number
         return "", None
-
-
-def _host(url: str) -> str:
-    """Return the host and port of an https URL, empty where it can't be parsed. Raises: OnboardingError: BAD_URL."""
-    try:
-        parts = urlsplit(url)
-        host, scheme = parts.netloc.rpartition("@")[2], parts.scheme
-    except ValueError:
-        return ""
-    if scheme != "https":
-        raise OnboardingError(
-            "The tenant's URL begins with https://, so that nobody reads along: correct it.", "BAD_URL"
-        )
-    return host
 
 
 def _body(response: requests.Response, host: str) -> bytes:

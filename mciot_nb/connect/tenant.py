@@ -1,5 +1,6 @@
 """A tenant over REST: the same calls for the local platform and for a real tenant."""
 
+import base64
 import json
 import os
 import re
@@ -10,7 +11,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
-from requests.auth import HTTPBasicAuth
 
 from mciot_nb.connect import http as rest
 from mciot_nb.connect.devices import Devices
@@ -126,12 +126,10 @@ class Tenant:
         return found[:limit]
 
     def _log_in(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self.token is not None:
-            request.headers["Authorization"] = f"Bearer {reveal(self.token)}"
-            return request
-        user, password = f"{self.tenant_id}/{self.user}", reveal(self.password or "")
-        prepared: requests.PreparedRequest = HTTPBasicAuth(user.encode(), password.encode())(request)
-        return prepared
+        login = f"Bearer {reveal(self.token)}" if self.token is not None else ""
+        basic = f"{self.tenant_id}/{self.user}:{reveal(self.password or '')}"
+        request.headers["Authorization"] = login or f"Basic {base64.b64encode(basic.encode()).decode()}"
+        return request
 
     def _explain(self, status: int, path: str, meaning: Mapping[int, str]) -> str:
         explanations = {
