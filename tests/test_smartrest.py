@@ -1,6 +1,5 @@
 """SmartREST of the local platform: every message of the facts page, its answer, and whom that reaches."""
 
-
 import jwt
 import pytest
 from conftest import examples

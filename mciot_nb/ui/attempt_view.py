@@ -164,7 +164,7 @@ class AttemptView(widgets.HTML):  # type: ignore[misc]
 
     def _news(self) -> str:
         """Return what paho has noted beyond what it notes of every connection: an alert of TLS 1.3, for one."""
-        return "; ".join(note for note in self._device.notes if not note.startswith(_USUAL))
+        return "; ".join(note for note in list(self._device.notes) if not note.startswith(_USUAL))
 
 
 def _last_record(log: Any) -> int:
