@@ -35,14 +35,12 @@ _MOST_ROUNDS = 5_000_000  # as many does Java take
 _BAG = bytes.fromhex("060b2a864886f70d010c0a01")
 _KEY_BAGS, _SECRET_BAG = (_BAG + b"\x01", _BAG + b"\x02"), _BAG + b"\x05"
 _TRUST_ATTRIBUTE = bytes.fromhex("060c6086480186f966adca7b0101")
+#: The one thing in a PKCS12 that no JKS holds.
+SECRET_KEY = "a secret key"
 
 
 class UnsupportedPkcs12(ValueError):
-    """A store of which something would be lost here; says what that is, and whether a JKS could hold it."""
-
-    def __init__(self, what: str, *, fits_jks: bool = True) -> None:
-        super().__init__(what)
-        self.fits_jks = fits_jks
+    """A store of which something would be lost here; says what that is."""
 
 
 class NotPkcs12(ValueError):
@@ -97,11 +95,14 @@ def load(data: bytes, password: bytes) -> Pkcs12Store:
     except UnsupportedAlgorithm:
         raise UnsupportedPkcs12("a key or an encryption of a kind that is not known here") from None
     if _SECRET_BAG in data:
-        raise UnsupportedPkcs12("a secret key", fits_jks=False)
+        raise UnsupportedPkcs12(SECRET_KEY)
     if sum(map(data.count, _KEY_BAGS)) > (store.key is not None):  # keytool and openssl leave these bags in the open
         raise UnsupportedPkcs12("several keys")
     found = [(_alias(entry.friendly_name), entry.certificate) for entry in store.additional_certs]
-    trusted = _count_trusted(parts, password)
+    try:
+        trusted = sum(_decrypt(part, password).count(_TRUST_ATTRIBUTE) for part in parts)
+    except (ValueError, KeyError):  # not encrypted with PBES2 and AES
+        trusted = None
     if store.key is None:
         if trusted and trusted < len(found):
             raise UnsupportedPkcs12("certificates that Java trusts and others that it does not")
@@ -158,10 +159,7 @@ def _contents(data: bytes) -> list[bytes]:
 
 
 def _structure(data: bytes) -> tuple[list[bytes], bool]:
-    """Return the parts of a store (each a ContentInfo), and whether it has a MAC.
-
-    Raises: NotPkcs12; UnsupportedPkcs12: if it is in BER, or would take minutes to open.
-    """
+    """Return the parts of a store (each a ContentInfo), and whether it has a MAC. Raises: as `load`."""
     if data[:2] == b"\x30\x80":
         raise UnsupportedPkcs12("lengths in the older way of writing them (BER)")
     try:
@@ -169,7 +167,13 @@ def _structure(data: bytes) -> tuple[list[bytes], bool]:
         version, safe, *mac = _contents(pfx)
         (octets,) = _contents(_contents(safe)[1])
         (parts,) = _contents(octets)
-        if version != b"\3" or len(mac) > 1 or (mac and not _is_algorithm(_contents(_contents(mac[0])[0])[0])):
+        # An algorithm's parameters are none, NULL or a sequence: OpenSSL would take anything instead of NULL.
+        digests = [_split(_contents(_contents(one)[0])[0]) for one in mac]
+        if (
+            version != b"\3"
+            or len(mac) > 1
+            or any([tag for tag, _ in d][1:] not in ([], [_NULL], [_SEQUENCE]) for d in digests)
+        ):
             raise NotPkcs12
         most, contents = max(_rounds(data), default=0), _contents(parts)
     except (ValueError, IndexError):
@@ -177,11 +181,6 @@ def _structure(data: bytes) -> tuple[list[bytes], bool]:
     if most > _MOST_ROUNDS:
         raise UnsupportedPkcs12("a password that is hashed over 5 million times")
     return contents, bool(mac)
-
-
-def _is_algorithm(data: bytes) -> bool:
-    """Whether an algorithm's parameters are none, NULL or a sequence: OpenSSL takes anything instead of NULL."""
-    return [tag for tag, _ in _split(data)][1:] in ([], [_NULL], [_SEQUENCE])
 
 
 def _rounds(data: bytes) -> Iterator[int]:
@@ -200,14 +199,6 @@ def _rounds(data: bytes) -> Iterator[int]:
                 yield int.from_bytes(content)
             if tag & _CONSTRUCTED or (tag == _OCTET_STRING and content[:1] == b"\x30"):
                 waiting.append((tag, content))
-
-
-def _count_trusted(parts: Sequence[bytes], password: bytes) -> int | None:
-    """Return how many certificates bear Java's trust attribute; None if they are not encrypted with PBES2 and AES."""
-    try:
-        return sum(_decrypt(part, password).count(_TRUST_ATTRIBUTE) for part in parts)
-    except (ValueError, KeyError):
-        return None
 
 
 def _decrypt(part: bytes, password: bytes) -> bytes:
