@@ -111,11 +111,10 @@ def decrypt_key(encrypted: bytes, password: str) -> bytes:
 
 
 def _xor(data: bytes, secret: bytes, salt: bytes) -> bytes:
-    stream, block = b"", salt
-    while len(stream) < len(data):
-        block = hashlib.sha1(secret + block).digest()
-        stream += block
-    return bytes(a ^ b for a, b in zip(data, stream, strict=False))
+    stream = salt
+    while len(stream) < len(salt + data):
+        stream += hashlib.sha1(secret + stream[-20:]).digest()
+    return bytes(a ^ b for a, b in zip(data, stream[20:], strict=False))
 
 
 def _checksum(data: bytes, password: str) -> bytes:
@@ -130,11 +129,11 @@ def _string(text: str) -> bytes:
     """Return text in Java's "modified UTF-8": a zero in two bytes, beyond FFFF the two halves of its UTF-16."""
     halves = struct.iter_unpack(">H", text.encode("utf-16-be", "surrogatepass"))
     raw = b"".join(chr(half).encode("utf-8", "surrogatepass") for (half,) in halves).replace(b"\0", b"\xc0\x80")
-    return struct.pack(">H", len(raw)) + raw
+    return _sized(raw, ">H")
 
 
-def _sized(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
+def _sized(data: bytes, form: str = ">I") -> bytes:
+    return struct.pack(form, len(data)) + data
 
 
 def _number(file: io.BytesIO, form: str = ">I") -> int:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -61,23 +62,19 @@ _KINDS = {
 def _store(store: Keystore) -> Rendered:
     """Return what is in a store: in one sentence, and a table for each entry."""
     title = f"{store.path.name}: {store.type}, {counted(len(store.entries), 'entry', 'entries')}"
-    held, remark = _at_a_glance(store), f"⚠ {store.remark}" if store.remark else ""
+    remark, kinds = f"⚠ {store.remark}" if store.remark else "", [entry.kind for entry in store.entries]
+    keys, trusted = kinds.count(KEY_ENTRY), kinds.count(TRUSTED_ENTRY)
+    holds = [
+        counted(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
+        counted(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
+    ]
+    if others := len(kinds) - keys - trusted:
+        holds.append(counted(others, "entry that Java does not see", "entries that Java does not see"))
+    held = f"Holds {listed(holds)}."
     entries = [card(f"Entry {entry.alias or '(no alias)'}", _entry_rows(entry)) for entry in store.entries]
     text = [visible(title), held, *filter(None, [visible(remark)]), *(entry.text for entry in entries)]
     html = f"<p><strong>{escape(title)}</strong><br>{escape(held)}</p>" + (f"<p>{escape(remark)}</p>" if remark else "")
     return Rendered("\n".join(text), html + "".join(entry.html for entry in entries))
-
-
-def _at_a_glance(store: Keystore) -> str:
-    kinds = [entry.kind for entry in store.entries]
-    keys, trusted = kinds.count(KEY_ENTRY), kinds.count(TRUSTED_ENTRY)
-    held = [
-        counted(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
-        counted(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
-    ]
-    others = len(kinds) - keys - trusted
-    held += [counted(others, "entry that Java does not see", "entries that Java does not see")] if others else []
-    return f"Holds {listed(held)}."
 
 
 def _entry_rows(entry: Entry) -> Iterator[Line]:
@@ -102,10 +99,9 @@ def _numbered(name: str, number: int) -> list[str]:
 
 def _signatures(entry: Entry) -> Iterator[str]:
     """Yield for each certificate in the chain who signed it."""
-    for position, certificate in enumerate(entry.chain):
-        own = "the private key's own; " if entry.kind == KEY_ENTRY and position == 0 else ""
-        following = entry.chain[position + 1 : position + 2]
-        if following and is_issued_by(certificate, following[0]):
+    own = "the private key's own; " if entry.kind == KEY_ENTRY else ""
+    for certificate, following in zip_longest(entry.chain, entry.chain[1:]):
+        if following and is_issued_by(certificate, following):
             yield f"{own}✓ signed by the next one"
         elif following:
             yield f"{own}✗ not signed by the next one, the chain is broken: issued by {_issuer(certificate)}"
@@ -113,6 +109,7 @@ def _signatures(entry: Entry) -> Iterator[str]:
             yield f"{own}✓ signed by itself"
         else:
             yield f"{own}signed by {readable(certificate.issuer)}, whose certificate is not in this entry"
+        own = ""
 
 
 def _issuer(certificate: x509.Certificate) -> str:
@@ -147,14 +144,14 @@ def _server_rows(server: ServerCertificate) -> Iterator[Line]:
 
 def _preview(preview: Preview) -> Rendered:
     """Return what the policy makes of a requested subject, field by field, and then what would stop the signing."""
-    fates = {True: "⚠ vanishes: the policy does not list it", False: "✓ is kept"}
+    fates = ("✓ is kept", "⚠ vanishes: the policy does not list it")
     rows = [(label(a.oid), str(a.value), fates[a in preview.vanishing]) for a in preview.requested]
     rows += [("Refused", f"✗ {refusal}", "") for refusal in preview.refusals]
     return card("What signing would make of it", rows)
 
 
-def _text(text: str, kind: str = "plain") -> Rendered:
-    return Rendered(visible(text), boxed(kind, escape(text)))
+def _text(thing: object, kind: str = "plain") -> Rendered:
+    return Rendered(visible(str(thing)), boxed(kind, escape(str(thing))))
 
 
 #: How each type looks that has a display.
@@ -172,8 +169,7 @@ def render(thing: object) -> Rendered:
     """Return anything as a notebook shows it: by the display of its type, or else as text."""
     if isinstance(thing, Rendered):
         return thing
-    display = next((display for kind, display in _DISPLAYS.items() if isinstance(thing, kind)), None)
-    return display(thing) if display else _text(str(thing))
+    return next((display for kind, display in _DISPLAYS.items() if isinstance(thing, kind)), _text)(thing)
 
 
 def register(ip: "InteractiveShell") -> None:
@@ -198,8 +194,7 @@ def _print(thing: Any, printer: Any, _cycle: bool) -> None:
 def two_sides(left_title: str, left: object, right_title: str, right: object) -> Rendered:
     """Show two things beside each other, or below each other on a narrow page: both ends of one refusal, say.
 
-    Each may be a text, anything that is shown by this module, or of a type that a notebook shows as it is here: an
-    OnboardingError, a Diagnosis, a certificate, a store.
+    Each may be a text, or of a type that this module shows: an OnboardingError, a Diagnosis, a certificate, a store.
 
     Example: ``two_sides("What the device saw", refusal, "What the platform's log says", reason)``.
     """

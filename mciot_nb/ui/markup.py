@@ -76,9 +76,8 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
 
 
 def _table(title: str, content: str) -> str:
-    caption = (
-        f'<caption style="caption-side:top;text-align:left;padding:4px 0;font-weight:600">{escape(title)}</caption>'
-    )
+    style = "caption-side:top;text-align:left;padding:4px 0;font-weight:600"
+    caption = f'<caption style="{style}">{escape(title)}</caption>'
     return f'<table class="mciot-card" style="border:1px solid #757575;margin:4px 0">{caption}{content}</table>'
 
 
@@ -129,9 +128,8 @@ class StaticPicture:
         return f"<p>{escape(self.static_text())}</p>"
 
     def __repr__(self) -> str:
-        return "\n".join(
-            map(visible, self.static_text().split("\n"))
-        )  # no widget's id, no address: the same in every run
+        # no widget's id, no address: the same in every run
+        return "\n".join(map(visible, self.static_text().split("\n")))
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
