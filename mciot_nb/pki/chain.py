@@ -167,18 +167,20 @@ def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list
         if issuer:
             path.append(issuer)
             continue
-        subject, named = readable(last.subject), readable(last.issuer)
+        subject, issuer_name = readable(last.subject), readable(last.issuer)
         if any(c.subject == last.issuer for c in presented if c != last):
-            sentence = (
-                f"The certificate of {subject} names {named} as its issuer, but the certificate of that name in the "
-                "chain did not sign it: put in the one that did."
+            finding = Finding(
+                "BAD_SIGNATURE",
+                f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name in "
+                "the chain did not sign it: put in the one that did.",
             )
-            return path, [Finding("BAD_SIGNATURE", sentence)]
-        sentence = (
-            f"The certificate of {subject} was signed by {named}, and no trusted certificate with that name and key is "
-            "there: upload the CA certificate that signed it."
-        )
-        return path, [Finding("UNKNOWN_CA", sentence)]
+        else:
+            finding = Finding(
+                "UNKNOWN_CA",
+                f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
+                "and key is there: upload the CA certificate that signed it.",
+            )
+        return path, [finding]
     return path, []
 
 

@@ -177,8 +177,8 @@ def _load(path: Path, password: Secret | str) -> list[jks.JksEntry] | pkcs12.Pkc
                 f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
             )
         return pkcs12.load(data, reveal(password).encode())
-    except jks.Damaged as damage:
-        raise OnboardingError(f"{path} is damaged ({damage}): copy or make it anew.", "DAMAGED") from None
+    except jks.Damaged as error:
+        raise OnboardingError(f"{path} is damaged ({error}): copy or make it anew.", "DAMAGED") from None
     except pkcs12.UnsupportedPkcs12 as unsupported:
         name = shlex.quote(str(path))
         convert = f"keytool -importkeystore -srckeystore {name} -srcstoretype PKCS12 -destkeystore {name}.jks"
@@ -236,8 +236,8 @@ def write_keystore(
     refuse a password or an alias, or the file is there already; then nothing is written.
     """
     _check_chain(key, chain)
-    secret, others = store_password(password), dict(trusted or {})
-    aliases = _check_aliases([alias, *others])
+    secret, others = store_password(password), trusted or {}
+    _check_aliases([alias, *others])
     if not _is_jks(path):
         if others or (key_password is not None and reveal(key_password) != secret):
             raise OnboardingError(
@@ -246,11 +246,10 @@ def write_keystore(
                 "NEEDS_JKS",
             )
         return _write(path, pkcs12.dump_key(alias, key, chain, secret.encode()), replace)
-    plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    plain, created = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), at or datetime.now(UTC)
     encrypted = jks.encrypt_key(plain, secret if key_password is None else store_password(key_password))
-    created = at or datetime.now(UTC)
     entries = [jks.JksEntry(alias, created, tuple(chain), encrypted)]
-    entries += [jks.JksEntry(name, created, (others[name],)) for name in aliases[1:]]
+    entries += [jks.JksEntry(name, created, (one,)) for name, one in others.items()]
     _write(path, jks.dump(entries, secret), replace)
 
 
@@ -273,11 +272,11 @@ def write_truststore(
     """
     if not trusted:
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
-    secret, aliases = store_password(password), _check_aliases(list(trusted))
+    secret, created = store_password(password), at or datetime.now(UTC)
+    _check_aliases([*trusted])
     if not _is_jks(path):
         return _write(path, pkcs12.dump_trusted(trusted, secret.encode()), replace)
-    created = at or datetime.now(UTC)
-    _write(path, jks.dump([jks.JksEntry(name, created, (trusted[name],)) for name in aliases], secret), replace)
+    _write(path, jks.dump([jks.JksEntry(name, created, (one,)) for name, one in trusted.items()], secret), replace)
 
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
@@ -296,7 +295,7 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
             )
 
 
-def _check_aliases(aliases: list[str]) -> list[str]:
+def _check_aliases(aliases: list[str]) -> None:
     for alias in aliases:
         if not _ALIAS.fullmatch(alias):
             raise OnboardingError(
@@ -306,14 +305,12 @@ def _check_aliases(aliases: list[str]) -> list[str]:
             )
     if len(set(aliases)) < len(aliases):
         raise OnboardingError("Two entries have one alias: give each its own.", "BAD_ALIAS")
-    return aliases
 
 
 def _is_jks(path: Path) -> bool:
     """Whether the name of a new store says JKS. Raises: OnboardingError: if it says no type at all."""
     if path.suffix.lower() not in (".jks", *PKCS12_NAMES):
-        names = ", ".join(PKCS12_NAMES)
-        sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {names}."
+        sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {', '.join(PKCS12_NAMES)}."
         raise OnboardingError(sentence, "BAD_NAME")
     return path.suffix.lower() == ".jks"
 
@@ -373,6 +370,7 @@ def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret |
 
 
 def _fitting(opener: Callable[[Secret | str], object], passwords: Mapping[str, Secret | str]) -> list[str]:
+    """Return the names of the passwords with which ``opener`` does not fail."""
     names = []
     for name, password in passwords.items():
         try:

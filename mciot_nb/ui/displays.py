@@ -3,7 +3,7 @@
 `render` makes text and HTML of the same lines; `register` lets a notebook use it for each type in `_DISPLAYS`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -83,18 +83,18 @@ def _entry_rows(entry: Entry) -> Iterator[Line]:
     if entry.kind == KEY_ENTRY:
         kind = f", by its certificate {key_kind(entry.chain[0])}" if entry.chain else ""
         yield "Private key", f"✓ is in it{kind}", "kept under the password, and never shown"
-    names = _numbered("Certificate", len(entry.chain))
-    for name, certificate, signed in zip(names, entry.chain, _signatures(entry), strict=True):
+    numbered = _numbered("Certificate", entry.chain)
+    for (name, certificate), signed in zip(numbered, _signatures(entry), strict=True):
         yield name, readable(certificate.subject), signed
-    for name, certificate in zip(names, entry.chain, strict=True):
+    for name, certificate in numbered:
         yield f"{name}, valid", _validity(certificate), ""
         yield f"{name}, SHA-256", copyable(with_colons(fingerprint(certificate, "sha256"))), ""
     if entry.created:
         yield "Created", f"{entry.created:%Y-%m-%d %H:%M:%S} UTC", ""
 
 
-def _numbered(name: str, number: int) -> list[str]:
-    return [name] if number == 1 else [f"{name} {position} of {number}" for position in range(1, number + 1)]
+def _numbered(name: str, chain: Sequence[x509.Certificate]) -> list[tuple[str, x509.Certificate]]:
+    return [(f"{name} {n} of {len(chain)}" if chain[1:] else name, one) for n, one in enumerate(chain, 1)]
 
 
 def _signatures(entry: Entry) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _validity(certificate: x509.Certificate) -> str:
 
 
 def _server_rows(server: ServerCertificate) -> Iterator[Line]:
-    for name, certificate in zip(_numbered("Shown", len(server.chain)), server.chain, strict=True):
+    for name, certificate in _numbered("Shown", server.chain):
         yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
@@ -198,10 +198,8 @@ def two_sides(left_title: str, left: object, right_title: str, right: object) ->
 
     Example: ``two_sides("What the device saw", refusal, "What the platform's log says", reason)``.
     """
-    sides = [(left_title, render(left)), (right_title, render(right))]
-    lines = [line for title, shown in sides for line in (visible(title), *(f"  {x}" for x in shown.text.split("\n")))]
-    columns = "".join(
-        f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(title)}</strong>{shown.html}</div>'
-        for title, shown in sides
-    )
+    lines, columns = [], ""
+    for title, shown in ((left_title, render(left)), (right_title, render(right))):
+        lines += [visible(title), *(f"  {line}" for line in shown.text.split("\n"))]
+        columns += f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(title)}</strong>{shown.html}</div>'
     return Rendered("\n".join(lines), f'<div style="display:flex;flex-wrap:wrap;gap:8px 24px">{columns}</div>')

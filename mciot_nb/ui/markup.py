@@ -70,8 +70,7 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
         lines.append(f"  {visible(name):{width}}{visible(shown.text)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
         more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
-        cell = f'<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td>'
-        table.append(f'<tr><th scope="row" style="{_LEFT}">{escape(name)}</th>{cell}</tr>')
+        table.append(f'<tr>{_heading(name)}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
     return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
 
@@ -83,12 +82,13 @@ def _table(title: str, content: str) -> str:
 
 def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return an HTML table with a heading for each column; the first cell of a row is the row's heading."""
-    heads = "".join(f'<th scope="col" style="{_LEFT}">{escape(column)}</th>' for column in columns)
-    lines = (
-        f'<tr><th scope="row" style="{_LEFT}">{escape(first)}</th>{"".join(map(_cell, rest))}</tr>'
-        for first, *rest in rows
-    )
-    return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>")
+    heads = "".join(_heading(column, "col") for column in columns)
+    lines = "".join(f"<tr>{_heading(first)}{''.join(map(_cell, rest))}</tr>" for first, *rest in rows)
+    return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>")
+
+
+def _heading(text: str, scope: str = "row") -> str:
+    return f'<th scope="{scope}" style="{_LEFT}">{escape(text)}</th>'
 
 
 def _cell(text: str) -> str:
@@ -174,7 +174,7 @@ def image(parts: Iterable[str], size: tuple[int, int], alt: str) -> str:
 def words(x: int, y: int, text: str, size: int, colour: str, room: int, anchor: str = "start") -> str:
     """Return one line of SVG text at ``x``, shortened to ``room`` pixels."""
     shown = escape(fitted(visible(text), room / size))
-    at = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    at = f' text-anchor="{anchor}"' * (anchor != "start")
     return f'<text x="{x}" y="{y}" font-size="{size}" class="{colour}"{at}>{shown}</text>'
 
 
