@@ -121,27 +121,10 @@ def test_a_bar_says_how_much_has_passed_and_holds_no_date(begin: timedelta, days
     later = certificate("another", at=NOW + begin + 200 * DAY, days=days)
     assert validity(later, NOW + 200 * DAY) == shown, "the same in every run"
     if "✗" in words:
-        assert validity(one, NOW + timedelta(hours=1)) == shown and mark_of(shown) in (24, 376)
+        assert validity(one, NOW + timedelta(hours=1)) == shown
+    places = {"before its begin.": 24, "after its end.": 376, "at 0 %.": 48, "at 27 %.": 130, "at 99 %.": 348}
+    assert f'<text x="{places[where]}" y="13" font-size="12" class="ink" text-anchor="middle">today<' in svg_of(shown)
     assert trouble(one, NOW) == words.partition(", ")[2] * ("✗" in words)
-
-
-def mark_of(shown: Rendered) -> int:
-    """Return the place of the word "today" in the picture."""
-    found = re.search(r'<text x="(\d+)"[^>]*>today<', svg_of(shown))
-    assert found
-    return int(found[1])
-
-
-@examples(100)
-@given(st.integers(1, 20_000), st.floats(-2, 3))
-def test_today_is_where_it_belongs(days: int, part: float) -> None:
-    one = certificate("device", days=days, at=datetime(2030, 1, 1, tzinfo=UTC))
-    begin, end = one.not_valid_before_utc, one.not_valid_after_utc
-    at = begin + part * (end - begin)
-    place = (mark_of(validity(one, at)) - 48) / 304
-    assert (place < 0, place > 1) == (at < begin, at > end)
-    if 0 <= place <= 1:
-        assert place <= max(part, 0) + 1e-9 and part - place < 0.02
 
 
 # -- certificates
@@ -160,18 +143,6 @@ def test_a_certificates_card_says_the_same_in_html_and_text_and_only_what_is_tru
             assert ("yes, path length 10" in look) == ("EC, secp256r1, 256 bits" in look) == (one is CA)
             assert ("under this the platform keeps it once it is uploaded" in look) == (one is CA)
             assert ("by which the certificates that it signs refer to it" in look) == (one is CA)
-
-
-def test_a_card_ends_with_all_that_changes_from_run_to_run() -> None:
-    other = ec.generate_private_key(ec.SECP256R1())
-    one, two = (
-        render(certificate("CA", ca=True, serial=x509.random_serial_number(), key=key, signer=key, at=at)).text
-        for key, at in ((EC_KEY, NOW), (other, NOW - timedelta(hours=1)))
-    )
-    begin = one.partition("Subject Key Identifier")[0]
-    assert begin == two.partition("Subject Key Identifier")[0] and one.count("Key Identifier") == 2
-    changes = r"[0-9a-f]{16,}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert one != two and re.sub(changes, "*", one) == re.sub(changes, "*", two)
 
 
 def meaning(value: x509.ExtensionType) -> str:

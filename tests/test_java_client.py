@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import PASSPHRASE, ROOT, Run, tool
+from conftest import PASSPHRASE, ROOT, tool
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -142,35 +142,6 @@ def test_java_connects_with_every_form(kind: str, lab: Lab) -> None:
     lab.check(*((attempt, "CONNACK 0") for attempt in attempts), *((attempt, "CONNACK 5") for attempt in others))
     codes = ["CONNECTED"] * len(attempts) + ["CLIENT_ID_MISMATCH"] * len(others)
     assert lab.verdicts(seen, kind) == codes, "it was this device's certificate"
-
-
-@pytest.mark.slow
-def test_java_connects_with_what_the_guides_commands_make(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, openssl: Run, keytool: Run
-) -> None:
-    pem, source = lab.folder / "rsa", lab.platform.server_certificate
-    p12, jks_store, both = (tmp_path / form.keystore for form in (PKCS12, JKS, IN_ONE_FILE))
-    monkeypatch.setenv("STORE", PASSWORD)
-    passwords = ["-passin", "env:PASS", "-passout", "env:STORE"]
-    key = ["-name", KEY_ALIAS, "-inkey", pem / "deviceKey.pem", "-in", pem / "deviceCertChain.pem"]
-    openssl("pkcs12", "-export", *key, "-out", p12, *passwords)
-    convert = ["-srckeystore", p12, "-srcstoretype", "PKCS12", "-srcstorepass:env", "STORE"]
-    convert += ["-deststoretype", "JKS", "-deststorepass:env", "STORE"]
-    keytool("-importkeystore", *convert, "-destkeystore", jks_store)
-    both.write_bytes(jks_store.read_bytes())
-    trust = ["-noprompt", "-alias", TRUST_ALIAS, "-file", source, "-storepass:env", "STORE"]
-    keytool("-importcert", *trust, "-keystore", tmp_path / PKCS12.truststore)
-    keytool("-import", "-storetype", "JKS", *trust, "-keystore", tmp_path / JKS.truststore)
-    keytool("-import", "-storetype", "JKS", *trust, "-keystore", both)
-    # The control: openssl can't give a truststore the attribute without which Java sees nothing in it.
-    unmarked = tmp_path / "unmarked.pkcs12"
-    openssl("pkcs12", "-export", "-nokeys", "-name", TRUST_ALIAS, "-in", source, "-out", unmarked, *passwords)
-    attempts = [lab.right("rsa", form, tmp_path) for form in (PKCS12, JKS, IN_ONE_FILE)]
-    lab.check(
-        *((attempt, "CONNACK 0") for attempt in attempts),
-        *((attempt._replace(client_id="another-device"), "CONNACK 5") for attempt in attempts),
-        (attempts[0]._replace(truststore=unmarked), f"NO ALIAS {TRUST_ALIAS} "),
-    )
 
 
 @pytest.mark.slow
