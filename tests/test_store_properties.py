@@ -230,29 +230,25 @@ def entry(tag: int, *numbers: int) -> bytes:
     return MAGIC + b"\0\0\0\2\0\0\0\1" + b"".join(fields)
 
 
-MOST = 2**32 - 1
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        MAGIC + b"\0\0\0\2" + MOST.to_bytes(4) + bytes(40),
-        entry(1, MOST) + bytes(40),
-        entry(1, 1) + b"x" + MOST.to_bytes(4) + bytes(40),
-        entry(1, 0, MOST) + b"\0\5X.509" + MOST.to_bytes(4) + bytes(40),
-        entry(2) + b"\0\5X.509" + MOST.to_bytes(4) + bytes(40),
-        entry(2) + b"\xff\xffX.509" + bytes(40),
-        b"\x30\x88" + (2**63).to_bytes(8) + bytes(40),
-        in_asn1(b"\x02\x01\x03\x30\x88" + (2**63).to_bytes(8) + bytes(40)),
-    ],
-    ids=["entries", "key", "chain", "its first", "trusted", "name", "DER", "inner DER"],
-)
-def test_a_claim_costs_no_memory(data: bytes) -> None:
-    """The control is the second reading: a store of a megabyte does show in what is measured."""
-    big = jks.dump([jks.JksEntry("a", datetime.now(UTC), (LEAF,), bytes(2**20))], PASSWORD)
+def test_a_claim_costs_no_memory() -> None:
+    """The control is the last one: a store of a megabyte does show in what is measured."""
+    most, rest = 2**32 - 1, bytes(40)
+    claims = [
+        MAGIC + b"\0\0\0\2" + most.to_bytes(4) + rest,
+        entry(1, most) + rest,
+        entry(1, 1) + b"x" + most.to_bytes(4) + rest,
+        entry(1, 0, most) + b"\0\5X.509" + most.to_bytes(4) + rest,
+        entry(2) + b"\0\5X.509" + most.to_bytes(4) + rest,
+        entry(2) + b"\xff\xffX.509" + rest,
+        b"\x30\x88" + (2**63).to_bytes(8) + rest,
+        in_asn1(b"\x02\x01\x03\x30\x88" + (2**63).to_bytes(8) + rest),
+        jks.dump([jks.JksEntry("a", datetime.now(UTC), (LEAF,), bytes(2**20))], PASSWORD),
+    ]
     peaks = []
-    for content in (data, big):
+    for data in claims:
         tracemalloc.start()
-        peaks.append((reading(content) in NOTICED, tracemalloc.get_traced_memory()[1]))
+        found = reading(data)
+        peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[0][1] < 2**20 < peaks[1][1] and peaks[0][0]
+        assert found in NOTICED or data is claims[-1]
+    assert max(peaks[:-1]) < 2**20 < peaks[-1]
