@@ -346,13 +346,10 @@ def frame(name: str = "device", rows: int = 3) -> pd.DataFrame:
     return table.assign(**{name: pd.to_datetime(table[name], utc=True) for name in ("expires", "revoked")})
 
 
-def test_the_signing_table_says_in_words_what_the_database_holds() -> None:
+def test_the_signing_table_in_a_notebook_is_aligned_and_cut() -> None:
+    """What its cells say is in test_signing_panel."""
     shown = signing_table(frame())
-    lines = repr(shown).splitlines()
-    assert [line.split()[0] for line in lines] == ["Serial", "100A", "1001", "1000"]
-    assert "✗ expired" in lines[1] and "✗ revoked: keyCompromise" in lines[2]
-    assert re.search(r"✓ valid +365 +device", lines[3])
-    assert all(words in Tags(shown.html).text for words in ("✗ expired", "✗ revoked: keyCompromise", "✓ valid", "100A"))
+    assert re.search(r"✓ valid +365 +device", repr(shown).splitlines()[3])
     assert " id=" not in shown.html  # no random name in it
     assert repr(signing_table(frame().head(0))) == "No certificate is signed yet."
     long = signing_table(frame(rows=10_000))
