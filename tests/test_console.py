@@ -34,7 +34,6 @@ from mciot_nb.connect.device import OperationRequest
 from mciot_nb.connect.mqtt import Message
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.secret import Secret
-from mciot_nb.ui import attempt_view as console_ends
 from mciot_nb.ui import console as console_module
 from mciot_nb.ui.console import DeviceConsole
 from mciot_nb.ui.console_parts import MOST_LINES as MOST
@@ -88,11 +87,11 @@ class Bench:
 
     def connect(self, client_id: str | None = None) -> str:
         self.console.client_id.value = self.name if client_id is None else client_id
-        return self.press(self.console.buttons["connect"])
+        return self.press(self.button("Connect"))
 
     def send(self, **values: str) -> str:
         for name, value in values.items():
-            getattr(self.console.sending, name).value = value
+            self.console.sending.fields[name].value = value
         return self.press(self.button("Send measurement"))
 
     def button(self, label: str) -> Any:
@@ -115,7 +114,7 @@ class Bench:
 
     @property
     def points(self) -> int:
-        found = re.search(r"(\d+) measurements?\.", text(self.console.kept.plot))
+        found = re.search(r"(\d+) measurements?\.", text(self.console.plot))
         return int(found[1]) if found else 0
 
     @property
@@ -178,14 +177,14 @@ def test_nothing_is_connected_until_somebody_presses_and_both_ends_say_how_it_we
     before = len(bench.platform.log())
     bench.look()
     assert len(bench.platform.log()) == before and bench.state.startswith("○ Not connected")
-    assert bench.press(bench.console.buttons["disconnect"]) == "The device is not connected."
+    assert bench.press(bench.button("Disconnect")) == "The device is not connected."
     assert bench.connect() == "✓ Connected."
     assert bench.state.startswith("✓ Connected to 127.0.0.1:")
     left, right = bench.sides
     assert "✓ CONNACK 0" in left and "✓ CONNECTED" in right
     assert f"1. CN={bench.name}" in right and "2. CN=Console CA" in right and "TLSv1.3" in right
     assert bench.connect("  ") == "The device is connected already: disconnect it first."
-    assert bench.press(bench.console.buttons["disconnect"]) == "✓ Disconnected."
+    assert bench.press(bench.button("Disconnect")) == "✓ Disconnected."
     left, right = bench.sides
     assert "You disconnected" in left and "Then: The client disconnected." in right
     assert bench.state.startswith("✗ Not connected") and len(bench.platform.log()) == before + 1
@@ -267,11 +266,11 @@ def test_a_platform_that_is_off_is_said_at_both_sides(short_lived: Bench) -> Non
     assert "✗ Nothing answers" in short_lived.press(short_lived.console.operations.restart)
     assert "not connected" in short_lived.send()
     short_lived.look()
-    assert "⚠ What the tenant keeps can't be shown" in text(short_lived.console.kept.trouble)
+    assert "⚠ What the tenant keeps can't be shown" in text(short_lived.console.trouble)
     again = LocalPlatform.start(short_lived.platform.folder.parent)  # the control
     try:
         back = bench_of(again, short_lived.entity, short_lived.folder)  # its port may be another one
-        assert back.connect() == "✓ Connected." and text(back.console.kept.trouble) == ""
+        assert back.connect() == "✓ Connected." and text(back.console.trouble) == ""
         back.console.end()
     finally:
         again.stop()
@@ -288,46 +287,6 @@ def test_a_platform_that_listens_on_another_port_by_now_is_named(
     monkeypatch.setattr(LocalPlatform, "running", classmethod(lambda cls, workspace: elsewhere))
     short_lived.console._draw()
     assert f"listens on port {port + 1} now: run the cells again" in short_lived.sides[1]
-
-
-def test_a_connection_made_while_the_log_is_read_keeps_its_own_record(
-    short_lived: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    short_lived.connect()
-    os.kill(short_lived.platform.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
-    wait_for(lambda: not short_lived.console.device.is_connected)
-    monkeypatch.setattr(console_ends, "PATIENCE", 0.0)
-    short_lived.console.poll()
-    assert "it holds no end of the connection" in short_lived.sides[1]
-    again = LocalPlatform.start(short_lived.platform.folder.parent)
-    log, reads, ends = LocalPlatform.log, [], short_lived.console.ends
-    looking = threading.Thread(target=ends.complete)
-    has_read, go_on = threading.Event(), threading.Event()
-
-    def slow(platform: LocalPlatform) -> Any:
-        found = log(platform)
-        if threading.current_thread() is looking:
-            reads.append(1)
-            has_read.set()
-            go_on.wait(30)
-        return found
-
-    try:
-        monkeypatch.setattr(LocalPlatform, "log", slow)
-        before = ends.attempt.record
-        looking.start()
-        assert has_read.wait(10)
-        short_lived.console.device.host, short_lived.console.device.port = again.mqtt
-        assert ends.connect(short_lived.name)
-        own = ends.attempt.record
-        go_on.set()
-        looking.join()
-        assert before and own and own["time"] > before["time"] and ends.attempt.record is own and ends.is_on
-        assert reads == [1]  # whoever looks by the way does not wait for the log
-    finally:
-        go_on.set()
-        short_lived.console.end()
-        again.stop()
 
 
 def end_by_disabling(bench: Bench) -> None:
@@ -403,7 +362,7 @@ def test_a_platform_that_hangs_stops_neither_kernel_nor_console(
         assert short_lived.done().count("did not acknowledge") == 2
         measured = "→ sent s/us 200,c8y_Temperature,T,21.5,C"
         assert short_lived.lines == ["→ sent s/us 400,c8y_Door,The door was opened", measured, *before]
-        assert short_lived.press(short_lived.console.buttons["disconnect"]) == "✓ Disconnected."
+        assert short_lived.press(short_lived.button("Disconnect")) == "✓ Disconnected."
         assert short_lived.connect().startswith("✗ Not connected")
         left, right = short_lived.sides
         assert "NO_ANSWER" in left and "no record of this attempt" in right
@@ -422,7 +381,7 @@ def test_a_connection_that_a_cell_has_made_is_taken_up(bench: Bench) -> None:
     bench.console.device.disconnect()
     assert "by itself" in bench.look() and "The client disconnected." in bench.sides[1]
     bench.console.device.connect()
-    assert bench.press(bench.console.buttons["disconnect"]) == "✓ Disconnected."  # before anybody has looked
+    assert bench.press(bench.button("Disconnect")) == "✓ Disconnected."  # before anybody has looked
     assert "The client disconnected." in bench.sides[1]
 
 
@@ -434,23 +393,23 @@ def test_a_measurement_is_a_line_a_point_and_a_record(bench: Bench) -> None:
     assert bench.lines == []
     bench.connect()
     for number, value in enumerate(("21.5", "-0.25", " 1e3 "), 1):
-        assert bench.send(measured=value).startswith("✓ The platform has acknowledged it.")
+        assert bench.send(Value=value).startswith("✓ The platform has acknowledged it.")
         assert bench.points == number
     assert bench.lines[0] == "→ sent s/us 200,c8y_Temperature,T,1000.0,C"
     kept = bench.platform.tenant.devices.measurements(bench.name)
     assert kept["value"].tolist() == [21.5, -0.25, 1000.0] and kept["unit"].tolist() == ["C"] * 3
-    shown = bench.console.kept.plot.value
+    shown = bench.console.plot.value
     assert 'alt="Plot of c8y_Temperature T: 3 measurements' in shown
     assert "the last is 1000 C" in shown and "Last value: <strong>1000 C at" in shown
 
 
 def test_what_is_pressed_while_the_panel_is_busy_is_done_next_with_the_values_of_that_time(bench: Bench) -> None:
-    sending = bench.console.sending
-    bench.console.buttons["connect"].click()
+    fields = bench.console.sending.fields
+    bench.button("Connect").click()
     for value in ("20", "21", "22"):
-        sending.measured.value = value
+        fields["Value"].value = value
         bench.button("Send measurement").click()
-    sending.measured.value = "23"
+    fields["Value"].value = "23"
     bench.button("Send event").click()
     said = bench.done()
     assert said.startswith("✓ Connected. ✓ The platform has acknowledged it.") and said.count("acknowledged") == 4
@@ -461,13 +420,13 @@ def test_what_is_pressed_while_the_panel_is_busy_is_done_next_with_the_values_of
 
 def test_events_and_alarms_arrive_as_they_were_typed(bench: Bench) -> None:
     bench.connect()
-    sending, devices = bench.console.sending, bench.platform.tenant.devices
-    sending.event_type.value, sending.event_text.value = "c8y_Door", 'open, "wide"'
+    fields, devices = bench.console.sending.fields, bench.platform.tenant.devices
+    fields["Event type"].value, fields["Event text"].value = "c8y_Door", 'open, "wide"'
     assert "acknowledged" in bench.press(bench.button("Send event"))
     assert bench.lines[0] == "s/us".join(["→ sent ", ' 400,c8y_Door,"open, \\"wide\\""'])
     assert devices.events(bench.name)[["type", "text"]].to_numpy().tolist() == [["c8y_Door", 'open, "wide"']]
     for severity, number in (("CRITICAL", "301"), ("MAJOR", "302"), ("MINOR", "303"), ("WARNING", "304")):
-        sending.severity.value, sending.alarm_type.value = severity, f"c8y_{severity}"
+        fields["Severity"].value, fields["Alarm type"].value = severity, f"c8y_{severity}"
         assert "acknowledged" in bench.press(bench.button("Raise alarm"))
         assert bench.lines[0] == f"→ sent s/us {number},c8y_{severity},It is too hot"
     alarms = devices.alarms(bench.name)
@@ -478,11 +437,11 @@ def test_events_and_alarms_arrive_as_they_were_typed(bench: Bench) -> None:
 @pytest.mark.parametrize("typed", ["warm", "", "  ", "21,5", "nan", "inf", "1e999", "0x10", SCRIPT])
 def test_a_value_that_is_no_number_is_said_beside_its_field_and_nothing_is_sent(bench: Bench, typed: str) -> None:
     bench.connect()
-    before, note = bench.lines, bench.console.sending._value_note
-    bench.send(measured=typed)
+    before, note = bench.lines, bench.console.sending.value_note
+    bench.send(Value=typed)
     assert ("is no number" in text(note) and typed in text(note)) or text(note) == "✗ Type a number."
     assert bench.lines == before and bench.points == 0 and "<script" not in note.value
-    bench.console.sending.measured.value = "21.5"
+    bench.console.sending.fields["Value"].value = "21.5"
     assert text(note) == ""  # while typing
     bench.send()
     assert bench.points == 1  # the control
@@ -492,7 +451,7 @@ def test_what_the_platform_has_against_a_line_is_said_and_shown(bench: Bench) ->
     bench.connect()
     assert "acknowledged" in bench.send()
     assert bench.look().startswith("✓")  # the control
-    bench.send(series_field="")
+    bench.send(Series="")
     wait_for(lambda: any("came s/e" in line for line in bench.look() and bench.lines))
     assert text(bench.console._message) == "⚠ The platform answers with an error: 50,200,The series is missing."
     assert bench.lines[0] == "⚠ came s/e 50,200,The series is missing." and bench.points == 1
@@ -502,20 +461,20 @@ def test_an_error_that_comes_before_the_press_is_done_is_not_talked_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.connect()
-    monkeypatch.setattr(bench.console.kept, "read", lambda: wait_for(lambda: bench.console.messages._new_errors))
-    assert bench.send(unit="", series_field="") == "⚠ The platform answers with an error: 50,200,The series is missing."
+    monkeypatch.setattr(bench.console, "read", lambda: wait_for(lambda: bench.console.messages._error))
+    assert bench.send(Unit="", Series="") == "⚠ The platform answers with an error: 50,200,The series is missing."
     monkeypatch.undo()
-    assert bench.send(series_field="T").startswith("✓")  # the control
+    assert bench.send(Series="T").startswith("✓")  # the control
 
 
 def test_nothing_that_is_typed_becomes_html(bench: Bench) -> None:
     assert bench.connect(SCRIPT).startswith("✗ Not connected")
     bench.connect()
-    sending = bench.console.sending
-    sending.event_text.value = sending.alarm_text.value = SCRIPT
+    fields = bench.console.sending.fields
+    fields["Event text"].value = fields["Alarm text"].value = SCRIPT
     bench.press(bench.button("Send event"))
     bench.press(bench.button("Raise alarm"))
-    bench.send(fragment=SCRIPT, series_field=SCRIPT, unit=SCRIPT)
+    bench.send(Fragment=SCRIPT, Series=SCRIPT, Unit=SCRIPT)
     bench.console.operations.text.value = bench.console.reason.value = SCRIPT
     bench.press(bench.console.operations.command)
     wait_for(lambda: bench.look() and bench.console.operations.arrived)
@@ -595,7 +554,7 @@ def test_no_status_is_missed_while_the_tenant_is_asked_by_the_way(bench: Bench) 
 
     def ask_again_and_again() -> None:
         while not over.is_set():
-            bench.console.kept.read()
+            bench.console.read()
 
     asking = threading.Thread(target=ask_again_and_again)
     asking.start()
@@ -613,7 +572,7 @@ def test_no_status_is_missed_while_the_tenant_is_asked_by_the_way(bench: Bench) 
 def test_what_the_tenant_said_first_is_not_shown_last(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.connect()
     bench.press(bench.console.operations.restart)
-    kept, show = bench.console.kept, bench.console.operations.show
+    kept, show = bench.console, bench.console.operations.show
     has_asked, never = threading.Event(), threading.Event()
 
     def show_the_first_late(operations: Any) -> None:
@@ -634,7 +593,7 @@ def test_what_the_tenant_said_first_is_not_shown_last(bench: Bench, monkeypatch:
 
 def test_what_waits_comes_when_the_device_connects_and_comes_once(bench: Bench) -> None:
     bench.connect()
-    bench.press(bench.console.buttons["disconnect"])
+    bench.press(bench.button("Disconnect"))
     devices, operations = bench.platform.tenant.devices, bench.console.operations
     devices.command(bench.name, "first")
     devices.command(bench.name, "second")
@@ -644,10 +603,10 @@ def test_what_waits_comes_when_the_device_connects_and_comes_once(bench: Bench) 
         bench.connect()
         bench.look()
         assert [asked.name for asked in operations.arrived] == ["c8y_Command first", "c8y_Command second"]
-        bench.press(bench.console.buttons["disconnect"])
+        bench.press(bench.button("Disconnect"))
     bench.connect()
     bench.press(operations.arrived[0].buttons["Begin"])
-    bench.press(bench.console.buttons["disconnect"])
+    bench.press(bench.button("Disconnect"))
     bench.connect()
     bench.look()
     assert [(asked.name, asked.begun) for asked in operations.arrived] == [
@@ -660,7 +619,7 @@ def test_an_answer_that_can_not_be_sent_leaves_the_operation_there(bench: Bench)
     bench.connect()
     bench.press(bench.console.operations.restart)
     wait_for(lambda: bench.look() and bench.console.operations.arrived)
-    bench.press(bench.console.buttons["disconnect"])
+    bench.press(bench.button("Disconnect"))
     (asked,) = bench.console.operations.arrived
     assert "The device is not connected" in bench.press(asked.buttons["Done"])
     assert bench.console.operations.arrived == [asked] and not asked.begun
@@ -676,13 +635,13 @@ def test_what_others_measure_appears_and_the_series_sent_last_is_drawn(bench: Be
     bench.console.device.measure("c8y_Flow", "F", 3, "l/s")
     assert bench.points == 0
     bench.look()
-    assert bench.points == 1 and "Plot of c8y_Flow F" in bench.console.kept.plot.value
-    bench.send(measured="7")
-    assert bench.points == 1 and "Plot of c8y_Temperature T" in bench.console.kept.plot.value
+    assert bench.points == 1 and "Plot of c8y_Flow F" in bench.console.plot.value
+    bench.send(Value="7")
+    assert bench.points == 1 and "Plot of c8y_Temperature T" in bench.console.plot.value
     bench.console.device.measure("c8y_Flow", "F", 4, "l/s")
     bench.look()
-    assert "Plot of c8y_Temperature T: 1 measurement " in bench.console.kept.plot.value
-    bench.send(fragment="c8y_Flow", series_field="F", measured="5", unit="l/s")
+    assert "Plot of c8y_Temperature T: 1 measurement " in bench.console.plot.value
+    bench.send(Fragment="c8y_Flow", Series="F", Value="5", Unit="l/s")
     assert bench.points == 3
 
 
@@ -712,7 +671,7 @@ def test_a_login_that_is_refused_is_said_and_the_device_can_send_none_the_less(b
     other = Bench(DeviceConsole(device, stranger, bench.platform), bench.platform, bench.entity, bench.folder)
     other.connect()
     assert "acknowledged" in other.send() and other.points == 0
-    assert "the login of" in text(other.console.kept.trouble)
+    assert "the login of" in text(other.console.trouble)
     assert bench.platform.tenant.devices.measurements(bench.name)["value"].tolist() == [21.5]
     other.console.end()
 
@@ -756,7 +715,7 @@ def test_the_cell_run_again_ends_the_old_console_with_its_connection(bench: Benc
     wait_for(lambda: threads() <= before)
     for old in consoles[:-1]:
         assert not old.console.device.is_connected and "go on in the newer one" in old.state
-        old.press(old.console.buttons["connect"])
+        old.press(old.button("Connect"))
         assert not old.console.device.is_connected
     log = bench.platform.log().query(f"client_id == '{bench.name}'")
     assert log["ending"].tolist() == ["The client disconnected."] * 3  # nobody was thrown out
@@ -781,7 +740,7 @@ def test_the_same_device_shown_again_is_disconnected_first(bench: Bench) -> None
 def test_a_console_that_ends_while_it_connects_leaves_no_connection(short_lived: Bench) -> None:
     os.kill(short_lived.platform.pid, signal.SIGSTOP)
     try:
-        short_lived.console.buttons["connect"].click()
+        short_lived.button("Connect").click()
         short_lived.console.end()
     finally:
         os.kill(short_lived.platform.pid, signal.SIGCONT)
