@@ -1,12 +1,11 @@
 """The forms in the real Lab, by keyboard alone: a passphrase's strength, a key and its days, a tenant's test."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browser import FLAGS, choose_dark, lab, page_of, photograph, run_all, run_last_cell, write_notebook
+from browser import FLAGS, choose_theme, lab, page_of, photograph, run_all, run_last_cell, tab_to, write_notebook
 from conftest import PASSPHRASE, ROOT, tool
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 STRENGTHS = [
     ("abcde", "✗ Strength: too short, 6 characters at least."),
@@ -51,23 +50,12 @@ def test_the_strength_of_a_passphrase_in_words() -> None:
     assert said == [words for _, words in STRENGTHS]
 
 
-def tab_to(page: Page, target: Locator) -> None:
-    """Press Tab until ``target`` has the focus, and see that somebody who looks can tell."""
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if target.evaluate("element => element === document.activeElement"):
-            outline: Any = target.evaluate("e => [getComputedStyle(e).outlineStyle, getComputedStyle(e).outlineWidth]")
-            assert outline[0] != "none" and outline[1] != "0px", "the focus can be seen"
-            return
-    raise AssertionError(f"no Tab leads to {target}")
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_form_is_filled_in_by_keyboard_alone(tmp_path: Path, dark: bool) -> None:
     tool("chromium")
     write_notebook(tmp_path, CELLS)
     if dark:
-        choose_dark(tmp_path / "jupyterlab_settings_dir")
+        choose_theme(tmp_path / "jupyterlab_settings_dir", True)
     theme, environment = "dark" if dark else "light", {"MCIOT_WORKSPACE": str(tmp_path / "workspace")}
     with lab(tmp_path, **environment) as url, page_of(url, height=2400) as page:
         page.locator(".jp-CodeCell .jp-InputArea-editor").first.click()

@@ -43,7 +43,7 @@ class DeviceConsole(Panel):
         self._reading = threading.Lock()  # so that nothing older is shown after something newer
         self._measured: Any = None  # what is drawn
         self.client_id, self.reason = field("ClientId", device.client_id, 24), field("Reason", "the valve is stuck", 24)
-        self.sending, self.messages = Sending(self._send), Messages()
+        self.sending, self.messages = Sending(self._transmit), Messages()
         self.ends = BothEnds(device, platform, tenant.is_local)
         begin = partial(self._answer, what="begun (501)")
         done = partial(self._answer, what="done (503)", say=device.done)
@@ -146,7 +146,8 @@ class DeviceConsole(Panel):
         names = list(zip(measured["fragment"], measured["series"], strict=True))
         typed = self.sending.fields["Fragment"].value, self.sending.fields["Series"].value
         shown = typed if typed in names else names[-1] if names else ("", "")
-        own = measured[[name == shown and math.isfinite(x) for name, x in zip(names, measured["value"], strict=True)]]
+        pairs = zip(names, measured["value"], strict=True)
+        own = measured.loc[[name == shown and math.isfinite(value) for name, value in pairs]]
         if self._measured is None or not own.equals(self._measured):
             self._measured, unit = own, "".join(own["unit"][-1:])
             self.plot.value = plot(own.set_index("time")["value"], " ".join(shown), unit)
@@ -155,7 +156,7 @@ class DeviceConsole(Panel):
         """Ask the tenant what it keeps of the device."""
         self.do("Asking the tenant", lambda: None, lambda _: "" if self.trouble.value else "✓ Refreshed.")
 
-    def _send(self, doing: str, how: Callable[..., None], *values: str) -> None:
+    def _transmit(self, doing: str, how: Callable[..., None], *values: str) -> None:
         done = "✓ The platform has acknowledged it. The line that went out stands below."
         self.do(doing, lambda: how(self.device, *values), lambda _: done, *values)
 

@@ -302,7 +302,7 @@ class Sending(widgets.VBox):  # type: ignore[misc]
 
     def __init__(self, send: Callable[..., None]) -> None:
         super().__init__()
-        self._send = send
+        self._transmit = send
         self.fields = {each[0]: field(*each) for *_, labels, _ in _SENT for each in labels}
         self.value_note = widgets.HTML().add_class("mciot-note")
         self.children = [
@@ -319,7 +319,7 @@ class Sending(widgets.VBox):  # type: ignore[misc]
             if self.fields["Value"] in fields and not self._check():
                 self.fields["Value"].focus()
                 return
-            self._send(doing, how, *(each.value for each in fields))
+            self._transmit(doing, how, *(each.value for each in fields))
 
         return row(*fields, button(words, press))
 
