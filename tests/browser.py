@@ -216,6 +216,12 @@ def tab_to(page: Page, target: Locator, key: str = "Tab") -> None:
     raise AssertionError(f"{key} does not lead to {target}")
 
 
+def retype(page: Page, typed: str) -> None:
+    """Type over what stands in the field that has the focus, key by key."""
+    page.keyboard.press("Control+a")
+    page.keyboard.type(typed)
+
+
 def save(page: Page, path: Path) -> str:
     """Save the notebook by the Lab's shortcut, wherever the focus is, and return what is in the file then."""
     before = path.stat().st_mtime_ns

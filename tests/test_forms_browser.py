@@ -3,7 +3,18 @@
 from pathlib import Path
 
 import pytest
-from browser import FLAGS, choose_theme, lab, page_of, photograph, run_all, run_last_cell, tab_to, write_notebook
+from browser import (
+    FLAGS,
+    choose_theme,
+    lab,
+    page_of,
+    photograph,
+    retype,
+    run_all,
+    run_last_cell,
+    tab_to,
+    write_notebook,
+)
 from conftest import PASSPHRASE, ROOT, tool
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -98,11 +109,9 @@ def type_a_subject(page: Page) -> None:
     form = page.locator(".try-ca")
     for label in ("State or Province Name", "Locality Name", "Organization Name", "Organizational Unit Name"):
         tab_to(page, form.get_by_label(label))
-        page.keyboard.press("Control+a")
-        page.keyboard.type(".")
+        retype(page, ".")
     tab_to(page, form.get_by_label("Common Name"))
-    page.keyboard.press("Control+a")
-    page.keyboard.type("My CA")
+    retype(page, "My CA")
     expect(form.locator(".mciot-command")).to_contain_text("-subj '/C=DE/CN=My CA' -out caCert.pem")
 
 
@@ -112,11 +121,9 @@ def choose_a_key(page: Page) -> None:
     page.keyboard.type("P")  # the list's own way
     expect(form.get_by_text("as strong as RSA 3072")).to_be_visible()
     tab_to(page, form.get_by_label("Days of validity"))
-    page.keyboard.press("Control+a")
-    page.keyboard.type("0")
+    retype(page, "0")
     expect(form.locator(".mciot-days-note")).to_contain_text("✗ A certificate is valid for 1 to 36500 days")
-    page.keyboard.press("Control+a")
-    page.keyboard.type("100")
+    retype(page, "100")
     expect(form.locator(".mciot-days-note")).not_to_contain_text("✗")
     expect(form.get_by_text("UTC, in 100 days.")).to_be_visible()
     tab_to(page, form.locator("summary"))
