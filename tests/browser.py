@@ -34,13 +34,8 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
-FOLDERS = (
-    "JUPYTER_CONFIG_DIR",
-    "JUPYTER_RUNTIME_DIR",
-    "JUPYTERLAB_SETTINGS_DIR",
-    "JUPYTERLAB_WORKSPACES_DIR",
-    "IPYTHONDIR",
-)
+_LAB = ("SETTINGS", "WORKSPACES")
+FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", *(f"JUPYTERLAB_{name}_DIR" for name in _LAB), "IPYTHONDIR")
 SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
     "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
     "@jupyterlab/apputils-extension/kernels-settings": '{"commsOverSubshells": "disabled"}',  # as in jupyter-config
@@ -85,26 +80,14 @@ def write_notebook(folder: Path, cells: list[str], name: str = "try.ipynb") -> P
 
 
 @contextmanager
-def serve(command: list[str], folder: Path, cwd: Path, **environment: str) -> Iterator[str]:
-    """Serve a Lab whose every file is under ``folder``, so that a search finds them all; returns its address.
-
-    ``{name}`` in the address stands for the notebook's.
-    """
-    for name, text in SETTINGS.items():
-        path = folder / "jupyterlab_settings_dir" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    own = {name: str(folder / name.lower()) for name in FOLDERS}
+def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Serve a Lab whose every file is under ``folder``, so that a search finds them all; returns a ``{name}``'s address."""
+    environment |= {name: str(folder / name.lower()) for name in FOLDERS}
     port, token = free_port(), secrets.token_hex(8)
     options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}"]
     with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, *command, *options],
-            cwd=cwd,
-            env={**os.environ, **own, **environment},
-            stdout=log,
-            stderr=log,
-        )
+        command = [sys.executable, *command, *options]
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def answers() -> bool:
         with socket.socket() as probe:
@@ -121,8 +104,12 @@ def serve(command: list[str], folder: Path, cwd: Path, **environment: str) -> It
 @contextmanager
 def lab(folder: Path, **environment: str) -> Iterator[str]:
     """Serve ``folder`` with a Lab; returns the address of its notebook try.ipynb."""
+    for name, text in SETTINGS.items():
+        path = folder / "jupyterlab_settings_dir" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     command = ["-m", "jupyterlab", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}"]
-    with serve(command, folder, folder, **environment) as address:
+    with serve(command, folder, {**os.environ, **environment}) as address:
         yield address.format(name="try.ipynb")
 
 
@@ -162,7 +149,8 @@ def tutorial(folder: Path, dark: bool = False) -> Iterator[str]:
     tool("chromium")
     choose_theme(folder / "jupyterlab_settings_dir", dark)
     workspace = folder / "workspace"
-    with serve(["run.py"], folder, ROOT, MCIOT_WORKSPACE=str(workspace)) as address:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MCIOT_")}
+    with serve(["run.py"], folder, environment | {"MCIOT_WORKSPACE": str(workspace)}) as address:
         yield address.replace("{name}", "notebooks/{name}")
     wait_for(lambda: LocalPlatform.running(workspace) is None, 60)
 
