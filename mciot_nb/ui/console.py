@@ -249,15 +249,8 @@ class DeviceConsole(Panel):
     def _say_state(self, words: str) -> None:
         self.state.value = f"<strong>{escape(words)}</strong>"
 
-    def static_text(self) -> str:
+    def picture(self) -> Rendered:
         """Say which device it is, and what can be done here."""
-        return self._picture().text
-
-    def static_html(self) -> str:
-        """Say the same as a table."""
-        return self._picture().html
-
-    def _picture(self) -> Rendered:
         tenant = "the local platform" if self.tenant.is_local else f"{self.tenant.tenant_id} at {self.tenant.url}"
         where = f"{self.device.host}:{self.device.port}"
         rows = [
