@@ -160,6 +160,11 @@ class Workspace:
         return self._passphrase.source
 
     @property
+    def is_practice(self) -> bool:
+        """Whether the passphrase in use lies in the workspace, for everyone who can read that folder."""
+        return self._passphrase.is_practice
+
+    @property
     def passphrase(self) -> Secret:
         """The passphrase of every key and store here; a practice one is made up where no key needs another.
 
@@ -192,7 +197,7 @@ class Workspace:
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
         keystore.store_password(passphrase)  # here, and not in 05, when half of the way is gone
-        unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
+        unused = [] if self.is_practice else [self._passphrase.practice_file]
         with self._archive.draft() as draft:
             new = draft / self.ca_folder.name
             config = CertificateAuthority.create(
@@ -287,6 +292,12 @@ class Workspace:
         other = copy.copy(self)  # the passphrase and the opened keys are the same
         other._issuer = issuer
         return other
+
+    @property
+    def issuer_certificates(self) -> dict[str, x509.Certificate]:
+        """The certificates of all issuers that are here, by their names."""
+        here = {"ca": self.has_ca, "intermediate": self.has_intermediate}
+        return {issuer: self._certificate(issuer) for issuer, is_here in here.items() if is_here}
 
     @property
     def issuer_certificate(self) -> x509.Certificate:
@@ -531,7 +542,7 @@ class Workspace:
         A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
         ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
-        practice = self._passphrase.is_practice
+        practice = self.is_practice
         if practice and not tenant.is_local and not practice_ca:
             raise OnboardingError(
                 "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could sign "

@@ -432,9 +432,9 @@ def test_the_workspaces_own_rule_stands_behind_the_box(
 ) -> None:
     monkeypatch.setenv("MCIOT_PASSPHRASE", (workspace.folder / "passphrase").read_text())
     panel = show(real(tenant), workspace)
-    assert hidden(panel.upload_part._warning)  # the environment's, as far as one can see
-    assert "passphrase of this CA lies in the workspace" in press(panel, "upload")
-    assert tenant.trusted_certificates.list() == [] and not hidden(panel.upload_part._warning)
+    assert not hidden(panel.upload_part._warning)
+    assert "Nothing was sent: this is a practice CA." in press(panel, "upload")
+    assert tenant.trusted_certificates.list() == []
     panel.upload_part.consent.value = True
     assert "✓ Uploaded “Our CA”" in press(panel, "upload")
 

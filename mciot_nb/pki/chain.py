@@ -42,6 +42,23 @@ PROFILES = {
 }
 
 
+def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certificate:
+    """Return the certificate that ``issuer`` signed under this serial number, by its copy in the CA's folder.
+
+    Raises: OnboardingError: NO_FILE, OTHER_FILE if it is another certificate, or BAD_PEM.
+    """
+    if not path.exists():
+        raise OnboardingError(
+            f"{path.name} is missing in {path.parent}: of this certificate there is only its row.", "NO_FILE"
+        )
+    certificate = read_certificates(path)[0]
+    if certificate.serial_number != serial or not is_issued_by(certificate, issuer):
+        raise OnboardingError(
+            f"{path} holds another certificate than the one that this CA signed: put the right one back.", "OTHER_FILE"
+        )
+    return certificate
+
+
 def read_certificates(path: Path) -> list[x509.Certificate]:
     """Return every certificate of a PEM file, in their order; other text between them is skipped.
 

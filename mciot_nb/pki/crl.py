@@ -109,6 +109,14 @@ def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:
     return builder.build()
 
 
+def unlisted(path: Path, revoked: set[int]) -> int:
+    """Return how many of the serial numbers are not on the revocation list; all where it is missing or damaged."""
+    try:
+        return len(revoked - {entry.serial_number for entry in read_crl(path)})
+    except OnboardingError:
+        return len(revoked)
+
+
 def read_crl(path: Path) -> x509.CertificateRevocationList:
     """Read a revocation list in PEM form. Raises: OnboardingError: if there is none or it is damaged."""
     pem = read_file(path, f"There is no revocation list {path}: make it with update_crl().")

@@ -228,15 +228,8 @@ class DeviceConsole(Panel):
             self.ends.draw()
             self.messages.draw()
 
-    def static_text(self) -> str:
+    def picture(self) -> Rendered:
         """Say which device it is, and what can be done here."""
-        return self._picture().text
-
-    def static_html(self) -> str:
-        """Say the same as a table."""
-        return self._picture().html
-
-    def _picture(self) -> Rendered:
         tenant = "the local platform" if self.tenant.is_local else f"{self.tenant.tenant_id} at {self.tenant.url}"
         rows = [
             ("ClientId", self.name, "the common name of its certificate"),

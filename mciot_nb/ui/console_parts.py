@@ -113,7 +113,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         lines = [f"✗ {attempt.refusal.code}", str(attempt.refusal)] if attempt.refusal else list(answer)
         if attempt.ending:
             lines.append(f"Then: {attempt.ending}")
-        notes = [note for note in self._device.notes if not note.startswith(_USUAL)]
+        notes = [note for note in list(self._device.notes) if not note.startswith(_USUAL)]
         if notes and not self.is_on:
             lines.append(f"paho's note: {'; '.join(notes)}")
         return _box("good" if self.is_on else "bad", *lines)
