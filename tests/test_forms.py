@@ -297,7 +297,7 @@ def test_days_that_pki_refuses_are_said_in_its_sentence(days: int) -> None:
 
 
 def test_nothing_may_outlive_its_issuer(short_ca: CertificateAuthority) -> None:
-    form = key_form(KeyType.P256, 99, issuer=short_ca.certificate, config=short_ca.config, section="v3_signed")
+    form = key_form(KeyType.P256, 99, issuer=short_ca.certificate, config=short_ca.config, owner="device")
     assert note(form, "days") == ""
     form._days.value = 101
     end = f"{short_ca.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
@@ -319,9 +319,11 @@ def test_what_is_there_is_not_judged(short_ca: CertificateAuthority) -> None:
     assert note(form, "key_type") == "" and "would outlive its CA" in note(form, "days")
 
 
-@pytest.mark.parametrize("section", ["v3_ca", "v3_signed"])
-def test_the_extensions_that_are_shown_are_those_that_it_gets(short_ca: CertificateAuthority, section: str) -> None:
-    form = key_form(KeyType.P256, 9, issuer=short_ca.certificate, config=short_ca.config, section=section)
+@pytest.mark.parametrize(("section", "owner"), [("v3_ca", "ca"), ("v3_signed", "device")])
+def test_the_extensions_that_are_shown_are_those_that_it_gets(
+    short_ca: CertificateAuthority, section: str, owner: str
+) -> None:
+    form = key_form(KeyType.P256, 9, issuer=short_ca.certificate, config=short_ca.config, owner=owner)
     request = x509.CertificateSigningRequestBuilder().subject_name(DistinguishedName(common_name=section).to_x509())
     signed = short_ca.sign(request.sign(short_ca.key, short_ca.config.digest), section, 9)
     expected = list(extension_rows(signed.extensions, section == "v3_ca"))
@@ -336,8 +338,8 @@ def test_the_extensions_that_are_shown_are_those_that_it_gets(short_ca: Certific
 def test_a_section_that_can_not_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "caConfig.cnf").write_text(f"{PROMPTS}[ v3_ca ]\nnsCertType = <b>client</b>\n")
     config = read_config(tmp_path / "caConfig.cnf")
-    for section, says in (("v3_ca", "nsCertType"), ("v3_x", "no section [ v3_x ]")):
-        form = key_form(KeyType.RSA_2048, 9, config=config, section=section)
+    for owner, says in (("ca", "nsCertType"), ("device", "no section [ v3_signed ]")):
+        form = key_form(KeyType.RSA_2048, 9, config=config, owner=owner)
         assert says in form.static_html() and "✗" in form.static_html() and "<b>" not in form.static_html()
         assert form.key == KeyChoice(KeyType.RSA_2048, 9)
 
@@ -492,7 +494,7 @@ def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: Loc
         assert form.settings.local and result(form) == ""
         form._where.value = False
         form._fields["url"].value = platform.https
-        hand_over(form._password, reveal(password(platform)))
+        hand_over(form._credential, reveal(password(platform)))
         assert verdict(form) == GOOD, "while the first one hangs still"
         assert hanging.is_alive()
         release.set()
@@ -506,8 +508,8 @@ def test_what_is_typed_is_tested_and_a_secret_is_asked_for(platform: LocalPlatfo
     for name in ("url", "tenant_id", "user", "mqtt_host", "mqtt_port"):
         form._fields[name].value = getattr(real(platform), name)
     assert verdict(form) == "✗ Not tested: 1 field to mend first, see above."
-    assert "Password is missing" in note(form, "password")
-    hand_over(form._password, reveal(password(platform)))
+    assert "Password is missing" in note(form, "credential")
+    hand_over(form._credential, reveal(password(platform)))
     assert verdict(form) == GOOD and form.settings.local, "nothing was submitted"
     form._fields["user"].value = "somebody"  # the password was another one's
     assert verdict(form).startswith("✗ Not tested: 1 field")

@@ -86,7 +86,7 @@ def tenant_form(
     """Return a form for ``settings`` in which ``secret`` was typed, if there is one."""
     form = TenantForm(TenantWorkspace(settings, choose, **platform), ask_secret=ask_secret)  # type: ignore[arg-type]
     if secret:
-        hand_over(form._secret_field(), secret.reveal())
+        hand_over(form._credential, secret.reveal())
     return form
 
 
@@ -329,15 +329,15 @@ def test_a_real_tenant_is_submitted_with_its_password() -> None:
     calls: list[tuple[TenantSettings, Secret | None]] = []
     form = tenant_form(TenantSettings(), lambda *given: calls.append(given))
     form._where.value = False
-    for name in ("url", "tenant_id", "user", "mqtt_host", "password"):
+    for name in ("url", "tenant_id", "user", "mqtt_host", "credential"):
         assert note(form, name).startswith("✗ "), name
     for name in ("url", "tenant_id", "user", "mqtt_host"):
         form._fields[name].value = getattr(REAL, name)
     press(form)
     assert message(form) == "✗ Not submitted: 1 field to mend first, see above."
     assert not calls
-    hand_over(form._password, WORD)
-    assert note(form, "password") == ""
+    hand_over(form._credential, WORD)
+    assert note(form, "credential") == ""
     press(form)
     assert calls == [(REAL, Secret(WORD))]
     assert (form.settings, form.secret) == calls[0]
@@ -347,19 +347,21 @@ def test_a_real_tenant_is_submitted_with_its_password() -> None:
 def test_a_bearer_token_needs_no_user() -> None:
     form = tenant_form(REAL)
     form._login.value = True
-    assert [row.layout.display for row in form._only_for[False]] == ["none", "none"]
-    assert note(form, "token").startswith("✗ Bearer token is missing")
-    hand_over(form._token, WORD)
+    assert (form._user.layout.display, form._credential.label) == ("none", "Bearer token")
+    assert note(form, "credential").startswith("✗ Bearer token is missing")
+    hand_over(form._credential, WORD)
     press(form)
     assert (form.settings.user, form.secret) == ("", Secret(WORD))  # how real_tenant knows a token
     again = tenant_form(form.settings)
     assert (again._login.value, again.settings) == (True, form.settings)
     form._login.value = False
-    assert form._fields["user"].value == "ann"
+    assert form._fields["user"].value == "ann" and form._user.layout.display is None
+    assert note(form, "credential").startswith("✗ Password is missing: it is kept in no file"), "a token is no password"
     form._login.value = True
+    hand_over(form._credential, WORD)
     form._fields["url"].value = "https://evil.example.com"  # which must not get it
-    assert (form._token.value, form._token.status) == (None, "")
-    assert note(form, "token").endswith("type it again for this host.")
+    assert (form._credential.value, form._credential.status) == (None, "")
+    assert note(form, "credential").endswith("type it again for this host.")
 
 
 @pytest.mark.parametrize(
@@ -375,10 +377,10 @@ def test_what_was_typed_for_one_host_is_not_handed_to_another(name: str, value: 
         return
     assert calls == []
     assert form.settings == REAL
-    assert note(form, "password") == "✗ Password is missing: type it again for this host."
+    assert note(form, "credential") == "✗ Password is missing: type it again for this host."
     form._where.value = True
     form._where.value = False
-    hand_over(form._password, "another")
+    hand_over(form._credential, "another")
     press(form)
     assert calls == [Secret("another")]
 
@@ -395,7 +397,7 @@ def test_a_form_that_asks_for_no_secret_keeps_the_choice_of_the_login() -> None:
     press(form)
     assert calls[1][0].user == ""
     assert "is asked for in 06 and 07." in all_state(form)
-    assert "password" not in form._notes and "token" not in form._notes
+    assert "credential" not in form._notes
 
 
 def test_a_tenant_that_the_environment_names_goes_before_the_form(

@@ -20,7 +20,7 @@ from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, no
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
-from mciot_nb.ui.markup import Row, StaticPicture, card, escape, visible
+from mciot_nb.ui.markup import Row, StaticPicture, card, counted, escape, visible
 
 if TYPE_CHECKING:
     from mciot_nb.workspace import Workspace
@@ -39,7 +39,6 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         super().__init__()
         self.title = title
         self._notes: dict[str, Any] = {}
-        self._style = widgets.HTML(style())
         self._heading = widgets.HTML(f'<span class="mciot-title">{escape(title)}</span>')
         self._button = widgets.Button(description="Submit", button_style="primary").add_class("mciot-submit")
         self._button.on_click(lambda _: self.submit())
@@ -58,32 +57,26 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def build(self, *parts: Any, buttons: tuple[Any, ...] = ()) -> None:
         """Show the heading, the parts, the buttons and the message, and what is wrong from the start."""
         bottom = widgets.HBox([self._button, *buttons, self._message]).add_class("mciot-row")
-        self.children = [self._style, self._heading, *parts, bottom]
+        self.children = [widgets.HTML(style()), self._heading, *parts, bottom]
         self.refresh()
 
     def problems(self) -> Mapping[str, str]:
         """Return what is wrong with each field, by name; empty if the form can be submitted."""
-        raise NotImplementedError
-
-    def warnings(self) -> Mapping[str, str]:
-        """Return what is allowed but hardly meant, by the name of the field."""
         return {}
 
     def take(self) -> None:
         """Make the fields' values the form's value."""
-        raise NotImplementedError
 
     def refresh(self) -> None:
         """Write what is wrong beside each field."""
-        problems, warnings = self.problems(), self.warnings()
+        problems = self.problems()
         for name, note in self._notes.items():
-            note.value = _note("problem", "✗", problems.get(name)) or _note("warning", "⚠", warnings.get(name))
+            note.value = _note("problem", f"✗ {problems[name]}") if name in problems else ""
 
     def submit(self) -> None:
         """Do what the button does: take the values, or say what to mend first."""
         self.refresh()
-        problems = self.problems()
-        if problems:
+        if problems := self.problems():
             self._say(f"✗ Not submitted: {fields_to_mend(problems)}")
             return
         try:
@@ -100,16 +93,21 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._say(_CHANGED)
 
     def _say(self, sentence: str) -> None:
-        self._message.value = f'<span role="status">{escape(sentence)}</span>'
+        self._message.value = status(sentence)
 
 
 def fields_to_mend(problems: Mapping[str, str]) -> str:
     """Say how many fields have a problem beside them."""
-    return f"{'1 field' if len(problems) == 1 else f'{len(problems)} fields'} to mend first, see above."
+    return f"{counted(len(problems), 'field', 'fields')} to mend first, see above."
 
 
-def _note(kind: str, sign: str, sentence: str | None) -> str:
-    return f'<span role="status" class="mciot-{kind}">{sign} {escape(sentence)}</span>' if sentence else ""
+def status(sentence: str) -> str:
+    """Return a sentence as HTML that a screen reader speaks when it changes."""
+    return f'<span role="status">{escape(sentence)}</span>'
+
+
+def _note(kind: str, sentence: str) -> str:
+    return f'<span role="status" class="mciot-{kind}">{escape(sentence)}</span>'
 
 
 def labelled(kind: Any, label: str, value: object, width: str = "36em", **options: Any) -> Any:
@@ -123,6 +121,10 @@ _BLANK = {
     False: "A blank field, or one that holds a single dot, is left out.",
     True: "A blank field takes the configuration's default, which stands in it, pale. A single dot leaves a field out.",
 }
+#: What a common name is, by whether it is a device's.
+_PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
+#: X.509 allows it, and the platform can't use it.
+_COLON = "The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
 _UNSEEN = "⚠ not shown, for the subject holds characters that can't be seen."
 
 #: The kinds of key that are offered, and what each means.
@@ -131,8 +133,9 @@ _KINDS: dict[KeyType | None, str] = {
     KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
     KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
     KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
+    None: "The kind of key that is there; it is not offered anew.",
 }
-_OTHER_KIND, _OTHER_MEANING = "another kind", "The kind of key that is there; it is not offered anew."
+_OTHER_KIND = "another kind"
 _EXTENSIONS = "Extensions that the certificate will get"
 
 
@@ -145,8 +148,8 @@ class CertificateForm(Form):
 
     ``owner`` is ``ca``, ``intermediate`` or ``device``: below the fields stands the openssl command that makes this
     one's certificate or request. ``issuer`` is the certificate of the CA that will sign, None for one that signs its
-    own, and ``section`` that of its extensions. ``made`` says that ``subject`` and ``key`` are those of what is there
-    already: then a field that is left out stays out, whatever ``config`` says, and the key is not judged.
+    own. ``made`` says that ``subject`` and ``key`` are those of what is there already: then a field that is left out
+    stays out, whatever ``config`` says, and the key is not judged.
     """
 
     def __init__(
@@ -158,18 +161,17 @@ class CertificateForm(Form):
         owner: str = "ca",
         config: CaConfig | None = None,
         issuer: x509.Certificate | None = None,
-        section: str = "v3_ca",
         made: bool = False,
     ) -> None:
         super().__init__(title)
         self._owner, self._issuer, self._made = owner, issuer, key if made else None
         self._config = config or read_config(GUIDE_CONFIG)
         self._subject: DistinguishedName | None = None
-        self._key = key
+        self._key, section = key, "v3_signed" if owner == "device" else "v3_ca"
         asked = {prompt.field.attribute: prompt for prompt in config.prompts} if config else {}
         self._prompts = {field.attribute: asked.get(field.attribute, Prompt(field, field.label)) for field in FIELDS}
         self._fields = {name: _field(prompt, getattr(subject, name), made) for name, prompt in self._prompts.items()}
-        options = [(kind or _OTHER_KIND, kind) for kind in dict.fromkeys([*_KINDS, key.key_type])]
+        options = [(kind or _OTHER_KIND, kind) for kind in _KINDS if kind or key.key_type is None]
         self._key_type = labelled(widgets.Dropdown, "Key", key.key_type, options=options)
         self._days = labelled(widgets.IntText, "Days of validity", key.days, "22em", continuous_update=True)
         self._extensions = list(_extension_rows(self._config, section, issuer))
@@ -211,17 +213,12 @@ class CertificateForm(Form):
 
     def problems(self) -> dict[str, str]:
         """Ask `mciot_nb.pki` about each field; the guide's policy wants a common name."""
-        typed, key = self.typed(), self.typed_key()
-        found = {
-            name: field_problem(BY_ATTRIBUTE[name], text) or self._prompts[name].problem(text)
-            for name, text in typed.items()
-            if text
-        }
+        typed, key, found = self.typed(), self.typed_key(), {}
+        for name, text in typed.items():
+            if text and (problem := field_problem(BY_ATTRIBUTE[name], text) or self._prompts[name].problem(text)):
+                found[name] = problem
         if typed["common_name"] is None:
-            purpose = (
-                "the device's ClientId" if self._owner == "device" else "the name by which people will know this CA"
-            )
-            found["common_name"] = f"Common Name is missing: type {purpose}."
+            found["common_name"] = f"Common Name is missing: type {_PURPOSES[self._owner == 'device']}."
         if key != self._made:
             if key.key_type is None:
                 found["key_type"] = "Such a key is not made here: choose one of the others."
@@ -229,24 +226,16 @@ class CertificateForm(Form):
                 self._end_of(key)
             except OnboardingError as error:
                 found["days"] = str(error)
-        return {name: problem for name, problem in found.items() if problem}
-
-    def warnings(self) -> dict[str, str]:
-        """Warn of a ``:`` in a device's common name: X.509 allows it, and the platform can't use it."""
-        if self._owner == "device" and ":" in (self.typed()["common_name"] or ""):
-            return {
-                "common_name": "The platform splits the ClientId at ':', so this device would be refused: "
-                "take a name without ':'."
-            }
-        return {}
+        return found
 
     def refresh(self) -> None:
         """Write what is wrong beside each field; below them what is right, as a subject and as openssl's command."""
         super().refresh()
-        problems, key = self.problems(), self.typed_key()
-        self._meaning.value = escape(_KINDS.get(key.key_type, _OTHER_MEANING))
-        self._end.value = escape("" if "days" in problems or "key_type" in problems else self._ends(key))
-        subject = DistinguishedName(**{name: text for name, text in self.typed().items() if name not in problems})
+        problems, key, typed = self.problems(), self.typed_key(), self.typed()
+        if self._owner == "device" and "common_name" not in problems and ":" in (typed["common_name"] or ""):
+            self._notes["common_name"].value = _note("warning", f"⚠ {_COLON}")
+        self._meaning.value, self._end.value = escape(_KINDS[key.key_type]), escape(self._ends(key))
+        subject = DistinguishedName(**{name: text for name, text in typed.items() if name not in problems})
         command = self.command(subject, self._key.days if "days" in problems else key.days)
         shown = _command_html(command) if visible(command) == command else f" {_UNSEEN}"
         line = f"Subject: <code>{escape(str(subject) or '(nothing yet)')}</code>"
@@ -271,10 +260,12 @@ class CertificateForm(Form):
     def static_html(self) -> str:
         """Return the submitted values, and the extensions, as a table."""
         shown = asdict(self._subject) if self._subject else self.typed()
-        kind, meaning = self._key.key_type or _OTHER_KIND, _KINDS.get(self._key.key_type, _OTHER_MEANING)
-        rows = [("Key", kind, meaning), ("Validity", f"{self._key.days} days", self._ends(self._key))]
-        fields = [(f.label, shown[f.attribute] or "-", "") for f in FIELDS]
-        return card(self.title, [*fields, *rows, *self._extensions]).html
+        rows = [
+            *((field.label, shown[field.attribute] or "-", "") for field in FIELDS),
+            ("Key", self._key.key_type or _OTHER_KIND, _KINDS[self._key.key_type]),
+            ("Validity", f"{self._key.days} days", self._ends(self._key)),
+        ]
+        return card(self.title, [*rows, *self._extensions]).html
 
     def _end_of(self, key: KeyChoice) -> datetime:
         now = normalize_time(None)
@@ -288,54 +279,50 @@ class CertificateForm(Form):
             return ""
 
 
-class CaForm(CertificateForm):
+class _WorkspaceForm(CertificateForm):
+    """A form with what a workspace has, or suggests, for an ``owner``."""
+
+    owner = "ca"
+
+    def __init__(self, workspace: "Workspace") -> None:
+        owner, issuer = self.owner, workspace.issuer if self.owner == "device" else "ca"
+        signs = owner != "ca" and workspace.has_ca and (issuer == "ca" or workspace.has_intermediate)
+        made = {"ca": workspace.has_ca, "intermediate": workspace.has_intermediate}
+        super().__init__(
+            f"The {'CA' if owner == 'ca' else owner}'s certificate",
+            workspace.subject(owner),
+            workspace.key_choice(owner),
+            owner=owner,
+            config=workspace.config(issuer),
+            issuer=workspace.with_issuer(issuer).issuer_certificate if signs else None,
+            made=made.get(owner, workspace.device_file("deviceCert.pem").exists()),
+        )
+
+
+class CaForm(_WorkspaceForm):
     """Ask for the CA's subject, key and days.
 
     Example: ``form = CaForm(workspace)``, and in the next cell ``workspace.create_ca(form.subject, form.key)``.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
-        subject, key, config = workspace.subject("ca"), workspace.key_choice("ca"), workspace.config("ca")
-        super().__init__("The CA's certificate", subject, key, config=config, made=workspace.has_ca)
 
-
-class IntermediateForm(CertificateForm):
+class IntermediateForm(_WorkspaceForm):
     """Ask for the intermediate CA's subject, key and days; it can't outlive the CA.
 
     Example: ``form = IntermediateForm(workspace)``, then ``workspace.create_intermediate(form.subject, form.key)``.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
-        super().__init__(
-            "The intermediate's certificate",
-            workspace.subject("intermediate"),
-            workspace.key_choice("intermediate"),
-            owner="intermediate",
-            config=workspace.config("ca"),
-            issuer=workspace.with_issuer("ca").issuer_certificate if workspace.has_ca else None,
-            made=workspace.has_intermediate,
-        )
+    owner = "intermediate"
 
 
-class DeviceForm(CertificateForm):
+class DeviceForm(_WorkspaceForm):
     """Ask for the device's subject, key and days; it can't outlive the CA that signs.
 
     Example: ``form = DeviceForm(workspace)``, then ``workspace.create_device_request(form.subject, form.key)`` and
     ``workspace.sign_device_request(form.key)``.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
-        there = workspace.has_ca and (workspace.issuer == "ca" or workspace.has_intermediate)
-        super().__init__(
-            "The device's certificate",
-            workspace.subject("device"),
-            workspace.key_choice("device"),
-            owner="device",
-            config=workspace.config(workspace.issuer),
-            issuer=workspace.issuer_certificate if there else None,
-            section="v3_signed",
-            made=workspace.device_file("deviceCert.pem").exists(),
-        )
+    owner = "device"
 
 
 def _command_html(command: str) -> str:
@@ -346,13 +333,9 @@ def _command_html(command: str) -> str:
 
 def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
     """Return the line to type in; what a blank one takes stands in it, pale."""
-    if prompt.fixed:
-        text, example = prompt.fixed, ""
-    else:
-        text, example = value or ("." if made and prompt.default else prompt.default), prompt.default
-    field = labelled(widgets.Text, prompt.words, text, placeholder=example)
-    field.disabled = bool(prompt.fixed)
-    return field
+    text = prompt.fixed or value or ("." if made and prompt.default else prompt.default)
+    pale = "" if prompt.fixed else prompt.default
+    return labelled(widgets.Text, prompt.words, text, placeholder=pale, disabled=bool(prompt.fixed))
 
 
 def _span(days: int) -> str:
@@ -372,11 +355,10 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
         yield "Extensions", f"✗ {error}", ""
         return
     ca = any(isinstance(extension.value, x509.BasicConstraints) and extension.value.ca for extension in extensions)
+    from_key = [x509.SubjectKeyIdentifier] if issuer else [x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier]
     for extension in extensions:
-        for name, content, meaning in extension_rows([extension], ca):
-            own = isinstance(extension.value, x509.SubjectKeyIdentifier)
-            of_issuer = isinstance(extension.value, x509.AuthorityKeyIdentifier)
-            yield name, "made from the key" if own or (of_issuer and not issuer) else content, meaning
+        ((name, content, meaning),) = extension_rows([extension], ca)
+        yield name, "made from the key" if type(extension.value) in from_key else content, meaning
 
 
 _PASSPHRASE = {  # by its source
