@@ -5,8 +5,7 @@ The rules are not here: `mciot_nb.pki` and `Workspace` judge, a form shows their
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 from cryptography import x509
@@ -21,12 +20,7 @@ from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
 from mciot_nb.ui.markup import Row, StaticPicture, card, counted, escape, visible
-
-if TYPE_CHECKING:
-    from mciot_nb.workspace import Workspace
-
-_SUBMITTED = "✓ Submitted. Now run the cells below."
-_CHANGED = "Changed since: press Submit."
+from mciot_nb.workspace import Workspace
 
 
 class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
@@ -71,42 +65,33 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         """Write what is wrong beside each field."""
         problems = self.problems()
         for name, note in self._notes.items():
-            note.value = _note("problem", f"✗ {problems[name]}") if name in problems else ""
+            note.value = status(f"✗ {problems[name]}", "problem") if name in problems else ""
+
+    def refusal(self, what: str) -> str:
+        """Say that the form is not submitted, or tested, while it has fields to mend; empty where it has none."""
+        self.refresh()
+        number = len(self.problems())
+        return f"✗ Not {what}: {counted(number, 'field', 'fields')} to mend first, see above." if number else ""
 
     def submit(self) -> None:
         """Do what the button does: take the values, or say what to mend first."""
-        self.refresh()
-        if problems := self.problems():
-            self._say(f"✗ Not submitted: {fields_to_mend(problems)}")
-            return
+        said = self.refusal("submitted")
         try:
-            self.take()
+            if not said:
+                self.take()
         except OnboardingError as error:
-            self._say(f"✗ {error}")
+            said = f"✗ {error}"
         except OSError as error:  # a form may keep its value in a file
-            self._say(f"✗ Not submitted: {error.strerror or error}. Mend that, and press Submit again.")
-        else:
-            self._say(_SUBMITTED)
+            said = f"✗ Not submitted: {error.strerror or error}. Mend that, and press Submit again."
+        self._message.value = status(said or "✓ Submitted. Now run the cells below.")
 
     def _edited(self, _change: object) -> None:
         self.refresh()
-        self._say(_CHANGED)
-
-    def _say(self, sentence: str) -> None:
-        self._message.value = status(sentence)
+        self._message.value = status("Changed since: press Submit.")
 
 
-def fields_to_mend(problems: Mapping[str, str]) -> str:
-    """Say how many fields have a problem beside them."""
-    return f"{counted(len(problems), 'field', 'fields')} to mend first, see above."
-
-
-def status(sentence: str) -> str:
-    """Return a sentence as HTML that a screen reader speaks when it changes."""
-    return f'<span role="status">{escape(sentence)}</span>'
-
-
-def _note(kind: str, sentence: str) -> str:
+def status(sentence: str, kind: str = "said") -> str:
+    """Return a sentence as HTML that a screen reader speaks when it changes; ``kind``: said, problem or warning."""
     return f'<span role="status" class="mciot-{kind}">{escape(sentence)}</span>'
 
 
@@ -124,8 +109,7 @@ _BLANK = {
 #: What a common name is, by whether it is a device's.
 _PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
 #: X.509 allows it, and the platform can't use it.
-_COLON = "The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
-_UNSEEN = "⚠ not shown, for the subject holds characters that can't be seen."
+_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
 
 #: The kinds of key that are offered, and what each means.
 _KINDS: dict[KeyType | None, str] = {
@@ -142,14 +126,10 @@ _EXTENSIONS = "Extensions that the certificate will get"
 class CertificateForm(Form):
     """Ask for a certificate's subject, the kind of its key, and its days; ``.subject`` and ``.key`` are the values.
 
-    They are ``subject`` and ``key`` until others are submitted. A single ``.`` leaves a field of the subject out, as
-    openssl has it. A blank one takes the default that ``config`` has for it, or else is left out too; ``config`` (the
-    guide's unless given) also says in which words a field is asked for.
-
-    ``owner`` is ``ca``, ``intermediate`` or ``device``: below the fields stands the openssl command that makes this
-    one's certificate or request. ``issuer`` is the certificate of the CA that will sign, None for one that signs its
-    own. ``made`` says that ``subject`` and ``key`` are those of what is there already: then a field that is left out
-    stays out, whatever ``config`` says, and the key is not judged.
+    A single ``.`` leaves a field of the subject out, as openssl has it. A blank one takes the default that ``config``
+    (the guide's unless given) has for it, or else is left out too. ``owner`` is ``ca``, ``intermediate`` or ``device``.
+    ``issuer`` is the certificate of the CA that will sign, None for one that signs its own. With ``made``, ``subject``
+    and ``key`` are those of what is there: a field that is left out stays out, and the key is not judged.
     """
 
     def __init__(
@@ -167,7 +147,7 @@ class CertificateForm(Form):
         self._owner, self._issuer, self._made = owner, issuer, key if made else None
         self._config = config or read_config(GUIDE_CONFIG)
         self._subject: DistinguishedName | None = None
-        self._key, section = key, "v3_signed" if owner == "device" else "v3_ca"
+        self.key, section = key, "v3_signed" if owner == "device" else "v3_ca"
         asked = {prompt.field.attribute: prompt for prompt in config.prompts} if config else {}
         self._prompts = {field.attribute: asked.get(field.attribute, Prompt(field, field.label)) for field in FIELDS}
         self._fields = {name: _field(prompt, getattr(subject, name), made) for name, prompt in self._prompts.items()}
@@ -198,11 +178,6 @@ class CertificateForm(Form):
             raise OnboardingError(f"The form “{self.title}” is not filled in yet: fill it in and press Submit.", "FORM")
         return self._subject
 
-    @property
-    def key(self) -> KeyChoice:
-        """The kind of key and the days as they were submitted last."""
-        return self._key
-
     def typed(self) -> dict[str, str | None]:
         """Return what the subject's fields stand for now, without blanks around them; None for one that is left out."""
         return {name: prompt.value(self._fields[name].value.strip()) or None for name, prompt in self._prompts.items()}
@@ -222,10 +197,8 @@ class CertificateForm(Form):
         if key != self._made:
             if key.key_type is None:
                 found["key_type"] = "Such a key is not made here: choose one of the others."
-            try:
-                self._end_of(key)
-            except OnboardingError as error:
-                found["days"] = str(error)
+            if problem := self._judge(key)[1]:
+                found["days"] = problem
         return found
 
     def refresh(self) -> None:
@@ -233,50 +206,48 @@ class CertificateForm(Form):
         super().refresh()
         problems, key, typed = self.problems(), self.typed_key(), self.typed()
         if self._owner == "device" and "common_name" not in problems and ":" in (typed["common_name"] or ""):
-            self._notes["common_name"].value = _note("warning", f"⚠ {_COLON}")
-        self._meaning.value, self._end.value = escape(_KINDS[key.key_type]), escape(self._ends(key))
+            self._notes["common_name"].value = status(_COLON, "warning")
+        self._meaning.value, self._end.value = escape(_KINDS[key.key_type]), escape(self._judge(key)[0])
         subject = DistinguishedName(**{name: text for name, text in typed.items() if name not in problems})
-        command = self.command(subject, self._key.days if "days" in problems else key.days)
-        shown = _command_html(command) if visible(command) == command else f" {_UNSEEN}"
-        line = f"Subject: <code>{escape(str(subject) or '(nothing yet)')}</code>"
-        self._preview.value = f"<p>{line}</p><p>With openssl:{shown}</p>"
-
-    def command(self, subject: DistinguishedName, days: int) -> str:
-        """Return the openssl command that would do the same, in the CA's folder or the intermediate's."""
         if self._owner == "ca":
-            return certificate_command(subject, days)
-        name = self._config.path.name if self._owner == "device" else "intermediateConfig.cnf"
-        return request_command(subject, name, self._owner)
+            command = certificate_command(subject, (self.key if "days" in problems else key).days)
+        else:
+            name = self._config.path.name if self._owner == "device" else "intermediateConfig.cnf"
+            command = request_command(subject, name, self._owner)
+        words = (f"<span>{w}</span>" if w[:1] == "-" else w for w in map(escape, command.split(" ")))
+        shown = f'<code class="mciot-command">{" ".join(words)}</code>'  # an option is not torn at its hyphen
+        if visible(command) != command:
+            shown = " ⚠ not shown, for the subject holds characters that can't be seen."
+        line = f"<p>Subject: <code>{escape(str(subject) or '(nothing yet)')}</code></p>"
+        self._preview.value = f"{line}<p>With openssl:{shown}</p>"
 
     def take(self) -> None:
         """Make what is typed the values."""
-        self._subject, self._key = DistinguishedName(**self.typed()), self.typed_key()
+        self._subject, self.key = DistinguishedName(**self.typed()), self.typed_key()
 
     def static_text(self) -> str:
         """Return the submitted values in one line."""
-        kind = self._key.key_type or _OTHER_KIND
-        return f"{self.title}: {self._subject or '(not filled in yet)'}; {kind}, {self._key.days} days"
+        kind = self.key.key_type or _OTHER_KIND
+        return f"{self.title}: {self._subject or '(not filled in yet)'}; {kind}, {self.key.days} days"
 
     def static_html(self) -> str:
         """Return the submitted values, and the extensions, as a table."""
         shown = asdict(self._subject) if self._subject else self.typed()
         rows = [
             *((field.label, shown[field.attribute] or "-", "") for field in FIELDS),
-            ("Key", self._key.key_type or _OTHER_KIND, _KINDS[self._key.key_type]),
-            ("Validity", f"{self._key.days} days", self._ends(self._key)),
+            ("Key", self.key.key_type or _OTHER_KIND, _KINDS[self.key.key_type]),
+            ("Validity", f"{self.key.days} days", self._judge(self.key)[0]),
         ]
         return card(self.title, [*rows, *self._extensions]).html
 
-    def _end_of(self, key: KeyChoice) -> datetime:
+    def _judge(self, key: KeyChoice) -> tuple[str, str]:
+        """Return when a certificate ends that is signed now, or else why none can be, each as a sentence."""
         now = normalize_time(None)
-        return not_after_within(self._issuer, now, key.days) if self._issuer else not_after(now, key.days)
-
-    def _ends(self, key: KeyChoice) -> str:
-        """Say when a certificate ends that is signed now; nothing where none can be."""
         try:
-            return f"Signed now, it expires on {self._end_of(key):%Y-%m-%d %H:%M} UTC, in {_span(key.days)}."
-        except OnboardingError:
-            return ""
+            end = not_after_within(self._issuer, now, key.days) if self._issuer else not_after(now, key.days)
+        except OnboardingError as error:
+            return "", str(error)
+        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span(key.days)}.", ""
 
 
 class _WorkspaceForm(CertificateForm):
@@ -284,7 +255,7 @@ class _WorkspaceForm(CertificateForm):
 
     owner = "ca"
 
-    def __init__(self, workspace: "Workspace") -> None:
+    def __init__(self, workspace: Workspace) -> None:
         owner, issuer = self.owner, workspace.issuer if self.owner == "device" else "ca"
         signs = owner != "ca" and workspace.has_ca and (issuer == "ca" or workspace.has_intermediate)
         made = {"ca": workspace.has_ca, "intermediate": workspace.has_intermediate}
@@ -323,12 +294,6 @@ class DeviceForm(_WorkspaceForm):
     """
 
     owner = "device"
-
-
-def _command_html(command: str) -> str:
-    """Show a command; an option is not torn at its hyphen where the line ends."""
-    words = map(escape, command.split(" "))
-    return f'<code class="mciot-command">{" ".join(f"<span>{w}</span>" if w[:1] == "-" else w for w in words)}</code>'
 
 
 def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
@@ -383,7 +348,7 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
     Example: ``PassphraseForm(workspace)`` as a cell's last line.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()
         self._workspace, source = workspace, workspace.passphrase_source
         self._line = _PASSPHRASE[source]

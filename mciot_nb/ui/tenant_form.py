@@ -2,19 +2,17 @@
 
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from mciot_nb.connect.tenant import Tenant, TenantSettings, check_tenant, real_tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.secret import Secret
-from mciot_nb.ui.forms import Form, fields_to_mend, labelled, status
+from mciot_nb.ui.forms import Form, labelled, status
 from mciot_nb.ui.inputs import SecretField
 from mciot_nb.ui.markup import card
-
-if TYPE_CHECKING:
-    from mciot_nb.workspace import Workspace
+from mciot_nb.workspace import Workspace
 
 #: The fields of a real tenant, by the name of the setting: kind, label, and options.
 _FIELDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
@@ -41,7 +39,7 @@ class TenantForm(Form):
     Example: ``TenantForm(workspace)`` as a cell's last line, and in the next cell ``workspace.tenant()``.
     """
 
-    def __init__(self, workspace: "Workspace", *, ask_secret: bool = True) -> None:
+    def __init__(self, workspace: Workspace, *, ask_secret: bool = True) -> None:
         super().__init__("Tenant")
         self._workspace, self._ask_secret = workspace, ask_secret
         self._settings = settings = workspace.tenant_settings
@@ -116,9 +114,8 @@ class TenantForm(Form):
 
     def test(self) -> None:
         """Do what the button "Test" does: try in a thread what is typed, and say in a sentence what works."""
-        self.refresh()
-        if problems := self.problems():
-            self._result.value = status(f"✗ Not tested: {fields_to_mend(problems)}")
+        if refusal := self.refusal("tested"):
+            self._result.value = status(refusal)
         elif self._tester is None:
             self._result.value = status("Testing …")
             given = self.typed(), self._credential.value
@@ -127,8 +124,13 @@ class TenantForm(Form):
 
     def _try(self, settings: TenantSettings, secret: Secret | None) -> None:
         try:
-            sentence = str(check_tenant(self._typed_tenant(settings, secret)))
-            if not settings.local and not self._ask_secret:
+            if settings.local:
+                sentence = str(check_tenant(self._workspace.platform().tenant))
+            elif self._ask_secret:
+                sentence = str(check_tenant(real_tenant(settings, secret)))
+            else:
+                mqtt = settings.mqtt_host, settings.mqtt_port
+                sentence = str(check_tenant(Tenant(settings.url, settings.tenant_id, settings.user, mqtt=mqtt)))
                 sentence += " The login is tested in 06, where its password is asked for."
         except OnboardingError as error:
             sentence = f"✗ {error}"
@@ -137,14 +139,6 @@ class TenantForm(Form):
         if self._tester is threading.current_thread():  # else the form says something else by now
             self._tester = None
             self._result.value = status(sentence)
-
-    def _typed_tenant(self, settings: TenantSettings, secret: Secret | None) -> Tenant:
-        if settings.local:
-            return self._workspace.platform().tenant
-        if self._ask_secret:
-            return real_tenant(settings, secret)
-        mqtt = settings.mqtt_host, settings.mqtt_port
-        return Tenant(settings.url, settings.tenant_id, settings.user, mqtt=mqtt)
 
     def _edited(self, change: object) -> None:
         super()._edited(change)
