@@ -164,8 +164,8 @@ class TenantSettings:
     local: bool = True
     profile: str = "guide-2021"  # of the local platform
 
-    def problems(self) -> dict[str, str]:
-        """Say in a sentence for each field what keeps a real tenant from being reached with it; empty where none."""
+    def problems(self, by_token: bool = False) -> dict[str, str]:
+        """Say for each field what keeps a real tenant from being reached with it; a token needs no user."""
         found = {}
         if not rest.https_host(self.url)[0]:
             found["url"] = "The URL is https:// and the tenant's host, without user, password, path or query."
@@ -173,7 +173,7 @@ class TenantSettings:
             found["tenant_id"] = (
                 "The tenant ID is missing: it stands under your user's name in the platform, like t12345."
             )
-        if not self.user:
+        if not (self.user or by_token):
             found["user"] = "The user is missing: give the one with which you log in to the platform."
         if not re.fullmatch(r"[A-Za-z0-9.-]+", self.mqtt_host):
             found["mqtt_host"] = "The MQTT host is the tenant's host name alone, such as mytenant.example.com."
@@ -220,8 +220,7 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
     by_token = not settings.user or bool(os.environ.get("MCIOT_TOKEN"))
     if secret is None and (text := os.environ.get("MCIOT_TOKEN" if by_token else "MCIOT_PASSWORD")):
         secret = Secret(text)
-    problems = {name: problem for name, problem in settings.problems().items() if not (by_token and name == "user")}
-    if problems:
+    if problems := settings.problems(by_token):
         raise OnboardingError(" ".join(problems.values()), "BAD_SETTINGS")
     if secret is None:
         raise OnboardingError(
