@@ -18,41 +18,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-_HOMES = {
+_MODULES = {
     # the learner's folder, and the forms that fill it
-    "Workspace": "mciot_nb.workspace",
-    "look_around": "mciot_nb.check",
-    "PassphraseForm": "mciot_nb.ui.forms",
-    "CaForm": "mciot_nb.ui.forms",
-    "IntermediateForm": "mciot_nb.ui.forms",
-    "DeviceForm": "mciot_nb.ui.forms",
-    "TenantForm": "mciot_nb.ui.tenant_form",
+    "workspace": "Workspace",
+    "check": "look_around",
+    "ui.forms": "PassphraseForm CaForm IntermediateForm DeviceForm",
+    "ui.tenant_form": "TenantForm",
     # certificates, keys and stores
-    "CertificateAuthority": "mciot_nb.pki.authority",
-    "DistinguishedName": "mciot_nb.pki.names",
-    "KeyChoice": "mciot_nb.pki.keys",
-    "KeyType": "mciot_nb.pki.keys",
-    "Secret": "mciot_nb.secret",
-    "OnboardingError": "mciot_nb.errors",
-    "diagnose": "mciot_nb.pki.chain",
-    "read_certificates": "mciot_nb.pki.chain",
-    "read_key": "mciot_nb.pki.keystore",
-    "read_store": "mciot_nb.pki.keystore",
-    "which_password_opens": "mciot_nb.pki.keystore",
-    "write_keystore": "mciot_nb.pki.keystore",
-    "write_truststore": "mciot_nb.pki.keystore",
+    "pki.authority": "CertificateAuthority",
+    "pki.names": "DistinguishedName",
+    "pki.keys": "KeyChoice KeyType",
+    "secret": "Secret",
+    "errors": "OnboardingError",
+    "pki.chain": "diagnose read_certificates",
+    "pki.keystore": "read_key read_store which_password_opens write_keystore write_truststore",
     # the platform, a tenant, and a device
-    "LocalPlatform": "mciot_nb.local_platform",
-    "Tenant": "mciot_nb.connect.tenant",
-    "Device": "mciot_nb.connect.device",
+    "local_platform": "LocalPlatform",
+    "connect.tenant": "Tenant",
+    "connect.device": "Device",
     # what is seen
-    "SigningPanel": "mciot_nb.ui.signing_panel",
-    "TrustedCertificatesPanel": "mciot_nb.ui.trust_panel",
-    "DeviceConsole": "mciot_nb.ui.console",
-    "card": "mciot_nb.ui.markup",
-    "chain_picture": "mciot_nb.ui.chain_picture",
-    "two_sides": "mciot_nb.ui.displays",
+    "ui.signing_panel": "SigningPanel",
+    "ui.trust_panel": "TrustedCertificatesPanel",
+    "ui.console": "DeviceConsole",
+    "ui.markup": "card",
+    "ui.chain_picture": "chain_picture",
+    "ui.displays": "two_sides",
 }
+_HOMES = {name: f"mciot_nb.{module}" for module, names in _MODULES.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

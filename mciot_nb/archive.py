@@ -28,10 +28,8 @@ class Archive:
             with tempfile.TemporaryDirectory(dir=self._workspace, prefix=".new-") as folder:
                 yield Path(folder)
         except FileExistsError as error:
-            made = error.filename2 or error.filename
-            raise OnboardingError(
-                f"{made} was made by somebody else meanwhile: run the cell again.", "EXISTS"
-            ) from None
+            said = f"{error.filename2 or error.filename} was made by somebody else meanwhile: run the cell again."
+            raise OnboardingError(said, "EXISTS") from None
         except OSError as error:
             raise disk_problem(self._workspace, error) from None
 
@@ -65,8 +63,5 @@ class Archive:
 
     def keep_certificates(self, path: Path, certificates: list[x509.Certificate]) -> Path:
         """See that a file holds these certificates, as `keep` does."""
-        return self.keep(
-            path,
-            lambda: read_certificates(path) == certificates,
-            lambda draft: write_whole(draft, to_pem(certificates)),
-        )
+        pem = to_pem(certificates)
+        return self.keep(path, lambda: read_certificates(path) == certificates, lambda new: write_whole(new, pem))

@@ -26,20 +26,15 @@ def look_around(workspace: Workspace) -> list[MachineCheck]:
 
     Example: ``card("This machine", look_around(workspace))``.
     """
-    folder = str(workspace.folder)
+    folder, cloud = str(workspace.folder), "This folder is synchronised to a cloud, keys included"
+    enough, short = shutil.disk_usage(folder).free > DISK_SPACE, len(folder) <= LONGEST_FOLDER
     synced = re.search(r"OneDrive|Dropbox|Google Drive", folder)
-    cloud = "This folder is synchronised to a cloud, keys included: set MCIOT_WORKSPACE to another one."
-    enough = shutil.disk_usage(folder).free > DISK_SPACE
     return [
         _checked("Disk space", enough, "Free 100 MB where the workspace lies."),
-        _checked(
-            "Length of the workspace's path", len(folder) <= LONGEST_FOLDER, "Choose a folder with a shorter path."
-        ),
-        _checked("Workspace on this machine alone", not synced, cloud),
-        *(
-            _checked(f"{name} (optional)", _first_line(name, option), f"Only the folded {name} commands need it.")
-            for name, option in (("openssl", "version"), ("keytool", "-help"))
-        ),
+        _checked("Length of the workspace's path", short, "Choose a folder with a shorter path."),
+        _checked("Workspace on this machine alone", not synced, f"{cloud}: set MCIOT_WORKSPACE to another one."),
+        _checked("openssl (optional)", _first_line("openssl", "version"), "Only the folded openssl commands need it."),
+        _checked("keytool (optional)", _first_line("keytool", "-help"), "Only the folded keytool commands need it."),
     ]
 
 
@@ -68,11 +63,7 @@ def _platform_starts() -> MachineCheck:
 
 def main() -> int:
     """Print all findings; returns 1 if something that the tutorial needs is missing."""
-    try:
-        workspace = Workspace()
-    except OnboardingError as error:
-        print(error)
-        return 1
+    workspace = Workspace()
     findings = [*look_around(workspace), _platform_starts()]
     for name, verdict, hint in findings:
         print(f"{verdict:<12} {name}{': ' if hint else ''}{hint}")
@@ -83,4 +74,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OnboardingError as problem:
+        sys.exit(str(problem))

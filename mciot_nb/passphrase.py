@@ -3,7 +3,6 @@
 import os
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
@@ -41,12 +40,15 @@ class Passphrase:
         """
         if self._typed:
             return self._typed
-        if self.source == "environment":
-            return checked(Secret(os.environ["MCIOT_PASSPHRASE"]))
-        if self.source == "practice":
+        if text := os.environ.get("MCIOT_PASSPHRASE"):
+            return checked(Secret(text))
+        if self.source:
             if not self.practice_file.exists():
-                with suppress(FileExistsError):  # another notebook was faster
+                try:
                     write_whole(self.practice_file, secrets.token_urlsafe(16).encode(), private=True)
+                except OnboardingError as error:
+                    if error.code != "EXISTS":  # then another notebook was faster
+                        raise
             return self._practice()
         raise OnboardingError(
             "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of this "
@@ -56,15 +58,12 @@ class Passphrase:
 
     def for_store(self) -> Secret:
         """Return the passphrase for a keystore or truststore. Raises: OnboardingError: if Java would not open it."""
+        passphrase, way_out = self.find(), "workspace.start_over() moves everything aside and begins anew with another."
         try:
-            store_password(self.find())
+            store_password(passphrase)
         except OnboardingError as error:
-            raise OnboardingError(
-                f"{error} This workspace's own is not such a one: workspace.start_over() moves everything aside and "
-                "begins anew with another.",
-                error.code,
-            ) from None
-        return self.find()
+            raise OnboardingError(f"{error} This workspace's own is not such a one: {way_out}", error.code) from None
+        return passphrase
 
     def type(self, passphrase: Secret, open_ca: Callable[[], object] | None) -> None:
         """Use a passphrase of the learner's own; ``open_ca`` opens the CA with it, None if there is no CA.

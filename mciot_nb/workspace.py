@@ -37,10 +37,8 @@ from mciot_nb.secret import Secret
 
 #: What the forms offer, and what a notebook that was opened first catches up with.
 _NAMES = {"ca": "Example Root CA", "intermediate": "Example Intermediate CA", "device": "device-0001"}
-DEFAULTS = {
-    owner: DistinguishedName("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding", name)
-    for owner, name in _NAMES.items()
-}
+_COMPANY = ("DE", "Bavaria", "Munich", "Example Company", "Device Onboarding")
+DEFAULTS = {owner: DistinguishedName(*_COMPANY, name) for owner, name in _NAMES.items()}
 _DAYS = {"ca": CA_DAYS, "intermediate": INTERMEDIATE_DAYS, "device": DEVICE_DAYS}
 DEFAULT_KEYS = {owner: KeyChoice(KeyType.RSA_4096, days) for owner, days in _DAYS.items()}
 
@@ -61,10 +59,8 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
     """Print a sentence if a certificate that stays in its place is revoked: it can be looked at, and is refused."""
     row = SigningDatabase.of(config).find(certificate.serial_number)
     if row is not None and row.status == "R":
-        print(
-            f"Mind that the certificate of {readable(certificate.subject)} is revoked: for a new one, submit another "
-            "kind of key or other days."
-        )
+        way_out = "for a new one, submit another kind of key or other days."
+        print(f"Mind that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
 
 
 class Workspace:
@@ -107,10 +103,7 @@ class Workspace:
         return self.issuer_folder / "deviceCertificates" / name
 
     def subject(self, owner: str) -> DistinguishedName:
-        """Return the subject of the ``ca``, ``intermediate`` or ``device`` that is there, or the one that is suggested.
-
-        It is the one that was asked for: the policy may have dropped fields of it in the certificate.
-        """
+        """Return the subject that was asked for, by the ``ca``, ``intermediate`` or ``device``; else a suggestion."""
         read, name = (self._certificate, "Cert.pem") if owner == "ca" else (self._request, "Csr.pem")
         return DistinguishedName.from_x509(read(owner).subject) if self._file(owner, name).exists() else DEFAULTS[owner]
 
@@ -154,12 +147,15 @@ class Workspace:
     def _device_key(self) -> PrivateKey:
         return read_private_key(self._file("device", "Key.pem"), self.passphrase)
 
-    # Passphrase ------------------------------------------------------------------------------------------------------
-
     @property
     def passphrase_source(self) -> str:
-        """Where the passphrase comes from: typed, environment or practice; empty where it has yet to be typed."""
+        """Where the passphrase comes from, see `Passphrase.source`."""
         return self._passphrase.source
+
+    @property
+    def is_practice(self) -> bool:
+        """Whether the passphrase in use lies in the workspace, for everyone who can read that folder."""
+        return self._passphrase.is_practice
 
     @property
     def passphrase(self) -> Secret:
@@ -186,20 +182,17 @@ class Workspace:
     def create_ca(self, subject: DistinguishedName, key: KeyChoice | None = None) -> CertificateAuthority:
         """Make the CA for ``subject``, or open it if it is there; one that is not what is asked for is archived.
 
-        Without ``key``, what is there may have any key and days, and what is made has the guide's.
-
-        Raises: OnboardingError: if it can't be made; then nothing has moved.
+        Without ``key``, what is there may have any key and days, and what is made has the guide's. Raises:
+        OnboardingError: if it can't be made; then nothing has moved.
         """
         if self.has_ca and self._is_what_was_asked("ca", subject, key):
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
         keystore.store_password(passphrase)  # here, and not in 05, when half of the way is gone
-        unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
+        unused = [] if self.is_practice else [self._passphrase.practice_file]
         with self._archive.draft() as draft:
-            new = draft / self.ca_folder.name
-            config = CertificateAuthority.create(
-                new, subject, passphrase, **vars(key or DEFAULT_KEYS["ca"])
-            ).config.path
+            new, options = draft / self.ca_folder.name, vars(key or DEFAULT_KEYS["ca"])
+            config = CertificateAuthority.create(new, subject, passphrase, **options).config.path
             write_whole(config, with_dir(config, self.ca_folder), replace=True)
             self._archive.move([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
             new.rename(self.ca_folder)
@@ -291,6 +284,12 @@ class Workspace:
         return other
 
     @property
+    def issuer_certificates(self) -> dict[str, x509.Certificate]:
+        """The certificates of all issuers that are here, by their names."""
+        here = {"ca": self.has_ca, "intermediate": self.has_intermediate}
+        return {issuer: self._certificate(issuer) for issuer, is_here in here.items() if is_here}
+
+    @property
     def issuer_certificate(self) -> x509.Certificate:
         """The certificate of the CA that signs, which is the one to upload."""
         return self._certificate(self.issuer)
@@ -329,7 +328,7 @@ class Workspace:
             else:
                 asked = (key or DEFAULT_KEYS["device"]).key_type
                 new = create_key(draft / "deviceKey.pem", self.passphrase, asked)  # type: ignore[arg-type]
-            request = create_request(draft / "deviceCsr.pem", new, subject, self.config(self.issuer).string_mask)
+            request = create_request(draft / "deviceCsr.pem", new, subject)
             self._archive.move([self.device_file(name) for name in there], old)
             for name in DEVICE_FILES[:2]:
                 if (draft / name).exists():
@@ -348,7 +347,7 @@ class Workspace:
         """
         days = key.days if key else None
         path, request = self.device_file("deviceCert.pem"), self._request("device")
-        self._as_signed(request.subject)
+        subject = self._as_signed(request.subject)
         with suppress(OnboardingError):  # a file that can't be read does not fit
             there = read_certificates(path)[0]
             if self._is_for_the_request(there, days):
@@ -358,27 +357,20 @@ class Workspace:
         signer.update_database()  # the subject of an expired certificate is free again
         signed = signer.find_issued(request)  # and then something was interrupted
         if signed is None or days not in (None, KeyChoice.of(signed).days):
-            signed = self._sign(signer, request, days)
+            begin = normalize_time(None)
+            if days is None:
+                days = days_within(signer.certificate, begin, DEFAULT_KEYS["device"].days)
+            try:
+                signed = signer.sign(request, days=days, at=begin)
+            except OnboardingError as error:
+                if error.code != "SUBJECT_TAKEN":
+                    raise
+                serial = signer.database.index().valid[oneline(subject)]
+                revoke = f"workspace.signer().revoke(0x{serial:X}, 'superseded')"
+                way_out = f"To revoke it, run {revoke} in a cell of its own, and then this cell again."
+                raise OnboardingError(f"{error} {way_out}", error.code) from None
         self._archive.keep_certificates(path, [signed])
         return signed
-
-    def _sign(
-        self, signer: CertificateAuthority, request: x509.CertificateSigningRequest, days: int | None
-    ) -> x509.Certificate:
-        begin = normalize_time(None)
-        if days is None:
-            days = days_within(signer.certificate, begin, DEFAULT_KEYS["device"].days)
-        try:
-            return signer.sign(request, days=days, at=begin)
-        except OnboardingError as error:
-            if error.code != "SUBJECT_TAKEN":
-                raise
-            serial = signer.database.index().valid[oneline(self._as_signed(request.subject))]
-            raise OnboardingError(
-                f"{error} To revoke it, run workspace.signer().revoke(0x{serial:X}, 'superseded') in a cell of its "
-                "own, and then this cell again.",
-                error.code,
-            ) from None
 
     def _as_signed(self, subject: x509.Name) -> x509.Name:
         """Return the subject that the issuer's policy makes of one. Raises: OnboardingError: if it would refuse."""
@@ -443,9 +435,8 @@ class Workspace:
 
         Raises: OnboardingError: if nothing proves it; then the file stays as it was.
         """
-        own = self._platform_certificate() if self.tenant_settings.local else None
-        server = fetch_server_certificate(*self._mqtt())
-        server = server.verified(fingerprint, own=own, record=self._server_record)
+        address, own = self._server()
+        server = fetch_server_certificate(*address).verified(fingerprint, own=own, record=self._server_record)
         self._archive.keep_certificates(self.device_file("serverCertificate.pem"), [server.certificate])
         server.write_record(self._server_record)
         return server
@@ -455,13 +446,13 @@ class Workspace:
         proof = proof_on_record(self._server_record, self._stored_server(), *tenant.mqtt)
         return self.device_file("serverCertificate.pem") if tenant.is_local or proof == "fingerprint" else None
 
-    def _mqtt(self) -> tuple[str, int]:
+    def _server(self) -> tuple[tuple[str, int], x509.Certificate | None]:
+        """Return the MQTT server's address, and the local platform's certificate, as its own file has it."""
         settings = self.tenant_settings
-        return self.platform().mqtt if settings.local else (settings.mqtt_host, settings.mqtt_port)
-
-    def _platform_certificate(self) -> x509.Certificate:
-        """Return the local platform's certificate, as its own file has it."""
-        return read_certificates(self.platform().server_certificate)[0]
+        if not settings.local:
+            return (settings.mqtt_host, settings.mqtt_port), None
+        platform = self.platform()
+        return platform.mqtt, read_certificates(platform.server_certificate)[0]
 
     def _stored_server(self) -> x509.Certificate | None:
         """Return what serverCertificate.pem holds; None if it is missing or can't be read."""
@@ -477,10 +468,11 @@ class Workspace:
                 store = keystore.read_store(self.device_file(f"deviceTruststore.{kind}"), self.passphrase)
                 before = before or store.trusted.get(keystore.TRUST_ALIAS)
         choice = trust or ("issuer" if before and is_ca(before) else "server")
-        if self.tenant_settings.local:  # self-signed, so both choices are the same
-            return choice, stored if stored == self._platform_certificate() else None
+        address, own = self._server()
+        if own:  # self-signed, so both choices are the same
+            return choice, stored if stored == own else None
         fits = before and stored and (before == stored or (is_ca(before) and is_issued_by(stored, before)))
-        proven = proof_on_record(self._server_record, stored, *self._mqtt())
+        proven = proof_on_record(self._server_record, stored, *address)
         return choice, before if fits and proven and not trust else None
 
     # The tenant -------------------------------------------------------------------------------------------------------
@@ -533,17 +525,16 @@ class Workspace:
         A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
         ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
-        practice = self._passphrase.is_practice
-        if practice and not tenant.is_local and not practice_ca:
+        practice = self.is_practice and not tenant.is_local
+        if practice and not practice_ca:
             raise OnboardingError(
                 "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could sign "
                 "devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "
                 "practice_ca=True) for a short test and delete the certificate afterwards.",
                 "PRACTICE_CA",
             )
-        if auto_registration is None:
-            auto_registration = tenant.is_local or not practice
-        return tenant.trusted_certificates.ensure(self.issuer_certificate, auto_registration=auto_registration)
+        auto = not practice if auto_registration is None else auto_registration
+        return tenant.trusted_certificates.ensure(self.issuer_certificate, auto_registration=auto)
 
     def prove_possession(self, tenant: Tenant) -> TrustedCertificate:
         """Prove to the tenant that the key of the uploaded CA, or of the intermediate if that signs, is here.
@@ -570,8 +561,6 @@ class Workspace:
         """Return what other MQTT clients need to connect the tutorial's device to ``tenant``."""
         return ClientSettings(tenant, self.device_file(""), self.trusted_file(tenant))
 
-    # Catching up ------------------------------------------------------------------------------------------------------
-
     def catch_up(self, step: str) -> None:
         """Make, with the defaults, what is missing up to ``step``, one of `STEPS`; ``issuer`` is the one chosen.
 
@@ -579,40 +568,43 @@ class Workspace:
         """
         if step not in STEPS:
             raise OnboardingError(f"There is no step {step!r}: use {', '.join(STEPS)}.")
-        if made := [name for name, missing in self._steps_to(step) if missing]:
+        if made := list(self._steps_to(step)):
             print(f"Made with the defaults, because it was not there yet: {', '.join(made)}.")
 
-    def _steps_to(self, last: str) -> Iterator[tuple[str, bool]]:
-        """Do the steps up to ``last``; yield each one's name, and whether it was missing."""
-        yield "the CA", not self.has_ca
+    def _steps_to(self, last: str) -> Iterator[str]:
+        """Do the steps up to ``last``; yield the names of those that were missing."""
         if not self.has_ca:
             self.create_ca(DEFAULTS["ca"])
+            yield "the CA"
         if last == "ca":
             return
-        if last == "intermediate" or self.issuer == "intermediate":
-            yield "the intermediate CA", not self.has_intermediate
-            if not self.has_intermediate:
-                self.create_intermediate(DEFAULTS["intermediate"])
+        if "intermediate" in (last, self.issuer) and not self.has_intermediate:
+            self.create_intermediate(DEFAULTS["intermediate"])
+            yield "the intermediate CA"
         if last in ("intermediate", "issuer"):
             return
-        yield "the device certificate", not self.device_file("deviceCert.pem").exists()
+        if not self.device_file("deviceCert.pem").exists():
+            yield "the device certificate"
         if not all(self.device_file(name).exists() for name in ("deviceCsr.pem", "deviceCert.pem")):
             self.create_device_request(self.subject("device"))
         self.sign_device_request()
         if last == "device":
             return
-        yield "the chain", not self.device_file("deviceCertChain.pem").exists()
+        if not self.device_file("deviceCertChain.pem").exists():
+            yield "the chain"
         self.create_chain()
         if last == "chain":
             return
         stores = [self.device_file(f"device{name}store.{kind}") for name in ("Key", "Trust") for kind in STORE_KINDS]
-        yield "keystore and truststore", not all(path.exists() for path in stores)
+        if not all(path.exists() for path in stores):
+            yield "keystore and truststore"
         for kind in STORE_KINDS:
             self.create_keystore(kind)
             self.create_truststore(kind)
         if last == "upload" and self.tenant_settings.local:  # a real tenant is asked for in 06 only
             tenant = self.tenant()
-            yield "the upload", tenant.trusted_certificates.find(self.issuer_certificate) is None
+            if tenant.trusted_certificates.find(self.issuer_certificate) is None:
+                yield "the upload"
             self.upload_ca(tenant)
 
     def start_over(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from mciot_nb.local_platform import LocalPlatform
 
 DAY = timedelta(days=1)
+LOOPBACK = ip_address("127.0.0.1")
 #: paho's words for the return codes 0 to 5.
 CONNACK = [
     "Success",
@@ -64,17 +66,30 @@ def make(
     ends: timedelta = 30 * DAY,
     extra: Sequence[x509.ExtensionType] = (),
     bare: bool = False,
+    hosts: Sequence[str] = (),
 ) -> Entity:
-    """Make a certificate with ``extra`` extensions, or a ``bare`` one, as ``openssl x509 -req`` makes it by itself."""
+    """Make a certificate of a CA, of a device, or with ``hosts``, names or 127.0.0.1, of a server.
+
+    It has ``extra`` extensions; a ``bare`` one has none, as ``openssl x509 -req`` makes it by itself.
+    """
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer, signer_name = (issuer.key, issuer.certificate.subject) if issuer else (key, subject)
     serial, dates = x509.random_serial_number(), (now + begins, now + ends)
     builder = x509.CertificateBuilder(signer_name, subject, key.public_key(), serial, *dates)
-    identifiers = [x509.SubjectKeyIdentifier.from_public_key(key.public_key())]
-    identifiers += [x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())]
-    for extension in [] if bare else [x509.BasicConstraints(ca, None), *identifiers, *extra]:
-        builder = builder.add_extension(extension, isinstance(extension, x509.BasicConstraints))
+    extensions: list[x509.ExtensionType] = [
+        x509.BasicConstraints(ca, None),
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
+        *extra,
+    ]
+    if hosts:
+        names = [x509.IPAddress(LOOPBACK) if host == str(LOOPBACK) else x509.DNSName(host) for host in hosts]
+        extensions.append(x509.SubjectAlternativeName(names))
+    if ca or hosts:
+        extensions.append(x509.KeyUsage(bool(hosts), False, False, False, False, ca, ca, False, False))
+    for extension in [] if bare else extensions:
+        builder = builder.add_extension(extension, isinstance(extension, x509.BasicConstraints | x509.KeyUsage))
     certificate = builder.sign(signer, hashes.SHA256())
     return Entity(certificate, key, (certificate, *(issuer.chain if issuer else ())))
 

@@ -24,10 +24,7 @@ from tools.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
-
-
-#: A code of the platform for the proof of possession.
-CODE = "0123456789abcdef"
+CODE = "0123456789abcdef"  # of the platform, for the proof of possession
 
 
 def commands() -> list[str]:
@@ -86,14 +83,12 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
 
 def type_command(command: str, folder: Path) -> str:
     """Run one command with its answers on standard input and no terminal; returns what it printed."""
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "JAVA_TOOL_OPTIONS": "-Duser.language=en"}
+    strict = [] if "s_client -showcerts" in command else ["-e", "-o", "pipefail"]
     done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", command]
-        if "s_client -showcerts" not in command
-        else ["bash", "-c", command],
+        ["bash", *strict, "-c", command],
         cwd=folder,
         input=answers(command),
-        env=environment,
+        env={**os.environ, "LC_ALL": "C.UTF-8", "JAVA_TOOL_OPTIONS": "-Duser.language=en"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -103,20 +98,15 @@ def type_command(command: str, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def shape(certificate: x509.Certificate) -> dict[str, object]:
+def shape(certificate: x509.Certificate) -> list[object]:
     """Return the fields that do not hang on a key or the time."""
     keyed = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
-    return {
-        "version": certificate.version,
-        "subject": certificate.subject.public_bytes(),
-        "issuer": certificate.issuer.public_bytes(),
-        "lifetime": certificate.not_valid_after_utc - certificate.not_valid_before_utc,
-        "algorithm": certificate.signature_algorithm_oid,
-        "key_type": certificate.public_key().key_size,  # type: ignore[union-attr]
-        "extensions": [
-            (e.oid, e.critical, None if isinstance(e.value, keyed) else e.value) for e in certificate.extensions
-        ],
-    }
+    return [
+        *(certificate.version, certificate.subject.public_bytes(), certificate.issuer.public_bytes()),
+        certificate.not_valid_after_utc - certificate.not_valid_before_utc,
+        *(certificate.signature_algorithm_oid, certificate.public_key().key_size),  # type: ignore[union-attr]
+        [(e.oid, e.critical, None if isinstance(e.value, keyed) else e.value) for e in certificate.extensions],
+    ]
 
 
 By = tuple[Workspace, Path, dict[str, str]]
@@ -131,20 +121,11 @@ def test_what_openssl_made_by_hand_equals_ours_field_by_field(by_hand: By) -> No
         theirs, ours = read_certificates(folder / name), read_certificates(workspace.ca_folder / name)
         assert [shape(certificate) for certificate in theirs] == [shape(certificate) for certificate in ours]
         assert [c.serial_number for c in theirs][:-1] == [c.serial_number for c in ours][:-1]
-    for name, config, next_serial in (
-        (".", "caConfig.cnf", "1002\n"),
-        ("intermediateCertificate", "intermediateConfig.cnf", "1001\n"),
-    ):
+    for name, config, next_serial in ((".", "caConfig.cnf", "1002\n"), (below, "intermediateConfig.cnf", "1001\n")):
         pair = [folder / name, workspace.ca_folder / name]
-        theirs_config, ours_config = (read_config(f / config).sections for f in pair)
-        for section in theirs_config:
-            if section != "CA_default":
-                assert theirs_config[section] == ours_config[section]
-            else:  # but for the folder the same
-                moved = {
-                    key: value.replace(str(pair[0]), str(pair[1])) for key, value in theirs_config[section].items()
-                }
-                assert moved == ours_config[section]
+        sections, moved = (read_config(f / config).sections for f in pair)
+        own = {key: value.replace(str(pair[0]), str(pair[1])) for key, value in sections["CA_default"].items()}
+        assert {**sections, "CA_default": own} == moved, "but for the folder the same"
         rows = [[row.split("\t") for row in (f / "database.txt").read_text().splitlines()] for f in pair]
         assert [row[:1] + row[2:] for row in rows[0]] == [row[:1] + row[2:] for row in rows[1]]
         assert (pair[0] / "crl" / "crlnumber").read_text() == (pair[1] / "crl" / "crlnumber").read_text()
@@ -178,11 +159,8 @@ def test_all_in_one_file_by_hand(by_hand: By) -> None:
     """The guide's step 5: as JKS we read it, as PKCS12 it is named."""
     _, folder, printed = by_hand
     devices = folder / "deviceCertificates"
-    both = read_store(devices / "deviceBoth.jks", PASSWORD)
-    assert {entry.alias: entry.kind for entry in both.entries} == {
-        "devicekeyentry": "PrivateKeyEntry",
-        "servercertificate": "trustedCertEntry",
-    }
+    kinds = {entry.alias: entry.kind for entry in read_store(devices / "deviceBoth.jks", PASSWORD).entries}
+    assert kinds == {"devicekeyentry": "PrivateKeyEntry", "servercertificate": "trustedCertEntry"}
     assert "contains 2 entries" in printed["keytool -list -keystore deviceBoth.jks"]
     with pytest.raises(OnboardingError, match="keytool -importkeystore") as odd:
         read_store(devices / "deviceBoth.pkcs12", PASSWORD)
@@ -208,20 +186,16 @@ def test_the_mended_commands_needed_their_mend(by_hand: By, keytool: Run, openss
 
 
 def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
-    _, _, printed = by_hand
+    _, folder, printed = by_hand
     verified = [text for command, text in printed.items() if command.startswith("openssl verify")]
     assert [text.count(": OK") for text in verified] == [1, 1, 1], "the intermediate, and a device below each CA"
     handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
     assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
-
-
-def test_the_signed_code_is_what_the_platform_checks(by_hand: By) -> None:
-    _, folder, printed = by_hand
     said = next(text for command, text in printed.items() if "openssl dgst" in command)
     signed = base64.b64decode(re.match(r"[A-Za-z0-9+/]+=*", said)[0])  # type: ignore[index]
-    (ca,) = read_certificates(folder / "caCert.pem")
-    assert is_signature(ca.public_key(), signed, CODE.encode())
-    assert not is_signature(ca.public_key(), signed, f"{CODE}\n".encode()), "a line break spoils it"
+    key = read_certificates(folder / "caCert.pem")[0].public_key()
+    assert is_signature(key, signed, CODE.encode()), "the proof of possession"
+    assert not is_signature(key, signed, f"{CODE}\n".encode()), "a line break spoils it"
 
 
 def test_each_making_step_shows_a_command() -> None:

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ca_tools import ca_of_openssl
 from conftest import PASSPHRASE, Run
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from test_authority import openssl_ca
-from test_workspace import contents
+from test_workspace import again, contents
 
 from mciot_nb import CertificateAuthority, DistinguishedName, KeyChoice, KeyType, OnboardingError, Workspace
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.keys import read_private_key
+from mciot_nb.workspace import DEFAULTS
 
 CA, BELOW = DistinguishedName(common_name="CA"), DistinguishedName(common_name="Below")
 DEVICE, OTHER = DistinguishedName(common_name="device"), DistinguishedName(common_name="other")
@@ -22,10 +22,6 @@ CURVE, RSA = KeyType.P256, KeyType.RSA_2048  # a quick workspace takes the first
 @pytest.fixture
 def workspace(quick_workspace: Workspace) -> Workspace:
     return quick_workspace
-
-
-def again(workspace: Workspace) -> Workspace:
-    return Workspace(workspace.folder)
 
 
 def run_all(workspace: Workspace) -> None:
@@ -70,24 +66,11 @@ def test_another_key_or_other_days_make_the_ca_anew(
     assert archived(workspace) == ["1"] and capsys.readouterr().out == ""
 
 
-def test_a_ca_that_openssl_made_by_hand_is_found(
-    workspace: Workspace, openssl: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MCIOT_PASSPHRASE", PASSPHRASE)
-    openssl_ca(workspace.ca_folder, openssl, CURVE, 100)
-    by_hand, subject = read_certificates(workspace.ca_folder / "caCert.pem")[0], workspace.subject("ca")
-    assert workspace.key_choice("ca") == KeyChoice(CURVE, 100)
-    for same in (None, KeyChoice(CURVE, 100)):
-        assert workspace.create_ca(subject, same).certificate == by_hand and not archived(workspace)
-    with pytest.raises(OnboardingError, match="ASCII"):  # the control: with this passphrase nothing new is made
-        workspace.create_ca(subject, KeyChoice(CURVE, 101))
-
-
 def test_a_ca_with_a_key_that_we_would_not_make_stays(
     workspace: Workspace, openssl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MCIOT_PASSPHRASE", PASSPHRASE)
-    openssl_ca(workspace.ca_folder, openssl)
+    ca_of_openssl(workspace.ca_folder)
     key, certificate = workspace.ca_folder / "caKey.pem", workspace.ca_folder / "caCert.pem"
     curve = ["EC", "-pkeyopt", "ec_paramgen_curve:P-384"]
     openssl("genpkey", "-aes256", "-pass", "env:PASS", "-algorithm", *curve, "-out", key)
@@ -141,20 +124,16 @@ def test_run_all_moves_nothing_whatever_was_chosen(
 
 
 def test_below_a_ca_of_few_days_everything_is_made_with_what_it_has_left(workspace: Workspace) -> None:
+    assert not any(workspace.key_choice(owner).days < 365 for owner in DEFAULTS), "the control"
+    assert not any(workspace.folder.iterdir()), "looking makes nothing"
     workspace.create_ca(CA, KeyChoice(CURVE, 100))
-    assert workspace.key_choice("intermediate") == workspace.key_choice("device") == KeyChoice(CURVE, 99)
-    run_all(workspace)
-    workspace.catch_up("stores")
-    assert workspace.key_choice("device").days == workspace.key_choice("intermediate").days == 99
+    for _ in range(2):
+        assert workspace.key_choice("intermediate") == workspace.key_choice("device") == KeyChoice(CURVE, 99)
+        run_all(workspace)
     before = contents(workspace)
     with pytest.raises(OnboardingError, match="would outlive its CA") as error:
         workspace.create_intermediate(OTHER, KeyChoice(CURVE, 101))
     assert error.value.code == "OUTLIVES_CA" and contents(workspace) == before
-
-
-def test_before_there_is_anything_the_guides_values_are_offered(workspace: Workspace) -> None:
-    assert [workspace.key_choice(owner).days for owner in ("ca", "intermediate", "device")] == [7300, 3650, 365]
-    assert not any(workspace.folder.iterdir()), "looking makes nothing"
 
 
 def test_every_kind_of_key_goes_all_the_way_to_a_connected_device(workspace: Workspace) -> None:
@@ -228,93 +207,71 @@ def fill_the_disk(*_: object, **__: object) -> None:
 def test_an_intermediate_that_fails_leaves_the_old_one_in_its_place(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, where: str, how: Callable[..., None], error: type
 ) -> None:
+    def there() -> dict[str, bytes]:
+        return {name: data for name, data in contents(workspace).items() if "/intermediateCertificate/" in name}
+
     ca = workspace.create_ca(CA)
     workspace.create_intermediate(BELOW)
-    before = contents_of_intermediate(workspace)
+    before = there()
     with monkeypatch.context() as failing, pytest.raises(error):
         failing.setattr(where, how)
         workspace.create_intermediate(OTHER)
-    assert contents_of_intermediate(workspace) == before and workspace.subject("intermediate") == BELOW
-    signed = [row for row in ca.database.rows() if row.subject == "/CN=other"]
-    kept = list(workspace.folder.glob(".new-intermediate/intermediateKey.pem"))
-    assert not signed or kept, "no certificate without its key"
-    if not signed:
+    assert there() == before and workspace.subject("intermediate") == BELOW
+    if any(row.subject == "/CN=other" for row in ca.database.rows()):
+        assert list(workspace.folder.glob(".new-intermediate/intermediateKey.pem")), "no certificate without its key"
+    else:
         assert workspace.create_intermediate(OTHER).certificate.subject == OTHER.to_x509()
-
-
-def contents_of_intermediate(workspace: Workspace) -> dict[str, bytes]:
-    return {name: data for name, data in contents(workspace).items() if "/intermediateCertificate/" in name}
 
 
 # The device ----------------------------------------------------------------------------------------------------------
 
 
-def test_another_kind_of_key_is_another_device(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    workspace.create_ca(CA)
-    device(workspace)
-    key = workspace.device_file("deviceKey.pem").read_bytes()
-    device(workspace, OTHER, KeyChoice(RSA, 9))
-    assert capsys.readouterr().out == (
-        "Moved the files of the device, whose key is of another kind, to workspace/earlier/1.\n"
-    )
-    assert workspace.key_choice("device") == KeyChoice(RSA, 9) and workspace.subject("device") == OTHER
-    old = workspace.folder / "earlier" / "1" / "caCertificate" / "deviceCertificates" / "deviceKey.pem"
-    assert old.read_bytes() == key
-
-
 @pytest.mark.parametrize(("subject", "key_type"), [(DEVICE, RSA), (OTHER, CURVE), (OTHER, RSA)])
-@pytest.mark.parametrize("where", ["private key", "request"])
-def test_a_device_that_is_cancelled_leaves_the_old_one_in_its_place(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, subject: DistinguishedName, key_type: KeyType, where: str
+@pytest.mark.parametrize("where", ["mciot_nb.workspace.create_key", "mciot_nb.workspace.create_request"])
+def test_another_device_archives_the_old_one_unless_it_is_cancelled(
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    subject: DistinguishedName,
+    key_type: KeyType,
+    where: str,
 ) -> None:
     workspace.create_ca(CA)
     device(workspace)
-    workspace.create_chain()
-    before, choice = contents(workspace), KeyChoice(key_type, 9)
+    before, choice, path = contents(workspace), KeyChoice(key_type, 9), workspace.device_file("deviceKey.pem")
+    old = path.read_bytes()
     with monkeypatch.context() as cancelled, pytest.raises(KeyboardInterrupt):
-        if where == "private key":
-            cancelled.setattr(ec, "generate_private_key", stop)
-            cancelled.setattr(rsa, "generate_private_key", stop)
-        else:
-            cancelled.setattr("mciot_nb.workspace.create_request", stop)
+        cancelled.setattr(where, stop)
         workspace.create_device_request(subject, choice)
     assert contents(workspace) == before and workspace.subject("device") == DEVICE and not archived(workspace)
     workspace.create_device_request(subject, choice)
-    assert KeyType.of(read_private_key(workspace.device_file("deviceKey.pem"), workspace.passphrase)) == key_type
-    assert workspace.subject("device") == subject
+    assert KeyType.of(read_private_key(path, workspace.passphrase)) == key_type
+    assert workspace.subject("device") == subject and workspace.key_choice("device").key_type == key_type
+    moved = "of the other device" if key_type == CURVE else "of the device, whose key is of another kind,"
+    assert capsys.readouterr().out == f"Moved the files {moved} to workspace/earlier/1.\n"
+    assert (workspace.folder / "earlier" / "1" / path.relative_to(workspace.folder)).read_bytes() == old
 
 
-def test_the_same_device_with_another_key_waits_for_the_old_certificate_to_be_revoked(workspace: Workspace) -> None:
+@pytest.mark.parametrize("other", [KeyChoice(RSA, 100), KeyChoice(CURVE, 200)])
+def test_the_same_device_with_another_key_or_days_waits_for_the_old_certificate_to_be_revoked(
+    workspace: Workspace, other: KeyChoice
+) -> None:
     workspace.create_ca(CA)
-    device(workspace)
-    other = KeyChoice(RSA, 365)
-    workspace.create_device_request(DEVICE, other)
-    with pytest.raises(OnboardingError, match=r"serial 1000: .* run workspace\.signer\(\)\.revoke\(0x1000, ") as error:
-        workspace.sign_device_request(other)
-    assert error.value.code == "SUBJECT_TAKEN"
-    workspace.signer().revoke(0x1000, "superseded")
-    second = workspace.sign_device_request(other)
-    assert KeyType.of(second) == RSA and second.serial_number == 0x1001
-    workspace.create_device_request(DEVICE, KeyChoice(CURVE, 365))
-    with pytest.raises(OnboardingError, match="serial 1001"):
-        workspace.sign_device_request()
-
-
-def test_other_days_for_the_same_device_wait_for_the_old_certificate_to_be_revoked(workspace: Workspace) -> None:
-    workspace.create_ca(CA)
-    few, more = KeyChoice(CURVE, 100), KeyChoice(CURVE, 200)
+    few = KeyChoice(CURVE, 100)
     device(workspace, DEVICE, few)
     workspace.create_chain()
     first = workspace.sign_device_request()
     assert workspace.sign_device_request(few) == first
-    before = contents(workspace)
-    with pytest.raises(OnboardingError, match=r"serial 1000: .* and then this cell again") as error:
-        workspace.sign_device_request(more)
-    assert error.value.code == "SUBJECT_TAKEN" and contents(workspace) == before and not archived(workspace)
+    workspace.create_device_request(DEVICE, other)
+    before, revoke = contents(workspace), r"run workspace\.signer\(\)\.revoke\(0x1000, .* and then this cell again"
+    with pytest.raises(OnboardingError, match=f"serial 1000: .* {revoke}") as error:
+        workspace.sign_device_request(other)
+    assert error.value.code == "SUBJECT_TAKEN" and contents(workspace) == before
     workspace.signer().revoke(0x1000, "superseded")
-    second = workspace.sign_device_request(more)
-    assert KeyChoice.of(second).days == 200 and second.public_key() == first.public_key()
-    assert workspace.create_chain()[0] == second
+    second = workspace.sign_device_request(other)
+    assert KeyChoice.of(second) == other and second.serial_number == 0x1001
+    assert (second.public_key() == first.public_key()) == (other.key_type == CURVE)
+    assert archived(workspace) == ["1"] and workspace.create_chain()[0] == second
     aside = workspace.folder / "earlier" / "1" / "caCertificate" / "deviceCertificates" / "deviceCert.pem"
     assert read_certificates(aside) == [first]
 
@@ -346,9 +303,14 @@ def test_a_certificate_that_has_expired_or_is_damaged_offers_the_guides_values(w
     workspace.catch_up("ca")
     request = workspace.create_device_request(DEVICE)
     old = workspace.ca().sign(request, days=10, at=datetime.now(UTC) - timedelta(days=20))
-    workspace.device_file("deviceCert.pem").write_bytes(to_pem([old]))
+    path = workspace.device_file("deviceCert.pem")
+    path.write_bytes(to_pem([old]))
+    workspace.create_chain()
     assert workspace.key_choice("device").days == 365
-    assert KeyChoice.of(workspace.sign_device_request(KeyChoice(CURVE, 365))).days == 365
+    new = workspace.sign_device_request()
+    assert KeyChoice.of(new).days == 365 and [row.status for row in workspace.ca().database.rows()] == ["E", "V"]
+    assert workspace.sign_device_request() == workspace.create_chain()[0] == new, "one that is valid is found"
+    assert (workspace.folder / "earlier" / "1" / path.relative_to(workspace.folder)).read_bytes() == to_pem([old])
     for name in ("deviceCert.pem", "deviceCsr.pem", "deviceKey.pem"):
         workspace.device_file(name).write_text("nonsense")
         assert workspace.key_choice("device") == KeyChoice(CURVE, 365)
@@ -361,13 +323,12 @@ def test_what_is_revoked_stays_to_be_seen_and_is_mentioned(
     below = workspace.create_intermediate(BELOW).certificate
     device(workspace)
     revoked = workspace.sign_device_request()
-    workspace.create_intermediate(BELOW)
-    assert "revoked" not in capsys.readouterr().out  # the control
-    for certificate in (revoked, below):
-        workspace.ca().revoke(certificate)
-    assert workspace.sign_device_request() == revoked
-    assert "Mind that the certificate of CN=device is revoked" in capsys.readouterr().out
-    workspace.create_intermediate(BELOW)
-    assert "Mind that the certificate of CN=Below is revoked" in capsys.readouterr().out
+    for mentioned in (False, True):  # the first is the control
+        assert workspace.sign_device_request() == revoked
+        assert ("Mind that the certificate of CN=device is revoked" in capsys.readouterr().out) == mentioned
+        workspace.create_intermediate(BELOW)
+        assert ("Mind that the certificate of CN=Below is revoked" in capsys.readouterr().out) == mentioned
+        for certificate in () if mentioned else (revoked, below):
+            workspace.ca().revoke(certificate)
     assert workspace.sign_device_request(KeyChoice(CURVE, 30)) != revoked
     assert "is revoked" not in capsys.readouterr().out

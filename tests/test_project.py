@@ -42,8 +42,8 @@ def test_every_dependency_has_its_reason() -> None:
     assert all(re.search(r"# \S+", line) for line in dependencies)
 
 
-def run_py(*arguments: str, python: str = sys.executable, root: Path = ROOT) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([python, str(root / "run.py"), *arguments], capture_output=True, text=True)
+def run_py(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, ROOT / "run.py", *arguments], capture_output=True, text=True)
 
 
 def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
@@ -73,11 +73,10 @@ def test_a_python_without_ensurepip_is_told_what_to_install(tmp_path: Path) -> N
     assert done.returncode != 0 and "no ensurepip: install it first" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_python_that_is_too_old_is_told_so(tmp_path: Path) -> None:
+def test_a_python_that_is_too_old_is_told_so() -> None:
     code = "import sys; sys.version_info = (3, 10, 2); exec(compile(open('run.py').read(), 'run.py', 'exec'))"
-    done = subprocess.run(
-        [sys.executable, "-c", f"__file__ = 'run.py'; {code}"], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", f"__file__ = 'run.py'; {code}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0 and "needs Python 3.11 or later" in done.stderr
 
 

@@ -86,7 +86,7 @@ def tenant_form(
     """Return a form for ``settings`` in which ``secret`` was typed, if there is one."""
     form = TenantForm(TenantWorkspace(settings, choose, **platform), ask_secret=ask_secret)  # type: ignore[arg-type]
     if secret:
-        hand_over(form._secret_field(), secret.reveal())
+        hand_over(form._credential, secret.reveal())
     return form
 
 
@@ -113,21 +113,19 @@ class FakeWorkspace:
 
 def test_a_subject_is_there_at_once_and_is_mended_and_submitted() -> None:
     form = subject_form(GUIDE)
-    assert form.subject == GUIDE
-    assert "C=DE, ST=Bayern, L=München, O=Example, CN=device" in form._preview.value
+    assert form.subject == GUIDE and "C=DE, ST=Bayern, L=München, O=Example, CN=device" in form._preview.value
     assert all(note(form, field.attribute) == "" for field in FIELDS)
     form._fields["country"].value = "DEU"
     assert note(form, "country").startswith("✗ Country Name must be the two-letter code")
     press(form)
-    assert message(form) == "✗ Not submitted: 1 field to mend first, see above."
-    assert form.subject == GUIDE
+    assert message(form) == "✗ Not submitted: 1 field to mend first, see above." and form.subject == GUIDE
     form._fields["country"].value = "DK"
-    assert note(form, "country") == ""
-    assert message(form) == "Changed since: press Submit."
-    assert form.subject == GUIDE  # typing alone changes nothing
+    assert note(form, "country") == "" and message(form) == "Changed since: press Submit."
+    for markup in (repr(form), form.static_html()):
+        assert form.subject == GUIDE and "DK" not in markup  # typing alone changes nothing
     press(form)
-    assert message(form) == "✓ Submitted. Now run the cells below."
-    assert form.subject.country == "DK"
+    assert message(form) == "✓ Submitted. Now run the cells below." and form.subject.country == "DK"
+    assert "C=DK" in repr(form) and "DK" in form.static_html()
 
 
 @pytest.mark.parametrize("blank", ["", " ", ".", " . "])
@@ -135,17 +133,16 @@ def test_blank_and_dot_leave_a_field_out(blank: str) -> None:
     form = subject_form(GUIDE)
     form._fields["state"].value = blank
     press(form)
-    assert form.subject.state is None
     form._fields["common_name"].value = blank
-    assert "Common Name is missing" in note(form, "common_name")
     press(form)
-    assert form.subject.common_name == "device"
+    assert "Common Name is missing" in note(form, "common_name")
+    assert (form.subject.state, form.subject.common_name) == (None, "device")
 
 
 def test_a_colon_in_a_devices_name_is_warned_about_and_allowed() -> None:
     form = subject_form(DistinguishedName(common_name="device:1"), owner="device")
     assert "⚠ The platform splits the ClientId at ':'" in note(form, "common_name")
-    assert form.subject.common_name == "device:1"
+    assert form.subject.common_name == "device:1", "it is only a warning"
     assert note(subject_form(DistinguishedName(common_name="CA: mine")), "common_name") == ""
 
 
@@ -176,7 +173,6 @@ def test_whatever_is_typed_is_shown_as_text_and_never_as_markup(text: str) -> No
 
 FORMS: list[Callable[[], Any]] = [
     lambda: subject_form(GUIDE),
-    lambda: tenant_form(TenantSettings()),
     lambda: tenant_form(REAL, secret=Secret(WORD)),
     lambda: tenant_form(TenantSettings(), ask_secret=False),
     lambda: PassphraseForm(FakeWorkspace("practice", has_ca=False)),
@@ -191,28 +187,15 @@ def test_a_form_looks_the_same_in_every_run_without_its_widget(make: Callable[[]
     view = "application/vnd.jupyter.widget-view+json"
     assert first.pop(view)["model_id"] != second.pop(view)["model_id"]  # the control: these are two widgets
     assert sanitized(first) == sanitized(second)
-    assert set(first) == {"text/plain", "text/html"}
-    assert "0x" not in str(first)
-
-
-def test_the_static_picture_shows_what_was_submitted() -> None:
-    form = subject_form(GUIDE)
-    assert "München" in Tags(form.static_html()).text
-    form._fields["locality"].value = "Berlin"
-    assert "Berlin" not in form.static_html()
-    press(form)
-    assert "L=Berlin" in repr(form)
-    assert "Berlin" in form.static_html()
+    assert set(first) == {"text/plain", "text/html"} and "0x" not in str(first)
 
 
 @pytest.mark.parametrize("nasty", NASTY)
 def test_static_pictures_escape(nasty: str) -> None:
     form = subject_form(DistinguishedName(organization=nasty, common_name=nasty), title=nasty)
-    assert nasty in Tags(form.static_html()).text
-    assert "script" not in Tags(form.static_html()).tags + Tags(form._heading.value).tags
     tenant = tenant_form(TenantSettings("https://t.example.com", nasty, nasty, nasty, local=False))
-    assert nasty in Tags(tenant.static_html()).text
-    assert "script" not in Tags(tenant.static_html()).tags
+    for markup in (form.static_html(), form._heading.value, tenant.static_html()):
+        assert nasty in Tags(markup).text and "script" not in Tags(markup).tags
 
 
 def test_a_static_picture_in_plain_text_shows_what_can_not_be_seen() -> None:
@@ -235,12 +218,9 @@ def test_a_secret_is_in_no_state_and_no_picture() -> None:
     form = PassphraseForm(workspace)
     hand_over(form.field, WORD)
     assert workspace.typed == [Secret(WORD)] == [form.field.value]
-    assert "received" in repr(form.field)
-    assert form.field.status.startswith("✓ Received")
-    assert repr(form) == "Passphrase: your own, kept in no file."
-    assert "Now run the cells below." in form._shown.value
-    assert WORD not in all_state(form)
-    assert str(len(WORD)) not in form.field.status
+    assert "received" in repr(form.field) and form.field.status.startswith("✓ Received")
+    assert repr(form) == "Passphrase: your own, kept in no file." and "Now run the cells below." in form._shown.value
+    assert WORD not in all_state(form) and str(len(WORD)) not in form.field.status
     form.field.status = WORD
     assert WORD in all_state(form)  # the control: what is in the state would be found
 
@@ -260,9 +240,8 @@ def test_a_refused_secret_says_why_and_changes_nothing() -> None:
     form.field._handle_custom_msg({"something": "else"}, [])
     assert (form.field.value, form.field.status) == (None, "")
     hand_over(form.field, "wrong")
-    assert form.field.status.startswith("✗ The passphrase does not open caKey.pem")
+    assert form.field.status.startswith("✗ The passphrase does not open caKey.pem") and form.field.value is None
     assert repr(form) == "Passphrase: the practice one of this workspace, kept in workspace/passphrase."
-    assert form.field.value is None
     hand_over(form.field, WORD)
     hand_over(form.field, "wrong again")
     assert form.field.value == Secret(WORD)
@@ -284,27 +263,21 @@ def test_the_line_says_where_the_passphrase_is_from(source: str, line: str, asks
     assert bool(form.field.folded) == (source == "practice")
 
 
-def test_a_new_passphrase_is_typed_twice_before_the_ca_is_made() -> None:
+def test_a_new_passphrase_is_typed_twice_while_there_is_no_ca() -> None:
     workspace = FakeWorkspace("practice", has_ca=False)
     form = PassphraseForm(workspace)
     assert "before you run the next cells" in form.field.hint
     for repeated in ("", "other"):
         hand_over(form.field, WORD, repeated)
-        assert form.field.status == "✗ The two differ: type both again."
-        assert workspace.typed == []
+        assert form.field.status == "✗ The two differ: type both again." and workspace.typed == []
     hand_over(form.field, WORD, WORD)
-    assert workspace.typed == [Secret(WORD)]
-    assert WORD not in all_state(form)
-
-
-def test_a_passphrase_is_typed_twice_where_the_ca_was_moved_aside_meanwhile() -> None:
+    assert workspace.typed == [Secret(WORD)] and WORD not in all_state(form)
     workspace = FakeWorkspace("")
     form = PassphraseForm(workspace)
     assert not form.field.twice
-    workspace.has_ca = False
+    workspace.has_ca = False  # it was moved aside meanwhile
     hand_over(form.field, WORD)
-    assert "type it twice" in form.field.status
-    assert (form.field.twice, workspace.typed) == (True, [])
+    assert "type it twice" in form.field.status and (form.field.twice, workspace.typed) == (True, [])
     hand_over(form.field, WORD, WORD)
     assert workspace.typed == [Secret(WORD)]
 
@@ -312,12 +285,16 @@ def test_a_passphrase_is_typed_twice_where_the_ca_was_moved_aside_meanwhile() ->
 # -- the tenant
 
 
+def fill_tenant(form: TenantForm, settings: TenantSettings) -> None:
+    form._where.value = False
+    for name in ("url", "tenant_id", "user", "mqtt_host", "mqtt_port"):
+        form._fields[name].value = getattr(settings, name)
+
+
 def test_a_tenant_form_is_local_at_once_and_keeps_a_real_tenants_values() -> None:
     kept = TenantSettings("https://t.example.com", "t12345", "ann", "t.example.com", 8884, local=True)
     form = tenant_form(kept)
-    assert form.settings == kept
-    assert form.secret is None
-    assert form._real.layout.display == "none"
+    assert (form.settings, form.secret, form._real.layout.display) == (kept, None, "none")
     form._where.value = False
     assert form._real.layout.display is None
     form._where.value = True
@@ -329,37 +306,36 @@ def test_a_real_tenant_is_submitted_with_its_password() -> None:
     calls: list[tuple[TenantSettings, Secret | None]] = []
     form = tenant_form(TenantSettings(), lambda *given: calls.append(given))
     form._where.value = False
-    for name in ("url", "tenant_id", "user", "mqtt_host", "password"):
+    for name in ("url", "tenant_id", "user", "mqtt_host", "credential"):
         assert note(form, name).startswith("✗ "), name
-    for name in ("url", "tenant_id", "user", "mqtt_host"):
-        form._fields[name].value = getattr(REAL, name)
+    fill_tenant(form, REAL)
     press(form)
-    assert message(form) == "✗ Not submitted: 1 field to mend first, see above."
-    assert not calls
-    hand_over(form._password, WORD)
-    assert note(form, "password") == ""
+    assert message(form) == "✗ Not submitted: 1 field to mend first, see above." and not calls
+    hand_over(form._credential, WORD)
+    assert note(form, "credential") == ""
     press(form)
-    assert calls == [(REAL, Secret(WORD))]
-    assert (form.settings, form.secret) == calls[0]
+    assert calls == [(REAL, Secret(WORD))] == [(form.settings, form.secret)]
     assert WORD not in all_state(form)
 
 
 def test_a_bearer_token_needs_no_user() -> None:
     form = tenant_form(REAL)
     form._login.value = True
-    assert [row.layout.display for row in form._only_for[False]] == ["none", "none"]
-    assert note(form, "token").startswith("✗ Bearer token is missing")
-    hand_over(form._token, WORD)
+    assert (form._user.layout.display, form._credential.label) == ("none", "Bearer token")
+    assert note(form, "credential").startswith("✗ Bearer token is missing")
+    hand_over(form._credential, WORD)
     press(form)
     assert (form.settings.user, form.secret) == ("", Secret(WORD))  # how real_tenant knows a token
     again = tenant_form(form.settings)
     assert (again._login.value, again.settings) == (True, form.settings)
     form._login.value = False
-    assert form._fields["user"].value == "ann"
+    assert form._fields["user"].value == "ann" and form._user.layout.display is None
+    assert note(form, "credential").startswith("✗ Password is missing: it is kept in no file"), "a token is no password"
     form._login.value = True
+    hand_over(form._credential, WORD)
     form._fields["url"].value = "https://evil.example.com"  # which must not get it
-    assert (form._token.value, form._token.status) == (None, "")
-    assert note(form, "token").endswith("type it again for this host.")
+    assert (form._credential.value, form._credential.status) == (None, "")
+    assert note(form, "credential").endswith("type it again for this host.")
 
 
 @pytest.mark.parametrize(
@@ -373,12 +349,11 @@ def test_what_was_typed_for_one_host_is_not_handed_to_another(name: str, value: 
     if name == "mqtt_port":  # the control
         assert calls == [Secret(WORD)]
         return
-    assert calls == []
-    assert form.settings == REAL
-    assert note(form, "password") == "✗ Password is missing: type it again for this host."
+    assert calls == [] and form.settings == REAL
+    assert note(form, "credential") == "✗ Password is missing: type it again for this host."
     form._where.value = True
     form._where.value = False
-    hand_over(form._password, "another")
+    hand_over(form._credential, "another")
     press(form)
     assert calls == [Secret("another")]
 
@@ -386,29 +361,27 @@ def test_what_was_typed_for_one_host_is_not_handed_to_another(name: str, value: 
 def test_a_form_that_asks_for_no_secret_keeps_the_choice_of_the_login() -> None:
     calls: list[tuple[TenantSettings, Secret | None]] = []
     form = tenant_form(TenantSettings(), lambda *given: calls.append(given), ask_secret=False)
-    form._where.value = False
-    for name in ("url", "tenant_id", "user", "mqtt_host"):
-        form._fields[name].value = getattr(REAL, name)
+    fill_tenant(form, REAL)
     press(form)
-    assert calls == [(REAL, None)]
     form._login.value = True
     press(form)
-    assert calls[1][0].user == ""
-    assert "is asked for in 06 and 07." in all_state(form)
-    assert "password" not in form._notes and "token" not in form._notes
+    assert calls[0] == (REAL, None) and calls[1][0].user == ""
+    assert "is asked for in 06 and 07." in all_state(form) and "credential" not in form._notes
 
 
 def test_a_tenant_that_the_environment_names_goes_before_the_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = Workspace(tmp_path)
     monkeypatch.setenv("MCIOT_URL", "https://other.example.com")
-    form = tenant_form(REAL, workspace.choose_tenant, secret=Secret(WORD))
+    refused(tenant_form(REAL, Workspace(tmp_path).choose_tenant), "✗ MCIOT_URL names the tenant already")
+    assert not (tmp_path / "tenant.json").exists()
+
+
+def refused(form: TenantForm, said: str) -> None:
+    """See that what is submitted is refused in one sentence, and changes nothing."""
     form._where.value = True
     press(form)
-    assert message(form).startswith("✗ MCIOT_URL names the tenant already")
-    assert form.settings == REAL
-    assert not (tmp_path / "tenant.json").exists()
+    assert message(form).startswith(said) and form.settings == REAL
 
 
 def test_kept_settings_that_are_not_complete_stop_in_one_sentence() -> None:
@@ -431,8 +404,4 @@ def test_a_refusal_of_the_caller_is_shown_and_changes_nothing(error: Exception, 
     def refuse(_settings: TenantSettings, _secret: Secret | None) -> None:
         raise error
 
-    form = tenant_form(REAL, refuse, secret=Secret(WORD))
-    form._where.value = True
-    press(form)
-    assert message(form).startswith(said)
-    assert form.settings == REAL
+    refused(tenant_form(REAL, refuse), said)

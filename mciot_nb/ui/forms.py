@@ -5,8 +5,7 @@ The rules are not here: `mciot_nb.pki` and `Workspace` judge, a form shows their
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 from cryptography import x509
@@ -20,13 +19,8 @@ from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, no
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
-from mciot_nb.ui.markup import Row, StaticPicture, card, escape, visible
-
-if TYPE_CHECKING:
-    from mciot_nb.workspace import Workspace
-
-_SUBMITTED = "✓ Submitted. Now run the cells below."
-_CHANGED = "Changed since: press Submit."
+from mciot_nb.ui.markup import Row, StaticPicture, card, counted, escape, visible
+from mciot_nb.workspace import Workspace
 
 
 class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
@@ -39,7 +33,6 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         super().__init__()
         self.title = title
         self._notes: dict[str, Any] = {}
-        self._style = widgets.HTML(style())
         self._heading = widgets.HTML(f'<span class="mciot-title">{escape(title)}</span>')
         self._button = widgets.Button(description="Submit", button_style="primary").add_class("mciot-submit")
         self._button.on_click(lambda _: self.submit())
@@ -58,58 +51,48 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def build(self, *parts: Any, buttons: tuple[Any, ...] = ()) -> None:
         """Show the heading, the parts, the buttons and the message, and what is wrong from the start."""
         bottom = widgets.HBox([self._button, *buttons, self._message]).add_class("mciot-row")
-        self.children = [self._style, self._heading, *parts, bottom]
+        self.children = [widgets.HTML(style()), self._heading, *parts, bottom]
         self.refresh()
 
     def problems(self) -> Mapping[str, str]:
         """Return what is wrong with each field, by name; empty if the form can be submitted."""
-        raise NotImplementedError
-
-    def warnings(self) -> Mapping[str, str]:
-        """Return what is allowed but hardly meant, by the name of the field."""
         return {}
 
     def take(self) -> None:
         """Make the fields' values the form's value."""
-        raise NotImplementedError
 
     def refresh(self) -> None:
         """Write what is wrong beside each field."""
-        problems, warnings = self.problems(), self.warnings()
+        problems = self.problems()
         for name, note in self._notes.items():
-            note.value = _note("problem", "✗", problems.get(name)) or _note("warning", "⚠", warnings.get(name))
+            note.value = status(f"✗ {problems[name]}", "problem") if name in problems else ""
+
+    def refusal(self, what: str) -> str:
+        """Say that the form is not submitted, or tested, while it has fields to mend; empty where it has none."""
+        self.refresh()
+        number = len(self.problems())
+        return f"✗ Not {what}: {counted(number, 'field', 'fields')} to mend first, see above." if number else ""
 
     def submit(self) -> None:
         """Do what the button does: take the values, or say what to mend first."""
-        self.refresh()
-        problems = self.problems()
-        if problems:
-            self._say(f"✗ Not submitted: {fields_to_mend(problems)}")
-            return
+        said = self.refusal("submitted")
         try:
-            self.take()
+            if not said:
+                self.take()
         except OnboardingError as error:
-            self._say(f"✗ {error}")
+            said = f"✗ {error}"
         except OSError as error:  # a form may keep its value in a file
-            self._say(f"✗ Not submitted: {error.strerror or error}. Mend that, and press Submit again.")
-        else:
-            self._say(_SUBMITTED)
+            said = f"✗ Not submitted: {error.strerror or error}. Mend that, and press Submit again."
+        self._message.value = status(said or "✓ Submitted. Now run the cells below.")
 
     def _edited(self, _change: object) -> None:
         self.refresh()
-        self._say(_CHANGED)
-
-    def _say(self, sentence: str) -> None:
-        self._message.value = f'<span role="status">{escape(sentence)}</span>'
+        self._message.value = status("Changed since: press Submit.")
 
 
-def fields_to_mend(problems: Mapping[str, str]) -> str:
-    """Say how many fields have a problem beside them."""
-    return f"{'1 field' if len(problems) == 1 else f'{len(problems)} fields'} to mend first, see above."
-
-
-def _note(kind: str, sign: str, sentence: str | None) -> str:
-    return f'<span role="status" class="mciot-{kind}">{sign} {escape(sentence)}</span>' if sentence else ""
+def status(sentence: str, kind: str = "said") -> str:
+    """Return a sentence as HTML that a screen reader speaks when it changes; ``kind``: said, problem or warning."""
+    return f'<span role="status" class="mciot-{kind}">{escape(sentence)}</span>'
 
 
 def labelled(kind: Any, label: str, value: object, width: str = "36em", **options: Any) -> Any:
@@ -123,7 +106,10 @@ _BLANK = {
     False: "A blank field, or one that holds a single dot, is left out.",
     True: "A blank field takes the configuration's default, which stands in it, pale. A single dot leaves a field out.",
 }
-_UNSEEN = "⚠ not shown, for the subject holds characters that can't be seen."
+#: What a common name is, by whether it is a device's.
+_PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
+#: X.509 allows it, and the platform can't use it.
+_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
 
 #: The kinds of key that are offered, and what each means.
 _KINDS: dict[KeyType | None, str] = {
@@ -131,22 +117,19 @@ _KINDS: dict[KeyType | None, str] = {
     KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
     KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
     KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
+    None: "The kind of key that is there; it is not offered anew.",
 }
-_OTHER_KIND, _OTHER_MEANING = "another kind", "The kind of key that is there; it is not offered anew."
+_OTHER_KIND = "another kind"
 _EXTENSIONS = "Extensions that the certificate will get"
 
 
 class CertificateForm(Form):
     """Ask for a certificate's subject, the kind of its key, and its days; ``.subject`` and ``.key`` are the values.
 
-    They are ``subject`` and ``key`` until others are submitted. A single ``.`` leaves a field of the subject out, as
-    openssl has it. A blank one takes the default that ``config`` has for it, or else is left out too; ``config`` (the
-    guide's unless given) also says in which words a field is asked for.
-
-    ``owner`` is ``ca``, ``intermediate`` or ``device``: below the fields stands the openssl command that makes this
-    one's certificate or request. ``issuer`` is the certificate of the CA that will sign, None for one that signs its
-    own, and ``section`` that of its extensions. ``made`` says that ``subject`` and ``key`` are those of what is there
-    already: then a field that is left out stays out, whatever ``config`` says, and the key is not judged.
+    A single ``.`` leaves a field of the subject out, as openssl has it. A blank one takes the default that ``config``
+    (the guide's unless given) has for it, or else is left out too. ``owner`` is ``ca``, ``intermediate`` or ``device``.
+    ``issuer`` is the certificate of the CA that will sign, None for one that signs its own. With ``made``, ``subject``
+    and ``key`` are those of what is there: a field that is left out stays out, and the key is not judged.
     """
 
     def __init__(
@@ -158,18 +141,17 @@ class CertificateForm(Form):
         owner: str = "ca",
         config: CaConfig | None = None,
         issuer: x509.Certificate | None = None,
-        section: str = "v3_ca",
         made: bool = False,
     ) -> None:
         super().__init__(title)
         self._owner, self._issuer, self._made = owner, issuer, key if made else None
         self._config = config or read_config(GUIDE_CONFIG)
         self._subject: DistinguishedName | None = None
-        self._key = key
+        self.key, section = key, "v3_signed" if owner == "device" else "v3_ca"
         asked = {prompt.field.attribute: prompt for prompt in config.prompts} if config else {}
         self._prompts = {field.attribute: asked.get(field.attribute, Prompt(field, field.label)) for field in FIELDS}
         self._fields = {name: _field(prompt, getattr(subject, name), made) for name, prompt in self._prompts.items()}
-        options = [(kind or _OTHER_KIND, kind) for kind in dict.fromkeys([*_KINDS, key.key_type])]
+        options = [(kind or _OTHER_KIND, kind) for kind in _KINDS if kind or key.key_type is None]
         self._key_type = labelled(widgets.Dropdown, "Key", key.key_type, options=options)
         self._days = labelled(widgets.IntText, "Days of validity", key.days, "22em", continuous_update=True)
         self._extensions = list(_extension_rows(self._config, section, issuer))
@@ -196,11 +178,6 @@ class CertificateForm(Form):
             raise OnboardingError(f"The form “{self.title}” is not filled in yet: fill it in and press Submit.", "FORM")
         return self._subject
 
-    @property
-    def key(self) -> KeyChoice:
-        """The kind of key and the days as they were submitted last."""
-        return self._key
-
     def typed(self) -> dict[str, str | None]:
         """Return what the subject's fields stand for now, without blanks around them; None for one that is left out."""
         return {name: prompt.value(self._fields[name].value.strip()) or None for name, prompt in self._prompts.items()}
@@ -211,148 +188,119 @@ class CertificateForm(Form):
 
     def problems(self) -> dict[str, str]:
         """Ask `mciot_nb.pki` about each field; the guide's policy wants a common name."""
-        typed, key = self.typed(), self.typed_key()
-        found = {
-            name: field_problem(BY_ATTRIBUTE[name], text) or self._prompts[name].problem(text)
-            for name, text in typed.items()
-            if text
-        }
+        typed, key, found = self.typed(), self.typed_key(), {}
+        for name, text in typed.items():
+            if text and (problem := field_problem(BY_ATTRIBUTE[name], text) or self._prompts[name].problem(text)):
+                found[name] = problem
         if typed["common_name"] is None:
-            purpose = (
-                "the device's ClientId" if self._owner == "device" else "the name by which people will know this CA"
-            )
-            found["common_name"] = f"Common Name is missing: type {purpose}."
+            found["common_name"] = f"Common Name is missing: type {_PURPOSES[self._owner == 'device']}."
         if key != self._made:
             if key.key_type is None:
                 found["key_type"] = "Such a key is not made here: choose one of the others."
-            try:
-                self._end_of(key)
-            except OnboardingError as error:
-                found["days"] = str(error)
-        return {name: problem for name, problem in found.items() if problem}
-
-    def warnings(self) -> dict[str, str]:
-        """Warn of a ``:`` in a device's common name: X.509 allows it, and the platform can't use it."""
-        if self._owner == "device" and ":" in (self.typed()["common_name"] or ""):
-            return {
-                "common_name": "The platform splits the ClientId at ':', so this device would be refused: "
-                "take a name without ':'."
-            }
-        return {}
+            if problem := self._judge(key)[1]:
+                found["days"] = problem
+        return found
 
     def refresh(self) -> None:
         """Write what is wrong beside each field; below them what is right, as a subject and as openssl's command."""
         super().refresh()
-        problems, key = self.problems(), self.typed_key()
-        self._meaning.value = escape(_KINDS.get(key.key_type, _OTHER_MEANING))
-        self._end.value = escape("" if "days" in problems or "key_type" in problems else self._ends(key))
-        subject = DistinguishedName(**{name: text for name, text in self.typed().items() if name not in problems})
-        command = self.command(subject, self._key.days if "days" in problems else key.days)
-        shown = _command_html(command) if visible(command) == command else f" {_UNSEEN}"
-        line = f"Subject: <code>{escape(str(subject) or '(nothing yet)')}</code>"
-        self._preview.value = f"<p>{line}</p><p>With openssl:{shown}</p>"
-
-    def command(self, subject: DistinguishedName, days: int) -> str:
-        """Return the openssl command that would do the same, in the CA's folder or the intermediate's."""
+        problems, key, typed = self.problems(), self.typed_key(), self.typed()
+        if self._owner == "device" and "common_name" not in problems and ":" in (typed["common_name"] or ""):
+            self._notes["common_name"].value = status(_COLON, "warning")
+        self._meaning.value, self._end.value = escape(_KINDS[key.key_type]), escape(self._judge(key)[0])
+        subject = DistinguishedName(**{name: text for name, text in typed.items() if name not in problems})
         if self._owner == "ca":
-            return certificate_command(subject, days)
-        name = self._config.path.name if self._owner == "device" else "intermediateConfig.cnf"
-        return request_command(subject, name, self._owner)
+            command = certificate_command(subject, (self.key if "days" in problems else key).days)
+        else:
+            name = self._config.path.name if self._owner == "device" else "intermediateConfig.cnf"
+            command = request_command(subject, name, self._owner)
+        words = (f"<span>{w}</span>" if w[:1] == "-" else w for w in map(escape, command.split(" ")))
+        shown = f'<code class="mciot-command">{" ".join(words)}</code>'  # an option is not torn at its hyphen
+        if visible(command) != command:
+            shown = " ⚠ not shown, for the subject holds characters that can't be seen."
+        line = f"<p>Subject: <code>{escape(str(subject) or '(nothing yet)')}</code></p>"
+        self._preview.value = f"{line}<p>With openssl:{shown}</p>"
 
     def take(self) -> None:
         """Make what is typed the values."""
-        self._subject, self._key = DistinguishedName(**self.typed()), self.typed_key()
+        self._subject, self.key = DistinguishedName(**self.typed()), self.typed_key()
 
     def static_text(self) -> str:
         """Return the submitted values in one line."""
-        kind = self._key.key_type or _OTHER_KIND
-        return f"{self.title}: {self._subject or '(not filled in yet)'}; {kind}, {self._key.days} days"
+        kind = self.key.key_type or _OTHER_KIND
+        return f"{self.title}: {self._subject or '(not filled in yet)'}; {kind}, {self.key.days} days"
 
     def static_html(self) -> str:
         """Return the submitted values, and the extensions, as a table."""
         shown = asdict(self._subject) if self._subject else self.typed()
-        kind, meaning = self._key.key_type or _OTHER_KIND, _KINDS.get(self._key.key_type, _OTHER_MEANING)
-        rows = [("Key", kind, meaning), ("Validity", f"{self._key.days} days", self._ends(self._key))]
-        fields = [(f.label, shown[f.attribute] or "-", "") for f in FIELDS]
-        return card(self.title, [*fields, *rows, *self._extensions]).html
+        rows = [
+            *((field.label, shown[field.attribute] or "-", "") for field in FIELDS),
+            ("Key", self.key.key_type or _OTHER_KIND, _KINDS[self.key.key_type]),
+            ("Validity", f"{self.key.days} days", self._judge(self.key)[0]),
+        ]
+        return card(self.title, [*rows, *self._extensions]).html
 
-    def _end_of(self, key: KeyChoice) -> datetime:
+    def _judge(self, key: KeyChoice) -> tuple[str, str]:
+        """Return when a certificate ends that is signed now, or else why none can be, each as a sentence."""
         now = normalize_time(None)
-        return not_after_within(self._issuer, now, key.days) if self._issuer else not_after(now, key.days)
-
-    def _ends(self, key: KeyChoice) -> str:
-        """Say when a certificate ends that is signed now; nothing where none can be."""
         try:
-            return f"Signed now, it expires on {self._end_of(key):%Y-%m-%d %H:%M} UTC, in {_span(key.days)}."
-        except OnboardingError:
-            return ""
+            end = not_after_within(self._issuer, now, key.days) if self._issuer else not_after(now, key.days)
+        except OnboardingError as error:
+            return "", str(error)
+        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span(key.days)}.", ""
 
 
-class CaForm(CertificateForm):
+class _WorkspaceForm(CertificateForm):
+    """A form with what a workspace has, or suggests, for an ``owner``."""
+
+    owner = "ca"
+
+    def __init__(self, workspace: Workspace) -> None:
+        owner, issuer = self.owner, workspace.issuer if self.owner == "device" else "ca"
+        signs = owner != "ca" and workspace.has_ca and (issuer == "ca" or workspace.has_intermediate)
+        made = {"ca": workspace.has_ca, "intermediate": workspace.has_intermediate}
+        super().__init__(
+            f"The {'CA' if owner == 'ca' else owner}'s certificate",
+            workspace.subject(owner),
+            workspace.key_choice(owner),
+            owner=owner,
+            config=workspace.config(issuer),
+            issuer=workspace.with_issuer(issuer).issuer_certificate if signs else None,
+            made=made.get(owner, workspace.device_file("deviceCert.pem").exists()),
+        )
+
+
+class CaForm(_WorkspaceForm):
     """Ask for the CA's subject, key and days.
 
     Example: ``form = CaForm(workspace)``, and in the next cell ``workspace.create_ca(form.subject, form.key)``.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
-        subject, key, config = workspace.subject("ca"), workspace.key_choice("ca"), workspace.config("ca")
-        super().__init__("The CA's certificate", subject, key, config=config, made=workspace.has_ca)
 
-
-class IntermediateForm(CertificateForm):
+class IntermediateForm(_WorkspaceForm):
     """Ask for the intermediate CA's subject, key and days; it can't outlive the CA.
 
     Example: ``form = IntermediateForm(workspace)``, then ``workspace.create_intermediate(form.subject, form.key)``.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
-        super().__init__(
-            "The intermediate's certificate",
-            workspace.subject("intermediate"),
-            workspace.key_choice("intermediate"),
-            owner="intermediate",
-            config=workspace.config("ca"),
-            issuer=workspace.with_issuer("ca").issuer_certificate if workspace.has_ca else None,
-            made=workspace.has_intermediate,
-        )
+    owner = "intermediate"
 
 
-class DeviceForm(CertificateForm):
+class DeviceForm(_WorkspaceForm):
     """Ask for the device's subject, key and days; it can't outlive the CA that signs.
 
     Example: ``form = DeviceForm(workspace)``, then ``workspace.create_device_request(form.subject, form.key)`` and
     ``workspace.sign_device_request(form.key)``.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
-        there = workspace.has_ca and (workspace.issuer == "ca" or workspace.has_intermediate)
-        super().__init__(
-            "The device's certificate",
-            workspace.subject("device"),
-            workspace.key_choice("device"),
-            owner="device",
-            config=workspace.config(workspace.issuer),
-            issuer=workspace.issuer_certificate if there else None,
-            section="v3_signed",
-            made=workspace.device_file("deviceCert.pem").exists(),
-        )
-
-
-def _command_html(command: str) -> str:
-    """Show a command; an option is not torn at its hyphen where the line ends."""
-    words = map(escape, command.split(" "))
-    return f'<code class="mciot-command">{" ".join(f"<span>{w}</span>" if w[:1] == "-" else w for w in words)}</code>'
+    owner = "device"
 
 
 def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
     """Return the line to type in; what a blank one takes stands in it, pale."""
-    if prompt.fixed:
-        text, example = prompt.fixed, ""
-    else:
-        text, example = value or ("." if made and prompt.default else prompt.default), prompt.default
-    field = labelled(widgets.Text, prompt.words, text, placeholder=example)
-    field.disabled = bool(prompt.fixed)
-    return field
+    text = prompt.fixed or value or ("." if made and prompt.default else prompt.default)
+    pale = "" if prompt.fixed else prompt.default
+    return labelled(widgets.Text, prompt.words, text, placeholder=pale, disabled=bool(prompt.fixed))
 
 
 def _span(days: int) -> str:
@@ -372,11 +320,10 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
         yield "Extensions", f"✗ {error}", ""
         return
     ca = any(isinstance(extension.value, x509.BasicConstraints) and extension.value.ca for extension in extensions)
+    from_key = [x509.SubjectKeyIdentifier] if issuer else [x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier]
     for extension in extensions:
-        for name, content, meaning in extension_rows([extension], ca):
-            own = isinstance(extension.value, x509.SubjectKeyIdentifier)
-            of_issuer = isinstance(extension.value, x509.AuthorityKeyIdentifier)
-            yield name, "made from the key" if own or (of_issuer and not issuer) else content, meaning
+        ((name, content, meaning),) = extension_rows([extension], ca)
+        yield name, "made from the key" if type(extension.value) in from_key else content, meaning
 
 
 _PASSPHRASE = {  # by its source
@@ -401,7 +348,7 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
     Example: ``PassphraseForm(workspace)`` as a cell's last line.
     """
 
-    def __init__(self, workspace: "Workspace") -> None:
+    def __init__(self, workspace: Workspace) -> None:
         super().__init__()
         self._workspace, source = workspace, workspace.passphrase_source
         self._line = _PASSPHRASE[source]

@@ -66,11 +66,11 @@ function secret({ model, el }) {
   }
   if (model.get("hint")) make("p", parent, { textContent: model.get("hint") });
   const id = newId();
-  const input = makeSecretRow(parent, model.get("label"), id, `${id}-note`);
+  const input = makeSecretRow(parent, "", id, `${id}-note`);
   const repeated = makeSecretRow(parent, "Repeat it", `${id}-repeated`, `${id}-note`);
   const last = () => (model.get("twice") ? repeated : input);
   const use = { type: "button", className: "jupyter-button", textContent: "Use" };
-  const button = make("button", parent, use, { "aria-label": `Use this: ${model.get("label")}` });
+  const button = make("button", parent, use);
   const line = (of) => make("div", parent, { id: `${id}-${of}`, className: "mciot-note" }, { role: "status" });
   const [rating, note] = [line("rating"), line("note")];
 
@@ -80,6 +80,8 @@ function secret({ model, el }) {
     if (rating.textContent !== words) rating.textContent = words; // else it would be spoken at each key
   };
   const show = () => {
+    input.previousSibling.textContent = model.get("label");
+    button.setAttribute("aria-label", `Use this: ${model.get("label")}`);
     rate();
     const typed = input.value || repeated.value;
     note.textContent = typed ? "Typed, not handed over yet: press Enter." : model.get("status");
@@ -104,7 +106,7 @@ function secret({ model, el }) {
     else repeated.focus();
   });
   show();
-  return follow(model, ["status", "twice"], show);
+  return follow(model, ["status", "twice", "label"], show);
 }
 
 function file({ model, el }) {
