@@ -154,8 +154,6 @@ class Workspace:
     def _device_key(self) -> PrivateKey:
         return read_private_key(self._file("device", "Key.pem"), self.passphrase)
 
-    # Passphrase ------------------------------------------------------------------------------------------------------
-
     @property
     def passphrase_source(self) -> str:
         """Where the passphrase comes from: typed, environment or practice; empty where it has yet to be typed."""
@@ -329,7 +327,7 @@ class Workspace:
             else:
                 asked = (key or DEFAULT_KEYS["device"]).key_type
                 new = create_key(draft / "deviceKey.pem", self.passphrase, asked)  # type: ignore[arg-type]
-            request = create_request(draft / "deviceCsr.pem", new, subject, self.config(self.issuer).string_mask)
+            request = create_request(draft / "deviceCsr.pem", new, subject)
             self._archive.move([self.device_file(name) for name in there], old)
             for name in DEVICE_FILES[:2]:
                 if (draft / name).exists():
@@ -569,8 +567,6 @@ class Workspace:
     def client_settings(self, tenant: Tenant) -> ClientSettings:
         """Return what other MQTT clients need to connect the tutorial's device to ``tenant``."""
         return ClientSettings(tenant, self.device_file(""), self.trusted_file(tenant))
-
-    # Catching up ------------------------------------------------------------------------------------------------------
 
     def catch_up(self, step: str) -> None:
         """Make, with the defaults, what is missing up to ``step``, one of `STEPS`; ``issuer`` is the one chosen.

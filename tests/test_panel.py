@@ -1,6 +1,8 @@
 """What all panels share: presses while the panel is busy, what goes wrong, questions, and the thread that polls."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,6 +135,13 @@ def test_a_question_is_answered_once_and_a_press_takes_it_away() -> None:
     panel.press("Other")
     assert not panel._question.children
     panel.go_on.set()
+
+
+def test_pandas_is_there_before_any_thread_needs_it() -> None:
+    """Two threads that import pandas at once can meet it half made: a press of Connect failed for that."""
+    code = "import sys, mciot_nb.ui.panel; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
 
 
 # -- the thread that polls

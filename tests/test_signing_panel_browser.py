@@ -132,6 +132,7 @@ def test_a_row_is_revoked_by_keyboard_alone(ca: CertificateAuthority, tmp_path: 
         tab_to(page, "Open 1001")
         page.keyboard.press("Enter")
         expect(focused).to_have_text("Close")
+        expect(page.locator(".mciot-revoke")).to_be_visible()
         tab_to(page, "Revoke …")
         page.keyboard.press("Enter")
         expect(focused).to_have_text("Cancel")

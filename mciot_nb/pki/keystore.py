@@ -245,12 +245,12 @@ def write_keystore(
                 "that ends in .jks for more.",
                 "NEEDS_JKS",
             )
-        return _write(path, pkcs12.dump_key(alias, key, chain, secret.encode()), replace)
+        return write_whole(path, pkcs12.dump_key(alias, key, chain, secret.encode()), private=True, replace=replace)
     plain, created = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), at or datetime.now(UTC)
     encrypted = jks.encrypt_key(plain, secret if key_password is None else store_password(key_password))
     entries = [jks.JksEntry(alias, created, tuple(chain), encrypted)]
     entries += [jks.JksEntry(name, created, (one,)) for name, one in others.items()]
-    _write(path, jks.dump(entries, secret), replace)
+    write_whole(path, jks.dump(entries, secret), private=True, replace=replace)
 
 
 def write_truststore(
@@ -275,8 +275,13 @@ def write_truststore(
     secret, created = store_password(password), at or datetime.now(UTC)
     _check_aliases([*trusted])
     if not _is_jks(path):
-        return _write(path, pkcs12.dump_trusted(trusted, secret.encode()), replace)
-    _write(path, jks.dump([jks.JksEntry(name, created, (one,)) for name, one in trusted.items()], secret), replace)
+        return write_whole(path, pkcs12.dump_trusted(trusted, secret.encode()), private=True, replace=replace)
+    write_whole(
+        path,
+        jks.dump([jks.JksEntry(name, created, (one,)) for name, one in trusted.items()], secret),
+        private=True,
+        replace=replace,
+    )
 
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
@@ -329,15 +334,6 @@ def store_password(password: Secret | str) -> str:
             "BAD_PASSPHRASE",
         )
     return text
-
-
-def _write(path: Path, data: bytes, replace: bool) -> None:
-    try:
-        write_whole(path, data, private=True, replace=replace)
-    except FileExistsError:
-        raise OnboardingError(
-            f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
-        ) from None
 
 
 #: A file's name, the part of it that a password opens, and the names of the passwords that open that part.

@@ -1,7 +1,8 @@
 """What all panels share: buttons, a line that says what came of the last press, a question before what can't be undone.
 
 What a button does runs in a thread of its own, so that a server that does not answer stops neither the kernel nor the
-other widgets.
+other widgets. pandas is imported here, in the main thread: two threads that import it at once can meet it half made
+("cannot import name 'get_option' from partially initialized module"; seen on a loaded machine with pandas 3.0).
 """
 
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+import pandas  # noqa: F401
 from traitlets import Unicode
 
 from mciot_nb.errors import OnboardingError

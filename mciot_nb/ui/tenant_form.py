@@ -125,7 +125,7 @@ class TenantForm(Form):
 
     def _try(self, settings: TenantSettings, secret: Secret | None) -> None:
         try:
-            sentence = str(check_tenant(self._typed_tenant(settings, secret)))
+            sentence = check_tenant(self._typed_tenant(settings, secret))
             if not settings.local and not self._ask_secret:
                 sentence += " The login is tested in 06, where its password is asked for."
         except OnboardingError as error:

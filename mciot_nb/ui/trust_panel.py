@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+import pandas as pd
 from cryptography import x509
 
 from mciot_nb.connect.tenant import Tenant
@@ -23,8 +24,6 @@ from mciot_nb.ui.panel import Panel, button, row, show_if
 from mciot_nb.ui.table import LiveTable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mciot_nb.workspace import Workspace
 
 _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fingerprint"]
@@ -62,8 +61,6 @@ def counted(number: int) -> str:
 
 def to_frames(certificates: list[TrustedCertificate]) -> "tuple[pd.DataFrame, pd.DataFrame]":
     """Return the list as it is read, and as it is sorted, under the fingerprints."""
-    import pandas as pd  # here, because it takes half a second
-
     prints = [one.fingerprint for one in certificates]
     texts = pd.DataFrame([words_of(one) for one in certificates], index=prints, columns=_COLUMNS, dtype=str)
     times = [one.not_after.timestamp() for one in certificates]
