@@ -327,7 +327,7 @@ class Workspace:
             else:
                 asked = (key or DEFAULT_KEYS["device"]).key_type
                 new = create_key(draft / "deviceKey.pem", self.passphrase, asked)  # type: ignore[arg-type]
-            request = create_request(draft / "deviceCsr.pem", new, subject, self.config(self.issuer).string_mask)
+            request = create_request(draft / "deviceCsr.pem", new, subject)
             self._archive.move([self.device_file(name) for name in there], old)
             for name in DEVICE_FILES[:2]:
                 if (draft / name).exists():

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ca_tools import ca_of_openssl
 from conftest import PASSPHRASE, Run
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from test_authority import openssl_ca
 from test_workspace import contents
 
 from mciot_nb import CertificateAuthority, DistinguishedName, KeyChoice, KeyType, OnboardingError, Workspace
@@ -74,7 +74,7 @@ def test_a_ca_that_openssl_made_by_hand_is_found(
     workspace: Workspace, openssl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MCIOT_PASSPHRASE", PASSPHRASE)
-    openssl_ca(workspace.ca_folder, openssl, CURVE, 100)
+    ca_of_openssl(workspace.ca_folder, CURVE, 100)
     by_hand, subject = read_certificates(workspace.ca_folder / "caCert.pem")[0], workspace.subject("ca")
     assert workspace.key_choice("ca") == KeyChoice(CURVE, 100)
     for same in (None, KeyChoice(CURVE, 100)):
@@ -87,7 +87,7 @@ def test_a_ca_with_a_key_that_we_would_not_make_stays(
     workspace: Workspace, openssl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MCIOT_PASSPHRASE", PASSPHRASE)
-    openssl_ca(workspace.ca_folder, openssl)
+    ca_of_openssl(workspace.ca_folder)
     key, certificate = workspace.ca_folder / "caKey.pem", workspace.ca_folder / "caCert.pem"
     curve = ["EC", "-pkeyopt", "ec_paramgen_curve:P-384"]
     openssl("genpkey", "-aes256", "-pass", "env:PASS", "-algorithm", *curve, "-out", key)

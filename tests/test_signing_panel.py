@@ -26,7 +26,7 @@ from mciot_nb.pki import rows
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.keys import KeyType
-from mciot_nb.pki.rows import check_reason, hex_serial
+from mciot_nb.pki.rows import hex_serial, split_reason
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import visible
@@ -562,7 +562,7 @@ def test_a_row_is_revoked_with_its_reason(ca: CertificateAuthority, reason: str,
 def test_the_reasons_are_openssls_that_bear_no_argument_and_revoke() -> None:
     def bare(word: str) -> bool:
         try:
-            return check_reason(word) == word
+            return split_reason(word) == (word, "")
         except ValueError:
             return False
 

@@ -255,13 +255,13 @@ def write_keystore(
                 "that ends in .jks for more.",
                 "NEEDS_JKS",
             )
-        return _write(path, pkcs12.dump_key(alias, key, chain, secret.encode()), replace)
+        return write_whole(path, pkcs12.dump_key(alias, key, chain, secret.encode()), private=True, replace=replace)
     plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     encrypted = jks.encrypt_key(plain, secret if key_password is None else store_password(key_password))
     created = at or datetime.now(UTC)
     entries = [jks.JksEntry(alias, created, tuple(chain), encrypted)]
     entries += [jks.JksEntry(name, created, (others[name],)) for name in aliases[1:]]
-    _write(path, jks.dump(entries, secret), replace)
+    write_whole(path, jks.dump(entries, secret), private=True, replace=replace)
 
 
 def write_truststore(
@@ -285,9 +285,14 @@ def write_truststore(
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
     secret, aliases = store_password(password), _check_aliases(list(trusted))
     if not _is_jks(path):
-        return _write(path, pkcs12.dump_trusted(trusted, secret.encode()), replace)
+        return write_whole(path, pkcs12.dump_trusted(trusted, secret.encode()), private=True, replace=replace)
     created = at or datetime.now(UTC)
-    _write(path, jks.dump([jks.JksEntry(name, created, (trusted[name],)) for name in aliases], secret), replace)
+    write_whole(
+        path,
+        jks.dump([jks.JksEntry(name, created, (trusted[name],)) for name in aliases], secret),
+        private=True,
+        replace=replace,
+    )
 
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
@@ -342,15 +347,6 @@ def store_password(password: Secret | str) -> str:
             "BAD_PASSPHRASE",
         )
     return text
-
-
-def _write(path: Path, data: bytes, replace: bool) -> None:
-    try:
-        write_whole(path, data, private=True, replace=replace)
-    except FileExistsError:
-        raise OnboardingError(
-            f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
-        ) from None
 
 
 #: A file's name, the part of it that a password opens, and the names of the passwords that open that part.
