@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 from platform_tools import DAY, device, make, wait_for
-from test_tenant_calls import CERTIFICATE, EMPTY, GARBAGE, answer, scripted, server
+from test_tenant_calls import CERTIFICATE, EMPTY, GARBAGE, Call, answer, scripted, server
 from test_ui import NASTY, Tags, all_state
 
 from mciot_nb import DistinguishedName, LocalPlatform, OnboardingError, Secret, Tenant, Workspace
@@ -725,19 +725,18 @@ def test_odd_certificates_are_shown_as_they_are(tenant: Tenant, platform: LocalP
 
 @contextlib.contextmanager
 def hanging(
-    tenant: Tenant, platform: LocalPlatform, method: bytes
-) -> Iterator[tuple[Tenant, threading.Event, list[bytes]]]:
+    tenant: Tenant, platform: LocalPlatform, method: str
+) -> Iterator[tuple[Tenant, threading.Event, list[str]]]:
     """The tenant behind a server that takes calls of this method and says nothing, until the event is set."""
     go_on, calls = threading.Event(), []
 
     def talk(connection: socket.socket) -> None:
-        asked = connection.recv(65536)
-        calls.append(asked.split(b" ")[0])
-        if asked.startswith(method):
+        asked = Call.read(connection)
+        calls.append(asked.method)
+        if asked.method == method:
             go_on.wait(30)
-        body = {"certificates": [CERTIFICATE]} if asked.startswith(b"GET") else CERTIFICATE
-        if b"/" + b"ab" * 20 in asked.split(b"\r\n")[0]:
-            body = CERTIFICATE
+        whole_list = asked.method == "GET" and "ab" * 20 not in asked.path
+        body = {"certificates": [CERTIFICATE]} if whole_list else CERTIFICATE
         connection.sendall(answer(body))
 
     with server(platform, talk) as port:
@@ -749,7 +748,7 @@ def test_a_tenant_that_hangs_stops_nobody(
     tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trust_panel, "PATIENCE", 0.05)
-    with hanging(tenant, platform, b"GET") as (slow, go_on, calls):
+    with hanging(tenant, platform, "GET") as (slow, go_on, calls):
         panel = TrustedCertificatesPanel(slow)
         assert said(panel) == "Reading the list …" and "has not answered yet" in repr(panel)
         for _ in range(5):
@@ -761,7 +760,7 @@ def test_a_tenant_that_hangs_stops_nobody(
         hand_over(panel.upload_part.file, "other.pem", make("Other", ca=True).pem.encode())
         assert said(panel) == "Reading the list … Next: Uploading."
         wait_for(lambda: calls)
-        assert calls == [b"GET"]
+        assert calls == ["GET"]
         go_on.set()
         panel.wait()
         assert names(panel) == ["CA"] and len(calls) > 1  # the upload has asked whether it is there
@@ -769,14 +768,14 @@ def test_a_tenant_that_hangs_stops_nobody(
 
 
 def test_a_hasty_press_does_nothing_twice_and_none_is_lost(tenant: Tenant, platform: LocalPlatform) -> None:
-    with hanging(tenant, platform, b"DELETE") as (slow, go_on, calls):
+    with hanging(tenant, platform, "DELETE") as (slow, go_on, calls):
         panel = show(slow)
         panel.table.opened = panel.table.rows[0][0]
         panel.buttons["delete"].click()
         yes = panel._question.children[-2]
         for _ in range(3):
             yes.click()
-        wait_for(lambda: b"DELETE" in calls)
+        wait_for(lambda: "DELETE" in calls)
         for _ in range(3):
             panel.buttons["automatic"].click()
         assert said(panel) == "Deleting … Next: Changing. Pressed twice: it is done once."
@@ -784,7 +783,7 @@ def test_a_hasty_press_does_nothing_twice_and_none_is_lost(tenant: Tenant, platf
         assert panel._question.children and "Deleting …" in said(panel)
         go_on.set()
         panel.wait()
-        assert calls.count(b"DELETE") == 1 and calls.count(b"PUT") == 1
+        assert calls.count("DELETE") == 1 and calls.count("PUT") == 1
         assert said(panel) == "✓ Deleted “CA”. ✓ Auto-registration of “CA” is on."
 
 
