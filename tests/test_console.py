@@ -535,7 +535,7 @@ def test_what_waits_comes_when_the_device_connects_and_comes_once(bench: Bench) 
     assert [asked.begun for asked in operations.arrived] == [True, False]
 
 
-def test_what_others_measure_appears_and_the_series_sent_last_is_drawn(bench: Bench) -> None:
+def test_what_others_measure_appears_and_the_series_in_the_fields_is_drawn(bench: Bench) -> None:
     bench.connect()
     bench.console.device.measure("c8y_Flow", "F", 3, "l/s")
     assert bench.points == 0
