@@ -34,8 +34,6 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
-_LAB = ("SETTINGS", "WORKSPACES")
-FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", *(f"JUPYTERLAB_{name}_DIR" for name in _LAB), "IPYTHONDIR")
 SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
     "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
     "@jupyterlab/apputils-extension/kernels-settings": '{"commsOverSubshells": "disabled"}',  # as in jupyter-config
