@@ -9,7 +9,7 @@ from conftest import PASSPHRASE, Run
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from platform_tools import make
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, diagnose
@@ -152,6 +152,14 @@ def test_several_certificates_are_read_in_their_order(ca: CertificateAuthority) 
 
 KEY_DER = KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 KEY_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+OTHER_KEYS = {
+    "an older key": (Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    "an encrypted key": (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"Kaffee")),
+    "a key for ssh": (Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+    "a DER key": (Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+    "an older DER key": (Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    "an encrypted DER key": (Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"Kaffee")),
+}
 REQUEST = x509.CertificateSigningRequestBuilder().subject_name(MADE.certificate.subject).sign(KEY, SHA256())
 NO_PEM = "This is no certificate in PEM form"
 NONE_OF_THEM = {
@@ -169,6 +177,8 @@ NONE_OF_THEM = {
     "a key beside it": (PEM.encode() + KEY_PEM, "PRIVATE_KEY", "It holds a private key"),
     "a key in UTF-16": (KEY_PEM.decode().encode("utf-16"), "PRIVATE_KEY", "It holds a private key"),
     "a key in base64": (base64.b64encode(KEY_DER).decode(), "PRIVATE_KEY", "It holds a private key"),
+    **{kind: (KEY.private_bytes(*form), "PRIVATE_KEY", "It holds a private key") for kind, form in OTHER_KEYS.items()},
+    "BKS": (b"\0\0\0\2rest", "KEYSTORE", "It is a keystore"),
     "a JKS": (jks.dump([], "Kaffee"), "KEYSTORE", "It is a keystore"),
     "a PKCS12 in base64": (
         base64.b64encode(pkcs12.dump_trusted({"a": MADE.certificate}, b"Kaffee")).decode(),
