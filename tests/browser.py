@@ -80,7 +80,16 @@ def write_notebook(folder: Path, cells: list[str], name: str = "try.ipynb") -> P
 @contextmanager
 def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """Serve a Lab whose every file is under ``folder``, so that a search finds them all; returns its address."""
-    environment |= {name: str(folder / name.lower()) for name in FOLDERS}
+    environment |= {
+        name: str(folder / name.lower())
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+        )
+    }
     port, token = free_port(), secrets.token_hex(8)
     options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}"]
     with (folder / "lab.log").open("w") as log:
