@@ -1,14 +1,7 @@
 """What can be wrong: the one error that users meet, and the findings of a check that does not stop at the first.
 
-    Exception
-    +-- OnboardingError             one sentence for the user; the only error that public functions raise on purpose
-    +-- ValueError
-        +-- pki.jks.WrongPassword           inside pki only: each of these becomes an OnboardingError
-        +-- pki.pkcs12.NotPkcs12
-        +-- pki.pkcs12.UnsupportedPkcs12
-
-A check returns a `Diagnosis`: a verdict with a `Finding` for each thing that is wrong. Codes and sentences of both are
-of one kind. The local platform's own errors (mciot_platform) never reach a user of this package.
+`OnboardingError` is the only error that public functions raise on purpose. A check returns a `Diagnosis`: a verdict
+with a `Finding` for each thing that is wrong. Codes and sentences of both are of one kind.
 """
 
 import re
@@ -60,6 +53,5 @@ class Diagnosis:
         return "OK" if self.ok else self.findings[0].code
 
     def __str__(self) -> str:
-        return (
-            "OK: nothing wrong was found." if self.ok else "\n".join(f"{f.code}: {f.sentence}" for f in self.findings)
-        )
+        found = "\n".join(f"{finding.code}: {finding.sentence}" for finding in self.findings)
+        return found or "OK: nothing wrong was found."

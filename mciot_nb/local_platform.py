@@ -58,8 +58,7 @@ class LocalPlatform:
         script that started it. Raises: OnboardingError: if it can't start, or runs otherwise than you ask for.
         """
         folder = _folder(workspace)
-        options = ["--profile", profile, "--tenants", str(tenants), "--host", host]
-        platform = cls.running(workspace) or cls._launch(folder, options)
+        platform = cls.running(workspace) or cls._launch(folder, profile, tenants, host)
         otherwise, code = "", ""
         if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.host):
             otherwise, code = f"for {len(platform.tenant_ids)} tenants as {platform.host}", "OTHER_SETTINGS"
@@ -91,14 +90,13 @@ class LocalPlatform:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
         self.stop()
         ports = ["--mqtt-port", str(self.mqtt[1]), "--https-port", str(urlsplit(self.https).port)]
-        rest = ["--profile", profile, "--tenants", str(len(self.tenant_ids)), "--host", self.host]
-        return self._launch(self.folder, [*ports, *rest])
+        return self._launch(self.folder, profile, len(self.tenant_ids), self.host, *ports)
 
     @classmethod
-    def _launch(cls, folder: Path, options: list[str]) -> Self:
+    def _launch(cls, folder: Path, profile: str, tenants: int, host: str, *ports: str) -> Self:
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mciot_platform", "--workspace", str(folder.parent), *options]
-        command += ["--until-pid", str(_process_to_end_with())]
+        command = [sys.executable, "-m", "mciot_platform", "--workspace", str(folder.parent), "--profile", profile]
+        command += ["--tenants", str(tenants), "--host", host, *ports, "--until-pid", str(_process_to_end_with())]
         messages = folder / "messages.txt"  # a file: a pipe that is never read fills up
         with messages.open("ab") as out:
             start = out.tell()

@@ -3,7 +3,6 @@
 import os
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
@@ -45,8 +44,11 @@ class Passphrase:
             return checked(Secret(text))
         if self.source:
             if not self.practice_file.exists():
-                with suppress(FileExistsError):  # another notebook was faster
+                try:
                     write_whole(self.practice_file, secrets.token_urlsafe(16).encode(), private=True)
+                except OnboardingError as error:
+                    if error.code != "EXISTS":  # then another notebook was faster
+                        raise
             return self._practice()
         raise OnboardingError(
             "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of this "

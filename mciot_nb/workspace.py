@@ -153,6 +153,11 @@ class Workspace:
         return self._passphrase.source
 
     @property
+    def is_practice(self) -> bool:
+        """Whether the passphrase in use lies in the workspace, for everyone who can read that folder."""
+        return self._passphrase.is_practice
+
+    @property
     def passphrase(self) -> Secret:
         """The passphrase of every key and store here; a practice one is made up where no key needs another.
 
@@ -184,7 +189,7 @@ class Workspace:
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
         keystore.store_password(passphrase)  # here, and not in 05, when half of the way is gone
-        unused = [] if self._passphrase.is_practice else [self._passphrase.practice_file]
+        unused = [] if self.is_practice else [self._passphrase.practice_file]
         with self._archive.draft() as draft:
             new, options = draft / self.ca_folder.name, vars(key or DEFAULT_KEYS["ca"])
             config = CertificateAuthority.create(new, subject, passphrase, **options).config.path
@@ -279,6 +284,12 @@ class Workspace:
         return other
 
     @property
+    def issuer_certificates(self) -> dict[str, x509.Certificate]:
+        """The certificates of all issuers that are here, by their names."""
+        here = {"ca": self.has_ca, "intermediate": self.has_intermediate}
+        return {issuer: self._certificate(issuer) for issuer, is_here in here.items() if is_here}
+
+    @property
     def issuer_certificate(self) -> x509.Certificate:
         """The certificate of the CA that signs, which is the one to upload."""
         return self._certificate(self.issuer)
@@ -317,7 +328,7 @@ class Workspace:
             else:
                 asked = (key or DEFAULT_KEYS["device"]).key_type
                 new = create_key(draft / "deviceKey.pem", self.passphrase, asked)  # type: ignore[arg-type]
-            request = create_request(draft / "deviceCsr.pem", new, subject, self.config(self.issuer).string_mask)
+            request = create_request(draft / "deviceCsr.pem", new, subject)
             self._archive.move([self.device_file(name) for name in there], old)
             for name in DEVICE_FILES[:2]:
                 if (draft / name).exists():
@@ -514,7 +525,7 @@ class Workspace:
         A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
         ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
-        practice = self._passphrase.is_practice and not tenant.is_local
+        practice = self.is_practice and not tenant.is_local
         if practice and not practice_ca:
             raise OnboardingError(
                 "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could sign "

@@ -100,8 +100,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     context = _https_context(folder, trust)
     https_server = _https_server(Platform(credentials, storage, trust, tokens, mqtt_server, identity, context))
     https_server.add_sockets(https_sockets)
-    known = running.describe(folder, options.host, mqtt_port, https_port, options.profile, credentials)
-    running.write(folder, known)
+    known = running.write(folder, options.host, mqtt_port, https_port, options.profile, credentials)
     _warn_if_shared(options.host)
     print(running.line(known), flush=True)
     try:
@@ -152,13 +151,9 @@ def _https_context(folder: Path, trust: Trust) -> ssl.SSLContext:
 
 def _https_server(platform: Platform) -> HTTPServer:
     logging.getLogger("tornado.general").setLevel(logging.CRITICAL)  # what clients do wrong is no news here
-    return HTTPServer(
-        make_application(platform),
-        ssl_options=platform.context,
-        max_body_size=LONGEST_BODY,
-        idle_connection_timeout=IDLE_SECONDS,  # a TLS handshake that never comes is waited for no longer either
-        body_timeout=IDLE_SECONDS,
-    )
+    # a TLS handshake that never comes is waited for no longer than for a request or its body
+    limits = {"idle_connection_timeout": IDLE_SECONDS, "body_timeout": IDLE_SECONDS, "max_body_size": LONGEST_BODY}
+    return HTTPServer(make_application(platform), ssl_options=platform.context, **limits)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -194,13 +189,12 @@ def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
     if not 0 <= first <= 65535:
         raise OnboardingError(f"There is no port {first}: name one from 0 to 65535.")
     no_address = OnboardingError(f"{host!r} can't be listened on: give --host an address of this machine.")
-    address: str | None = host
-    if not _is_address(host):
-        try:
-            socket.getaddrinfo(host, None)
-        except (OSError, UnicodeError):
-            raise no_address from None
-        address = None  # a machine's own name often stands for its loopback address only, so: every address
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        raise no_address from None
+    # a machine's own name often stands for its loopback address only, so: every address
+    address = host if _is_address(host) else None
     for port in range(first, min(first + PORTS_TRIED, 65536)):
         try:
             sockets = bind_sockets(port, address)

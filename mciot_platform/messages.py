@@ -146,7 +146,10 @@ def _event(message: DeviceMessage) -> None:
 
 
 def _set_operation(before: tuple[str, ...], after: str) -> Callable[[DeviceMessage], None]:
-    """Return what puts the oldest operation of the message's fragment from one of these statuses into the next."""
+    """Return what puts the oldest operation of the message's fragment from one of these statuses into the next.
+
+    Documented of 502 and 503 is the one that is EXECUTING. That one still PENDING may end too is not documented.
+    """
 
     def set_operation(message: DeviceMessage) -> None:
         fragment = message.value(0, "fragment")

@@ -2,21 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from socket import socket
 
 from amqtt.mqtt import ConnackPacket, packet  # type: ignore[import-untyped]
-from cryptography import x509
 from OpenSSL import SSL
 
-from mciot_nb.pki.names import readable
 from mciot_platform.identity import Tokens
 from mciot_platform.packets import MalformedPacket, PacketReader
 from mciot_platform.session import Session
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation
 from mciot_platform.tls import ServerIdentity, TlsStream
-from mciot_platform.trust import ConnectionRejected, Trust, readable_certificates, subject_and_serial
+from mciot_platform.trust import ConnectionRejected, Trust, note_chain, readable_certificates
 
 HANDSHAKE_SECONDS = 10.0
 
@@ -106,11 +103,11 @@ class MqttServer:
         except SSL.Error as error:
             if not stream.failed:
                 raise _handshake_failure(error) from error
-            _note(attempt, stream.path)
+            note_chain(attempt, stream.path)
             raise self.trust.explain_failed_handshake(stream.path, stream.failed) from error
         finally:
             attempt.tls = stream.version
-        _note(attempt, stream.presented)
+        note_chain(attempt, stream.presented)
 
     async def _authorize(self, stream: TlsStream, attempt: LoggedAttempt) -> Session:
         """Do the handshake and read CONNECT. Raises: ConnectionRejected, MalformedPacket, OSError."""
@@ -146,10 +143,6 @@ class MqttServer:
             self.storage.log_end(record, session.ending)
             if not self._closing:
                 session.publish_will()
-
-
-def _note(attempt: LoggedAttempt, chain: Sequence[x509.Certificate]) -> None:
-    attempt.subject, attempt.chain = readable(chain[0].subject), list(map(subject_and_serial, chain))
 
 
 def _handshake_failure(error: SSL.Error) -> ConnectionRejected:

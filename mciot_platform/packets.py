@@ -43,8 +43,7 @@ class PacketReader:
                 if not received:
                     return None
                 self._buffer += received
-            start = _header_length(self._buffer)
-            end = start + header.remaining_length
+            start, end = _body(self._buffer)
             body, self._buffer = self._buffer[start:end], self._buffer[end:]
             if header.packet_type == packet.CONNECT:
                 await _check_protocol_level(body)
@@ -56,11 +55,8 @@ class PacketReader:
 
     def has_message(self) -> bool:
         """Whether a whole PUBLISH has been read already, so that `next` returns it without waiting."""
-        size = _header_length(self._buffer)
-        if not size or self._buffer[0] >> 4 != packet.PUBLISH:
-            return False
-        length = sum((self._buffer[index] & 127) << 7 * (index - 1) for index in range(1, size))
-        return len(self._buffer) >= size + length
+        start, end = _body(self._buffer)
+        return start > 0 and self._buffer[0] >> 4 == packet.PUBLISH and len(self._buffer) >= end
 
     async def _complete_header(self) -> Any:
         """Return the fixed header once the whole packet is in the buffer, None before."""
@@ -75,13 +71,13 @@ class PacketReader:
         if header.remaining_length > LONGEST_PACKET:
             sentence = f"The client sent a packet of {header.remaining_length} bytes: {LONGEST_PAYLOAD} at most."
             raise MalformedPacket(sentence)
-        complete = len(self._buffer) >= _header_length(self._buffer) + header.remaining_length
-        return header if complete else None
+        return header if len(self._buffer) >= _body(self._buffer)[1] else None
 
 
-def _header_length(data: bytes) -> int:
-    """Return the fixed header's bytes, 0 if they are not all there: a length may take more of them than it needs."""
-    return next((index + 1 for index in range(1, min(5, len(data))) if data[index] < 128), 0)
+def _body(data: bytes) -> tuple[int, int]:
+    """Return where a packet's body begins and ends, 0 before the length (of more bytes than needed, too) is there."""
+    start = next((index + 1 for index in range(1, min(5, len(data))) if data[index] < 128), 0)
+    return start, start + sum((data[index] & 127) << 7 * (index - 1) for index in range(1, start))
 
 
 async def _check_protocol_level(connect: bytes) -> None:
@@ -138,8 +134,7 @@ def _check_connect(connect: Any, body: bytes) -> None:
     rest = body[len(header.to_bytes()) :]
     for is_text in texts:
         end = 2 + int.from_bytes(rest[:2])
-        part, whole = rest[2:end], len(rest) >= max(end, 2)
-        if not whole or (is_text and "\0" in part.decode()):  # what is no UTF-8 is a ValueError
+        if len(rest) < max(end, 2) or (is_text and "\0" in rest[2:end].decode()):  # what is no UTF-8 is a ValueError
             raise MalformedPacket(BAD_PARTS)
         rest = rest[end:]
     if rest:

@@ -18,12 +18,12 @@ FILE = "running.json"
 LINE_KEYS = ("mqtt", "https", "server_certificate", "tenants", "pid")
 
 
-def describe(
+def write(
     folder: Path, host: str, mqtt_port: int, https_port: int, profile: str, logins: Credentials
 ) -> dict[str, Any]:
-    """Return where this process answers, in JSON's types."""
+    """Write the file, and return what it says: where this process answers, in JSON's types."""
     name = "localhost" if host in EVERY_ADDRESS else host
-    return {
+    running = {
         "host": host,
         "mqtt": [name, mqtt_port],
         "https": f"https://{f'[{name}]' if ':' in name else name}:{https_port}",
@@ -32,11 +32,8 @@ def describe(
         "pid": os.getpid(),
         "profile": profile,
     }
-
-
-def write(folder: Path, running: Mapping[str, Any]) -> None:
-    """Write the file."""
     write_whole(folder / FILE, json.dumps(running).encode(), replace=True)
+    return running
 
 
 def read(folder: Path) -> dict[str, Any] | None:

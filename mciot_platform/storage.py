@@ -18,13 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS trusted_certificates (
     fingerprint TEXT PRIMARY KEY, tenant TEXT NOT NULL, der BLOB NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
-    auto_registration INTEGER NOT NULL, uploaded TEXT NOT NULL, deleted TEXT,
-    proven INTEGER NOT NULL DEFAULT 0, code TEXT NOT NULL DEFAULT '', code_until TEXT NOT NULL DEFAULT '');
+    auto_registration INTEGER NOT NULL, uploaded TEXT NOT NULL, deleted TEXT);
 CREATE TABLE IF NOT EXISTS revoked (
     tenant TEXT NOT NULL, serial TEXT NOT NULL, date TEXT NOT NULL, PRIMARY KEY (tenant, serial));
 CREATE TABLE IF NOT EXISTS devices (
     id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device TEXT NOT NULL, registered TEXT NOT NULL,
-    created TEXT, name TEXT, type TEXT, fragments TEXT NOT NULL DEFAULT '{}', UNIQUE (tenant, device));
+    created TEXT, name TEXT, type TEXT, UNIQUE (tenant, device));
 CREATE TABLE IF NOT EXISTS measurements (
     id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
     fragment TEXT NOT NULL, series TEXT NOT NULL, value REAL NOT NULL, unit TEXT NOT NULL);
@@ -42,11 +41,10 @@ CREATE TABLE IF NOT EXISTS sessions (
     PRIMARY KEY (tenant, device));
 CREATE TABLE IF NOT EXISTS log (
     id INTEGER PRIMARY KEY, time TEXT NOT NULL, address TEXT NOT NULL, tenant TEXT NOT NULL, subject TEXT NOT NULL,
-    client_id TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, ended TEXT, ending TEXT,
-    tls TEXT NOT NULL DEFAULT '', chain TEXT NOT NULL DEFAULT '[]');
+    client_id TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, ended TEXT, ending TEXT);
 """
-#: What tables of an earlier version lack: table, column, type.
-ADDED_COLUMNS = (
+#: Added to the tables, which in a file of an earlier version lack them: table, column, type.
+LATER_COLUMNS = (
     ("trusted_certificates", "proven", "INTEGER NOT NULL DEFAULT 0"),
     ("trusted_certificates", "code", "TEXT NOT NULL DEFAULT ''"),
     ("trusted_certificates", "code_until", "TEXT NOT NULL DEFAULT ''"),
@@ -54,11 +52,9 @@ ADDED_COLUMNS = (
     ("log", "tls", "TEXT NOT NULL DEFAULT ''"),
     ("log", "chain", "TEXT NOT NULL DEFAULT '[]'"),
 )
-INDEXES = "".join(
-    f"CREATE INDEX IF NOT EXISTS {table}_of_device ON {table} (tenant, device, time);"
-    for table in ("measurements", "events", "alarms", "operations")
-)
-DEVICE_TABLES = ("measurements", "events", "alarms", "operations", "sessions")
+DEVICE_TABLES = ("measurements", "events", "alarms", "operations")
+INDEXES = "".join(f"CREATE INDEX IF NOT EXISTS {t}_of_device ON {t} (tenant, device, time);" for t in DEVICE_TABLES)
+ACTIVE_ALARM = "tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'"
 
 
 def timestamp(at: datetime | None = None) -> str:
@@ -149,7 +145,7 @@ class Storage:
         self._db = sqlite3.connect(file, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + SCHEMA + INDEXES)
-        for table, column, kind in ADDED_COLUMNS:
+        for table, column, kind in LATER_COLUMNS:
             if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info ({table})")}:
                 self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
@@ -168,11 +164,10 @@ class Storage:
             raise
         self._db.execute("COMMIT")
 
-    def _insert(self, table: str, **values: object) -> int:
-        """Add a row to one of our tables. Returns its number."""
-        marks = ", ".join("?" * len(values))
-        cursor = self._db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
-        return cursor.lastrowid or 0
+    def _insert(self, table: str, conflict: str = "", **values: Any) -> int:
+        """Add a row to one of our tables; ``conflict`` is what SQL does if it is there. Returns its number."""
+        query = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) {conflict}"
+        return self._db.execute(query, tuple(values.values())).lastrowid or 0
 
     def page(
         self, table: str, conditions: Mapping[str, object], first: int, size: int, *, newest_first: bool = False
@@ -209,7 +204,7 @@ class Storage:
     def delete_device(self, device: RegisteredDevice, *, with_user: bool) -> None:
         """Delete a device and all that it sent from the inventory; without its user it can't connect any more."""
         with self.transaction():
-            for table in DEVICE_TABLES:
+            for table in (*DEVICE_TABLES, "sessions"):
                 self._db.execute(f"DELETE FROM {table} WHERE tenant = ? AND device = ?", (device.tenant, device.device))
             self._db.execute("DELETE FROM devices WHERE id = ?", (device.id,))
             if not with_user:
@@ -225,7 +220,7 @@ class Storage:
         found = self.fragments(device) | {fragment: value}
         self._db.execute("UPDATE devices SET fragments = ? WHERE id = ?", (json.dumps(found), device.id))
 
-    def add_record(self, table: str, device: RegisteredDevice, time: datetime, **values: object) -> None:
+    def add_record(self, table: str, device: RegisteredDevice, time: datetime, **values: Any) -> None:
         """Store a measurement, an event or an alarm."""
         owner = {"tenant": device.tenant, "device": device.device}
         self._insert(table, **owner, time=timestamp(time), received=timestamp(), **values)
@@ -233,8 +228,7 @@ class Storage:
     def raise_alarm(self, device: RegisteredDevice, time: datetime, kind: str, text: str, severity: str) -> None:
         """Store an alarm; one of the same type that is active is counted on, as the real platform does."""
         changed = self._db.execute(
-            "UPDATE alarms SET count = count + 1, time = ?, text = ?, severity = ?"
-            " WHERE tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'",
+            f"UPDATE alarms SET count = count + 1, time = ?, text = ?, severity = ? WHERE {ACTIVE_ALARM}",
             (timestamp(time), text, severity, device.tenant, device.device, kind),
         ).rowcount
         if not changed:
@@ -242,9 +236,7 @@ class Storage:
 
     def clear_alarm(self, device: RegisteredDevice, kind: str) -> bool:
         """Clear the active alarm of a type. Returns whether there was one."""
-        query = (
-            "UPDATE alarms SET status = 'CLEARED' WHERE tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'"
-        )
+        query = f"UPDATE alarms SET status = 'CLEARED' WHERE {ACTIVE_ALARM}"
         return self._db.execute(query, (device.tenant, device.device, kind)).rowcount > 0
 
     def add_operation(self, device: RegisteredDevice, fragment: str, text: str, description: str) -> StoredOperation:
@@ -298,12 +290,8 @@ class Storage:
         changing = {name: value for name, value in vars(trusted).items() if name not in ("fingerprint", "certificate")}
         updates = ", ".join(f"{name} = excluded.{name}" for name in changing)
         der = trusted.certificate.public_bytes(Encoding.DER)
-        values = {"fingerprint": trusted.fingerprint, "der": der, "uploaded": timestamp(), **changing}
-        self._db.execute(
-            f"INSERT INTO trusted_certificates ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
-            f" ON CONFLICT (fingerprint) DO UPDATE SET {updates}",
-            tuple(values.values()),
-        )
+        values: dict[str, Any] = {"fingerprint": trusted.fingerprint, "der": der, "uploaded": timestamp(), **changing}
+        self._insert("trusted_certificates", f"ON CONFLICT (fingerprint) DO UPDATE SET {updates}", **values)
 
     def revoke(self, tenant: str, serials: Iterable[tuple[int, datetime]], *, replace: bool) -> None:
         """Store revoked serial numbers; ``replace`` the dates of those that are there already."""
@@ -328,7 +316,5 @@ class Storage:
 
     def end_interrupted_connections(self) -> None:
         """Mark connections without an end, which a kill leaves behind, as ended."""
-        query = (
-            "UPDATE log SET ended = ?, ending = 'The platform was killed.' WHERE code = 'CONNECTED' AND ended IS NULL"
-        )
-        self._db.execute(query, (timestamp(),))
+        query = "UPDATE log SET ended = ?, ending = ? WHERE code = 'CONNECTED' AND ended IS NULL"
+        self._db.execute(query, (timestamp(), "The platform was killed."))

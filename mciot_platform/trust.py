@@ -77,6 +77,11 @@ def subject_and_serial(certificate: x509.Certificate) -> str:
     return f"{readable(certificate.subject)} (serial number {certificate.serial_number:X})"
 
 
+def note_chain(attempt: LoggedAttempt, chain: Chain) -> None:
+    """Note for the log which certificates a client has presented."""
+    attempt.subject, attempt.chain = readable(chain[0].subject), list(map(subject_and_serial, chain))
+
+
 class Trust:
     """Checks devices against the uploaded certificates, which are read anew each time, so a change works at once."""
 

@@ -6,7 +6,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT, tool
+from platform_tools import wait_for
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from mciot_nb import LocalPlatform
@@ -34,6 +34,8 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
+_LAB = ("SETTINGS", "WORKSPACES")
+FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", *(f"JUPYTERLAB_{name}_DIR" for name in _LAB), "IPYTHONDIR")
 SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
     "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
     "@jupyterlab/apputils-extension/kernels-settings": '{"commsOverSubshells": "disabled"}',  # as in jupyter-config
@@ -42,20 +44,10 @@ SETTINGS = {  # widget state is saved into the notebook: the worst case for a se
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
-
-
-def wait_for_port(port: int) -> None:
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the Lab did not start within 60 seconds")
 
 
 @contextmanager
@@ -88,41 +80,37 @@ def write_notebook(folder: Path, cells: list[str], name: str = "try.ipynb") -> P
 
 
 @contextmanager
-def lab(folder: Path, **environment: str) -> Iterator[str]:
-    """Serve ``folder`` with a Lab whose every file is under ``folder`` too, so that a search finds them all."""
-    own = {
-        name: str(folder / name.lower())
-        for name in (
-            "JUPYTER_CONFIG_DIR",
-            "JUPYTER_RUNTIME_DIR",
-            "JUPYTERLAB_SETTINGS_DIR",
-            "JUPYTERLAB_WORKSPACES_DIR",
-            "IPYTHONDIR",
-        )
-    }
-    for name, text in SETTINGS.items():
-        path = Path(own["JUPYTERLAB_SETTINGS_DIR"], f"{name}.jupyterlab-settings")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    port = free_port()
-    token = secrets.token_hex(8)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        f"--ServerApp.port={port}",
-        "--ServerApp.ip=127.0.0.1",
-    ]
-    command += ["--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Serve a Lab whose every file is under ``folder``, so that a search finds them all; returns its address."""
+    environment |= {name: str(folder / name.lower()) for name in FOLDERS}
+    port, token = free_port(), secrets.token_hex(8)
+    options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}"]
     with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env={**os.environ, **own, **environment}, stdout=log, stderr=log)
+        command = [sys.executable, *command, *options]
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
     try:
-        wait_for_port(port)
-        yield f"http://127.0.0.1:{port}/lab/tree/try.ipynb?token={token}"
+        wait_for(answers, 60)
+        yield f"http://127.0.0.1:{port}/lab/tree/{{name}}?reset&token={token}"
     finally:
         server.terminate()
         server.wait(20)
+
+
+@contextmanager
+def lab(folder: Path, **environment: str) -> Iterator[str]:
+    """Serve ``folder`` with a Lab; returns the address of its notebook try.ipynb."""
+    for name, text in SETTINGS.items():
+        path = folder / "jupyterlab_settings_dir" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    command = ["-m", "jupyterlab", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}"]
+    with serve(command, folder, {**os.environ, **environment}) as address:
+        yield address.format(name="try.ipynb")
 
 
 @dataclass
@@ -137,8 +125,7 @@ class Notebooks:
         """Write a new notebook of these cells, open it in the Lab in one of the themes, and run all its cells."""
         choose_theme(self.folder / "jupyterlab_settings_dir", dark)
         path = write_notebook(self.folder, cells, f"{secrets.token_hex(4)}.ipynb")
-        url = self.url.replace("try.ipynb?", f"{path.name}?reset&")  # else the notebooks of other tests are open too
-        with page_of(url, height=height, **options) as page:
+        with page_of(self.url.replace("try.ipynb", path.name), height=height, **options) as page:
             page.path = path  # type: ignore[attr-defined]
             run_all(page)
             yield page
@@ -155,30 +142,17 @@ def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebooks]:
 
 @contextmanager
 def tutorial(folder: Path, dark: bool = False) -> Iterator[str]:
-    """Start the Lab as a user does, with all that it keeps in ``folder``, the workspace too.
+    """Start the Lab as a user does, with all that it keeps in ``folder``, the workspace too; it ends the platform.
 
-    Gives the address of a notebook, with ``{name}`` for its file's. The local platform ends with the Lab.
+    Returns the address of a notebook, with ``{name}`` for its file's.
     """
     tool("chromium")
-    port, token = free_port(), secrets.token_hex(8)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MCIOT_")}
-    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):
-        environment[name] = str(folder / name.lower())
-    environment |= {"MCIOT_WORKSPACE": str(folder / "workspace"), "IPYTHONDIR": str(folder / "ipython")}
-    if dark:
-        choose_dark(folder / "jupyterlab_settings_dir")
-    options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}"]
-    command = [sys.executable, "run.py", *options]
-    with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    try:
-        wait_for_port(port)
-        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{name}}?reset&token={token}"
-    finally:
-        server.terminate()
-        server.wait(20)
-        ended = wait_for_the_end_of_the_platform(folder / "workspace")
-    assert ended, "the local platform ends with the Lab"
+    choose_theme(folder / "jupyterlab_settings_dir", dark)
+    workspace = folder / "workspace"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MCIOT_")}
+    with serve(["run.py"], folder, environment | {"MCIOT_WORKSPACE": str(workspace)}) as address:
+        yield address.replace("{name}", "notebooks/{name}")
+    wait_for(lambda: LocalPlatform.running(workspace) is None, 60)
 
 
 def choose_theme(settings: Path, dark: bool) -> None:
@@ -186,21 +160,6 @@ def choose_theme(settings: Path, dark: bool) -> None:
     path = settings / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'{{"theme": "JupyterLab {"Dark" if dark else "Light"}"}}')
-
-
-def choose_dark(settings: Path) -> None:
-    """Choose the Lab's dark theme."""
-    choose_theme(settings, True)
-
-
-def wait_for_the_end_of_the_platform(workspace: Path) -> bool:
-    for _ in range(200):
-        platform = LocalPlatform.running(workspace)
-        if platform is None:
-            return True
-        time.sleep(0.1)
-    platform.stop()
-    return False
 
 
 @contextmanager
@@ -225,7 +184,7 @@ def wait_until_done(page: Page, path: Path) -> None:
 
 
 def serious(page: Page, selector: str) -> list[str]:
-    """Give axe-core's serious and critical findings in what ``selector`` finds, each with the elements it means."""
+    """Return axe-core's serious and critical findings in what ``selector`` finds, each with the elements it means."""
     found: Any = Axe().run(page, context={"include": [[selector]]}).response
     return [
         f"{violation['id']} ({violation['impact']}): {[node['html'][:200] for node in violation['nodes']]}"
@@ -245,15 +204,18 @@ def tab_to(page: Page, target: Locator, key: str = "Tab") -> None:
     raise AssertionError(f"{key} does not lead to {target}")
 
 
+def retype(page: Page, typed: str) -> None:
+    """Type over what stands in the field that has the focus, key by key."""
+    page.keyboard.press("Control+a")
+    page.keyboard.type(typed)
+
+
 def save(page: Page, path: Path) -> str:
     """Save the notebook by the Lab's shortcut, wherever the focus is, and return what is in the file then."""
     before = path.stat().st_mtime_ns
     page.keyboard.press("Control+s")
-    for _ in range(600):
-        if path.stat().st_mtime_ns != before and path.stat().st_size:
-            return path.read_text("utf-8")
-        time.sleep(0.1)
-    raise AssertionError("the Lab did not save the notebook within 60 seconds")
+    wait_for(lambda: path.stat().st_mtime_ns != before and path.stat().st_size, 60)
+    return path.read_text("utf-8")
 
 
 def photograph(page: Page, name: str) -> None:
@@ -263,12 +225,8 @@ def photograph(page: Page, name: str) -> None:
 
 
 def run_last_cell(page: Page, result: Path) -> str:
-    """Run the last cell as a person does, and give what it wrote."""
+    """Run the last cell as a person does, and return what it wrote."""
     result.unlink(missing_ok=True)
     page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()
     page.keyboard.press("Control+Enter")
-    for _ in range(600):
-        if result.exists() and result.read_text():
-            return result.read_text()
-        time.sleep(0.1)
-    raise AssertionError("the cell did not run within 60 seconds")
+    return str(wait_for(lambda: result.exists() and result.read_text(), 60))

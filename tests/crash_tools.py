@@ -2,27 +2,23 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ca_tools import copied, make_ca, request
 from conftest import PASSPHRASE, ROOT, run
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mciot_nb import CertificateAuthority, DistinguishedName
+from mciot_nb import CertificateAuthority
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.rows import DatabaseRow, hex_serial, parse_rows
 
 CHILD = ROOT / "tests" / "crash_child.py"
-KEY = ec.generate_private_key(ec.SECP256R1())
 #: In the directory that every test starts from: one certificate that nobody touches, and one to be revoked.
 UNTOUCHED, TO_REVOKE = 0x1000, 0x1001
 #: What a look through the directory must not find after it was opened again.
@@ -52,11 +48,6 @@ class Case:
 CASES = [Case("sign"), Case("sign_many"), Case("revoke"), Case("update_crl"), Case("update_crl", first_crl=True)]
 
 
-def request_for(name: str) -> x509.CertificateSigningRequest:
-    subject = DistinguishedName(country="DE", common_name=name).to_x509()
-    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(KEY, SHA256())
-
-
 @dataclass(frozen=True)
 class Base:
     """A CA with two certificates and a revocation list, and requests beside it; never worked in, only copied."""
@@ -66,9 +57,7 @@ class Base:
 
     def copy(self, parent: Path, case: Case) -> Path:
         """Make a CA directory of its own, in a folder of its own because the lock lies beside the directory."""
-        folder = parent / self.folder.name
-        shutil.copytree(self.folder, folder)
-        CertificateAuthority.relocate(folder)
+        folder = copied(self.folder, parent / self.folder.name)
         if case.first_crl:
             crl_of(folder).unlink()
         return folder
@@ -76,14 +65,13 @@ class Base:
 
 def make_base(parent: Path) -> Base:
     """Make the directory that the tests start from."""
-    subject = DistinguishedName(country="DE", common_name="Test CA")
-    ca = CertificateAuthority.create(parent / "caCertificate", subject, PASSPHRASE, key_type=KeyType.P256)
-    signed = ca.sign_many([request_for("untouched"), request_for("to be revoked")])
+    ca = make_ca(parent / "caCertificate")
+    signed = ca.sign_many([request("untouched"), request("to be revoked")])
     assert [certificate.serial_number for certificate in signed] == [UNTOUCHED, TO_REVOKE]
     ca.update_crl()
     requests = [parent / f"device-{number}.pem" for number in range(3)]
     for path in requests:
-        path.write_bytes(request_for(path.stem).public_bytes(Encoding.PEM))
+        path.write_bytes(request(path.stem).public_bytes(Encoding.PEM))
     return Base(ca.folder, requests)
 
 
@@ -119,16 +107,6 @@ def crl_number(crl: x509.CertificateRevocationList) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
-def openssl_status(folder: Path, serial: int) -> str:
-    """Ask the real openssl for a row; it reads the whole database for that. What it says is on its stderr."""
-    config = next(folder.glob("*.cnf"))
-    return run("openssl", "ca", "-config", config, "-status", hex_serial(serial), check=False).stderr
-
-
-def openssl_reads(folder: Path) -> bool:
-    return f"{hex_serial(UNTOUCHED)}=Valid (V)" in openssl_status(folder, UNTOUCHED)
-
-
 def serials_in_names(folder: Path) -> set[int]:
     """Every serial that a file stands for: a copy's, and that of a draft, which nobody was given."""
     return {int(path.name.strip(".").partition(".")[0], 16) for path in (folder / "deviceCertificates").iterdir()}
@@ -161,9 +139,3 @@ def state_of(case: Case, folder: Path, now: CertificateAuthority) -> bool:
     run("openssl", "crl", "-in", crl_of(folder), "-noout")
     number = crl_number(read_crl(crl_of(folder)))
     return number > 0x1000  # a number may have been lost
-
-
-def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file with its rights and its bytes."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): (path.stat().st_mode, path.read_bytes()) for path in files}

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+import pytest
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -26,6 +28,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from mciot_nb.local_platform import LocalPlatform
 
 DAY = timedelta(days=1)
+LOOPBACK = ip_address("127.0.0.1")
 #: paho's words for the return codes 0 to 5.
 CONNACK = [
     "Success",
@@ -56,19 +59,37 @@ class Entity:
 
 
 def make(
-    name: str, issuer: Entity | None = None, ca: bool = False, begins: timedelta = -DAY, ends: timedelta = 30 * DAY
+    name: str,
+    issuer: Entity | None = None,
+    ca: bool = False,
+    begins: timedelta = -DAY,
+    ends: timedelta = 30 * DAY,
+    extra: Sequence[x509.ExtensionType] = (),
+    bare: bool = False,
+    hosts: Sequence[str] = (),
 ) -> Entity:
+    """Make a certificate of a CA, of a device, or with ``hosts``, names or 127.0.0.1, of a server.
+
+    It has ``extra`` extensions; a ``bare`` one has none, as ``openssl x509 -req`` makes it by itself.
+    """
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer, signer_name = (issuer.key, issuer.certificate.subject) if issuer else (key, subject)
-    builder = (
-        x509.CertificateBuilder(signer_name, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now + begins)
-        .not_valid_after(now + ends)
-        .add_extension(x509.BasicConstraints(ca, None), True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
-    )
+    serial, dates = x509.random_serial_number(), (now + begins, now + ends)
+    builder = x509.CertificateBuilder(signer_name, subject, key.public_key(), serial, *dates)
+    extensions: list[x509.ExtensionType] = [
+        x509.BasicConstraints(ca, None),
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
+        *extra,
+    ]
+    if hosts:
+        names = [x509.IPAddress(LOOPBACK) if host == str(LOOPBACK) else x509.DNSName(host) for host in hosts]
+        extensions.append(x509.SubjectAlternativeName(names))
+    if ca or hosts:
+        extensions.append(x509.KeyUsage(bool(hosts), False, False, False, False, ca, ca, False, False))
+    for extension in [] if bare else extensions:
+        builder = builder.add_extension(extension, isinstance(extension, x509.BasicConstraints | x509.KeyUsage))
     certificate = builder.sign(signer, hashes.SHA256())
     return Entity(certificate, key, (certificate, *(issuer.chain if issuer else ())))
 
@@ -122,13 +143,15 @@ def device(
 ) -> Iterator[tuple[mqtt.Client, Seen]]:
     """Connect with paho; ``chain`` is what follows the entity's certificate, its issuers by default."""
     seen = Seen()
-    client = mqtt.Client(
-        CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, reconnect_on_failure=False
-    )
+    options = {"protocol": protocol, "reconnect_on_failure": False}
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, **options)
     client.on_log = lambda _c, _u, _level, text: seen.log.append(text)
     client.on_message = lambda _c, _u, m: seen.messages.append((m.topic, m.payload.decode()))
     client.on_disconnect = lambda *_: seen.gone.set()
-    client.tls_set_context(_with_certificate(client_context(platform, version), folder, entity, chain))
+    client.tls_set_context(context := client_context(platform, version))
+    if entity:
+        sent = entity.chain if chain is None else [link.certificate for link in (entity, *chain)]
+        context.load_cert_chain(write_chain(entity, folder / "chain.pem", sent))
 
     def on_connect(_c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         seen.connack = CONNACK.index(str(reason))
@@ -147,15 +170,6 @@ def device(
     finally:
         client.disconnect()
         client.loop_stop()
-
-
-def _with_certificate(
-    context: ssl.SSLContext, folder: Path, entity: Entity | None, chain: tuple[Entity, ...] | None
-) -> ssl.SSLContext:
-    if entity:
-        sent = entity.chain if chain is None else (entity.certificate, *(link.certificate for link in chain))
-        context.load_cert_chain(write_chain(entity, folder / "chain.pem", sent))
-    return context
 
 
 def write_chain(entity: Entity, file: Path, chain: Sequence[x509.Certificate] | None = None) -> Path:
@@ -200,6 +214,17 @@ def started(workspace: Path, *arguments: Any, **options: Any) -> Iterator[LocalP
         platform.stop()
 
 
+def platform_fixture(*arguments: Any, **options: Any) -> Any:
+    """Return a module's fixture of a platform; the arguments are those of LocalPlatform.start."""
+
+    @pytest.fixture(scope="module")
+    def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+        with started(tmp_path_factory.mktemp("workspace"), *arguments, **options) as platform:
+            yield platform
+
+    return platform
+
+
 def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -> requests.Response:
     """Call REST; a path that does not begin with a slash is below the tenant's trusted certificates."""
     with requests.Session() as session:
@@ -207,9 +232,8 @@ def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -
         options.setdefault("auth", login(platform))
         if not path.startswith("/"):
             path = f"/tenant/tenants/{platform.tenant_id}/trusted-certificates{'/' if path else ''}{path}"
-        return session.request(
-            method, platform.https + path, verify=str(platform.server_certificate), timeout=SECONDS, **options
-        )
+        options |= {"verify": str(platform.server_certificate), "timeout": SECONDS}
+        return session.request(method, platform.https + path, **options)
 
 
 def upload(platform: LocalPlatform, entity: Entity, **fields: Any) -> requests.Response:
@@ -233,16 +257,13 @@ def command(workspace: Path, *options: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def start_in_foreground(
-    workspace: Path, *options: str, first: str = ""
-) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
+def start_in_foreground(workspace: Path, *options: str, first: str = "") -> Iterator[tuple[Any, dict[str, Any]]]:
     """Start the process itself and return it with the line that it printed; ``first`` is Python to run before."""
     arguments = command(workspace, *options)
     if first:
         arguments[1:3] = ["-c", f"{first}; import sys; from mciot_platform import __main__ as m; sys.exit(m.main())"]
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    with subprocess.Popen(arguments, text=True, **pipes) as process:
         try:
             assert process.stdout and process.stderr
             line = process.stdout.readline()

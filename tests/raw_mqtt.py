@@ -4,11 +4,27 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from platform_tools import SECONDS, Entity, client_context, make, rest, started, upload, write_chain
+import requests
+from platform_tools import (
+    SECONDS,
+    Entity,
+    client_context,
+    device,
+    last_record,
+    log_length,
+    make,
+    rest,
+    running,
+    start_in_foreground,
+    started,
+    upload,
+    write_chain,
+)
 
 from mciot_nb.local_platform import LocalPlatform
 
@@ -146,20 +162,46 @@ def read_message(received: bytes) -> tuple[str, str]:
     return topic.decode(), body[2 + len(topic) + (2 if received[0] & 6 else 0) :].decode()
 
 
-class World(NamedTuple):
+@dataclass
+class World:
+    """A platform that trusts one root, its devices with certificates by that root, and where those are."""
+
     platform: LocalPlatform
     root: Entity
     folder: Path
 
-    def context(self, name: str) -> ssl.SSLContext:
+    def __post_init__(self) -> None:
+        self.device = make("dev", self.root)
+
+    def rest(self, method: str, path: str = "", **options: Any) -> requests.Response:
+        return rest(self.platform, method, path, **options)
+
+    def upload(self, entity: Entity, **fields: Any) -> int:
+        return upload(self.platform, entity, **fields).status_code
+
+    def logged(self) -> int:
+        return log_length(self.platform)
+
+    def last_record(self, before: int) -> Any:
+        return last_record(self.platform, before)
+
+    def connect(self, entity: Entity | None, *arguments: Any, **options: Any) -> Any:
+        """Connect with paho: see `platform_tools.device`."""
+        return device(self.platform, self.folder, entity, *arguments, **options)
+
+    def raw(self, name: str = "dev", **options: Any) -> "Raw":
+        """Do the handshake as the device of this name."""
+        return Raw(self.platform, self.context(name), **options)
+
+    def context(self, name: str, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
         """Return a context with the certificate of the device of this name, made when first asked for."""
-        context, file = client_context(self.platform), self.folder / f"{name}.pem"
+        context, file = client_context(self.platform, version), self.folder / f"{name}.pem"
         context.load_cert_chain(file if file.exists() else write_chain(make(name, self.root), file))
         return context
 
     def dial(self, name: str, clean: bool = True, expected: bytes = b"\x20\2\0\0", **options: Any) -> Raw:
         """Connect as a device with a certificate of its own."""
-        raw = Raw(self.platform, self.context(name))
+        raw = self.raw(name)
         assert raw.ask(connect(name, clean, **options)) == expected
         return raw
 
@@ -172,24 +214,17 @@ class World(NamedTuple):
         return list(self.platform.log().query("client_id == @name")["ending"].dropna())
 
     def id_of(self, name: str) -> str:
-        found = rest(self.platform, "GET", f"/identity/externalIds/c8y_Serial/{name}")
+        found = self.rest("GET", f"/identity/externalIds/c8y_Serial/{name}")
         return str(found.json()["managedObject"]["id"])
 
     def operate(self, name: str, **what: Any) -> str:
         """Make an operation by REST and return its number."""
-        made = rest(
-            self.platform,
-            "POST",
-            "/devicecontrol/operations",
-            json={"deviceId": self.id_of(name), **what},
-            headers={"Accept": "application/json"},
-        )
+        made = self.rest("POST", "/devicecontrol/operations", json={"deviceId": self.id_of(name), **what})
         assert made.status_code == 201, made.text
         return str(made.json()["id"])
 
     def operation(self, number: str) -> dict[str, Any]:
-        found: dict[str, Any] = rest(self.platform, "GET", f"/devicecontrol/operations/{number}").json()
-        return found
+        return dict(self.rest("GET", f"/devicecontrol/operations/{number}").json())
 
 
 @contextlib.contextmanager
@@ -199,3 +234,23 @@ def new_world(tmp_path_factory: pytest.TempPathFactory, *arguments: Any, **optio
         root = make("Root", ca=True)
         assert upload(platform, root).status_code == 201
         yield World(platform, root, tmp_path_factory.mktemp("devices"))
+
+
+@contextlib.contextmanager
+def world_in_foreground(folder: Path, first: str) -> Iterator[World]:
+    """Start such a platform as a process that first runs some Python: see `platform_tools.start_in_foreground`."""
+    with start_in_foreground(folder, first=first):
+        world = World(running(folder), make("Root", ca=True), folder)
+        assert world.upload(world.root) == 201
+        yield world
+
+
+def world_fixture(*arguments: Any, **options: Any) -> Any:
+    """Return a module's fixture of such a world."""
+
+    @pytest.fixture(scope="module")
+    def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+        with new_world(tmp_path_factory, *arguments, **options) as world:
+            yield world
+
+    return world

@@ -1,65 +1,23 @@
 import errno
 import itertools
 import os
-import shutil
 import sys
-import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import tqdm
+from ca_tools import SUBJECT, copy_of, devices, make_ca, request, snapshot
 from conftest import PASSPHRASE, Run
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki import authority
 from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.config import guide_config, read_config
 from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.keys import KeyType, create_key, create_request, read_private_key
-
-KEY = ec.generate_private_key(ec.SECP256R1())
-SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "device", "a@example.com")
-
-
-def request(
-    name: DistinguishedName | x509.Name, key: ec.EllipticCurvePrivateKey = KEY
-) -> x509.CertificateSigningRequest:
-    subject = name.to_x509() if isinstance(name, DistinguishedName) else name
-    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
-
-
-def openssl_ca(folder: Path, openssl: Run, key_type: KeyType = KeyType.P256, days: int = 7300) -> None:
-    """Make a CA as the guide does, with the real openssl."""
-    for name in ("crl", "deviceCertificates"):
-        (folder / name).mkdir(parents=True)
-    (folder / "caConfig.cnf").write_bytes(guide_config(folder))
-    (folder / "database.txt").touch()
-    (folder / "serial").write_text("1000\n")
-    ec, rsa = ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"], ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"]
-    kind = ec if key_type is KeyType.P256 else rsa
-    openssl("genpkey", "-aes256", "-pass", "env:PASS", "-algorithm", *kind, "-out", folder / "caKey.pem")
-    answers = "DE\nBayern\nMünchen\nProbe & Söhne\nTeam 1/2+3\nTest CA\na@example.com\n"
-    common = ["-config", folder / "caConfig.cnf", "-key", folder / "caKey.pem", "-passin", "env:PASS", "-utf8"]
-    options = ["-new", "-x509", "-days", days, "-sha256", "-extensions", "v3_ca", "-out", folder / "caCert.pem"]
-    openssl("req", *common, *options, input=answers)
-
-
-def openssl_sign(
-    folder: Path, csr: x509.CertificateSigningRequest, openssl: Run, **options: object
-) -> x509.Certificate:
-    (folder / "csr.pem").write_bytes(csr.public_bytes(Encoding.PEM))
-    arguments = ["-extensions", "v3_signed", "-days", 365, "-notext", "-md", "sha256", "-in", folder / "csr.pem"]
-    out = folder / "out.pem"
-    openssl(
-        *("ca", "-batch", "-config", folder / "caConfig.cnf", "-passin", "env:PASS", *arguments, "-out", out), **options
-    )
-    return read_certificates(out)[0]
 
 
 def test_the_folder_is_the_guides_and_private(ca: CertificateAuthority) -> None:
@@ -100,7 +58,7 @@ def test_odd_names_do_no_harm_in_files(ca: CertificateAuthority) -> None:
 def test_nothing_is_overwritten(ca: CertificateAuthority) -> None:
     key = (ca.folder / "caKey.pem").read_bytes()
     with pytest.raises(OnboardingError, match="never overwritten"):
-        CertificateAuthority.create(ca.folder, SUBJECT, PASSPHRASE, key_type=KeyType.P256)
+        make_ca(ca.folder, SUBJECT)
     with pytest.raises(OnboardingError, match="never overwritten"):
         create_key(ca.folder / "caKey.pem", PASSPHRASE)
     assert (ca.folder / "caKey.pem").read_bytes() == key
@@ -111,9 +69,9 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", refuse)
-    ca = CertificateAuthority.create(tmp_path / "ca", SUBJECT, PASSPHRASE, key_type=KeyType.P256)
-    assert ca.sign(request(DistinguishedName(common_name="device"))).serial_number == 0x1000
-    with pytest.raises(FileExistsError):
+    ca = make_ca(tmp_path / "ca", SUBJECT)
+    assert ca.sign(request("device")).serial_number == 0x1000
+    with pytest.raises(OnboardingError, match="never overwritten"):
         write_whole(ca.folder / "serial", b"2000\n")
     assert (ca.folder / "serial").read_bytes() == b"1001\n" and not list(ca.folder.glob(".*"))
 
@@ -132,78 +90,42 @@ def test_a_wrong_passphrase_is_named_and_changes_nothing(ca: CertificateAuthorit
     assert PASSPHRASE not in repr(ca) and "Key" not in repr(ca).split("database")[0].split("certificate=")[0]
 
 
-def test_a_copied_directory_is_refused_until_relocated(ca: CertificateAuthority, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(ca.folder, copy)
-    with pytest.raises(OnboardingError, match="relocate"):
-        CertificateAuthority.open(copy, PASSPHRASE)
-    CertificateAuthority.relocate(copy)
-    CertificateAuthority.open(copy, PASSPHRASE).sign(request(SUBJECT))
-    assert ca.database.rows() == [] and read_config(copy / "caConfig.cnf").ca("dir") == copy.as_posix()
-
-
-def test_time_can_be_set(tmp_path: Path) -> None:
-    at = datetime(2049, 6, 1, 12, tzinfo=UTC)
-    subject = DistinguishedName(common_name="Late CA")
-    ca = CertificateAuthority.create(tmp_path / "ca", subject, PASSPHRASE, key_type=KeyType.P256, at=at)
-    signed = ca.sign(request(SUBJECT), at=at)
-    assert (signed.not_valid_before_utc, signed.not_valid_after_utc) == (at, at + timedelta(days=365))
-    assert ca.database.path.read_text().split("\t")[1] == "20500601120000Z", "four digits from 2050 on"
-
-
-def test_the_frame_shows_the_rows(ca: CertificateAuthority) -> None:
-    assert ca.database.to_frame().empty
-    signed = ca.sign(request(SUBJECT))
-    row = ca.database.to_frame().iloc[0]
-    assert (row.status, row.serial, row.common_name, row.file) == ("V", 0x1000, "device", "unknown")
-    assert row.expires == signed.not_valid_after_utc and row.revoked is not row.expires
-
-
 def test_a_serial_that_was_set_back_is_not_issued_twice(ca: CertificateAuthority) -> None:
     ca.sign(request(SUBJECT))
     (ca.folder / "serial").write_text("1000\n")
-    assert ca.sign(request(DistinguishedName(common_name="next"))).serial_number == 0x1001
+    assert ca.sign(request("next")).serial_number == 0x1001
 
 
 def test_signers_side_by_side_lose_nothing(ca: CertificateAuthority) -> None:
-    def sign(number: int) -> None:
-        ca.sign(request(DistinguishedName(common_name=f"device-{number}")))
-
-    threads = [threading.Thread(target=sign, args=[number]) for number in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(ca.sign, devices(12)))
     assert sorted(row.serial for row in ca.database.rows()) == list(range(0x1000, 0x100C))
 
 
-@pytest.mark.parametrize("where", ["signing", "writing", "recording"])
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def stopped(pairs: Iterable[object], **_: object) -> Iterator[object]:
+    yield from itertools.islice(pairs, 2)
+    raise KeyboardInterrupt
+
+
+STOPS = [(tqdm, "tqdm", stopped), (authority, "write_draft", stop), (authority.SigningDatabase, "record", stop)]
+
+
+@pytest.mark.parametrize("where", STOPS, ids=["signing", "writing", "recording"])
 def test_a_batch_that_is_stopped_is_as_if_it_had_not_begun(
-    ca: CertificateAuthority, where: str, monkeypatch: pytest.MonkeyPatch
+    ca: CertificateAuthority, where: tuple[object, str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = [request(DistinguishedName(common_name=f"device-{number}")) for number in range(5)]
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def stopped(pairs: Iterable[object], **_: object) -> Iterator[object]:
-        yield from itertools.islice(pairs, 2)
-        raise KeyboardInterrupt
-
+    requests = devices(5)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            *{
-                "signing": (tqdm, "tqdm", stopped),
-                "writing": (authority, "write_draft", stop),
-                "recording": (authority.SigningDatabase, "record", stop),
-            }[where]
-        )
+        patch.setattr(*where)
         with pytest.raises(KeyboardInterrupt):
             ca.sign_many(requests)
     assert ca.database.rows() == [] and list((ca.folder / "deviceCertificates").iterdir()) == []
-    assert [each.serial_number for each in ca.sign_many(requests)] == list(range(0x1005, 0x100A)), (
-        "the numbers are gone"
-    )
+    numbers = [each.serial_number for each in ca.sign_many(requests)]
+    assert numbers == list(range(0x1005, 0x100A)), "the others are gone"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -211,7 +133,7 @@ def test_a_long_batch_is_counted_on_a_terminal_only(
     ca: CertificateAuthority, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    ca.sign_many([request(DistinguishedName(common_name=f"device-{number}")) for number in range(3)])
+    ca.sign_many(devices(3))
     ca.sign(request(SUBJECT))
     said = capsys.readouterr()
     assert ("3/3" in said.err) is terminal and "1/1" not in said.err and said.out == ""
@@ -221,15 +143,13 @@ def test_a_long_batch_is_counted_on_a_terminal_only(
 def test_an_open_ca_leaves_the_one_alone_that_took_its_place(ca: CertificateAuthority) -> None:
     ca.sign(request(SUBJECT))
     ca.folder.rename(ca.folder.with_name("moved"))
-    other = CertificateAuthority.create(
-        ca.folder, DistinguishedName(common_name="Other"), PASSPHRASE, key_type=KeyType.P256
-    )
-    before = {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()}
+    other = make_ca(ca.folder, "Other")
+    before = snapshot(ca.folder)
     for work in (lambda: ca.sign(request(SUBJECT)), lambda: ca.revoke(0x1000), ca.update_crl, ca.update_database):
         with pytest.raises(OnboardingError, match="holds another CA by now") as caught:
             work()
         assert caught.value.code == "REPLACED"
-    assert {path: path.read_bytes() for path in ca.folder.rglob("*") if path.is_file()} == before
+    assert snapshot(ca.folder) == before
     assert other.sign(request(SUBJECT)).serial_number == 0x1000
 
 
@@ -239,7 +159,7 @@ def test_what_was_signed_for_a_request_is_found(ca: CertificateAuthority) -> Non
     signed = ca.sign(csr)
     assert ca.find_issued(csr) == signed
     assert ca.find_issued(request(SUBJECT, ec.generate_private_key(ec.SECP256R1()))) is None, "another key"
-    copy = ca.folder / "deviceCertificates" / "1000.pem"
+    copy = copy_of(ca)
     copy.rename(copy.with_name(".1000.pem.draft"))  # as a process leaves it that ends between the row and the name
     assert ca.find_issued(csr) == signed and copy.exists()
     assert ca.find_issued(csr, ca=True) is None, "it is no CA's"
@@ -258,7 +178,7 @@ def test_relative_paths_are_seen_from_where_the_ca_was_opened(
     here = CertificateAuthority.open(ca.folder, PASSPHRASE)
     monkeypatch.chdir(tmp_path)
     signed = here.sign(request(SUBJECT))
-    assert read_certificates(ca.folder / "deviceCertificates" / "1000.pem") == [signed]
+    assert read_certificates(copy_of(ca)) == [signed]
     with pytest.raises(OnboardingError, match="openssl would sign into that folder"):
         CertificateAuthority.open(ca.folder, PASSPHRASE)
 
@@ -270,7 +190,7 @@ def test_an_intermediate_that_was_cut_off_is_gone_on_with(ca: CertificateAuthori
     (folder / "intermediateCert.pem").unlink()
     if not signed:
         ca.database.path.write_bytes(b"")
-        (ca.folder / "deviceCertificates" / "1000.pem").unlink()
+        copy_of(ca).unlink()
     again = ca.create_intermediate(folder, subject, PASSPHRASE, key_type=KeyType.P256)
     assert again.certificate.public_key() == whole.certificate.public_key()
     assert (again.certificate == whole.certificate) == signed and len(ca.database.rows()) == 1
@@ -294,7 +214,7 @@ def test_times_beyond_all_bounds_are_named(ca: CertificateAuthority, tmp_path: P
         lambda: ca.revoke(0x1000, at=at),
         lambda: ca.update_crl(at=at),
         lambda: ca.update_database(at=at),
-        lambda: CertificateAuthority.create(tmp_path / "x", SUBJECT, PASSPHRASE, at=at),
+        lambda: make_ca(tmp_path / "x", at=at),
     ):
         with pytest.raises(OnboardingError):
             work()
@@ -304,7 +224,7 @@ def test_times_beyond_all_bounds_are_named(ca: CertificateAuthority, tmp_path: P
 def test_odd_folders_and_keys_are_named(ca: CertificateAuthority, tmp_path: Path) -> None:
     for folder in (tmp_path / ("x" * 300), tmp_path / "\udcff"):
         with pytest.raises(OnboardingError):
-            CertificateAuthority.create(folder, SUBJECT, PASSPHRASE, key_type=KeyType.P256)
+            make_ca(folder, SUBJECT)
     for look in (CertificateAuthority.inspect, CertificateAuthority.relocate):
         with pytest.raises(OnboardingError):
             look(tmp_path / ("x" * 300))
@@ -315,11 +235,7 @@ def test_no_other_key_is_made(tmp_path: Path, key_type: KeyType) -> None:
     with pytest.raises(OnboardingError, match=r"give one of KeyType.RSA_2048, .*KeyType.P256") as error:
         create_key(tmp_path / "key.pem", PASSPHRASE, key_type)
     assert error.value.code == "BAD_KEY" and not any(tmp_path.iterdir())
-    assert (
-        KeyType.of(ec.generate_private_key(ec.SECP384R1()))
-        is KeyType.of(ec.generate_private_key(ec.SECP256K1()))
-        is None
-    )
+    assert {KeyType.of(ec.generate_private_key(curve)) for curve in (ec.SECP384R1(), ec.SECP256K1())} == {None}
 
 
 def test_what_would_be_refused_is_said_before_a_key_is_made(ca: CertificateAuthority) -> None:

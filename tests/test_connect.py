@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import PASSPHRASE
-from platform_tools import DAY, TLS, Entity, make, wait_for
+from platform_tools import DAY, TLS, Entity, make, started, wait_for
 from test_tenant_calls import device_of, refused
 
 from mciot_nb import Device, DistinguishedName, LocalPlatform, Secret, Workspace
@@ -20,13 +20,14 @@ from mciot_nb.pki.keys import KeyType, create_key
 CA = make("Connect CA", ca=True)
 DEVICE = make("device", CA)
 EXPIRED = make("device", CA, begins=-400 * DAY, ends=-35 * DAY)
+OTHER_CA = make("Other CA", ca=True)
+STRANGER = make("device", OTHER_CA)
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("connect"))
-    yield platform
-    platform.stop()
+    with started(tmp_path_factory.mktemp("connect")) as platform:
+        yield platform
 
 
 @pytest.fixture
@@ -42,22 +43,6 @@ def assert_verdict(platform: LocalPlatform, code: str) -> None:
 
 
 @pytest.mark.parametrize("tls", TLS)
-def test_a_device_connects_publishes_and_hears(
-    platform: LocalPlatform, tenant: Tenant, tmp_path: Path, tls: ssl.TLSVersion
-) -> None:
-    with device_of(platform, tmp_path, DEVICE, tls=tls) as connected:
-        assert repr(connected) == "Device 'device', connected"
-        connected.publish("100,device,c8y_MQTTDevice", f"200,c8y_Temperature,T,{tls.value},C", "400,c8y_Door,opened")
-        connected.publish("100,device,c8y_MQTTDevice")
-        message = connected.receive(60)
-        assert message and message.topic == "s/e" and message.payload.startswith("41,100")
-    assert repr(connected) == "Device 'device', not connected"
-    assert tls.value in platform.measurements()["value"].tolist()
-    assert platform.events().iloc[-1]["text"] == "opened"
-    assert platform.log().iloc[-1]["code"] == "CONNECTED"
-
-
-@pytest.mark.parametrize("tls", TLS)
 @pytest.mark.parametrize(
     ("entity", "chain", "options", "code", "reason"),
     [
@@ -65,12 +50,13 @@ def test_a_device_connects_publishes_and_hears(
         (DEVICE, [DEVICE], {}, "CONNACK_5", "INCOMPLETE_CHAIN"),
         (DEVICE, [DEVICE, CA, CA], {}, "CONNACK_5", "CHAIN_TOO_LONG"),
         (EXPIRED, [EXPIRED, CA], {}, "ALERT_CERTIFICATE_EXPIRED", "EXPIRED"),
+        (STRANGER, [STRANGER, OTHER_CA], {}, "ALERT_*UNKNOWN*", "UNKNOWN_CA"),
         (DEVICE, [], {"chain": None, "key": None, "client_id": "device"}, "ALERT_*", "NO_CLIENT_CERT"),
     ],
 )
+@pytest.mark.usefixtures("tenant")
 def test_each_refusal_is_one_sentence_here_and_a_reason_there(
     platform: LocalPlatform,
-    tenant: Tenant,
     tmp_path: Path,
     tls: ssl.TLSVersion,
     entity: Entity,
@@ -87,29 +73,8 @@ def test_each_refusal_is_one_sentence_here_and_a_reason_there(
         assert_verdict(platform, "CONNECTED")
 
 
-@pytest.mark.parametrize("tls", TLS)
-def test_a_ca_that_is_not_uploaded_is_unknown(
-    platform: LocalPlatform, tenant: Tenant, tmp_path: Path, tls: ssl.TLSVersion
-) -> None:
-    tenant.trusted_certificates.delete(CA.certificate)
-    sentence = refused("ALERT_*UNKNOWN*", device_of(platform, tmp_path, DEVICE, tls=tls).connect)
-    assert "upload the CA certificate" in sentence
-    tenant.trusted_certificates.upload(CA.certificate)
-    with device_of(platform, tmp_path, DEVICE, tls=tls):
-        pass
-
-
-def test_a_device_does_not_trust_another_server(platform: LocalPlatform, tenant: Tenant, tmp_path: Path) -> None:
-    (tmp_path / "other.pem").write_bytes(to_pem([CA.certificate]))
-    stranger = device_of(platform, tmp_path, DEVICE, trusted=tmp_path / "other.pem")
-    assert "was not trusted" in refused("SERVER_NOT_TRUSTED", stranger.connect)
-    with device_of(platform, tmp_path, DEVICE) as connected:  # the control
-        assert "16184" in refused("TOO_LARGE", lambda: connected.publish("x" * 16185))
-
-
-def test_what_is_published_while_not_connected_is_not_sent_later(
-    platform: LocalPlatform, tenant: Tenant, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("tenant")
+def test_what_is_published_while_not_connected_is_not_sent_later(platform: LocalPlatform, tmp_path: Path) -> None:
     once = device_of(platform, tmp_path, DEVICE)
     with once:
         once.publish("100,device,c8y_MQTTDevice")

@@ -2,8 +2,7 @@
 
 import math
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 from conftest import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from platform_tools import make, upload, wait_for
-from test_tenant_calls import device_of, refused, server
+from platform_tools import make, started, upload, wait_for
+from test_tenant_calls import Talk, device_of, hear, refused, says, server
 
 from mciot_nb import Device, LocalPlatform, Secret, Tenant
 from mciot_nb.connect import mqtt as connection
@@ -21,16 +20,14 @@ from mciot_nb.connect.device import OperationRequest
 from mciot_nb.connect.mqtt import Message
 from mciot_nb.connect.smartrest import line, parse
 
-Answers = Callable[[bytes | None], Callable[[socket.socket], None]]
 CA = make("Message CA", ca=True)
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("messages"), "current")
-    assert upload(platform, CA).status_code == 201
-    yield platform
-    platform.stop()
+    with started(tmp_path_factory.mktemp("messages"), "current") as platform:
+        assert upload(platform, CA).status_code == 201
+        yield platform
 
 
 @pytest.fixture
@@ -119,11 +116,8 @@ def test_a_device_gets_tokens_both_ways(platform: LocalPlatform, device: Device,
     stranger = device_of(platform, tmp_path, make("dev", make("Another CA", ca=True)))
     assert "upload" in refused("ALERT_UNKNOWN_CA", lambda: stranger.access_token(platform.https))
     refused("BAD_URL", lambda: device.access_token("http://localhost"))
-    old = LocalPlatform.start(tmp_path / "old")  # the control: the guide's platform gives none over HTTPS
-    try:
+    with started(tmp_path / "old") as old:  # the control: the guide's platform gives none over HTTPS
         refused("HTTP_404", lambda: device_of(old, tmp_path, make("dev", CA)).access_token(old.https))
-    finally:
-        old.stop()
 
 
 def test_what_can_not_be_sent_is_refused_before_it_is(platform: LocalPlatform, device: Device) -> None:
@@ -181,26 +175,12 @@ def talker(platform: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) ->
         yield platform, device
 
 
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    """Make a server that hears something, answers, and leaves; or says nothing (None), in less time than usual."""
-    done = threading.Event()
-
-    def make_server(said: bytes | None) -> Callable[[socket.socket], None]:
-        if said is None:
-            monkeypatch.setattr(connection, "TIMEOUT", 1.0)
-
-        def talk(connected: socket.socket) -> None:
-            connected.recv(1000)
-            if said is None:
-                done.wait(60)
-            else:
-                connected.sendall(said)
-
-        return talk
-
-    yield make_server
-    done.set()
+def answering(said: bytes | None, patch: pytest.MonkeyPatch) -> Talk:
+    """Hear something, answer, and leave; or say nothing (None), and less time than usual is waited for that."""
+    if said is not None:
+        return says(said)
+    patch.setattr(connection, "TIMEOUT", 1.0)
+    return hear
 
 
 @pytest.mark.parametrize(
@@ -218,9 +198,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     ],
 )
 def test_whatever_a_server_answers_is_one_sentence(
-    platform: LocalPlatform, tmp_path: Path, answers: Answers, said: bytes | None, tls: bool, code: str
+    platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes | None, tls: bool, code: str
 ) -> None:
-    with server(platform, answers(said), tls=tls) as port:
+    with server(platform, answering(said, monkeypatch), tls=tls) as port:
         odd = device_of(platform, tmp_path, make("dev", CA), address=("localhost", port))
         assert f"localhost:{port}" in refused(code, odd.connect)
         refused("NOT_CONNECTED", lambda: odd.publish("123"))
@@ -238,10 +218,10 @@ def test_whatever_a_server_answers_is_one_sentence(
     ],
 )
 def test_whatever_is_answered_for_a_token_is_one_sentence(
-    platform: LocalPlatform, device: Device, answers: Answers, said: bytes | None, code: str
+    platform: LocalPlatform, device: Device, monkeypatch: pytest.MonkeyPatch, said: bytes | None, code: str
 ) -> None:
     assert isinstance(device.access_token(platform.https), Secret)  # the control
-    with server(platform, answers(said)) as port:
+    with server(platform, answering(said, monkeypatch)) as port:
         refused(code, lambda: device.access_token(f"https://localhost:{port}"))
 
 

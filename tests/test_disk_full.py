@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PASSPHRASE, Run
+from ca_tools import snapshot
+from conftest import PASSPHRASE
 from crash_child import around_every_change, perform
-from crash_tools import CASES, Base, Case, demand_rows_and_copies_agree, hidden, snapshot, state_of
+from crash_tools import CASES, Base, Case, demand_rows_and_copies_agree, hidden, state_of
 from cryptography import x509
 
 from mciot_nb import CertificateAuthority, OnboardingError
@@ -97,14 +98,12 @@ def fill_and_look(base: Base, case: Case, disk: FullDisk, parent: Path) -> str:
 @pytest.mark.parametrize("stays_full", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize("needs", ["write", "create", "sync", "sync folder"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_full_disk_undoes_the_operation(
-    case: Case, needs: str, stays_full: bool, base: Base, tmp_path: Path, openssl: Run
-) -> None:
+def test_a_full_disk_undoes_the_operation(case: Case, needs: str, stays_full: bool, base: Base, tmp_path: Path) -> None:
     fill_everywhere(case, needs, stays_full, base, tmp_path)
 
 
 @pytest.mark.parametrize("needs", ["write", "sync folder"])
-def test_a_full_disk_undoes_a_batch(needs: str, base: Base, tmp_path: Path, openssl: Run) -> None:
+def test_a_full_disk_undoes_a_batch(needs: str, base: Base, tmp_path: Path) -> None:
     """The quick tier's share."""
     fill_everywhere(Case("sign_many"), needs, True, base, tmp_path)
 
@@ -120,7 +119,7 @@ def fill_everywhere(case: Case, needs: str, stays_full: bool, base: Base, parent
 
 
 @pytest.mark.parametrize("case", [Case("sign"), Case("sign_many")], ids=str)
-def test_a_rename_that_fails_costs_no_certificate(case: Case, base: Base, tmp_path: Path, openssl: Run) -> None:
+def test_a_rename_that_fails_costs_no_certificate(case: Case, base: Base, tmp_path: Path) -> None:
     """Where the row is written already, an error may leave work for the next opening, and nothing worse."""
     for point in range(1, case.signed + 1):
         folder = base.copy(tmp_path / str(point), case)

@@ -121,28 +121,10 @@ def test_a_bar_says_how_much_has_passed_and_holds_no_date(begin: timedelta, days
     later = certificate("another", at=NOW + begin + 200 * DAY, days=days)
     assert validity(later, NOW + 200 * DAY) == shown, "the same in every run"
     if "✗" in words:
-        assert validity(one, NOW + timedelta(hours=1)) == shown and mark_of(shown) in (24, 376)
-        assert all(words in look for look in both(one))
+        assert validity(one, NOW + timedelta(hours=1)) == shown
+    places = {"before its begin.": 24, "after its end.": 376, "at 0 %.": 48, "at 27 %.": 130, "at 99 %.": 348}
+    assert f'<text x="{places[where]}" y="13" font-size="12" class="ink" text-anchor="middle">today<' in svg_of(shown)
     assert trouble(one, NOW) == words.partition(", ")[2] * ("✗" in words)
-
-
-def mark_of(shown: Rendered) -> int:
-    """Return the place of the word "today" in the picture."""
-    found = re.search(r'<text x="(\d+)"[^>]*>today<', svg_of(shown))
-    assert found
-    return int(found[1])
-
-
-@examples(100)
-@given(st.integers(1, 20_000), st.floats(-2, 3))
-def test_today_is_where_it_belongs(days: int, part: float) -> None:
-    one = certificate("device", days=days, at=datetime(2030, 1, 1, tzinfo=UTC))
-    begin, end = one.not_valid_before_utc, one.not_valid_after_utc
-    at = begin + part * (end - begin)
-    place = (mark_of(validity(one, at)) - 48) / 304
-    assert (place < 0, place > 1) == (at < begin, at > end)
-    if 0 <= place <= 1:
-        assert place <= max(part, 0) + 1e-9 and part - place < 0.02
 
 
 # -- certificates
@@ -161,19 +143,6 @@ def test_a_certificates_card_says_the_same_in_html_and_text_and_only_what_is_tru
             assert ("yes, path length 10" in look) == ("EC, secp256r1, 256 bits" in look) == (one is CA)
             assert ("under this the platform keeps it once it is uploaded" in look) == (one is CA)
             assert ("by which the certificates that it signs refer to it" in look) == (one is CA)
-
-
-def test_a_card_ends_with_all_that_changes_from_run_to_run() -> None:
-    one, two = (
-        certificate("CA", ca=True, serial=x509.random_serial_number(), key=key, signer=key, at=at)
-        for key, at in ((EC_KEY, NOW), (ec.generate_private_key(ec.SECP256R1()), NOW - timedelta(hours=1)))
-    )
-    lines = [render(c).text.splitlines() for c in (one, two)]
-    same = [a == b for a, b in zip(*lines, strict=True)]
-    assert all(same[: same.index(False)])
-    assert same.index(False) == next(i for i, line in enumerate(lines[0]) if "Key Identifier" in line)
-    changes = r"[0-9a-f]{16,}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert re.sub(changes, "*", "\n".join(lines[0])) == re.sub(changes, "*", "\n".join(lines[1]))
 
 
 def meaning(value: x509.ExtensionType) -> str:
@@ -270,10 +239,14 @@ def test_no_text_of_a_picture_is_wider_than_its_box(subject: DistinguishedName, 
 
 def test_a_box_says_what_the_certificate_is_for() -> None:
     client, server = x509.ExtendedKeyUsageOID.CLIENT_AUTH, x509.ExtendedKeyUsageOID.SERVER_AUTH
-    for purpose, word in ((None, "device"), (client, "device"), (server, "server")):
-        svg = svg_of(chain_picture([certificate("x", "Test CA", purpose=purpose)]))
+    for purpose, ca, word in (
+        (None, False, "device"),
+        (client, False, "device"),
+        (server, False, "server"),
+        (None, True, "CA"),
+    ):
+        svg = svg_of(chain_picture([certificate("x", "Test CA", ca, purpose=purpose)]))
         assert [w for w in ("device", "server", "CA") if f">{w}</text>" in svg] == [word]
-    assert ">CA</text>" in svg_of(chain_picture([CA]))
 
 
 # -- stores
@@ -293,11 +266,8 @@ def test_a_store_says_at_a_glance_what_it_holds_and_never_shows_a_secret(stores:
     raw = RSA_KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     numbers = RSA_KEY.private_numbers()
     secrets = (PASSWORD, raw.hex(), base64.b64encode(raw).decode()[100:140], f"{numbers.d:x}", str(numbers.p))
-    holds = (
-        "1 private key with its chain and 1 trusted certificate",
-        "1 private key with its chain and no trusted certificate",
-        "no private key and 1 trusted certificate",
-    )
+    key, trusted = "1 private key with its chain", "1 trusted certificate"
+    holds = (f"{key} and {trusted}", f"{key} and no trusted certificate", f"no private key and {trusted}")
     for store, words in zip(stores, holds, strict=True):
         for look in both(store):
             assert f"Holds {words}." in look
@@ -331,16 +301,9 @@ def test_a_store_says_what_is_wrong_with_an_entry(kind: str, chain: tuple[x509.C
 
 def test_a_diagnosis_says_good_or_bad_in_words_and_what_to_do_apart_from_what_is_wrong() -> None:
     assert set(both(diagnose([DEVICE, CA], [CA]))) == {"✓ OK: nothing wrong was found."}
-    one = [
-        "✗ Not OK: 1 finding.",
-        "UNKNOWN_CA",
-        "The certificate of CN=device was signed by CN=Test CA, and no trusted certificate with that name and key is "
-        "there.",
-        "What to do:",
-        "upload the CA certificate that signed it.",
-    ]
+    parts = ["✗ Not OK: 1 finding.", "UNKNOWN_CA", "with that name and key is there.", "What to do:", "upload the CA"]
     for look in both(diagnose([DEVICE], [])):
-        assert sorted(one, key=look.index) == one
+        assert sorted(parts, key=look.index) == parts
     refused = diagnose([OLD, STRANGER], [CA], PROFILES["guide-2021"])
     assert len(refused.findings) == 3
     for finding in refused.findings:
@@ -383,14 +346,10 @@ def frame(name: str = "device", rows: int = 3) -> pd.DataFrame:
     return table.assign(**{name: pd.to_datetime(table[name], utc=True) for name in ("expires", "revoked")})
 
 
-def test_the_signing_table_says_in_words_what_the_database_holds() -> None:
+def test_the_signing_table_in_a_notebook_is_aligned_and_cut() -> None:
+    """What its cells say is in test_signing_panel."""
     shown = signing_table(frame())
-    lines = repr(shown).splitlines()
-    assert [line.split()[0] for line in lines] == ["Serial", "100A", "1001", "1000"]
-    assert "✗ expired" in lines[1] and "✗ revoked: keyCompromise" in lines[2]
-    assert re.search(r"✓ valid +365 +device", lines[3])
-    for words in ("✗ expired", "✗ revoked: keyCompromise", "✓ valid", "100A"):
-        assert words in Tags(shown.html).text
+    assert re.search(r"✓ valid +365 +device", repr(shown).splitlines()[3])
     assert " id=" not in shown.html  # no random name in it
     assert repr(signing_table(frame().head(0))) == "No certificate is signed yet."
     long = signing_table(frame(rows=10_000))
@@ -522,7 +481,5 @@ def test_the_pictures_colours_have_contrast_on_both_grounds() -> None:
 
 
 def test_the_displays_load_neither_pandas_nor_widgets() -> None:
-    code = (
-        "import sys, mciot_nb.ui.displays; print([m for m in ('pandas', 'ipywidgets', 'requests') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = "import sys, mciot_nb.ui.displays; assert not {'pandas', 'ipywidgets', 'requests'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,12 +1,21 @@
 """The forms in the real Lab, by keyboard alone: a passphrase's strength, a key and its days, a tenant's test."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browser import FLAGS, choose_dark, lab, page_of, photograph, run_all, run_last_cell, write_notebook
+from browser import (
+    FLAGS,
+    choose_theme,
+    lab,
+    page_of,
+    photograph,
+    retype,
+    run_last_cell,
+    tab_to,
+    write_notebook,
+)
 from conftest import PASSPHRASE, ROOT, tool
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 STRENGTHS = [
     ("abcde", "✗ Strength: too short, 6 characters at least."),
@@ -30,6 +39,9 @@ workspace = Workspace()
 PassphraseForm(workspace).add_class("try-passphrase")""",
     'form = CaForm(workspace).add_class("try-ca")\nform',
     'TenantForm(workspace).add_class("try-tenant")',
+    """class Fake:
+    passphrase_source, has_ca = "", True
+PassphraseForm(Fake()).add_class("try-old")""",
     """workspace.platform().stop()
 pathlib.Path("result.txt").write_text(f"{form.key}, {form.subject}, {workspace.passphrase_source}")""",
 ]
@@ -51,23 +63,12 @@ def test_the_strength_of_a_passphrase_in_words() -> None:
     assert said == [words for _, words in STRENGTHS]
 
 
-def tab_to(page: Page, target: Locator) -> None:
-    """Press Tab until ``target`` has the focus, and see that somebody who looks can tell."""
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if target.evaluate("element => element === document.activeElement"):
-            outline: Any = target.evaluate("e => [getComputedStyle(e).outlineStyle, getComputedStyle(e).outlineWidth]")
-            assert outline[0] != "none" and outline[1] != "0px", "the focus can be seen"
-            return
-    raise AssertionError(f"no Tab leads to {target}")
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_form_is_filled_in_by_keyboard_alone(tmp_path: Path, dark: bool) -> None:
     tool("chromium")
     write_notebook(tmp_path, CELLS)
     if dark:
-        choose_dark(tmp_path / "jupyterlab_settings_dir")
+        choose_theme(tmp_path / "jupyterlab_settings_dir", True)
     theme, environment = "dark" if dark else "light", {"MCIOT_WORKSPACE": str(tmp_path / "workspace")}
     with lab(tmp_path, **environment) as url, page_of(url, height=2400) as page:
         page.locator(".jp-CodeCell .jp-InputArea-editor").first.click()
@@ -79,6 +80,9 @@ def test_every_form_is_filled_in_by_keyboard_alone(tmp_path: Path, dark: bool) -
         type_a_subject(page)
         choose_a_key(page)
         try_the_tenant(page)
+        page.locator(".try-old").get_by_label("Passphrase", exact=True).press_sequentially("abc")
+        expect(page.locator(".try-old").get_by_text("Typed, not handed over yet")).to_be_visible()
+        expect(page.locator(".try-old").get_by_text("Strength")).to_have_count(0)  # one that is there is not rated
         for width in (1280, 800):
             page.set_viewport_size({"width": width, "height": 3000})
             page.wait_for_timeout(300)
@@ -110,11 +114,9 @@ def type_a_subject(page: Page) -> None:
     form = page.locator(".try-ca")
     for label in ("State or Province Name", "Locality Name", "Organization Name", "Organizational Unit Name"):
         tab_to(page, form.get_by_label(label))
-        page.keyboard.press("Control+a")
-        page.keyboard.type(".")
+        retype(page, ".")
     tab_to(page, form.get_by_label("Common Name"))
-    page.keyboard.press("Control+a")
-    page.keyboard.type("My CA")
+    retype(page, "My CA")
     expect(form.locator(".mciot-command")).to_contain_text("-subj '/C=DE/CN=My CA' -out caCert.pem")
 
 
@@ -124,11 +126,9 @@ def choose_a_key(page: Page) -> None:
     page.keyboard.type("P")  # the list's own way
     expect(form.get_by_text("as strong as RSA 3072")).to_be_visible()
     tab_to(page, form.get_by_label("Days of validity"))
-    page.keyboard.press("Control+a")
-    page.keyboard.type("0")
+    retype(page, "0")
     expect(form.locator(".mciot-days-note")).to_contain_text("✗ A certificate is valid for 1 to 36500 days")
-    page.keyboard.press("Control+a")
-    page.keyboard.type("100")
+    retype(page, "100")
     expect(form.locator(".mciot-days-note")).not_to_contain_text("✗")
     expect(form.get_by_text("UTC, in 100 days.")).to_be_visible()
     tab_to(page, form.locator("summary"))
@@ -146,22 +146,3 @@ def try_the_tenant(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(form.locator(".mciot-result [role=status]")).to_contain_text("MQTT port answers with TLS.", timeout=30_000)
     expect(form.locator(".mciot-test")).to_be_focused()
-
-
-def test_a_passphrase_that_is_there_is_not_rated(tmp_path: Path) -> None:
-    tool("chromium")
-    write_notebook(
-        tmp_path,
-        [
-            """from mciot_nb import PassphraseForm
-class Fake:
-    passphrase_source, has_ca = "", True
-PassphraseForm(Fake()).add_class("try-passphrase")"""
-        ],
-    )
-    with lab(tmp_path) as url, page_of(url) as page:
-        run_all(page)
-        field = page.locator(".try-passphrase").get_by_label("Passphrase", exact=True)
-        field.press_sequentially("abc")
-        expect(page.get_by_text("Typed, not handed over yet")).to_be_visible()
-        assert page.get_by_text("Strength").count() == 0

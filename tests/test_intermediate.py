@@ -18,7 +18,6 @@ from mciot_nb.pki import authority
 from mciot_nb.pki.chain import build_chain, read_certificates, to_pem
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import KeyType
-from mciot_nb.pki.signing import certificate_builder
 from tools.notebooks import NOTEBOOKS, execute
 
 DEVICE = DistinguishedName(common_name="device")
@@ -122,10 +121,10 @@ def test_a_path_length_ends_the_chain(ca: CertificateAuthority, openssl: Run, tm
     csr = request(DistinguishedName(common_name="Deep"), key)
     deep = read_certificates(sign_with_openssl(openssl, last, csr, "v3_ca"))[0]
     begin, end = deep.not_valid_before_utc, deep.not_valid_after_utc
-    leaf = certificate_builder(deep.subject, DEVICE.to_x509(), begin, end).public_key(key.public_key())
+    leaf = x509.CertificateBuilder(deep.subject, DEVICE.to_x509(), key.public_key(), 1, begin, end)
     leaf = leaf.add_extension(x509.BasicConstraints(False, None), critical=True)
     leaf = leaf.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-    too_deep = [leaf.serial_number(1).sign(key, SHA256()), deep, last.certificate, ca.certificate]
+    too_deep = [leaf.sign(key, SHA256()), deep, last.certificate, ca.certificate]
     assert diagnose(too_deep, [ca.certificate]).code == "INVALID"
     (tmp_path / "leaf.pem").write_bytes(to_pem(too_deep[:1]))
     (tmp_path / "between.pem").write_bytes(to_pem(too_deep[1:3]))

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import PASSPHRASE, ROOT, Run, tool
+from conftest import ROOT, tool
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from platform_tools import Entity, make, upload
 
 from mciot_nb import LocalPlatform
-from mciot_nb.pki import jks
-from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.keys import encrypted_pem
+from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.keystore import KEY_ALIAS, TRUST_ALIAS, write_keystore, write_truststore
 
 PASSWORD, KEY_PASSWORD = "Kaffee-42 ok", "Kuchen-43 ok"  # ASCII: Java opens no PKCS12 with others
@@ -53,15 +51,13 @@ FORMS = [PKCS12, JKS, OWN_KEY_PASSWORD, IN_ONE_FILE]
 
 
 def write_stores(folder: Path, device: Entity, server: x509.Certificate) -> Path:
-    """Write a device's stores in every form, and its PEM files."""
+    """Write a device's stores in every form."""
     folder.mkdir()
     for form in FORMS:
         own: Any = {"trusted": {TRUST_ALIAS: server}} if form is IN_ONE_FILE else {"key_password": form.key_password}
         write_keystore(folder / form.keystore, device.key, list(device.chain), PASSWORD, **own)
     for form in (PKCS12, JKS):
         write_truststore(folder / form.truststore, {TRUST_ALIAS: server}, PASSWORD)
-    (folder / "deviceKey.pem").write_bytes(encrypted_pem(device.key, PASSPHRASE.encode()))
-    (folder / "deviceCertChain.pem").write_bytes(to_pem(device.chain))
     return folder
 
 
@@ -117,8 +113,8 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    command = [tool("java"), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en"]
-    command.append(str(ROOT / "tests" / "java" / "ConnectDevice.java"))
+    options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Duser.language=en"]
+    command = [tool("java"), *options, str(ROOT / "tests" / "java" / "ConnectDevice.java")]
     folder = tmp_path_factory.mktemp("java")
     platform = LocalPlatform.start(folder / "workspace")
     assert upload(platform, CA).status_code == 201
@@ -142,35 +138,6 @@ def test_java_connects_with_every_form(kind: str, lab: Lab) -> None:
     lab.check(*((attempt, "CONNACK 0") for attempt in attempts), *((attempt, "CONNACK 5") for attempt in others))
     codes = ["CONNECTED"] * len(attempts) + ["CLIENT_ID_MISMATCH"] * len(others)
     assert lab.verdicts(seen, kind) == codes, "it was this device's certificate"
-
-
-@pytest.mark.slow
-def test_java_connects_with_what_the_guides_commands_make(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, openssl: Run, keytool: Run
-) -> None:
-    pem, source = lab.folder / "rsa", lab.platform.server_certificate
-    p12, jks_store, both = (tmp_path / form.keystore for form in (PKCS12, JKS, IN_ONE_FILE))
-    monkeypatch.setenv("STORE", PASSWORD)
-    passwords = ["-passin", "env:PASS", "-passout", "env:STORE"]
-    key = ["-name", KEY_ALIAS, "-inkey", pem / "deviceKey.pem", "-in", pem / "deviceCertChain.pem"]
-    openssl("pkcs12", "-export", *key, "-out", p12, *passwords)
-    convert = ["-srckeystore", p12, "-srcstoretype", "PKCS12", "-srcstorepass:env", "STORE"]
-    convert += ["-deststoretype", "JKS", "-deststorepass:env", "STORE"]
-    keytool("-importkeystore", *convert, "-destkeystore", jks_store)
-    both.write_bytes(jks_store.read_bytes())
-    trust = ["-noprompt", "-alias", TRUST_ALIAS, "-file", source, "-storepass:env", "STORE"]
-    keytool("-importcert", *trust, "-keystore", tmp_path / PKCS12.truststore)
-    keytool("-import", "-storetype", "JKS", *trust, "-keystore", tmp_path / JKS.truststore)
-    keytool("-import", "-storetype", "JKS", *trust, "-keystore", both)
-    # The control: openssl can't give a truststore the attribute without which Java sees nothing in it.
-    unmarked = tmp_path / "unmarked.pkcs12"
-    openssl("pkcs12", "-export", "-nokeys", "-name", TRUST_ALIAS, "-in", source, "-out", unmarked, *passwords)
-    attempts = [lab.right("rsa", form, tmp_path) for form in (PKCS12, JKS, IN_ONE_FILE)]
-    lab.check(
-        *((attempt, "CONNACK 0") for attempt in attempts),
-        *((attempt._replace(client_id="another-device"), "CONNACK 5") for attempt in attempts),
-        (attempts[0]._replace(truststore=unmarked), f"NO ALIAS {TRUST_ALIAS} "),
-    )
 
 
 @pytest.mark.slow
@@ -202,11 +169,8 @@ def test_a_wrong_password_is_refused_for_that_reason(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_type_and_aliases_are_what_mqttfx_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_type_and_aliases_are_what_mqttfx_is_told(lab: Lab) -> None:
     p12, one_file = lab.right("rsa"), lab.right("rsa", IN_ONE_FILE)
-    keys = [(kind, jks.load((lab.folder / kind / JKS.keystore).read_bytes(), PASSWORD)[0]) for kind in DEVICES]
-    (tmp_path / "two.jks").write_bytes(jks.dump([replace(key, alias=kind) for kind, key in keys], PASSWORD))
-    two = lab.right("rsa", JKS)._replace(keystore=tmp_path / "two.jks", key_alias="rsa")
     lab.check(
         (p12._replace(key_type="JKS"), "STORE Invalid keystore format"),
         (one_file._replace(key_type="PKCS12"), "STORE "),
@@ -214,7 +178,4 @@ def test_type_and_aliases_are_what_mqttfx_is_told(lab: Lab, tmp_path: Path) -> N
         (one_file._replace(key_alias=TRUST_ALIAS), f"NO ALIAS {TRUST_ALIAS} of a key"),
         (one_file._replace(trusted_alias=KEY_ALIAS), f"NO ALIAS {KEY_ALIAS} of a trusted"),
         (p12._replace(key_alias=KEY_ALIAS.upper(), trusted_alias=TRUST_ALIAS.title()), "CONNACK 0"),
-        (two, "CONNACK 0"),
-        (two._replace(key_alias="ec"), "CONNACK 5"),
-        (two._replace(key_alias="ec", client_id="java-device-ec"), "CONNACK 0"),
     )

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ca_tools import ca_of_openssl
 from conftest import PASSPHRASE, Run
-from test_authority import openssl_ca
 from test_workspace import again, contents
 
 from mciot_nb import CertificateAuthority, DistinguishedName, KeyChoice, KeyType, OnboardingError, Workspace
@@ -70,7 +70,7 @@ def test_a_ca_with_a_key_that_we_would_not_make_stays(
     workspace: Workspace, openssl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MCIOT_PASSPHRASE", PASSPHRASE)
-    openssl_ca(workspace.ca_folder, openssl)
+    ca_of_openssl(workspace.ca_folder)
     key, certificate = workspace.ca_folder / "caKey.pem", workspace.ca_folder / "caCert.pem"
     curve = ["EC", "-pkeyopt", "ec_paramgen_curve:P-384"]
     openssl("genpkey", "-aes256", "-pass", "env:PASS", "-algorithm", *curve, "-out", key)

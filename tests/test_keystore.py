@@ -1,4 +1,4 @@
-"""Keystores beside openssl, which password opens what, and how a store looks (for keytool: test_keystore_matrix)."""
+"""Keystores beside openssl, and which password opens what (for keytool: test_keystore_matrix)."""
 
 from pathlib import Path
 
@@ -7,37 +7,30 @@ from conftest import Run
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from IPython.core.interactiveshell import InteractiveShell
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, Secret
-from mciot_nb.pki.chain import fingerprint, to_pem, with_colons
+from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.keys import KeyType, create_key
-from mciot_nb.pki.keystore import read_store, which_password_opens, write_keystore, write_truststore
-from mciot_nb.ui.displays import register
+from mciot_nb.pki.keystore import which_password_opens, write_keystore, write_truststore
 
 PASSWORD = "Kaffee-42 ok"  # ASCII: Java opens no other
 OTHER, THIRD = "Tee-Nr-17 ok", "Kakao-8 also"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("device")
-
-
-@pytest.fixture(scope="module")
-def key(folder: Path) -> ec.EllipticCurvePrivateKey:
-    return create_key(folder / "deviceKey.pem", PASSWORD, KeyType.P256)
-
-
-@pytest.fixture(scope="module")
-def chain(shared_ca: CertificateAuthority, key: ec.EllipticCurvePrivateKey) -> list[x509.Certificate]:
-    subject = DistinguishedName(common_name="keystore-<device>").to_x509()
-    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
-    return [shared_ca.sign(csr), shared_ca.certificate]
-
-
 Chain = list[x509.Certificate]
 Key = ec.EllipticCurvePrivateKey
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Key:
+    return create_key(tmp_path / "deviceKey.pem", PASSWORD, KeyType.P256)
+
+
+@pytest.fixture
+def chain(ca: CertificateAuthority, key: Key) -> Chain:
+    subject = DistinguishedName(common_name="keystore-device").to_x509()
+    csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
+    return [ca.sign(csr), ca.certificate]
 
 
 def test_openssl_opens_our_keystore(chain: Chain, key: Key, tmp_path: Path, openssl: Run) -> None:
@@ -59,13 +52,13 @@ def test_openssl_opens_our_truststore(chain: Chain, tmp_path: Path, openssl: Run
     assert shown.count("2.16.840.1.113894.746875.1.1") == 2, "Java's mark"
 
 
-def test_which_password_opens_what(chain: Chain, key: Key, folder: Path, tmp_path: Path) -> None:
+def test_which_password_opens_what(chain: Chain, key: Key, tmp_path: Path) -> None:
     pkcs12, jks, trust = (tmp_path / name for name in ("store.pkcs12", "store.jks", "trust.jks"))
     write_keystore(pkcs12, key, chain, OTHER)
     write_keystore(jks, key, chain, THIRD, key_password=OTHER)
     write_truststore(trust, {"servercertificate": chain[1]}, "nobody knows it")
     passwords = {"the PEM's": Secret(PASSWORD), "the PKCS12's": OTHER, "the JKS's": THIRD}
-    openings = which_password_opens([folder / "deviceKey.pem", pkcs12, jks, trust], passwords)
+    openings = which_password_opens([tmp_path / "deviceKey.pem", pkcs12, jks, trust], passwords)
     assert openings == [
         ("deviceKey.pem", "the key", "the PEM's"),
         ("store.pkcs12", "the store", "the PKCS12's"),
@@ -82,19 +75,3 @@ def test_which_password_opens_what(chain: Chain, key: Key, folder: Path, tmp_pat
     (tmp_path / "chain.pem").write_bytes(to_pem(chain))
     with pytest.raises(OnboardingError, match="no private key"):
         which_password_opens([tmp_path / "chain.pem"], passwords)
-
-
-def test_a_store_shows_what_is_in_it(chain: Chain, key: Key, tmp_path: Path) -> None:
-    register(shell := InteractiveShell.instance())
-    assert shell.display_formatter
-    path = tmp_path / "both.jks"
-    write_keystore(path, key, chain, PASSWORD, trusted={"servercertificate": chain[1]})
-    shown, _ = shell.display_formatter.format(read_store(path, PASSWORD))
-    fingerprints = [with_colons(fingerprint(certificate, "sha256")) for certificate in chain]
-    for text in (shown["text/plain"], shown["text/html"]):
-        assert "both.jks: JKS, 2 entries" in text and "PrivateKeyEntry" in text and "trustedCertEntry" in text
-        assert "devicekeyentry" in text and "servercertificate" in text and "Created" in text
-        assert [text.count(fingerprint) for fingerprint in fingerprints] == [1, 2]
-    assert "keystore-&lt;device&gt;" in shown["text/html"] and "<device>" not in shown["text/html"]
-    renamed = path.rename(tmp_path / "both.pkcs12")
-    assert "whatever its name says" in shell.display_formatter.format(read_store(renamed, PASSWORD))[0]["text/html"]

@@ -19,7 +19,6 @@ from conftest import Run
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mciot_nb import DistinguishedName, OnboardingError
 from mciot_nb.pki import jks
@@ -218,34 +217,6 @@ def test_keytool_lists_and_converts_our_store_of_a_key_and_trusted_certificates(
 
 
 @pytest.mark.slow
-def test_keytool_converts_our_jks_whose_key_has_its_own_password(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tools.folder / "store.jks"
-    write_keystore(path, KEYS["RSA"], CHAINS["RSA"], PASSWORD, key_password=KEY_PASSWORD, at=CREATED)
-    monkeypatch.setenv("KEY_PASS", "Tee & Kuchen 8")
-    options = ("-srcalias", "devicekeyentry", "-srckeypass:env", "KEY_PASS")
-    with pytest.raises(AssertionError, match="UnrecoverableKeyException"):
-        tools.converted(path, *options)
-    monkeypatch.setenv("KEY_PASS", KEY_PASSWORD)
-    # in a PKCS12 the key has the store's password, whatever it had before
-    other = tools.converted(path, *options, "-destkeypass:env", "KEY_PASS")
-    assert contents(read_store(other, PASSWORD)) == contents(read_store(path, PASSWORD))
-    assert numbers(other) == numbers(path, key_password=KEY_PASSWORD) == KEYS["RSA"].private_numbers()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["store.pkcs12", "store.jks"])
-def test_keytool_refuses_what_was_changed_and_a_wrong_password(name: str, tools: Tools) -> None:
-    path = tools.folder / name
-    write_keystore(path, KEYS["EC"], CHAINS["EC"], PASSWORD)
-    assert "contains 1 entry" in tools.keytool("-list", "-keystore", path)
-    refused = tools.keytool("-list", "-keystore", path, input=f"{KEY_PASSWORD}\n", check=False)
-    assert "password was incorrect" in refused
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert "IOException" in tools.keytool("-list", "-keystore", path, check=False)
-
-
-@pytest.mark.slow
 def test_the_comparison_sees_each_difference(tools: Tools) -> None:
     """The control of all the others: one thing different, and it is no longer equal."""
     path = tools.folder / "store.jks"
@@ -300,42 +271,8 @@ def test_openssls_keystore_is_read_as_keytool_reads_it(
 @pytest.mark.slow
 def test_a_key_that_openssl_did_not_encrypt_is_said_to_be_unseen_by_java(tools: Tools) -> None:
     path = tools.export("EC3", "-keypbe", "NONE")
-    assert tools.listed(path)[1] == []
-    assert numbers(path) == KEYS["EC"].private_numbers()
+    assert tools.listed(path)[1] == [] and numbers(path) == KEYS["EC"].private_numbers()
     assert "Java sees no entry in it, for its key is not encrypted" in read_store(path, PASSWORD).remark
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("source", ["RSA3", "EC1"])
-def test_keytools_jks_of_openssls_store_is_read_and_written_again_to_the_byte(
-    source: str, tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KEY_PASS", KEY_PASSWORD)
-    made = tools.export(source, "-name", "deviceKeyEntry")
-    path = tools.converted(made, "-srcalias", "devicekeyentry", "-destkeypass:env", "KEY_PASS")
-    store, kind = read_store(path, PASSWORD), source[:-1]
-    assert shown(store) == tools.listed(path) and store.remark == ""
-    assert contents(store) == {"devicekeyentry": (KEY, CHAINS[kind][: int(source[-1])])}
-    assert numbers(path, key_password=KEY_PASSWORD) == KEYS[kind].private_numbers()
-    (entry,) = entries = jks.load(path.read_bytes(), PASSWORD)
-    assert jks.dump(entries, PASSWORD) == path.read_bytes() != jks.dump(entries, KEY_PASSWORD)
-    plain = jks.decrypt_key(entry.key, KEY_PASSWORD)
-    salt = entry.key[-len(plain) - 40 :][:20]
-    assert jks.encrypt_key(plain, KEY_PASSWORD, lambda length: salt[:length]) == entry.key, "with Java's own salt"
-    assert jks.encrypt_key(plain, KEY_PASSWORD) != entry.key
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "old"), [("EC", ()), ("RSA", (OLD_JAVA,))])
-def test_keytools_own_pkcs12_key_is_read(kind: str, old: tuple[str, ...], tools: Tools) -> None:
-    path = tools.folder / "store.pfx"
-    make = ("-genkeypair", "-keyalg", kind, "-dname", "CN=own", "-alias", "OWN.Key", "-keystore", path)
-    tools.keytool(*old, *make)
-    store = read_store(path, PASSWORD)
-    assert shown(store) == tools.listed(path) and list(contents(store)) == ["own.key"] and store.remark == ""
-    text = tools.pkcs12("-in", path, "-nocerts", "-noenc", "-passin", "stdin", *(["-legacy"] if old else []))
-    theirs = load_pem_private_key(text.encode(), None)
-    assert isinstance(theirs, PrivateKey) and numbers(path, alias="Own.KEY") == theirs.private_numbers()
 
 
 @pytest.mark.slow
@@ -356,7 +293,13 @@ def test_each_of_two_keys_in_keytools_jks_is_read(tools: Tools, monkeypatch: pyt
         with pytest.raises(OnboardingError) as caught:
             numbers(path, **options)
         assert caught.value.code == code
-    assert jks.dump(jks.load(path.read_bytes(), PASSWORD), PASSWORD) == path.read_bytes()
+    entries = jks.load(path.read_bytes(), PASSWORD)
+    assert jks.dump(entries, PASSWORD) == path.read_bytes() != jks.dump(entries, KEY_PASSWORD)
+    for entry, password in zip(sorted(entries, key=lambda entry: entry.alias), (PASSWORD, KEY_PASSWORD), strict=True):
+        plain = jks.decrypt_key(entry.key, password)
+        salt = entry.key[-len(plain) - 40 :][:20]
+        assert jks.encrypt_key(plain, password, lambda length, salt=salt: salt[:length]) == entry.key, "Java's own salt"
+        assert jks.encrypt_key(plain, password) != entry.key
 
 
 HIDDEN = "Whether Java sees an entry in it can't be told here"
@@ -452,22 +395,11 @@ def test_an_odd_store_is_named_and_the_command_shown_loses_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("before", ["nothing", "key"])
-def test_a_secret_key_is_named(before: str, tools: Tools) -> None:
-    path = tools.folder / "store.p12" if before == "nothing" else tools.export("EC3")
-    if before == "key":
-        assert len(read_store(path, PASSWORD).entries) == 1
+def test_a_secret_key_is_named(tools: Tools) -> None:
+    path = tools.export("EC3")
+    assert len(read_store(path, PASSWORD).entries) == 1
     tools.keytool("-genseckey", "-keyalg", "AES", "-keysize", "256", "-alias", "Secret", "-keystore", path)
     with pytest.raises(OnboardingError, match="holds a secret key") as caught:
         read_store(path, PASSWORD)
     assert caught.value.code == "ODD_STORE"
     assert "makes a JKS" not in str(caught.value) and "-srcalias" in str(caught.value), "for no JKS holds it"
-
-
-@pytest.mark.slow
-def test_a_jceks_of_keytool_is_named(tools: Tools) -> None:
-    path = tools.folder / "by-keytool.jceks"
-    tools.trust(path, "server", "server", "-storetype", "jceks")
-    with pytest.raises(OnboardingError, match=r"is a JCEKS, .* keytool -importkeystore") as caught:
-        read_store(path, PASSWORD)
-    assert caught.value.code == "NO_STORE"

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from conftest import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from platform_tools import SECONDS, TLS, last_record, log_length, wait_for
+from platform_tools import SECONDS, TLS, wait_for
 from raw_mqtt import (
     PASSWORD,
     PING,
@@ -29,117 +29,80 @@ from raw_mqtt import (
     publish,
     subscribe,
     text,
+    world_fixture,
 )
 
 #: So many bytes that are no UTF-8 that, written as Python shows them, they are more than MQTT's two bytes can count.
 LONG_RUBBISH = b"\xff" * 17000
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with new_world(tmp_path_factory) as world:
-        yield world
+world = world_fixture()
 
 
-def test_a_connect_with_all_its_parts_is_let_in(world: World) -> None:
-    for parts in (
-        connect_with(USER, "user"),
-        connect_with(USER | PASSWORD, "user", b"\xff\0"),  # a password is any bytes
-        connect_with(WILL, "s/us", "400,t,x"),
-        connect_with(WILL | 0x10, "s/us", "400,t,x"),
-        connect_with(WILL | USER, "s/us", "400,t,x", "user"),
-        connect_with(WILL | USER | PASSWORD, "s/us", "400,t,x", "user", "password"),
-    ):
-        raw = Raw(world.platform, world.context("dev"))
+RIGHT_CONNECTS = [
+    connect_with(USER, "user"),
+    connect_with(USER | PASSWORD, "user", b"\xff\0"),  # a password is any bytes
+    connect_with(WILL, "s/us", "400,t,x"),
+    connect_with(WILL | 0x10, "s/us", "400,t,x"),
+    connect_with(WILL | USER, "s/us", "400,t,x", "user"),
+    connect_with(WILL | USER | PASSWORD, "s/us", "400,t,x", "user", "password"),
+]
+ALL_PARTS = WILL | USER | PASSWORD
+#: MQTT 3.1.1, section 3.1.2.9: no password without a user.
+WRONG_CONNECTS = [connect_with(PASSWORD, "password"), connect_with(USER | PASSWORD), connect_with(ALL_PARTS)]
+WRONG_CONNECTS += [connect_with(USER | PASSWORD, "user"), connect_with(0x08), connect_with(0x20)]
+WRONG_CONNECTS += [connect_with(USER | PASSWORD, user, "password") for user in (b"\xff", "user\0")]
+WRONG_CONNECTS += [connect_with(USER | PASSWORD, "user", "password", behind=b"zzzz")]
+WRONG_CONNECTS += [connect_with(ALL_PARTS, topic, "x", "user", "password") for topic in ("#", "s/us\0", b"s/\xff")]
+WRONG_CONNECTS += [connect_with(ALL_PARTS | 0x18, "s/us", "x", "user", "password")]
+WRONG_CONNECTS += [packet(0x10, text(LONG_RUBBISH) + b"\4\2\0\x3c" + text("dev"))]
+WRONG_CONNECTS += [packet(0x10, text("MQTT") + b"\4\2\0\x3c" + text(LONG_RUBBISH))]
+WRONG_CONNECTS += [packet(0x10, text("MQTX") + b"\4\2\0\x3c" + text("dev"))]
+WRONG_CONNECTS += [packet(0x10, text("MQTT") + b"\4\3\0\x3c" + text("dev"))]  # the flag that is reserved
+
+
+def test_a_connect_with_all_its_parts_is_let_in_and_one_that_contradicts_itself_is_malformed(world: World) -> None:
+    for parts in RIGHT_CONNECTS:
+        raw = world.raw()
         assert raw.ask(parts) == b"\x20\2\0\0" and raw.ask(PING) == PONG
         raw.leave()
+    for wrong in WRONG_CONNECTS:
+        before = world.logged()
+        assert world.raw().ask(wrong) == b"", wrong
+        assert world.last_record(before)["code"] == "MALFORMED", wrong
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        connect_with(PASSWORD, "password"),  # without a user: section 3.1.2.9
-        connect_with(USER | PASSWORD),
-        connect_with(USER | PASSWORD, "user"),
-        connect_with(USER | PASSWORD, "user", "password", behind=b"zzzz"),
-        connect_with(USER | PASSWORD, b"\xff", "password"),
-        connect_with(USER | PASSWORD, "user\0", "password"),
-        connect_with(WILL | USER | PASSWORD),
-        connect_with(WILL | USER | PASSWORD, "#", "x", "user", "password"),
-        connect_with(WILL | USER | PASSWORD, "s/us\0", "x", "user", "password"),
-        connect_with(WILL | USER | PASSWORD, b"s/\xff", "x", "user", "password"),
-        connect_with(WILL | USER | PASSWORD | 0x18, "s/us", "x", "user", "password"),
-        connect_with(0x08),
-        connect_with(0x20),
-        packet(0x10, text("MQTT") + b"\4\2\0\x3c" + text(LONG_RUBBISH)),
-        packet(0x10, text(LONG_RUBBISH) + b"\4\2\0\x3c" + text("dev")),
-        packet(0x10, text("MQTX") + b"\4\2\0\x3c" + text("dev")),
-        packet(0x10, text("MQTT") + b"\4\3\0\x3c" + text("dev")),  # the flag that is reserved
-    ],
-)
-def test_a_connect_that_contradicts_itself_is_malformed(world: World, wrong: bytes) -> None:
-    before = log_length(world.platform)
-    raw = Raw(world.platform, world.context("dev"))
-    assert raw.ask(wrong) == b""
-    assert last_record(world.platform, before)["code"] == "MALFORMED"
-    world.dial("dev").leave()  # the control
+WRONG_PACKETS = [packet(0x82, b"\0\7" + text(LONG_RUBBISH) + b"\0"), packet(0xA2, b"\0\7" + text(LONG_RUBBISH))]
+WRONG_PACKETS += [packet(0x30, text(LONG_RUBBISH) + b"x"), packet(0x82, b"\0\7\0\x09s/e\0")]
+WRONG_PACKETS += [subscribe("s/ds\0"), packet(0xA2, b"\0\7" + text("s/ds\0"))]  # section 1.5.3
+WRONG_PACKETS += [subscribe("s/ds", qos=3), subscribe("s/ds", qos=0xFF), subscribe("")]  # sections 3.8.3, 4.7.3
+WRONG_PACKETS += [publish("400,t,x", dup=True)]  # section 3.3.1.1: QoS 0 is never sent again
+WRONG_PACKETS += [b"\x30\x80\x80\x80\x80\x01"]  # section 2.2.3: a length has four bytes at most
+WRONG_PACKETS += [publish("400,t,x", 1, topic=topic) for topic in ("", "s/+", "s/#", "#", "+", "s/us\0")]
+WRONG_PACKETS += [publish("400,t,x", qos=1, number=0), publish("400,t,x", qos=3)]
+WRONG_PACKETS += [packet(0x82, b"\0\7"), packet(0xA2, b"\0\7")]  # no topics
+WRONG_PACKETS += [packet(0x82, b"\0\0" + text("s/e") + b"\0"), connect("dev")]
+#: What only servers send, and what nobody sends.
+WRONG_PACKETS += [b"\x20\2\0\0", b"\x50\2\0\1", b"\x90\3\0\7\0", b"\xd0\0", b"\0\0", b"\xf0\0"]
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        packet(0x82, b"\0\7" + text(LONG_RUBBISH) + b"\0"),
-        packet(0xA2, b"\0\7" + text(LONG_RUBBISH)),
-        packet(0x30, text(LONG_RUBBISH) + b"x"),
-        subscribe("s/ds\0"),  # section 1.5.3
-        packet(0xA2, b"\0\7" + text("s/ds\0")),
-        subscribe("s/ds", qos=3),  # section 3.8.3
-        subscribe("s/ds", qos=0xFF),
-        subscribe(""),  # section 4.7.3
-        publish("400,t,x", dup=True),  # section 3.3.1.1: QoS 0 is never sent again
-        b"\x30\x80\x80\x80\x80\x01",  # section 2.2.3: a length has four bytes at most
-        publish("400,t,x", topic=""),
-        publish("400,t,x", qos=1, number=0),
-        publish("400,t,x", qos=3),
-        packet(0x82, b"\0\7"),  # no topics
-        packet(0xA2, b"\0\7"),
-        packet(0x82, b"\0\7\0\x09s/e\0"),
-        packet(0x82, b"\0\0" + text("s/e") + b"\0"),
-        connect("dev"),
-        b"\x20\2\0\0",  # what only servers send, and what nobody sends
-        b"\x50\2\0\1",
-        b"\x90\3\0\7\0",
-        b"\xd0\0",
-        b"\0\0",
-        b"\xf0\0",
-    ],
-)
+@pytest.mark.parametrize("wrong", WRONG_PACKETS)
 def test_a_packet_that_mqtt_forbids_ends_the_connection_with_a_sentence(world: World, wrong: bytes) -> None:
     raw = world.dial("dev")
-    before = log_length(world.platform)
+    before = world.logged()
     assert raw.ask(wrong, PING) == b""
-    assert log_length(world.platform) == before, "a fault of the client's is no second record, SERVER_ERROR"
+    assert world.logged() == before, "a fault of the client's is no second record, SERVER_ERROR"
     assert world.ending("dev")[-1].startswith("The client sent ")
-
-
-def test_a_length_in_more_bytes_than_it_needs_is_no_other_packet(world: World) -> None:
-    """MQTT 3.1.1 allows it: what is behind must not be read from one byte too early."""
-    raw = world.dial("dev")
-    assert raw.ask(b"\xc0\x80\x00") == PONG
-    short = publish("400,t,overlong")
-    assert raw.ask(short[:1] + bytes([short[1] | 128, 0]) + short[2:], PING) == PONG
-    assert world.texts("dev")[-1:] == ["overlong"]
-    raw.leave()
 
 
 def test_stopping_with_clients_in_the_way_leaves_no_traceback(tmp_path_factory: pytest.TempPathFactory) -> None:
     with new_world(tmp_path_factory) as world:
         held: list[Any] = [socket.create_connection(world.platform.mqtt), world.dial("connected")]
-        held += [Raw(world.platform, world.context(name)) for name in ("in the handshake", "refused")]
+        held += [world.raw(name) for name in ("in the handshake", "refused")]
         assert held[-1].ask(connect("another")) == b"\x20\2\0\5"
         held.append(world.dial("malformed"))
         assert held[-1].ask(b"\xff\0") == b""
-        wait_for(lambda: log_length(world.platform) == 3)
+        wait_for(lambda: world.logged() == 3)
         process = psutil.Process(world.platform.pid)
         wait_for(lambda: len([c for c in process.net_connections("tcp") if c.raddr]) >= 3)  # it has seen the others
         world.platform.stop()
@@ -197,7 +160,7 @@ STREAMS = st.lists(st.builds(lambda data, change: change(data), PACKETS, MUTATIO
 
 def conversation(world: World, *records: bytes) -> list[bytes]:
     """Send each part as a TLS record of its own, and give what the platform answers until the connection ends."""
-    raw = Raw(world.platform, world.context("dev"))
+    raw = world.raw()
     with contextlib.suppress(ConnectionError):  # the platform has heard enough
         for record in filter(None, records):
             raw.send(record)
@@ -242,7 +205,7 @@ def test_many_packets_and_mutants_of_them_have_one_meaning_however_they_are_cut(
     world: World, begin: bool, parts: list[bytes], cuts: list[int]
 ) -> None:
     stream = (connect("dev") if begin else b"") + b"".join(parts)
-    before = log_length(world.platform)
+    before = world.logged()
     heard = []
     for records in ([stream], cut(stream, cuts)):
         heard.append(conversation(world, *records))
@@ -274,13 +237,13 @@ def client_hello() -> bytes:
 @examples(50)
 @given(data=garbage_after(client_hello()))
 def test_garbage_instead_of_a_handshake_is_one_record_in_the_log(world: World, data: bytes) -> None:
-    before = log_length(world.platform)
+    before = world.logged()
     with socket.create_connection(world.platform.mqtt, SECONDS) as plain:
         plain.sendall(data)
         plain.shutdown(socket.SHUT_WR)
         drain(plain)
-    assert last_record(world.platform, before)["code"] in {"NOT_TLS", "PLAIN_MQTT", "WEBSOCKET", "HANDSHAKE_FAILED"}
-    assert log_length(world.platform) == before + 1
+    assert world.last_record(before)["code"] in {"NOT_TLS", "PLAIN_MQTT", "WEBSOCKET", "HANDSHAKE_FAILED"}
+    assert world.logged() == before + 1
 
 
 @examples(40)
@@ -288,7 +251,7 @@ def test_garbage_instead_of_a_handshake_is_one_record_in_the_log(world: World, d
 def test_garbage_after_the_handshake_ends_the_connection(
     world: World, data: bytes, admitted: bool, version: ssl.TLSVersion
 ) -> None:
-    before, context = log_length(world.platform), world.context("dev")
+    before, context = world.logged(), world.context("dev")
     context.minimum_version = context.maximum_version = version
     raw = Raw(world.platform, context)
     if admitted:
@@ -297,9 +260,9 @@ def test_garbage_after_the_handshake_ends_the_connection(
         socket.socket.sendall(raw.tls, data)  # past the encryption
         socket.socket.shutdown(raw.tls, socket.SHUT_WR)
         drain(raw.tls)
-    record = last_record(world.platform, before)
+    record = world.last_record(before)
     assert record["code"] in ({"CONNECTED"} if admitted else {"NO_CONNECT", "CONNECTION_LOST"})
-    assert log_length(world.platform) == before + 1
+    assert world.logged() == before + 1
     if admitted:
         assert record["ending"] in {"The client closed the connection.", "The connection broke."}
 

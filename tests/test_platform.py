@@ -9,7 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from conftest import Run, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from platform_tools import (
-    DAY,
     SECONDS,
     Entity,
     check_no_fault,
@@ -28,6 +27,7 @@ from platform_tools import (
     device,
     make,
     password,
+    platform_fixture,
     rest,
     running,
     start_in_foreground,
@@ -41,11 +41,7 @@ from mciot_nb.local_platform import LocalPlatform
 from mciot_platform import __main__ as program
 from mciot_platform.identity import server_certificate, server_key
 
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    with started(tmp_path_factory.mktemp("workspace")) as platform:
-        yield platform
+platform = platform_fixture()
 
 
 def ends(process: "subprocess.Popen[str]") -> bool:
@@ -71,19 +67,17 @@ def test_a_second_start_finds_the_first(platform: LocalPlatform) -> None:
 
 def test_it_starts_stops_and_keeps_its_identity(tmp_path: Path) -> None:
     assert LocalPlatform.running(tmp_path) is None
-    with start_in_foreground(tmp_path) as (process, line):
+    with start_in_foreground(tmp_path, "--mqtt-port", "0", "--https-port", "0") as (process, line):
         platform = running(tmp_path)
+        assert line["mqtt"][1] > 0 and rest(platform, "GET").ok  # 0 stands for any that is free
         identity = platform.server_certificate.read_bytes(), password(platform)
         assert line["pid"] == platform.pid == process.pid
         platform.stop()
         assert ends(process)
     assert LocalPlatform.running(tmp_path) is None
     assert platform.log().empty  # what was kept can be read without the process
-    again = LocalPlatform.start(tmp_path)
-    try:
+    with started(tmp_path) as again:
         assert (again.server_certificate.read_bytes(), password(again)) == identity
-    finally:
-        again.stop()
 
 
 def test_a_taken_port_gives_way_to_the_next(tmp_path: Path) -> None:
@@ -95,12 +89,6 @@ def test_a_taken_port_gives_way_to_the_next(tmp_path: Path) -> None:
             assert port < line["mqtt"][1] < int(line["https"].rpartition(":")[2])
             process.send_signal(signal.SIGTERM)
             assert ends(process)
-
-
-def test_port_zero_announces_the_one_that_it_became(tmp_path: Path) -> None:
-    with start_in_foreground(tmp_path, "--mqtt-port", "0", "--https-port", "0") as (_, line):
-        assert line["mqtt"][1] > 0
-        assert rest(running(tmp_path), "GET").ok
 
 
 def test_it_ends_with_the_process_it_was_started_for(tmp_path: Path) -> None:
@@ -144,40 +132,49 @@ def test_a_file_of_another_version_or_a_dead_platform_is_none_that_runs(tmp_path
 
 
 IMPOSSIBLE = [
-    (("--host", "bücher.invalid"), "", "can't be listened on"),
-    (("--host", ""), "", "can't be listened on"),
-    (("--host", "no-such-host.invalid"), "", "'no-such-host.invalid' can't be listened on: give --host"),
-    (("--host", "192.0.2.1"), "", "'192.0.2.1' can't be listened on: give --host"),
-    (("--mqtt-port", "-1"), "", "There is no port -1"),
-    (("--until-pid", "-3"), "", "No process has the number -3"),
-    *(
-        (("--tenants", n), "", f"There can't be {n} tenants: give --tenants a number from 1")
-        for n in ("0", "-1", "1001")
-    ),
-    ((), "serverKey.pem", "serverKey.pem is damaged"),
-    ((), "credentials.json", "credentials.json is damaged"),
+    (("--host", "bücher.invalid"), "can't be listened on"),
+    (("--host", ""), "can't be listened on"),
+    (("--host", "no-such-host.invalid"), "'no-such-host.invalid' can't be listened on: give --host"),
+    (("--host", "192.0.2.1"), "'192.0.2.1' can't be listened on: give --host"),
+    (("--mqtt-port", "-1"), "There is no port -1"),
+    (("--until-pid", "-3"), "No process has the number -3"),
+    *((("--tenants", n), f"There can't be {n} tenants: give --tenants a number from 1") for n in ("0", "-1", "1001")),
+]
+#: How a file is damaged, by its name; the first page of a database holds the list of its tables.
+DAMAGES: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("serverKey.pem", lambda good: b"[7]"),
+    ("credentials.json", lambda good: b"[7]"),
+    ("platform.sqlite", lambda good: b"This is no database at all.\n" * 300),
+    ("platform.sqlite", lambda good: good[: len(good) // 2]),
+    ("platform.sqlite", lambda good: good[:4096] + b"\xff" * (len(good) - 4096)),
 ]
 
 
-def test_a_start_that_can_not_be_is_one_sentence_and_changes_no_certificate(
+def test_a_start_that_can_not_be_is_one_sentence_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with start_in_foreground(tmp_path):  # the control
-        certificate = running(tmp_path).server_certificate
-        before = certificate.read_bytes()
-    monkeypatch.setattr(program, "_stop_on_signals", lambda stop: None)  # the signals are pytest's
-    for options, damaged, sentence in IMPOSSIBLE:
-        good = (certificate.parent / damaged).read_bytes() if damaged else b""
-        if damaged:
-            (certificate.parent / damaged).write_text("[7]")
+    def fails(options: tuple[str, ...], sentence: str) -> None:
         monkeypatch.setattr(sys, "argv", command(tmp_path, *options)[2:])
         assert program.main() == 1
         said = capsys.readouterr()
         assert sentence in said.err and said.out == "" and said.err.endswith(".\n")
         assert len(said.err.splitlines()) == 1
         assert certificate.read_bytes() == before and LocalPlatform.running(tmp_path) is None
-        if damaged:
-            (certificate.parent / damaged).write_bytes(good)
+
+    with start_in_foreground(tmp_path) as (process, _):  # the control
+        certificate = running(tmp_path).server_certificate
+        before = certificate.read_bytes()
+        process.terminate()
+        assert ends(process)
+    monkeypatch.setattr(program, "_stop_on_signals", lambda stop: None)  # the signals are pytest's
+    for options, sentence in IMPOSSIBLE:
+        fails(options, sentence)
+    for name, damage in DAMAGES:
+        good = (file := certificate.parent / name).read_bytes()
+        file.write_bytes(wrong := damage(good))
+        fails((), f"{name} is damaged: move it away")
+        assert file.read_bytes() == wrong  # what can be saved from it still can
+        file.write_bytes(good)
     (certificate.parent / "credentials.json").write_text("{")
     with pytest.raises(OnboardingError, match=r"did not start: .*credentials.json is damaged: move it away") as caught:
         LocalPlatform.start(tmp_path)
@@ -196,13 +193,10 @@ def test_another_name_is_added_with_the_same_key(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs two processes of one command line")
 def test_a_parent_of_the_same_command_line_is_a_stub() -> None:
-    code = (
-        "import os, psutil; from mciot_nb.local_platform import _starter; child = os.fork();"
-        "os.waitpid(child, 0) if child else print(_starter(psutil.Process()))"
-    )
-    plain = "import psutil; from mciot_nb.local_platform import _starter; print(_starter(psutil.Process()))"
-    for script in (code, plain):
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=SECONDS)
+    begin = "import os, psutil; from mciot_nb.local_platform import _starter; "
+    ask = "print(_starter(psutil.Process()))"
+    for script in (f"child = os.fork(); os.waitpid(child, 0) if child else {ask}", ask):
+        done = subprocess.run([sys.executable, "-c", begin + script], capture_output=True, text=True, timeout=SECONDS)
         assert int(done.stdout) == os.getpid(), done.stderr
 
 
@@ -229,8 +223,7 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
                 client.publish("s/us", f"200,c8y_P,p,{number}\n400,c8y_Tick,{number}", qos=1).wait_for_publish(SECONDS)
             killed.kill()
             killed.wait()
-    platform = LocalPlatform.start(tmp_path)
-    try:
+    with started(tmp_path) as platform:
         assert list(platform.measurements()["value"]) == list(range(20))
         assert list(platform.events()["text"]) == [str(number) for number in range(20)]
         assert list(platform.devices()["name"]) == ["Pump"]
@@ -240,8 +233,6 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
             assert seen.connack == 0
         with device(platform, tmp_path, make("dev", other)) as (_, seen):
             assert seen.connack is None
-    finally:
-        platform.stop()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
@@ -253,18 +244,10 @@ def test_secrets_are_their_owners_alone(platform: LocalPlatform) -> None:
     assert password(platform) not in seen and platform.tenant_id in seen
 
 
-def test_openssl_and_keytool_take_the_server_certificate(
-    platform: LocalPlatform, openssl: Run, keytool: Run, tmp_path: Path
-) -> None:
-    port, certificate = platform.https.rpartition(":")[2], platform.server_certificate
-    arguments = ("s_client", "-verify_return_error", "-brief", "-connect", f"localhost:{port}", "-verify_hostname")
-    openssl(*arguments, "localhost", "-CAfile", certificate)
-    assert openssl(*arguments, "other.example", "-CAfile", certificate, check=False).returncode != 0
-    other = tmp_path / "other.pem"
-    other.write_text(make("localhost", ca=True).pem)
-    assert openssl(*arguments, "localhost", "-CAfile", other, check=False).returncode != 0
+def test_keytool_takes_the_server_certificate(platform: LocalPlatform, keytool: Run, tmp_path: Path) -> None:
+    """That openssl does is in test_class_platform.py."""
     store = ("-keystore", tmp_path / "trust.p12", "-storepass", "changeit")
-    keytool("-importcert", "-noprompt", "-alias", "servercertificate", "-file", certificate, *store)
+    keytool("-importcert", "-noprompt", "-alias", "platform", "-file", platform.server_certificate, *store)
     assert "trustedCertEntry" in keytool("-list", *store).stdout
 
 
@@ -274,57 +257,20 @@ def test_old_tls_is_refused(platform: LocalPlatform) -> None:
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     for port in (platform.mqtt[1], int(platform.https.rpartition(":")[2])):
-        plain = socket.create_connection(("127.0.0.1", port))
-        with (
-            pytest.raises(ssl.SSLError, match=r"(?i)protocol version"),
-            context.wrap_socket(plain, server_hostname="localhost"),
-        ):
-            pass
+        with socket.create_connection(("127.0.0.1", port)) as plain, pytest.raises(ssl.SSLError) as refused:
+            context.wrap_socket(plain, server_hostname="localhost")
+        assert "protocol version" in str(refused.value).lower().replace("_", " ")
 
 
-def test_the_life_of_a_trusted_certificate(platform: LocalPlatform) -> None:
-    ca = make("Life", ca=True)
-    created = upload(platform, ca)
-    assert created.status_code == 201
-    body = created.json()
-    assert body["fingerprint"] == ca.fingerprint and body["serialNumber"] == str(ca.certificate.serial_number)
-    assert (body["version"], body["algorithmName"], body["subject"]) == (3, "SHA256withECDSA", "CN=Life")
-    assert body["autoRegistrationEnabled"] is True and body["notAfter"].endswith(".000Z")
-    assert "BEGIN" not in body["certInPemFormat"]
-    assert rest(platform, "GET", ca.fingerprint).json() == body
-    changed = rest(
-        platform, "PUT", ca.fingerprint, json={"status": "DISABLED", "name": "New", "autoRegistrationEnabled": False}
-    )
-    assert changed.json() == body | {"status": "DISABLED", "name": "New", "autoRegistrationEnabled": False}
-    assert rest(platform, "PUT", ca.fingerprint, json={"status": "MAYBE"}).status_code == 422
-    assert upload(platform, ca).status_code == 409
+def test_a_trusted_certificate_is_shown_under_the_vendors_names(platform: LocalPlatform) -> None:
+    """Its life is in test_rest_model.py."""
+    shown = upload(platform, ca := make("Life", ca=True)).json()
+    assert shown["fingerprint"] == ca.fingerprint and shown["serialNumber"] == str(ca.certificate.serial_number)
+    assert (shown["version"], shown["algorithmName"], shown["subject"]) == (3, "SHA256withECDSA", "CN=Life")
+    assert shown["notAfter"].endswith(".000Z") and "BEGIN" not in shown["certInPemFormat"]
+    assert rest(platform, "GET", ca.fingerprint).json() == shown
     deleted = rest(platform, "DELETE", ca.fingerprint)
     assert (deleted.status_code, deleted.content) == (204, b"")
-    for method in ("GET", "PUT", "DELETE"):
-        assert rest(platform, method, ca.fingerprint, json={}).status_code == 404
-    assert upload(platform, ca).status_code == 201  # gone is gone
-
-
-def test_without_accept_post_and_put_answer_nothing(platform: LocalPlatform) -> None:
-    ca = make("Silent", ca=True)
-    body = {"certInPemFormat": ca.pem, "status": "ENABLED"}
-    created = rest(platform, "POST", json=body, headers={"Accept": None})
-    assert (created.status_code, created.content) == (201, b"")
-    assert "Content-Type" not in created.headers
-    changed = rest(platform, "PUT", ca.fingerprint, json={"name": "x"}, headers={"Accept": None})
-    assert (changed.status_code, changed.content) == (200, b"")
-
-
-def test_spellings_of_a_certificate(platform: LocalPlatform) -> None:
-    for spelled in (
-        lambda pem: pem,
-        lambda pem: pem.replace("\n", ""),
-        lambda pem: "".join(pem.splitlines()[1:-1]),
-        lambda pem: "Certificate:\n    Data:\n" + pem,
-        lambda pem: pem.replace("\n", "\r\n"),
-    ):
-        answer = upload(platform, ca := make("Spelling", ca=True), certInPemFormat=spelled(ca.pem))
-        assert answer.status_code == 201 and answer.json()["fingerprint"] == ca.fingerprint
 
 
 def unknown_signature(entity: Entity) -> str:
@@ -334,33 +280,16 @@ def unknown_signature(entity: Entity) -> str:
 
 
 def test_uploads_that_can_not_be_used(platform: LocalPlatform) -> None:
-    good, leaf, old = make("Good", ca=True), make("Leaf"), make("Old", ca=True, begins=-9 * DAY, ends=-DAY)
-    for body in (
-        {"certInPemFormat": leaf.pem},
-        {"certInPemFormat": old.pem},
-        {"certInPemFormat": "no certificate"},
-        {"certInPemFormat": good.pem + leaf.pem},
-        {"certInPemFormat": good.pem.replace("-----", "–––––")},  # noqa: RUF001 - the guide's dashes
-        {"certInPemFormat": base64.b64encode(b"rubbish").decode()},
-        {"certInPemFormat": 7},
-        {"status": "MAYBE"},
-        {"name": "\ud800"},
-        {"name": "x" * 257},
-        {"certInPemFormat": "-----BEGIN CERTIFICATE-----\n" * 3500},
-        {"certInPemFormat": "-----BEGIN CERTIFICATE-----\n" * 8000},
-        {"certInPemFormat": unknown_signature(good)},
-        {"autoRegistrationEnabled": "perhaps"},
-    ):
-        answer = upload(platform, good, **body)
-        assert answer.status_code == 422, body
+    """More are in test_rest_model.py."""
+    good, begin = make("Good", ca=True), "-----BEGIN CERTIFICATE-----\n"
+    wrong = (7, base64.b64encode(b"rubbish").decode(), begin * 3500, begin * 8000, unknown_signature(good))
+    for certificate in wrong:
+        answer = upload(platform, good, certInPemFormat=certificate)
+        assert answer.status_code == 422, certificate
         assert answer.headers["Content-Type"] == "application/vnd.com.nsn.cumulocity.error+json"
-        assert set(answer.json()) == {"error", "message", "info"}
-    assert rest(platform, "POST", data=b"{").status_code == 422
-    assert rest(platform, "POST", data=b"[" * 100_000).status_code == 422
-    assert rest(platform, "POST", data=b"[]").status_code == 422
-    assert upload(platform, good, name=None).status_code == 201  # the control
-    assert rest(platform, "GET", good.fingerprint).json()["name"] == ""
-    assert rest(platform, "GET", params={"pageSize": 2000}).status_code == 200
+    for data in (b"{", b"[" * 100_000, b"[]"):
+        assert rest(platform, "POST", data=data).status_code == 422
+    assert upload(platform, good, name=None).json()["name"] == ""  # the control
 
 
 def test_line_breaks_that_are_typed_are_explained(platform: LocalPlatform) -> None:
@@ -371,15 +300,7 @@ def test_line_breaks_that_are_typed_are_explained(platform: LocalPlatform) -> No
     assert known.status_code == 201 and known.json()["fingerprint"] == ca.fingerprint
 
 
-def test_logins_and_unknown_places(platform: LocalPlatform) -> None:
-    right, path = password(platform), "/tenant/currentTenant"
-    for user in (f"{platform.tenant_id}/{platform.tenant.user}", platform.tenant.user):
-        assert rest(platform, "GET", path, auth=(user, right)).json()["name"] == platform.tenant_id
-    for user, secret in ((platform.tenant.user, "wrong"), (f"t9/{platform.tenant.user}", right), ("", "")):
-        answer = rest(platform, "GET", path, auth=(user, secret))
-        assert answer.status_code == 401
-        assert answer.json()["error"] == "security/Unauthorized"
-    assert rest(platform, "GET", path, auth=None, headers={"Authorization": "Basic ä"}).status_code == 401
+def test_unknown_places(platform: LocalPlatform) -> None:
     assert rest(platform, "GET", "/tenant/tenants/t9/trusted-certificates").status_code == 404
     assert rest(platform, "GET", "/nothing").status_code == 404
     assert rest(platform, "GET", "0" * 40).json()["error"] == "certificate/Not Found"

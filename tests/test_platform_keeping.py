@@ -2,10 +2,7 @@
 
 import contextlib
 import random
-import socket
 import sqlite3
-import ssl
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,7 +15,6 @@ from platform_tools import (
     SECONDS,
     Entity,
     client_context,
-    command,
     device,
     make,
     running,
@@ -27,10 +23,10 @@ from platform_tools import (
     wait_for,
     write_chain,
 )
-from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, acknowledged, connect, publish
+from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, Raw, acknowledged, connect, publish
 
 from mciot_nb.local_platform import LocalPlatform
-from mciot_platform.storage import ADDED_COLUMNS, LoggedAttempt, Storage, TrustAnchor
+from mciot_platform.storage import LATER_COLUMNS, LoggedAttempt, Storage, TrustAnchor
 
 WINDOW = 20  # messages under way at once
 
@@ -53,48 +49,35 @@ class Sender:
     enough: threading.Event = field(default_factory=threading.Event)
     problem: str = ""
 
-    def connect(self, platform: LocalPlatform) -> ssl.SSLSocket:
-        context = client_context(platform)
-        context.load_cert_chain(self.chain)
-        tls = context.wrap_socket(socket.create_connection(platform.mqtt), server_hostname="localhost")
-        tls.settimeout(SECONDS)
-        tls.sendall(connect(self.name, self.clean))
-        answer = tls.recv(4)
-        if answer[:2] + answer[3:] != b"\x20\x02\x00":
-            self.problem = f"{self.name} was answered {answer!r}."
-            raise ConnectionError(self.problem)
-        return tls
-
     def publish(self, identifier: int, *, again: bool = False) -> bytes:
         return publish(f"200,c8y_N,n,{self.under_way[identifier]}", self.qos, identifier, again)
 
     def run(self, platform: LocalPlatform) -> None:
         """Send until the connection breaks, or until told that it is enough, and then wait for what is open."""
-        with contextlib.suppress(OSError), self.connect(platform) as tls:
+        context = client_context(platform)
+        context.load_cert_chain(self.chain)
+        with contextlib.suppress(OSError):
+            raw = Raw(platform, context)
+            answer = raw.ask(connect(self.name, self.clean))
+            if answer[:2] + answer[3:] != b"\x20\x02\x00":
+                self.problem = f"{self.name} was answered {answer!r}."
             if self.clean:
                 self.under_way, self.unreleased = {}, set()
-            again = b"".join(self.publish(identifier, again=True) for identifier in self.under_way)
-            tls.sendall(again + b"".join(acknowledged(PUBREL, identifier) for identifier in self.unreleased))
-            buffer = b""
-            while True:
-                tls.sendall(self._new_messages())
-                if self.enough.is_set() and not (self.under_way or self.unreleased):
-                    return
-                buffer += (received := tls.recv(4096))
-                if not received:
-                    return
-                while len(buffer) >= 4:
-                    tls.sendall(self._hear(buffer[0], int.from_bytes(buffer[2:4])))
-                    buffer = buffer[4:]
+            raw.send(*(self.publish(identifier, again=True) for identifier in self.under_way))
+            raw.send(*(acknowledged(PUBREL, identifier) for identifier in self.unreleased))
+            while not (self.problem or (self.enough.is_set() and not (self.under_way or self.unreleased))):
+                raw.send(*self._new_messages())
+                if self.under_way or self.unreleased:
+                    if not (received := raw.packet()):
+                        return
+                    raw.send(self._hear(received[0], int.from_bytes(received[2:4])))
 
-    def _new_messages(self) -> bytes:
-        packets = b""
+    def _new_messages(self) -> Iterator[bytes]:
         while not self.enough.is_set() and len(self.under_way) + len(self.unreleased) < WINDOW:
             identifier = self.sent % 0xFFFF + 1
             self.under_way[identifier] = self.sent
             self.sent += 1
-            packets += self.publish(identifier)
-        return packets
+            yield self.publish(identifier)
 
     def _hear(self, kind: int, identifier: int) -> bytes:
         if kind in (PUBACK, PUBREC):
@@ -214,7 +197,7 @@ def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path)
     storage.log(LoggedAttempt("127.0.0.1:5", "t1001"), "CONNECTED", "It is.")
     storage.close()
     with contextlib.closing(sqlite3.connect(file)) as database:
-        for table, column, _ in ADDED_COLUMNS:
+        for table, column, _ in LATER_COLUMNS:
             database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     for name in ("old one", "renamed"):  # what was added is there at the second start, and is not added again
         storage = Storage(file)
@@ -223,24 +206,3 @@ def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path)
         storage.put_trusted_certificate(replace(known, name="renamed", code="1"))
         storage.log(LoggedAttempt("127.0.0.1:6", tls="TLSv1.3"), "CONNECTED", "It is.")
         storage.close()
-
-
-@pytest.mark.parametrize("how", ["no database", "cut off", "all other pages"])
-def test_a_damaged_file_is_one_sentence_and_left_as_it_is(tmp_path: Path, how: str) -> None:
-    (tmp_path / "platform").mkdir()
-    file = tmp_path / "platform" / "platform.sqlite"
-    Storage(file).close()
-    good = file.read_bytes()
-    wrong = {
-        "no database": b"This is no database at all.\n" * 300,
-        "cut off": good[: len(good) // 2],
-        "all other pages": good[:4096] + b"\xff" * (len(good) - 4096),  # the first holds the list of the tables
-    }[how]
-    file.write_bytes(wrong)
-    done = subprocess.run(command(tmp_path), capture_output=True, text=True, timeout=SECONDS)
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
-    assert "platform.sqlite is damaged: move it away" in done.stderr and done.stderr.endswith(".\n")
-    assert file.read_bytes() == wrong  # what can be saved from it still can
-    file.write_bytes(good)
-    with start_in_foreground(tmp_path):  # the control
-        assert running(tmp_path).measurements().empty

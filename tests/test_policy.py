@@ -5,18 +5,15 @@ import shutil
 from collections.abc import Sequence
 
 import pytest
-from conftest import PASSPHRASE, Run, examples
+from ca_tools import make_ca, openssl_signs, request, reset, snapshot
+from conftest import PASSPHRASE, examples
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 from hypothesis import given
 from hypothesis import strategies as st
-from test_authority import request
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
-from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.keys import KeyType
-from mciot_nb.pki.names import BY_LONG_NAME, oneline
+from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, oneline
 
 UTF8, PRINTABLE, IA5 = _ASN1Type.UTF8String, _ASN1Type.PrintableString, _ASN1Type.IA5String
 #: The CA has every field but the locality, so that a policy can ask to match what is not there.
@@ -34,7 +31,7 @@ Fields = Sequence[tuple[str, str]]
 def ca(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """One CA for all tests here; `signs` empties its database first."""
     folder = tmp_path_factory.mktemp("policy") / "caCertificate"
-    made = CertificateAuthority.create(folder, CA_NAME, PASSPHRASE, key_type=KeyType.P256)
+    made = make_ca(folder, CA_NAME)
     shutil.copy(folder / "caConfig.cnf", folder.parent / "guide.cnf")
     return made
 
@@ -51,15 +48,8 @@ def with_policy(
     if unique is not None:
         text = text.replace("[ CA_default ]\n", f"[ CA_default ]\nunique_subject = {unique}\n")
     (ca.folder / "caConfig.cnf").write_text(text)
-    reset(ca)
+    reset(ca.folder)
     return CertificateAuthority.open(ca.folder, PASSPHRASE)
-
-
-def reset(ca: CertificateAuthority) -> None:
-    for path in (*ca.folder.glob("database.txt*"), *ca.folder.glob("serial*"), *ca.folder.glob("deviceCertificates/*")):
-        path.unlink()
-    (ca.folder / "database.txt").touch()
-    (ca.folder / "serial").write_text("1000\n")
 
 
 def name_of(fields: Fields, kind: _ASN1Type = UTF8) -> x509.Name:
@@ -70,26 +60,14 @@ def name_of(fields: Fields, kind: _ASN1Type = UTF8) -> x509.Name:
     )
 
 
-def plain(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
-
-
-def theirs(ca: CertificateAuthority, name: x509.Name, openssl: Run) -> tuple[x509.Name | None, str]:
-    """Let openssl sign, and give the subject, or None and what it said. The database is as before."""
-    kept = (ca.folder / "database.txt").read_bytes()
-    attributes = ca.folder / "database.txt.attr"
-    attr = attributes.read_bytes() if attributes.exists() else None
-    (ca.folder / "csr.pem").write_bytes(request(name).public_bytes(Encoding.PEM))
-    out = ca.folder / "out.pem"
-    out.unlink(missing_ok=True)
-    common = ["-batch", "-config", ca.folder / "caConfig.cnf", "-passin", "env:PASS", "-notext"]
-    done = openssl("ca", *common, "-extensions", "v3_signed", "-in", ca.folder / "csr.pem", "-out", out, check=False)
-    signed = read_certificates(out)[0].subject if out.exists() and out.stat().st_size else None
-    reset(ca)
-    (ca.folder / "database.txt").write_bytes(kept)
-    if attr is not None:
-        attributes.write_bytes(attr)
-    return signed, plain(done.stderr + done.stdout)
+def theirs(ca: CertificateAuthority, name: x509.Name) -> tuple[x509.Name | None, str]:
+    """Let openssl sign, and return the subject, or None and what it said. The database is as before."""
+    kept = {path: path.read_bytes() for path in ca.folder.glob("database.txt*")}
+    signed = openssl_signs(ca.folder, request(name), "-extensions", "v3_signed")
+    reset(ca.folder)
+    for path, data in kept.items():
+        path.write_bytes(data)
+    return (None, re.sub(r"\s+", " ", signed)) if isinstance(signed, str) else (signed.subject, "")
 
 
 def ours(ca: CertificateAuthority, name: x509.Name) -> tuple[x509.Name | None, str]:
@@ -114,12 +92,12 @@ def wording(text: str) -> str:
     return found[0].replace("so the 'policy'", "the 'policy'") if found else ""
 
 
-def agree(ca: CertificateAuthority, name: x509.Name, openssl: Run) -> tuple[x509.Name | None, str]:
+def agree(ca: CertificateAuthority, name: x509.Name) -> tuple[x509.Name | None, str]:
     """See that openssl and ours do the same with a request, and that the preview had said so; give what ours did."""
     preview = ca.preview(request(name))
-    expected, they_say = theirs(ca, name, openssl)
+    expected, they_say = theirs(ca, name)
     subject, we_say = ours(ca, name)
-    reset(ca)
+    reset(ca.folder)
     if expected is None:
         assert subject is None, f"openssl refuses: {they_say}"
         assert wording(they_say) and wording(we_say) == wording(they_say)
@@ -138,52 +116,41 @@ FULL = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("policy", "fields", "says"),
-    [
-        ([("commonName", "supplied")], [("countryName", "DE")], "The commonName field needed to be supplied and was"),
-        ([("organizationName", "match")], [("commonName", "a")], "The mandatory organizationName field was missing"),
-        (
-            [("localityName", "match")],
-            FULL,
-            "The localityName field does not exist in the CA certificate, so the 'policy' is misconfigured",
-        ),
-        (
-            [("organizationName", "match")],
-            [("organizationName", "Other")],
-            "The organizationName field is different between CA certificate (Probe & Söhne) and the request (Other)",
-        ),
-        # The first in the policy's order is named, not the first in the request's, nor the worst.
-        (
-            [("emailAddress", "supplied"), ("countryName", "match")],
-            [("commonName", "a")],
-            "The emailAddress field needed",
-        ),
-        ([("countryName", "match"), ("emailAddress", "supplied")], [("commonName", "a")], "The mandatory countryName"),
-        (
-            [("stateOrProvinceName", "optional"), ("countryName", "match"), ("organizationName", "match")],
-            [("organizationName", "Other"), ("countryName", "FR")],
-            "The countryName field is different between CA certificate (DE) and the request (FR)",
-        ),
-        # One of two that differs is enough.
-        (
-            [("organizationalUnitName", "match")],
-            [("organizationalUnitName", "Team 1"), ("organizationalUnitName", "Team 2")],
-            "The organizationalUnitName field is different between CA certificate (Team 1) and the request (Team 2)",
-        ),
-        ([("commonName", "match")], [("commonName", "test ca")], "(Test CA) and the request (test ca)"),
-    ],
-)
-def test_refusals_are_openssls_in_its_words(
-    ca: CertificateAuthority, openssl: Run, policy: Policy, fields: Fields, says: str
-) -> None:
+def pairs(text: str) -> list[tuple[str, str]]:
+    """Return what stands in a policy or a name that is written as ``CN=supplied, C=match``."""
+    return [(BY_SHORT_NAME[name].long_name, word) for name, word in (each.split("=") for each in text.split(", "))]
+
+
+DIFFERENT = "The {} field is different between CA certificate ({}) and the request ({})"
+REFUSED = [
+    ("CN=supplied", "C=DE", "The commonName field needed to be supplied and was missing"),
+    ("O=match", "CN=a", "The mandatory organizationName field was missing"),
+    (
+        "L=match",
+        "L=Ulm",
+        "The localityName field does not exist in the CA certificate, so the 'policy' is misconfigured",
+    ),
+    ("O=match", "O=Other", DIFFERENT.format("organizationName", "Probe & Söhne", "Other")),
+    # The first in the policy's order is named, not the first in the request's, nor the worst.
+    ("emailAddress=supplied, C=match", "CN=a", "The emailAddress field needed"),
+    ("C=match, emailAddress=supplied", "CN=a", "The mandatory countryName"),
+    ("ST=optional, C=match, O=match", "O=Other, C=FR", DIFFERENT.format("countryName", "DE", "FR")),
+    # One of two that differs is enough.
+    ("OU=match", "OU=Team 1, OU=Team 2", DIFFERENT.format("organizationalUnitName", "Team 1", "Team 2")),
+    ("CN=match", "CN=test ca", "(Test CA) and the request (test ca)"),
+]
+
+
+@pytest.mark.parametrize(("words", "fields", "says"), REFUSED)
+def test_refusals_are_openssls_in_its_words(ca: CertificateAuthority, words: str, fields: str, says: str) -> None:
+    policy = pairs(words)
     strict = with_policy(ca, policy)
-    subject, sentence = agree(strict, name_of(fields), openssl)
+    subject, sentence = agree(strict, name_of(pairs(fields)))
     assert subject is None and says in sentence and sentence.endswith(".") and ": " in sentence
     # The control: the same policy signs what it asks for.
     if policy[0][0] != "localityName":
         asked = [(name, CA_VALUES[name]) for name, word in policy if word != "optional"]
-        assert agree(strict, name_of(asked), openssl)[0] == name_of(asked)
+        assert agree(strict, name_of(asked))[0] == name_of(asked)
 
 
 @pytest.mark.parametrize(
@@ -198,60 +165,58 @@ def test_refusals_are_openssls_in_its_words(
 )
 @pytest.mark.parametrize("backwards", [False, True])
 def test_the_subject_is_openssls_to_the_byte(
-    ca: CertificateAuthority, openssl: Run, policy: Policy, expected: list[str], backwards: bool
+    ca: CertificateAuthority, policy: Policy, expected: list[str], backwards: bool
 ) -> None:
-    subject, _ = agree(with_policy(ca, policy), name_of(FULL[::-1] if backwards else FULL), openssl)
+    subject, _ = agree(with_policy(ca, policy), name_of(FULL[::-1] if backwards else FULL))
     assert subject is not None and [attribute.value for attribute in subject] == expected
 
 
-def test_a_field_that_stands_twice_is_kept_twice(ca: CertificateAuthority, openssl: Run) -> None:
+def test_a_field_that_stands_twice_is_kept_twice(ca: CertificateAuthority) -> None:
     units = [("organizationalUnitName", "Team 2"), ("commonName", "a"), ("organizationalUnitName", "Team 1")]
-    subject, _ = agree(with_policy(ca, GUIDE_POLICY), name_of(units), openssl)
+    subject, _ = agree(with_policy(ca, GUIDE_POLICY), name_of(units))
     assert subject == name_of([units[0], units[2], units[1]]), "side by side now, in the request's order"
-    subject, _ = agree(with_policy(ca, [("commonName", "supplied")]), name_of(units), openssl)
+    subject, _ = agree(with_policy(ca, [("commonName", "supplied")]), name_of(units))
     assert subject == name_of(units[1:2])
     twice = [("organizationalUnitName", "Team 1")] * 2
-    assert agree(with_policy(ca, [("organizationalUnitName", "match")]), name_of(twice), openssl)[0] == name_of(twice)
+    assert agree(with_policy(ca, [("organizationalUnitName", "match")]), name_of(twice))[0] == name_of(twice)
 
 
 @pytest.mark.parametrize(
     ("preserve", "kept"), [("yes", True), ("y", True), ("Yes", True), ("no", False), ("n", False), (None, False)]
 )
-def test_preserve_keeps_the_subject_as_it_is(
-    ca: CertificateAuthority, openssl: Run, preserve: str | None, kept: bool
-) -> None:
+def test_preserve_keeps_the_subject_as_it_is(ca: CertificateAuthority, preserve: str | None, kept: bool) -> None:
     odd = with_policy(ca, GUIDE_POLICY, preserve=preserve)
     name = name_of(FULL[::-1])
-    subject, _ = agree(odd, name, openssl)
+    subject, _ = agree(odd, name)
     assert (subject == name) is kept
     assert (odd.preview(request(name)).vanishing == ()) is kept
-    assert agree(odd, name_of([("countryName", "DE")]), openssl)[0] is None, "the policy checks it all the same"
+    assert agree(odd, name_of([("countryName", "DE")]))[0] is None, "the policy checks it all the same"
 
 
-def test_preserve_in_the_cas_section_is_ignored_as_openssl_ignores_it(ca: CertificateAuthority, openssl: Run) -> None:
+def test_preserve_in_the_cas_section_is_ignored_as_openssl_ignores_it(ca: CertificateAuthority) -> None:
     plain_ca = with_policy(ca, GUIDE_POLICY)
     path = plain_ca.folder / "caConfig.cnf"
     path.write_text(path.read_text().replace("preserve          = no", "preserve = yes"))
-    subject, _ = agree(CertificateAuthority.open(ca.folder, PASSPHRASE), name_of(FULL), openssl)
+    subject, _ = agree(CertificateAuthority.open(ca.folder, PASSPHRASE), name_of(FULL))
     assert subject is not None and "Ulm" not in [attribute.value for attribute in subject]
 
 
-def test_match_compares_the_string_type_too(ca: CertificateAuthority, openssl: Run) -> None:
+def test_match_compares_the_string_type_too(ca: CertificateAuthority) -> None:
     strict = with_policy(ca, [("stateOrProvinceName", "match"), ("commonName", "supplied")])
     fields = [("stateOrProvinceName", "Bayern"), ("commonName", "a")]
     same, other = name_of(fields), name_of(fields, PRINTABLE)
-    assert agree(strict, same, openssl)[0] == same
-    subject, sentence = agree(strict, other, openssl)
+    assert agree(strict, same)[0] == same
+    subject, sentence = agree(strict, other)
     assert subject is None and "(Bayern) and the request (Bayern)" in sentence
     assert sentence.endswith("written in the same string type.")
     loose = with_policy(ca, [("stateOrProvinceName", "optional"), ("commonName", "supplied")])
-    subject, _ = agree(loose, other, openssl)
+    subject, _ = agree(loose, other)
     assert subject is not None and subject.public_bytes() == other.public_bytes(), "and it keeps the type"
 
 
 def test_a_preview_says_what_would_come_of_it_and_signs_nothing(ca: CertificateAuthority) -> None:
     strict = with_policy(ca, [("commonName", "supplied"), ("countryName", "match"), ("organizationName", "match")])
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in ca.folder.rglob("*") if path.is_file()}
+    before = snapshot(ca.folder)
     good = strict.preview(DistinguishedName("DE", "Bayern", "Ulm", "Probe & Söhne", None, "device"))
     assert good.ok and good.refusals == ()
     assert [attribute.value for attribute in good.vanishing] == ["Bayern", "Ulm"]
@@ -266,8 +231,7 @@ def test_a_preview_says_what_would_come_of_it_and_signs_nothing(ca: CertificateA
     ], "in the policy's order"
     assert "Would be signed" not in str(bad) and str(bad).count("Refused: ") == 3
     assert strict.preview(request(name_of(FULL))).requested == name_of(FULL)
-    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in ca.folder.rglob("*") if path.is_file()}
-    assert after == before
+    assert snapshot(ca.folder) == before
     with pytest.raises(OnboardingError) as caught:
         strict.sign(request(bad.requested))
     assert str(caught.value) == bad.refusals[0]
@@ -294,11 +258,11 @@ policies = st.lists(
 @examples(40)
 @given(policies, names, st.sampled_from([None, "yes"]), st.sampled_from([UTF8, UTF8, PRINTABLE]))
 def test_any_policy_does_to_any_subject_what_openssls_does(
-    ca: CertificateAuthority, openssl: Run, policy: Policy, fields: Fields, preserve: str | None, kind: _ASN1Type
+    ca: CertificateAuthority, policy: Policy, fields: Fields, preserve: str | None, kind: _ASN1Type
 ) -> None:
     if kind is PRINTABLE:
         fields = [(name, value.replace("ü", "u").replace("ö", "o").replace("&", "-")) for name, value in fields]
-    agree(with_policy(ca, policy, preserve=preserve), name_of(fields, kind), openssl)
+    agree(with_policy(ca, policy, preserve=preserve), name_of(fields, kind))
 
 
 # openssl's parse_yesno: the first letter decides, and any other word means the default, which is yes.
@@ -315,19 +279,16 @@ SAID: list[tuple[str, str | None, bool]] = [
         ("no", text, False)
         for text in ("", "# unique_subject = yes\n", "other = yes\n", "[ s ]\nunique_subject = yes\n")
     ],
-    *[("no", text, True) for text in ("unique_subject=yes # no\n", "unique_subject = 'yes'\n")],
-    *[
-        ("no", f"{text}\n", True)
-        for text in ("unique_subject = no\nunique_subject = yes", "x = yes\nunique_subject = $x")
-    ],
+    *[("no", f"unique_subject{text}\n", True) for text in ("=yes # no", " = 'yes'", " = no\nunique_subject = yes")],
+    ("no", "x = yes\nunique_subject = $x\n", True),
 ]
 
 
-def second_is_signed(ca: CertificateAuthority, openssl: Run) -> bool:
+def second_is_signed(ca: CertificateAuthority) -> bool:
     """Sign the same subject twice, once with openssl and once with ours; see that both end alike, and say how."""
     name, copies = name_of([("commonName", "twice")]), ca.folder / "deviceCertificates"
     ca.sign(request(name))
-    signed, complaint = theirs(ca, name, openssl)
+    signed, complaint = theirs(ca, name)
     assert signed is not None or "There is already a certificate for /CN=twice" in complaint
     (ca.folder / "serial").write_text("1001\n")
     try:
@@ -341,16 +302,16 @@ def second_is_signed(ca: CertificateAuthority, openssl: Run) -> bool:
 
 @pytest.mark.parametrize(("word", "attributes", "unique"), SAID)
 def test_unique_subject_is_read_as_openssl_reads_it(
-    ca: CertificateAuthority, openssl: Run, word: str, attributes: str | None, unique: bool
+    ca: CertificateAuthority, word: str, attributes: str | None, unique: bool
 ) -> None:
     other = with_policy(ca, GUIDE_POLICY, unique=word)
     if attributes is not None:
         (ca.folder / "database.txt.attr").write_text(attributes)
-    assert second_is_signed(other, openssl) is not unique
+    assert second_is_signed(other) is not unique
 
 
-def test_subjects_are_unique_unless_the_configuration_says_otherwise(ca: CertificateAuthority, openssl: Run) -> None:
-    assert not second_is_signed(with_policy(ca, GUIDE_POLICY), openssl)
+def test_subjects_are_unique_unless_the_configuration_says_otherwise(ca: CertificateAuthority) -> None:
+    assert not second_is_signed(with_policy(ca, GUIDE_POLICY))
     free = with_policy(ca, GUIDE_POLICY, unique="no")
     twice = [request(name_of([("commonName", "a")]))] * 2
     assert [signed.serial_number for signed in free.sign_many(twice)] == [0x1000, 0x1001]

@@ -149,9 +149,8 @@ class Calls(RuleBasedStateMachine):
         if who != "admin":
             wanted = {403 if who == "other" and path == VERIFY else REFUSED[who]}
         given = self.world.logins[tenant, who]
-        answer = self.world.session.request(
-            method, self.world.platform.https + path, auth=given, timeout=SECONDS, **options
-        )
+        url, options = self.world.platform.https + path, {"auth": given, "timeout": SECONDS, **options}
+        answer = self.world.session.request(method, url, **options)
         assert answer.status_code in wanted, (name, wanted, answer.status_code, answer.text)
         self.seen[name, answer.status_code] += 1
         assert answer.ok or set(answer.json()) == {"error", "message", "info"}

@@ -1,23 +1,16 @@
 """SmartREST of the local platform: every message of the facts page, its answer, and whom that reaches."""
 
-from collections.abc import Iterator
-
 import jwt
 import pytest
 from conftest import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from platform_tools import rest
-from raw_mqtt import PUBACK, Raw, World, new_world, publish, read_message, subscribe
+from raw_mqtt import PUBACK, Raw, World, publish, read_message, subscribe, world_fixture
 
 from mciot_nb.connect.smartrest import line, parse
 from mciot_platform.messages import MESSAGES, NUMBER
 
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with new_world(tmp_path_factory) as world:
-        yield world
+world = world_fixture()
 
 
 def talk(world: World, name: str) -> Raw:
@@ -33,7 +26,7 @@ def test_what_a_device_tells_of_itself_is_in_the_inventory(world: World) -> None
     assert raw.messages(publish('110,"s,1","m ""x",r\n114,c8y_Restart,c8y_Command\n117,-5\n123')) == [
         ("s/ds", f"124,{world.id_of('told')}")
     ]
-    shown = rest(world.platform, "GET", f"/inventory/managedObjects/{world.id_of('told')}").json()
+    shown = world.rest("GET", f"/inventory/managedObjects/{world.id_of('told')}").json()
     assert (shown["name"], shown["type"]) == ('My, "best" device', "c8y_MQTTDevice")
     assert shown["c8y_Hardware"] == {"serialNumber": "s,1", "model": 'm "x', "revision": "r"}
     assert shown["c8y_SupportedOperations"] == ["c8y_Restart", "c8y_Command"]
@@ -74,7 +67,7 @@ def test_a_time_at_the_edge_can_still_be_shown(world: World) -> None:
     assert raw.messages(publish("\n".join(f"400,t,x,{time}" for time in times))) == []
     assert len(world.texts("times")) == len(times)
     number = world.id_of("times")
-    assert len(rest(world.platform, "GET", f"/event/events?source={number}").json()["events"]) == len(times)
+    assert len(world.rest("GET", f"/event/events?source={number}").json()["events"]) == len(times)
     for beyond in ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"):  # in UTC there is no such year
         ((topic, _),) = raw.messages(publish(f"400,t,x,{beyond}"))
         assert topic == "s/e"
@@ -114,7 +107,7 @@ def test_a_token_is_the_devices_login_to_rest(world: World) -> None:
     path = f"/inventory/managedObjects/{world.id_of('token')}"
 
     def status(of: str) -> int:
-        return rest(world.platform, "GET", path, auth=None, headers={"Authorization": f"Bearer {of}"}).status_code
+        return world.rest("GET", path, auth=None, headers={"Authorization": f"Bearer {of}"}).status_code
 
     head, body, signature = token.split(".")
     assert status(token) == 200

@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser import FLAGS, choose_dark, lab, page_of, photograph
+from browser import FLAGS, choose_theme, lab, page_of, photograph
 from conftest import tool
 from nbconvert import HTMLExporter
 from playwright.sync_api import Page, expect, sync_playwright
@@ -148,7 +148,7 @@ def test_an_untrusted_notebook_shows_every_display(theme: str, displays: Any, tm
     expected = expected_words(displays)
     nbformat.write(displays, tmp_path / "try.ipynb")
     if theme == "dark":
-        choose_dark(tmp_path / "jupyterlab_settings_dir")
+        choose_theme(tmp_path / "jupyterlab_settings_dir", True)
     with lab(tmp_path) as url:
         for width in (1280, 800):
             with page_of(f"{url}&reset", height=4600, width=width) as page:

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from platform_tools import Entity, make
+from platform_tools import Entity, make, started
 
 from mciot_nb import Device, DistinguishedName, LocalPlatform, OnboardingError, Secret, Tenant
 from mciot_nb.connect import http as rest
@@ -38,17 +38,8 @@ Talk = Callable[[socket.socket], object]
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("current"), "current")
-    yield platform
-    platform.stop()
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
-    """A platform of the guide's time."""
-    platform = LocalPlatform.start(tmp_path_factory.mktemp("old"))
-    yield platform
-    platform.stop()
+    with started(tmp_path_factory.mktemp("current"), "current") as platform:
+        yield platform
 
 
 @pytest.fixture(autouse=True)
@@ -90,58 +81,83 @@ def refused(code: str, call: Callable[[], object]) -> str:
     return text
 
 
-@contextlib.contextmanager
-def server(platform: LocalPlatform, talk: Talk, *, tls: bool = True) -> Iterator[int]:
-    """Serve on loopback with the platform's own certificate; ``talk`` gets each connection."""
+def hear(connection: socket.socket) -> None:
+    """Say nothing until the client has ended the connection."""
+    while connection.recv(4096):
+        pass
+
+
+def says(data: bytes, *, waits: bool = False) -> Talk:
+    """Hear the client's first words, answer, and end the connection, or wait for what comes."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(data)
+        if not waits:
+            connection.shutdown(socket.SHUT_WR)
+
+    return talk
+
+
+def over_tls(
+    file: Path, version: ssl.TLSVersion | None = None, *, key: Path | None = None, talk: Talk = hear, demand: str = ""
+) -> Talk:
+    """Shake hands with the key and the chain of ``file``, and with ``demand``, ask for a certificate of that CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(platform.server_certificate, platform.folder / "serverKey.pem")
+    context.load_cert_chain(file, key)
+    if version:
+        context.minimum_version = context.maximum_version = version
+    if demand:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(demand)
 
-    def serve(plain: socket.socket) -> None:
-        with contextlib.suppress(OSError), plain:
-            if not tls:
-                talk(plain)
-                return
-            with context.wrap_socket(plain, server_side=True) as wrapped:
-                talk(wrapped)
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            talk(secured)
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):
+    return handle
+
+
+@contextlib.contextmanager
+def served(talk: Talk, patience: float = 60.0) -> Iterator[int]:
+    """Serve on a port of 127.0.0.1, a thread for each connection, which must see the client's end in time."""
+    threads: list[threading.Thread] = []
+
+    def serve_one(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            talk(connection)
+            hear(connection)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):  # closed: the test is over
             while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+                threads.append(threading.Thread(target=serve_one, args=[listener.accept()[0]], daemon=True))
+                threads[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+        accepting = threading.Thread(target=serve, daemon=True)
+        accepting.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        accepting.join(30)
+    for thread in threads if patience else []:
+        thread.join(patience)
+        assert not thread.is_alive(), "the client has left a connection open"
+
+
+@contextlib.contextmanager
+def server(known: LocalPlatform | Tenant, talk: Talk, *, tls: bool = True) -> Iterator[int]:
+    """Serve with the platform's own certificate; ``talk`` gets each connection, and may be left in the midst of it."""
+    file = Path(str(known.verify)) if isinstance(known, Tenant) else known.server_certificate
+    shaken = over_tls(file, key=file.with_name("serverKey.pem"), talk=talk) if tls else talk
+    with served(shaken, patience=0) as port:
+        yield port
 
 
 class Call(NamedTuple):
     method: str
     path: str
     body: bytes
-
-
-@dataclasses.dataclass
-class Script:
-    """A HTTP server that gives these answers in turn, the last one again and again; an empty one breaks off."""
-
-    answers: list[bytes]
-    calls: list[Call] = dataclasses.field(default_factory=list)
-
-    def __call__(self, connection: socket.socket) -> None:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
-        head, _, body = received.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: *(\d+)", head)
-        while length and len(body) < int(length[1]):
-            body += connection.recv(65536)
-        method, path, _ = head.decode().split(" ", 2)
-        self.calls.append(Call(method, path, body))
-        connection.sendall(self.answers[min(len(self.calls), len(self.answers)) - 1])
 
 
 def answer(body: object, status: str = "200 OK", *headers: str) -> bytes:
@@ -151,20 +167,29 @@ def answer(body: object, status: str = "200 OK", *headers: str) -> bytes:
 
 
 @contextlib.contextmanager
-def scripted(tenant: Tenant, platform: LocalPlatform, *answers: bytes) -> Iterator[tuple[Tenant, list[Call]]]:
-    script = Script(list(answers))
-    with server(platform, script) as port:
-        yield dataclasses.replace(tenant, url=f"https://127.0.0.1:{port}"), script.calls
+def scripted(tenant: Tenant, *answers: bytes) -> Iterator[tuple[Tenant, list[Call]]]:
+    """Be a tenant that gives these answers in turn, the last one again and again; an empty one breaks off."""
+    calls: list[Call] = []
+
+    def talk(connection: socket.socket) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(65536)
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        while length and len(body) < int(length[1]):
+            body += connection.recv(65536)
+        method, path, _ = head.decode().split(" ", 2)
+        calls.append(Call(method, path, body))
+        connection.sendall(answers[min(len(calls), len(answers)) - 1])
+
+    with server(tenant, talk) as port:
+        yield dataclasses.replace(tenant, url=f"https://127.0.0.1:{port}"), calls
 
 
 EMPTY = answer({"certificates": []})
 BUSY = answer(b"", "503 Service Unavailable", "Retry-After: 3600")
-CERTIFICATE = {
-    "fingerprint": "ab" * 20,
-    "name": "CA",
-    "status": "ENABLED",
-    "notAfter": "2041-08-29T07:42:00.000Z",
-}
+CERTIFICATE = {"fingerprint": "ab" * 20, "name": "CA", "status": "ENABLED", "notAfter": "2041-08-29T07:42:00.000Z"}
 
 
 def test_one_trusted_certificate_is_read_changed_and_taken_away(tenant: Tenant) -> None:
@@ -179,8 +204,7 @@ def test_one_trusted_certificate_is_read_changed_and_taken_away(tenant: Tenant) 
         assert trusted.get(which) == uploaded
     changed = trusted.update(uploaded, name="second")
     assert (changed.name, changed.auto_registration, changed.status) == ("second", False, "ENABLED")
-    changed = trusted.update(uploaded, auto_registration=True)
-    assert (changed.name, changed.auto_registration) == ("second", True)
+    assert trusted.update(uploaded, auto_registration=True).auto_registration
     assert trusted.disable(uploaded).status == "DISABLED" and trusted.get(uploaded).status == "DISABLED"
     assert trusted.enable(uploaded).status == "ENABLED" and trusted.get(uploaded).name == "second"
     assert "ENABLED or DISABLED" in refused("HTTP_422", lambda: trusted.update(uploaded, status="OFF"))
@@ -221,20 +245,18 @@ def test_several_at_once_are_all_taken_or_none(tenant: Tenant, monkeypatch: pyte
         ([["a"], []], "a"),  # it says so until a page is empty, as the vendor's does
     ],
 )
-def test_pages_are_followed_to_the_end(
-    tenant: Tenant, platform: LocalPlatform, pages: list[list[str]], names: str
-) -> None:
+def test_pages_are_followed_to_the_end(tenant: Tenant, pages: list[list[str]], names: str) -> None:
     bodies = [
         {"certificates": [CERTIFICATE | {"name": name} for name in page]}
         | ({"next": "https://elsewhere.example.com"} if len(page) < 100 and number < len(pages) - 1 else {})
         for number, page in enumerate(pages)
     ]
-    with scripted(tenant, platform, *map(answer, bodies)) as (odd, calls):
+    with scripted(tenant, *map(answer, bodies)) as (odd, calls):
         assert "".join(one.name for one in odd.trusted_certificates.list()) == names
     assert ["currentPage=1&" in calls[0].path, "currentPage=2&" in calls[1].path] == [True, True]
 
 
-def test_possession_is_proven_with_the_right_key_only(tenant: Tenant, platform: LocalPlatform, root: Entity) -> None:
+def test_possession_is_proven_with_the_right_key_only(tenant: Tenant, root: Entity) -> None:
     trusted, other = tenant.trusted_certificates, make("Other", ca=True)
     assert trusted.get(root.certificate).proven is False
     nowhere = dataclasses.replace(tenant, url="https://127.0.0.1:1").trusted_certificates
@@ -247,8 +269,9 @@ def test_possession_is_proven_with_the_right_key_only(tenant: Tenant, platform: 
 
 
 def test_an_rsa_key_proves_possession_too(tenant: Tenant, tmp_path: Path) -> None:
-    subject = DistinguishedName(common_name="RSA CA")
-    ca = CertificateAuthority.create(tmp_path / "ca", subject, PASSPHRASE, key_type=KeyType.RSA_2048)
+    ca = CertificateAuthority.create(
+        tmp_path, DistinguishedName(common_name="RSA"), PASSPHRASE, key_type=KeyType.RSA_2048
+    )
     tenant.trusted_certificates.upload(ca.certificate)
     key = read_private_key(ca.folder / "caKey.pem", PASSPHRASE)
     assert tenant.trusted_certificates.prove_possession(ca.certificate, key).proven is True
@@ -256,13 +279,13 @@ def test_an_rsa_key_proves_possession_too(tenant: Tenant, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("code", ["0\x82\x01 tbs", "", "two\nlines", "é", "x" * 5000])
-def test_a_ca_key_signs_nothing_but_a_plain_code(tenant: Tenant, platform: LocalPlatform, code: str) -> None:
+def test_a_ca_key_signs_nothing_but_a_plain_code(tenant: Tenant, code: str) -> None:
     ca = make("Signer", ca=True)
-    with scripted(tenant, platform, answer({"proofOfPossessionUnsignedVerificationCode": code})) as (odd, calls):
+    with scripted(tenant, answer({"proofOfPossessionUnsignedVerificationCode": code})) as (odd, calls):
         refused("BAD_CODE", lambda: odd.trusted_certificates.prove_possession(ca.certificate, ca.key))
     assert len(calls) == 1
     plain = answer({"proofOfPossessionUnsignedVerificationCode": "6qgy/Iiq+nYAx=="})
-    with scripted(tenant, platform, plain, answer(CERTIFICATE | {"proofOfPossessionValid": True})) as (odd, calls):
+    with scripted(tenant, plain, answer(CERTIFICATE | {"proofOfPossessionValid": True})) as (odd, calls):
         assert odd.trusted_certificates.prove_possession(ca.certificate, ca.key).proven
     assert [call.path.rpartition("/")[2] for call in calls] == ["verification-code", "pop"]
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", json.loads(calls[1].body)["proofOfPossessionSignedVerificationCode"])
@@ -289,13 +312,13 @@ def test_a_chain_is_verified_and_a_revoked_one_refused(
     assert trusted.verify_chain(stays.chain).subject == "CN=stays"
 
 
-def test_serial_numbers_go_in_batches(tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serial_numbers_go_in_batches(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     trusted = tenant.trusted_certificates
     before = len(trusted.revoked())
     monkeypatch.setattr(trusted_certificates, "LONGEST_REVOCATION", 2)
     trusted.revoke(range(0x20000, 0x20005))
     assert set(range(0x20000, 0x20005)) <= set(trusted.revoked()) and len(trusted.revoked()) == before + 5
-    with scripted(tenant, platform, answer(b"", "204 No Content")) as (odd, calls):
+    with scripted(tenant, answer(b"", "204 No Content")) as (odd, calls):
         odd.trusted_certificates.revoke(range(1, 6))
         odd.trusted_certificates.revoke([])
     assert [len(json.loads(call.body)["crls"]) for call in calls] == [2, 2, 1]
@@ -306,13 +329,15 @@ def test_serial_numbers_go_in_batches(tenant: Tenant, platform: LocalPlatform, m
     assert "since 1950" in refused("HTTP_400", lambda: trusted.revoke([1], datetime(1949, 1, 1, tzinfo=UTC)))
 
 
-def test_a_platform_of_the_guides_time_says_what_it_lacks(old: LocalPlatform) -> None:
-    trusted, ca = old.tenant.trusted_certificates, make("Old", ca=True)
-    trusted.upload(ca.certificate)
-    assert "no proof of possession" in refused("HTTP_404", lambda: trusted.prove_possession(ca.certificate, ca.key))
-    assert "older" in refused("HTTP_404", lambda: trusted.revoke([1]))
-    assert "older" in refused("HTTP_404", trusted.revoked)
-    assert trusted.get(ca.certificate).name == "Old"  # what it does have
+def test_a_platform_of_the_guides_time_says_what_it_lacks(tmp_path: Path) -> None:
+    ca = make("Old", ca=True)
+    with started(tmp_path) as old:
+        trusted = old.tenant.trusted_certificates
+        trusted.upload(ca.certificate)
+        assert "no proof of possession" in refused("HTTP_404", lambda: trusted.prove_possession(ca.certificate, ca.key))
+        assert "older" in refused("HTTP_404", lambda: trusted.revoke([1]))
+        assert "older" in refused("HTTP_404", trusted.revoked)
+        assert trusted.get(ca.certificate).name == "Old"  # what it does have
 
 
 def test_devices_are_found_with_what_they_sent(
@@ -325,6 +350,9 @@ def test_devices_are_found_with_what_they_sent(
     refused("NO_DEVICE", lambda: devices.command(name, "x"))
     with device_of(platform, tmp_path, make(name, root)) as device:
         device.create("My device", "c8y_Test")
+        for frame in (devices.measurements(name), devices.events(name), devices.alarms(name)):
+            assert frame.empty and str(frame["time"].dtype).startswith("datetime64")
+        assert devices.operations(name) == []
         for number in range(5):
             device.measure("c8y_T", "T", number + 0.1, "C", at + timedelta(seconds=number))
             device.event("c8y_E", f"event {number}", at + timedelta(seconds=number))
@@ -338,19 +366,9 @@ def test_devices_are_found_with_what_they_sent(
     assert devices.events(name, limit=3)["text"].tolist() == ["event 4", "event 3", "event 2"]
     devices.delete(name)
     assert devices.find(name) is None and found.id not in devices.to_frame()["id"].tolist()
-
-
-def test_a_device_that_sent_nothing_has_empty_tables(
-    tenant: Tenant, platform: LocalPlatform, root: Entity, tmp_path: Path
-) -> None:
-    with device_of(platform, tmp_path, make("quiet", root)) as device:
-        device.create()
-    for frame in (tenant.devices.measurements("quiet"), tenant.devices.events("quiet"), tenant.devices.alarms("quiet")):
-        assert frame.empty and str(frame["time"].dtype).startswith("datetime64")
-    assert tenant.devices.operations("quiet") == []
-    assert all(tenant.devices.find(odd) is None for odd in ("", ".", "..", "/", "quiet/", "../quiet"))
-    refused("HTTP_404", lambda: tenant.devices.operation("999999"))
-    refused("BAD_VALUE", lambda: tenant.devices.operation("../x"))
+    assert all(devices.find(odd) is None for odd in ("", ".", "..", "/", "dev/", "../dev"))
+    refused("HTTP_404", lambda: devices.operation("999999"))
+    refused("BAD_VALUE", lambda: devices.operation("../x"))
 
 
 HTML = b"<!DOCTYPE html><html><body>Sign in</body></html>"
@@ -374,45 +392,33 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
-def test_garbage_is_no_tenant(tenant: Tenant, platform: LocalPlatform, kind: str) -> None:
-    with scripted(tenant, platform, GARBAGE[kind]) as (odd, calls):
+def test_garbage_is_no_tenant(tenant: Tenant, kind: str) -> None:
+    with scripted(tenant, GARBAGE[kind]) as (odd, calls):
         assert "no tenant's" in refused("NOT_A_TENANT", odd.trusted_certificates.list)
     assert len(calls) == 1
-    with scripted(tenant, platform, EMPTY) as (good, _):  # the control
-        assert good.trusted_certificates.list() == []
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        ("302 Found", "HTTP_302"),
-        ("307 Temporary Redirect", "HTTP_307"),
-        ("418 Odd", "HTTP_418"),
-        ("500 Oh", "HTTP_500"),
-    ],
-)
-def test_other_statuses_are_named_and_no_redirect_is_followed(
-    tenant: Tenant, platform: LocalPlatform, status: str, code: str
-) -> None:
-    with scripted(tenant, platform, EMPTY) as (elsewhere, reached):
+@pytest.mark.parametrize("status", ["302 Found", "307 Temporary Redirect", "418 Odd", "500 Oh"])
+def test_other_statuses_are_named_and_no_redirect_is_followed(tenant: Tenant, status: str) -> None:
+    with scripted(tenant, EMPTY) as (elsewhere, reached):
         odd_answer = answer(HTML, status, f"Location: {elsewhere.url}/")
-        with scripted(tenant, platform, odd_answer) as (odd, calls):
-            refused(code, odd.trusted_certificates.list)
-            refused(code, lambda: odd.trusted_certificates.upload(make("CA", ca=True).certificate))
+        with scripted(tenant, odd_answer) as (odd, calls):
+            refused(f"HTTP_{status[:3]}", odd.trusted_certificates.list)
+            refused(f"HTTP_{status[:3]}", lambda: odd.trusted_certificates.upload(make("CA", ca=True).certificate))
     assert len(calls) == 2 and not reached
 
 
-def test_an_answer_without_end_is_cut(tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_without_end_is_cut(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest, "MAX_BYTES", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b" " * 1_100_000
-    with scripted(tenant, platform, endless) as (odd, _):
+    with scripted(tenant, endless) as (odd, _):
         assert "without an end" in refused("NOT_A_TENANT", odd.trusted_certificates.list)
-    with scripted(tenant, platform, endless[:900_000] + json.dumps({"certificates": []}).encode()) as (odd, _):
+    with scripted(tenant, endless[:900_000] + json.dumps({"certificates": []}).encode()) as (odd, _):
         assert odd.trusted_certificates.list() == []
 
 
-def test_off_silent_and_no_tls(tenant: Tenant, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop, ca = threading.Event(), make("CA", ca=True).certificate
+def test_off_silent_and_no_tls(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = make("CA", ca=True).certificate
 
     def odd(port: int, scheme: str = "https") -> Tenant:
         return dataclasses.replace(tenant, url=f"{scheme}://127.0.0.1:{port}")
@@ -422,15 +428,14 @@ def test_off_silent_and_no_tls(tenant: Tenant, platform: LocalPlatform, monkeypa
     refused("NOT_REACHED", odd(port).trusted_certificates.list)
     refused("NOT_REACHED", lambda: odd(port).trusted_certificates.upload(ca))
     for tls in (False, True):
-        with server(platform, lambda _: bool(stop.wait(60)), tls=tls) as port, monkeypatch.context() as patch:
+        with server(tenant, hear, tls=tls) as port, monkeypatch.context() as patch:
             patch.setattr(rest, "TIMEOUT", (0.5, 0.5))
             said = refused("NO_ANSWER", odd(port).trusted_certificates.list)
             assert "says nothing:" in said  # not for how long: in the handshake it is given less time
             refused("NO_ANSWER", lambda: odd(port).trusted_certificates.upload(ca))
-    stop.set()
-    with server(platform, lambda plain: plain.sendall(b"220 mail.example.com ESMTP\r\n"), tls=False) as port:
+    with server(tenant, lambda plain: plain.sendall(b"220 mail.example.com ESMTP\r\n"), tls=False) as port:
         assert "does not speak TLS" in refused("NO_TLS", odd(port).trusted_certificates.list)
-    with server(platform, lambda tls: tls.sendall(b"\x20\x02\x00\x00" * 9)) as port:  # an MQTT server, for one
+    with server(tenant, lambda tls: tls.sendall(b"\x20\x02\x00\x00" * 9)) as port:  # an MQTT server, for one
         refused("CLOSED", odd(port).trusted_certificates.list)
     assert "https://" in refused("BAD_URL", odd(port, "http").trusted_certificates.list)
     assert tenant.trusted_certificates.list() is not None  # the control
@@ -448,33 +453,31 @@ def calls_that_fail(tenant: Tenant) -> dict[str, Callable[[], object]]:
 
 
 @pytest.mark.parametrize(("method", "times"), [("GET", 3), ("PUT", 3), ("POST", 1), ("DELETE", 1)])
-def test_only_what_may_be_done_twice_is_repeated(
-    tenant: Tenant, platform: LocalPlatform, method: str, times: int
-) -> None:
+def test_only_what_may_be_done_twice_is_repeated(tenant: Tenant, method: str, times: int) -> None:
     for status in ("429 Slow down", "502 Bad Gateway", "503 Busy", "504 Late"):
-        with scripted(tenant, platform, answer(b"", status, "Retry-After: 3600")) as (odd, calls):
+        with scripted(tenant, answer(b"", status, "Retry-After: 3600")) as (odd, calls):
             refused(f"HTTP_{status[:3]}", calls_that_fail(odd)[method])
         assert [call.method for call in calls] == [method] * times
-    with scripted(tenant, platform, b"") as (odd, calls):
+    with scripted(tenant, b"") as (odd, calls):
         sentence = refused("CLOSED", calls_that_fail(odd)[method])
         assert "before you repeat it" in sentence
     assert len(calls) == times
 
 
-def test_a_repeat_helps(tenant: Tenant, platform: LocalPlatform) -> None:
-    with scripted(tenant, platform, BUSY, b"", EMPTY) as (busy, calls):
+def test_a_repeat_helps(tenant: Tenant) -> None:
+    with scripted(tenant, BUSY, b"", EMPTY) as (busy, calls):
         assert busy.trusted_certificates.list() == []
     assert len(calls) == 3
-    with scripted(tenant, platform, BUSY, BUSY, BUSY, EMPTY) as (busy, calls):  # the control: small is the number
+    with scripted(tenant, BUSY, BUSY, BUSY, EMPTY) as (busy, calls):  # the control: small is the number
         refused("HTTP_503", busy.trusted_certificates.list)
     half = answer({"certificates": []}).replace(b"Content-Length: 20", b"Content-Length: 99")
-    with scripted(tenant, platform, half) as (odd, _):
+    with scripted(tenant, half) as (odd, _):
         refused("CLOSED", odd.trusted_certificates.list)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_call_that_never_reached_the_server_is_repeated(
-    tenant: Tenant, platform: LocalPlatform, method: str, monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect, refusals = urllib3.util.connection.create_connection, [ConnectionRefusedError(), ConnectionRefusedError()]
 
@@ -484,38 +487,32 @@ def test_a_call_that_never_reached_the_server_is_repeated(
         return connect(*given, **named)
 
     monkeypatch.setattr(urllib3.util.connection, "create_connection", late)
-    with scripted(tenant, platform, EMPTY if method == "GET" else answer(CERTIFICATE, "201 Created")) as (odd, calls):
+    with scripted(tenant, EMPTY if method == "GET" else answer(CERTIFICATE, "201 Created")) as (odd, calls):
         assert calls_that_fail(odd)[method]() is not None
     assert [call.method for call in calls] == [method] and not refusals
 
 
-def test_no_secret_is_ever_shown(tenant: Tenant, platform: LocalPlatform) -> None:
+def test_no_secret_is_ever_shown(tenant: Tenant) -> None:
     word = secrets.token_hex()
     for given_as in ("password", "token"):
         echo = answer({"message": word}, "500 Oh", f"X-Echo: {word}")
         for answers in ([echo], [b""], [answer(word.encode())]):
-            with scripted(dataclasses.replace(tenant, **{given_as: Secret(word)}), platform, *answers) as (odd, _):
+            with scripted(dataclasses.replace(tenant, **{given_as: Secret(word)}), *answers) as (odd, _):
                 with pytest.raises(OnboardingError) as error:
                     odd.trusted_certificates.list()
                 shown = "".join(traceback.format_exception(error.value)) + repr(odd) + repr(odd.trusted_certificates)
             assert "OnboardingError" in shown and word not in shown
 
 
-@examples(40)
-@given(
-    body=st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(["certificates", "next", "id", "managedObject", "managedObjects", "measurements"]),
-                inner,
-                max_size=3,
-            )
-        ),
-        max_leaves=8,
-    )
+NAMES = st.sampled_from(["certificates", "next", "id", "managedObject", "managedObjects", "measurements"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+BODIES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=8
 )
+
+
+@examples(40)
+@given(body=BODIES)
 def test_no_json_at_all_ends_in_another_exception(tenant: Tenant, body: object) -> None:
     for call in (
         tenant.trusted_certificates.list,
@@ -524,6 +521,6 @@ def test_no_json_at_all_ends_in_another_exception(tenant: Tenant, body: object) 
         lambda: tenant.devices.operation("1"),
         lambda: tenant.devices.measurements("x"),
     ):
-        sent = rest.Answer(200, json.dumps(body).encode())  # without a network, for there are many
+        sent = 200, json.dumps(body).encode()  # without a network, for there are many
         with mock.patch.object(rest, "send", return_value=sent), contextlib.suppress(OnboardingError):
             call()

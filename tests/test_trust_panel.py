@@ -157,7 +157,7 @@ def test_what_others_change_appears_by_itself_on_the_local_platform_only(
     calls: list[str] = []
     send = rest.send
 
-    def watched(method: str, *given: Any, **named: Any) -> rest.Answer:
+    def watched(method: str, *given: Any, **named: Any) -> tuple[int, bytes]:
         calls.append(method)
         return send(method, *given, **named)
 
@@ -432,9 +432,9 @@ def test_the_workspaces_own_rule_stands_behind_the_box(
 ) -> None:
     monkeypatch.setenv("MCIOT_PASSPHRASE", (workspace.folder / "passphrase").read_text())
     panel = show(real(tenant), workspace)
-    assert hidden(panel.upload_part._warning)  # the environment's, as far as one can see
-    assert "passphrase of this CA lies in the workspace" in press(panel, "upload")
-    assert tenant.trusted_certificates.list() == [] and not hidden(panel.upload_part._warning)
+    assert not hidden(panel.upload_part._warning)
+    assert "Nothing was sent: this is a practice CA." in press(panel, "upload")
+    assert tenant.trusted_certificates.list() == []
     panel.upload_part.consent.value = True
     assert "✓ Uploaded “Our CA”" in press(panel, "upload")
 
@@ -578,7 +578,7 @@ def test_a_file_of_another_kind_is_refused_in_a_sentence(kind: str) -> None:
 
 
 def test_a_file_that_is_refused_is_not_sent(tenant: Tenant, workspace: Workspace, platform: LocalPlatform) -> None:
-    with scripted(tenant, platform, EMPTY) as (watched, calls):
+    with scripted(tenant, EMPTY) as (watched, calls):
         panel = show(watched, workspace)
         before = len(calls)
         for data, _ in BAD.values():
@@ -700,7 +700,7 @@ def test_a_certificate_of_another_tenant_and_one_that_is_refused(tenant: Tenant,
 
 @pytest.mark.parametrize("kind", ["HTML", "half JSON", "wrong fields", "no date", "another success"])
 def test_garbage_is_named(tenant: Tenant, platform: LocalPlatform, kind: str) -> None:
-    with scripted(tenant, platform, GARBAGE[kind]) as (odd, _):
+    with scripted(tenant, GARBAGE[kind]) as (odd, _):
         panel = show(odd)
         assert "no tenant's REST interface" in said(panel) and "no tenant's" in Tags(panel.static_html()).text
         assert rows(panel) == []
@@ -712,13 +712,13 @@ def test_odd_certificates_are_shown_as_they_are(tenant: Tenant, platform: LocalP
         CERTIFICATE | {"name": "same fingerprint", "notAfter": "1999-12-31T23:59:59Z"},
         CERTIFICATE | {"name": "\u202egpj.exe", "fingerprint": "cd" * 20},
     ]
-    with scripted(tenant, platform, answer({"certificates": odd})) as (lying, _):
+    with scripted(tenant, answer({"certificates": odd})) as (lying, _):
         panel = show(lying)
     assert [row[:5] for row in rows(panel)] == [
         ["same fingerprint", "✓ enabled", "off", "-", "✗ expired 1999-12-31 23:59 UTC"],
         ["\N{REPLACEMENT CHARACTER}gpj.exe", "✓ enabled", "off", "-", "2041-08-29 07:42 UTC"],
     ]
-    with scripted(tenant, platform, answer({"certificates": odd[:1]})) as (lying, _):
+    with scripted(tenant, answer({"certificates": odd[:1]})) as (lying, _):
         panel = show(lying)
     assert rows(panel)[0][:5] == ["(no name)", "⚠ PENDING", "off", "-", "9999-12-31 23:59 UTC"]
 
@@ -822,7 +822,7 @@ def test_the_static_picture_is_the_list_and_the_same_in_every_run(tenant: Tenant
 
 def test_a_long_list_is_cut_in_the_picture_alone(tenant: Tenant, platform: LocalPlatform) -> None:
     many = [CERTIFICATE | {"name": f"CA {number}", "fingerprint": f"{number:040x}"} for number in range(99)]
-    with scripted(tenant, platform, answer({"certificates": many})) as (full, _):
+    with scripted(tenant, answer({"certificates": many})) as (full, _):
         panel = show(full)
     assert panel.table.total == 99
     assert "CA 49" in repr(panel) and "CA 50" not in repr(panel) and "and 49 certificates more" in repr(panel)

@@ -12,10 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import PASSPHRASE, Run
+from ca_tools import GUIDE, codes, copied, make_ca, openssl_ca, openssl_signs, openssl_status, request
+from conftest import PASSPHRASE, run
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,7 +23,7 @@ from hypothesis.stateful import run_state_machine_as_test as play
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError
 from mciot_nb.pki.authority import FIRST_SERIAL
-from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, read_serial
 from mciot_nb.pki.keys import KeyType
@@ -34,14 +33,10 @@ from mciot_nb.pki.rows import REASONS, hex_serial
 #: How many games are played, of ten turns each; MCIOT_EXAMPLES asks for a longer run.
 GAMES = int(os.environ.get("MCIOT_EXAMPLES", "0")) or (15 if settings().max_examples >= 100 else 2)
 SETTINGS = settings(max_examples=GAMES, stateful_step_count=10, suppress_health_check=list(HealthCheck))
-KEY = ec.generate_private_key(ec.SECP256R1())
 #: The root is older than the certificates that are signed as expired: openssl does not care, but a reader may.
 AGE = timedelta(days=800)
 OPTIONS = {"keyTime": "-crl_compromise", "CAkeyTime": "-crl_CA_compromise", "holdInstruction": "-crl_hold"}
 STATUS = {"V": "Valid (V)", "R": "Revoked (R)", "E": "Expired (E)"}
-
-#: What `inspect` says of the guide's own configuration.
-GUIDES_OWN = {"NO_X509_EXTENSIONS", "POLICY_DROPS", "PRESERVE_IGNORED"}
 
 sides = st.sampled_from(["ours", "openssl"])
 AWKWARD = [
@@ -82,10 +77,6 @@ class Entry:
     reason: str = ""
 
 
-def request(name: DistinguishedName) -> x509.CertificateSigningRequest:
-    return x509.CertificateSigningRequestBuilder().subject_name(name.to_x509()).sign(KEY, SHA256())
-
-
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
@@ -99,10 +90,10 @@ class Turns(RuleBasedStateMachine):
 
     serials: Bundle[int] = Bundle("serials")
 
-    def __init__(self, template: Path, openssl: Run) -> None:
+    def __init__(self, template: Path) -> None:
         super().__init__()
-        self.openssl, self.place = openssl, Path(tempfile.mkdtemp(dir=template.parent))
-        self.folder = self.copied(template, "caCertificate")
+        self.place = Path(tempfile.mkdtemp(dir=template.parent))
+        self.folder = copied(template, self.place / "caCertificate")
         self.ca = CertificateAuthority.open(self.folder, PASSPHRASE)
         self.model: dict[int, Entry] = {}
         self.lists, self.copies = 0, 0
@@ -110,7 +101,7 @@ class Turns(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert CertificateAuthority.open(self.folder, PASSPHRASE).recovered == "", "nobody has left a mess"
-        assert {finding.code for finding in self.ca.check().findings} == GUIDES_OWN | self.expected_findings()
+        assert codes(self.ca) == GUIDE | self.expected_findings()
         shutil.rmtree(self.place)
 
     def expected_findings(self) -> set[str]:
@@ -123,18 +114,6 @@ class Turns(RuleBasedStateMachine):
 
     # --- what the two can do ---
 
-    def copied(self, folder: Path, name: str) -> Path:
-        """Copy a directory and make the copy a CA of its own, with whatever stands in it."""
-        shutil.copytree(folder, self.place / name)
-        CertificateAuthority.relocate(self.place / name)
-        return self.place / name
-
-    def openssl_ca(self, *options: object, folder: Path | None = None) -> str:
-        """Run ``openssl ca``; gives what it said where it refused, and the empty text where it did not."""
-        config = (folder or self.folder) / "caConfig.cnf"
-        done = self.openssl("ca", "-batch", "-config", config, "-passin", "env:PASS", *options, check=False)
-        return done.stderr + done.stdout if done.returncode else ""
-
     def sign_as(self, side: str, name: DistinguishedName, begin: datetime | None) -> x509.Certificate | str:
         """Let one side sign; gives the certificate or the refusal."""
         csr = request(name)
@@ -143,15 +122,10 @@ class Turns(RuleBasedStateMachine):
                 return self.ca.sign(csr, at=begin)
             except OnboardingError as error:
                 return str(error)
-        (self.place / "csr.pem").write_bytes(csr.public_bytes(Encoding.PEM))
         form = "%y%m%d%H%M%SZ"
         end = begin and begin + timedelta(days=365)
         times = ["-startdate", begin.strftime(form), "-enddate", end.strftime(form)] if begin and end else []
-        options = ["-extensions", "v3_signed", "-days", 365, *times, "-notext", "-md", "sha256"]
-        out = self.place / "out.pem"
-        out.unlink(missing_ok=True)
-        refusal = self.openssl_ca(*options, "-in", self.place / "csr.pem", "-out", out)
-        return refusal or read_certificates(out)[0]
+        return openssl_signs(self.folder, csr, "-extensions", "v3_signed", "-days", 365, *times, "-md", "sha256")
 
     def revoke_as(self, side: str, serial: int, reason: str, by_number: bool, at: datetime | None) -> str:
         """Let one side revoke; gives the refusal, or the empty text."""
@@ -163,7 +137,9 @@ class Turns(RuleBasedStateMachine):
             return ""
         word, _, argument = reason.partition(",")
         given = [OPTIONS[word], argument] if argument else ["-crl_reason", word] if word else []
-        return self.openssl_ca("-revoke", self.folder / "deviceCertificates" / f"{hex_serial(serial)}.pem", *given)
+        copy = self.folder / "deviceCertificates" / f"{hex_serial(serial)}.pem"
+        done = openssl_ca(self.folder, "-revoke", copy, *given, check=False)
+        return done.stderr + done.stdout if done.returncode else ""
 
     def state(self) -> list[bytes]:
         return [(self.folder / name).read_bytes() for name in ("database.txt", "serial", "crl/crlnumber")]
@@ -253,7 +229,7 @@ class Turns(RuleBasedStateMachine):
         if side == "ours":
             assert {row.serial for row in self.ca.update_database()} == due
         else:
-            assert self.openssl_ca("-updatedb") == ""
+            openssl_ca(self.folder, "-updatedb")
         for serial in due:
             self.model[serial].status = "E"
         self.agree()
@@ -264,7 +240,7 @@ class Turns(RuleBasedStateMachine):
         if side == "ours":
             self.ca.update_crl()
         else:
-            assert self.openssl_ca("-gencrl", "-out", path) == ""
+            openssl_ca(self.folder, "-gencrl", "-out", path)
         self.lists += 1
         crl = read_crl(path)
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
@@ -297,27 +273,24 @@ class Turns(RuleBasedStateMachine):
     def their_view(self) -> None:
         before = self.state()
         for serial, entry in self.model.items():
-            digits = hex_serial(serial)
-            done = self.openssl("ca", "-config", self.folder / "caConfig.cnf", "-status", digits, check=False)
-            assert f"{digits}={STATUS[entry.status]}" in done.stderr + done.stdout
-        digits = hex_serial(FIRST_SERIAL + len(self.model))
-        done = self.openssl("ca", "-config", self.folder / "caConfig.cnf", "-status", digits, check=False)
-        assert "not present" in done.stderr + done.stdout, "openssl knows no further certificate"
+            assert f"{hex_serial(serial)}={STATUS[entry.status]}" in openssl_status(self.folder, serial)
+        further = openssl_status(self.folder, FIRST_SERIAL + len(self.model))
+        assert "not present" in further, "openssl knows no further certificate"
         if (path := Path(self.ca.config.ca("crl"))).exists():
             certificate = self.folder / "caCert.pem"
-            done = self.openssl("crl", "-in", path, "-CAfile", certificate, "-noout", "-verify", check=False)
+            done = run("openssl", "crl", "-in", path, "-CAfile", certificate, "-noout", "-verify", check=False)
             assert "verify OK" in done.stderr, done.stderr
         assert self.state() == before, "looking changes nothing"
 
     def same_lists(self) -> None:
         """In two copies of the directory, ours and openssl make the same list of the same second."""
         self.copies += 1
-        ours, theirs = (self.copied(self.folder, f"{side}{self.copies}") for side in ("ours", "openssl"))
+        ours, theirs = (copied(self.folder, self.place / f"{side}{self.copies}") for side in ("ours", "openssl"))
         crl = CertificateAuthority.open(ours, PASSPHRASE).update_crl()
         assert crl.next_update_utc
         times = [time.strftime("%Y%m%d%H%M%SZ") for time in (crl.last_update_utc, crl.next_update_utc)]
         options = ["-crl_lastupdate", times[0], "-crl_nextupdate", times[1], "-out", theirs / "list.pem"]
-        assert self.openssl_ca("-gencrl", *options, folder=theirs) == ""
+        openssl_ca(theirs, "-gencrl", *options)
         other = read_crl(theirs / "list.pem")
         assert entries(crl) == entries(other)
         assert crl.public_bytes(Encoding.DER) == other.public_bytes(Encoding.DER)
@@ -330,18 +303,17 @@ class Turns(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CA that each game copies: an RSA key takes longer than a turn."""
-    folder, subject = tmp_path_factory.mktemp("turns") / "template", DistinguishedName("DE", common_name="Test CA")
-    CertificateAuthority.create(folder, subject, PASSPHRASE, key_type=KeyType.RSA_2048, at=now() - AGE)
-    return folder
+    folder = tmp_path_factory.mktemp("turns") / "template"
+    return make_ca(folder, key_type=KeyType.RSA_2048, at=now() - AGE).folder
 
 
-def test_any_turns_agree(template: Path, openssl: Run) -> None:
-    play(lambda: Turns(template, openssl), settings=SETTINGS)
+def test_any_turns_agree(template: Path) -> None:
+    play(lambda: Turns(template), settings=SETTINGS)
 
 
-def test_a_game_with_every_kind_of_turn(template: Path, openssl: Run) -> None:
+def test_a_game_with_every_kind_of_turn(template: Path) -> None:
     """What chance may leave out in a short run: each turn by each side, and each refusal."""
-    game = Turns(template, openssl)
+    game = Turns(template)
     for side, other in (("ours", "openssl"), ("openssl", "ours")):
         for number, text in enumerate(AWKWARD[:6] if side == "ours" else AWKWARD[6:12]):
             name = DistinguishedName(organization=text, common_name=f"{side}{number}")
@@ -375,8 +347,8 @@ def test_a_game_with_every_kind_of_turn(template: Path, openssl: Run) -> None:
         ("crl/crlnumber", "1001", "1002"),
     ],
 )
-def test_one_thing_changed_is_seen(template: Path, openssl: Run, file: str, old: str, new: str) -> None:
-    game = Turns(template, openssl)
+def test_one_thing_changed_is_seen(template: Path, file: str, old: str, new: str) -> None:
+    game = Turns(template)
     game.do_sign("ours", DistinguishedName(common_name="first"), expired=False)
     second = game.do_sign("openssl", DistinguishedName(common_name="second"), expired=False)
     assert second
@@ -392,12 +364,10 @@ def test_one_thing_changed_is_seen(template: Path, openssl: Run, file: str, old:
     game.agree()
 
 
-def test_a_list_of_another_ca_is_seen(template: Path, openssl: Run) -> None:
-    game = Turns(template, openssl)
+def test_a_list_of_another_ca_is_seen(template: Path) -> None:
+    game = Turns(template)
     Turns.update_crl(game, "ours")
-    other = CertificateAuthority.create(
-        game.place / "other", DistinguishedName("DE", common_name="Test CA"), PASSPHRASE, key_type=KeyType.P256
-    )
+    other = make_ca(game.place / "other")
     other.update_crl()
     shutil.copy(other.config.ca("crl"), game.ca.config.ca("crl"))
     with pytest.raises(AssertionError, match=r"(?i)verify"):
@@ -405,9 +375,9 @@ def test_a_list_of_another_ca_is_seen(template: Path, openssl: Run) -> None:
 
 
 @pytest.mark.parametrize("texts", [("Gerät", r"Ger\xC3\xA4t"), (r"Ger\xC3\xA4t", "Gerät")])
-def test_two_texts_of_one_line_are_one_subject_to_both(texts: tuple[str, str], template: Path, openssl: Run) -> None:
+def test_two_texts_of_one_line_are_one_subject_to_both(texts: tuple[str, str], template: Path) -> None:
     """openssl's one-line form leaves a backslash alone, so that it can't tell these apart: whoever is first is it."""
-    game, (first, second) = Turns(template, openssl), (DistinguishedName(common_name=text) for text in texts)
+    game, (first, second) = Turns(template), (DistinguishedName(common_name=text) for text in texts)
     assert game.do_sign("ours", first, expired=False)
     assert game.do_sign("openssl", second, expired=False) is None and game.refused == {"ours": 1, "openssl": 1}
     assert game.do_sign("openssl", DistinguishedName(common_name="Other"), expired=False)

@@ -10,11 +10,11 @@ from browser import RUN_TIMEOUT, notebook, photograph, run_all, tutorial, wait_u
 from conftest import tool
 from playwright.sync_api import Locator, Page, expect
 
-from mciot_nb import Workspace
+from mciot_nb import LocalPlatform, Workspace
 from tools.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
-_, CA, _, DEVICE, _, _, UPLOAD, CONNECT = NOTEBOOKS
+_, CA, INTERMEDIATE, DEVICE, *BETWEEN, UPLOAD, CONNECT = NOTEBOOKS
 SIGN = """
 openssl req -new -newkey rsa:2048 -nodes -keyout next.key -subj /CN=signed-by-openssl -out next.csr
 openssl ca -batch -config caCertificate/caConfig.cnf -passin file:passphrase -extensions v3_signed -days 30 -notext \
@@ -45,13 +45,21 @@ def test_a_person_goes_all_the_way(tmp_path: Path) -> None:
     with tutorial(tmp_path) as lab:
         with notebook(lab, CA) as page:
             type_a_subject_and_see_the_certificate(page)
-        with notebook(lab, DEVICE) as page:
-            sign_and_see_the_table_grow(page, workspace)
+        for path in (INTERMEDIATE, DEVICE, *BETWEEN):  # another subject than the tutorial's is followed everywhere
+            with notebook(lab, path) as page:
+                run_all(page)
+                wait_until_done(page, path)
+                assert "Walking CA" in page.locator(".jp-Notebook").inner_text()
+                if path == DEVICE:
+                    see_the_table_grow(page, workspace)
         with notebook(lab, UPLOAD) as page:
             upload_by_the_panel(page, workspace)
         with notebook(lab, CONNECT) as page:
             be_refused_and_send_a_measurement(page, lab)
-    assert {"CONNECTED", "CA_DISABLED"} <= set(kept_codes(workspace)), "the platform's own log says the same"
+        log = LocalPlatform.running(workspace.folder).log()  # type: ignore[union-attr]
+        assert "CA_DISABLED" in set(log["code"]), "the platform's own log says the same"
+        reasons = log.query("code == 'CONNECTED'")["reason"].tolist()
+        assert reasons and all("under the trusted certificate Walking CA" in reason for reason in reasons)
 
 
 def type_a_subject_and_see_the_certificate(page: Page) -> None:
@@ -74,16 +82,15 @@ def type_a_subject_and_see_the_certificate(page: Page) -> None:
     press(form, "Submit")
     expect(form.locator(".mciot-message")).to_contain_text("Submitted")
     run_from(page, "workspace.create_ca(")
+    expect(page.get_by_text("Moved the CA that was here")).to_be_visible(timeout=RUN_TIMEOUT)
     expect(page.get_by_text("CA certificate of Walking CA")).to_be_visible(timeout=RUN_TIMEOUT)
     expect(page.locator(".jp-OutputArea-output", has_text="CA certificate of Walking CA")).to_contain_text("1000 days")
     wait_until_done(page, CA)
     photograph(page, "walk_01")
 
 
-def sign_and_see_the_table_grow(page: Page, workspace: Workspace) -> None:
+def see_the_table_grow(page: Page, workspace: Workspace) -> None:
     before = page.locator(".mciot-live-table tbody tr")
-    run_all(page)
-    wait_until_done(page, DEVICE)
     expect(before).to_have_count(1)
     expect(before).to_contain_text("device-0001")
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
@@ -139,10 +146,3 @@ def be_refused_and_send_a_measurement(page: Page, lab: str) -> None:
     press(console, "Send measurement")
     expect(console.get_by_role("img", name=re.compile("^Plot of .*: 3 measurements"))).to_be_visible()
     photograph(page, "walk_07")
-
-
-def kept_codes(workspace: Workspace) -> list[str]:
-    import sqlite3
-
-    with sqlite3.connect(workspace.folder / "platform" / "platform.sqlite") as database:
-        return [code for (code,) in database.execute("SELECT code FROM log")]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from conftest import PASSPHRASE
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mciot_nb import DistinguishedName, OnboardingError, Secret, TenantForm, Workspace
 from mciot_nb.local_platform import LocalPlatform
-from mciot_nb.pki import authority, keys, signing
+from mciot_nb.pki import authority, keys
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.keys import KeyType
 
@@ -203,11 +204,11 @@ def test_a_renewed_ca_is_followed_by_the_certificate_that_was_presented(ca: auth
     from mciot_nb.pki.chain import PROFILES, diagnose
 
     own, begin = ca.certificate, datetime.now(UTC) - timedelta(days=1)
-    builder = signing.certificate_builder(own.subject, own.subject, begin, begin + timedelta(days=30))
-    builder = builder.public_key(own.public_key())
+    end = begin + timedelta(days=30)
+    builder = x509.CertificateBuilder(own.subject, own.subject, own.public_key(), 99, begin, end)  # type: ignore[arg-type]
     for extension in ca.certificate.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    renewed = builder.serial_number(99).sign(ca.key, ca.certificate.signature_hash_algorithm)  # type: ignore[arg-type]
+    renewed = builder.sign(ca.key, ca.certificate.signature_hash_algorithm)  # type: ignore[arg-type]
     key = ec.generate_private_key(ec.SECP256R1())
     device = ca.sign(keys.create_request(ca.folder / "csr.pem", key, DistinguishedName(common_name="device")))
     for presented in (renewed, ca.certificate):

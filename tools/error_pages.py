@@ -1,7 +1,4 @@
-"""Write docs/errors.md from the code: every coded error of the helper and the local platform, with its sentence.
-
-    python -m tools.error_pages            rewrites docs/errors.md
-    python -m tools.error_pages --check    exits with 1 if it is not up to date
+"""Write docs/errors.md from the code, by ``python -m tools.error_pages``: each coded error with its sentence.
 
 The code is read and not imported. A value that is put into a sentence is shown by its name in the code: {path}. Where a
 function only passes on the sentence or the code that it was given, its callers are listed in its place.
@@ -9,7 +6,6 @@ function only passes on the sentence or the code that it was given, its callers 
 
 import ast
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import product
@@ -29,8 +25,7 @@ Each is an `OnboardingError` with this `.code`, a `Finding` of a `Diagnosis` or 
 local platform's log. The code is stable and meant for programs; the sentence is for people. `{words in braces}` stand
 for values. Errors without a code, which no program needs to tell apart, are not listed.
 """
-#: How many variants of one sentence are listed at most; more would be all combinations of several choices.
-MOST_VARIANTS = 4
+MOST_VARIANTS = 4  # of one sentence; more would be all combinations of several choices
 
 
 class Entry(NamedTuple):
@@ -64,7 +59,8 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
     entries: set[Entry] = set()
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
-            code, sentence = (_argument(call, position) for position in CALLS[kind])
+            named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
+            code, sentence = ((*call.args, named, named, named)[position] for position in CALLS[kind])
             entries.update(_entries(scope, code, sentence, calls))
     return sorted(entries)
 
@@ -113,11 +109,6 @@ def _collect_values(body: list[ast.stmt], names: dict[str, list[ast.expr]]) -> N
                 names[node.name] += [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
 
 
-def _argument(call: ast.Call, position: int) -> ast.expr | None:
-    named = {keyword.arg: keyword.value for keyword in call.keywords}
-    return call.args[position] if position < len(call.args) else named.get("code")
-
-
 def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
     """Return the texts that an expression may stand for."""
     match node:
@@ -142,23 +133,18 @@ def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
 
 def _placeholder(node: ast.expr) -> str:
     """Return the readable name of a value in a sentence."""
-    while True:
-        match node:
-            case ast.FormattedValue(value=inner) | ast.Subscript(value=inner) | ast.Await(value=inner):
-                node = inner
-            case ast.Call(func=ast.Attribute(value=ast.Constant()), args=[inner, *_]):  # ", ".join(names)
-                node = inner
-            case ast.Call(func=ast.Attribute(value=inner, attr="hex" | "strip" | "decode" | "upper" | "lower")):
-                node = inner
-            case ast.Call(args=[inner, *_]):
-                node = inner
-            case ast.Call(func=inner):
-                node = inner
-            case ast.Attribute(value=inner, attr="name" | "value" | "id" | "strerror"):
-                node = inner
-            case _:
-                break
     match node:
+        case (
+            ast.FormattedValue(value=inner)
+            | ast.Subscript(value=inner)
+            | ast.Await(value=inner)
+            | ast.Call(func=ast.Attribute(value=ast.Constant()), args=[inner, *_])  # ", ".join(names)
+            | ast.Call(func=ast.Attribute(value=inner, attr="hex" | "strip" | "decode" | "upper" | "lower"))
+            | ast.Call(args=[inner, *_])
+            | ast.Call(func=inner)
+            | ast.Attribute(value=inner, attr="name" | "value" | "id" | "strerror")
+        ):
+            return _placeholder(inner)
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return f"{{{name.strip('_').lower().replace('_', ' ')}}}"
         case ast.IfExp(body=ast.Constant(value=str(text)), orelse=ast.Constant(value=str(other))) if text and other:
@@ -177,29 +163,13 @@ def page(entries: list[Entry]) -> str:
         by_code[entry.code][entry.sentence].append(entry.place)
     parts = [INTRODUCTION]
     for code, sentences in by_code.items():
-        lines = [
-            f"- {_safe(text)}<br>{', '.join(f'`{place}`' for place in places)}" for text, places in sentences.items()
-        ]
-        parts.append("\n".join([f"## {code}\n", *lines, ""]))
+        parts.append(f"## {code}\n")
+        for text, places in sentences.items():
+            shown = re.sub(r"([\\`*_<>|])", r"\\\1", text.replace("\n", " "))  # Markdown shows it as it is
+            parts.append(f"- {shown}<br>{', '.join(f'`{place}`' for place in places)}")
+        parts.append("")
     return "\n".join(parts)
 
 
-def _safe(text: str) -> str:
-    """Return a sentence that Markdown shows as it is."""
-    return re.sub(r"([\\`*_<>|])", r"\\\1", text.replace("\n", " "))
-
-
-def main() -> int:
-    """Write the page, or with ``--check`` compare it; gives the exit code."""
-    new = page(coded_errors())
-    if "--check" not in sys.argv:
-        PAGE.write_text(new, encoding="utf-8", newline="\n")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == new:
-        return 0
-    print("docs/errors.md is not up to date: run python -m tools.error_pages.")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    PAGE.write_text(page(coded_errors()), encoding="utf-8", newline="\n")

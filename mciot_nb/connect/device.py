@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from mciot_nb.connect import mqtt as connection
+from mciot_nb.connect.http import https_host
 from mciot_nb.connect.mqtt import ANSWER_TOPIC, ASK_TOKEN_TOPIC, TOKEN_TOPIC, Connection, Message
 from mciot_nb.connect.smartrest import line
 from mciot_nb.errors import OnboardingError
@@ -75,7 +75,7 @@ class Device(Connection):
     Example: ``with workspace.device(tenant) as device: device.measure("c8y_Temperature", "T", 21.5, "C")``.
     """
 
-    _asked_for_operations = False
+    _asked_for_operations: object = None  # the connection on which that was done
 
     def __init__(
         self,
@@ -145,11 +145,6 @@ class Device(Connection):
                     ) from None
                 raise OnboardingError(str(error).replace(str(files["chain"]), str(keystore)), error.code) from None
 
-    def connect(self) -> None:
-        """Connect; raises OnboardingError as `Connection.connect` does."""
-        self._asked_for_operations = False
-        super().connect()
-
     # What a device says of itself ------------------------------------------------------------------------------------
 
     def create(self, name: str = "", kind: str = "c8y_MQTTDevice") -> None:
@@ -218,13 +213,12 @@ class Device(Connection):
         """
         self._listen()
         before: list[Message] = []
-        if not self._asked_for_operations:
+        if self._asked_for_operations is not self._client:
             self.publish("500")
-            self._asked_for_operations = True
-            before = self._pop_all(_is_operation, self._count_at_acknowledgement)  # they wait too, so they come again
-        elif arrived := self._pop_all(_is_operation):
-            return [_operation(message) for message in arrived]
-        return [_operation(message) for message in self._collect(_is_operation, timeout) or before]
+            self._asked_for_operations, acknowledged = self._client, self._count_at_acknowledgement
+            # They wait too, so they come again.
+            before = self._pop(count for count in self._find(_is_operation, 0) if count < acknowledged)
+        return [_operation(message) for message in self._take(_is_operation, timeout) or before]
 
     def executing(self, operation: OperationRequest) -> None:
         """Say that the device has begun with an operation (501)."""
@@ -259,7 +253,11 @@ class Device(Connection):
         """
         if not self.chain:
             raise OnboardingError("The device has no certificate to show: give it its chain and key.", "NO_CERTIFICATE")
-        host, port = _address(url)
+        host, port = https_host(url)
+        port = port or MUTUAL_TLS_PORT
+        if not host:
+            source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
+            raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
         status, body = _post_chain(host, port, self._context, self.chain)
         if not 200 <= status < 300:
             default = "this is not what the platform answers a device: check the URL and its port"
@@ -275,11 +273,8 @@ class Device(Connection):
         return Secret(token)
 
     def _send(self, *values: str) -> None:
-        """Publish one line, without the empty values at its end."""
-        kept = list(values)
-        while len(kept) > 1 and not kept[-1]:
-            kept.pop()
-        self.publish(line(*kept))
+        """Publish one line, without the empty values at its end (a comma that is a value's own stands in quotes)."""
+        self.publish(line(*values).rstrip(","))
 
 
 def _number(value: float) -> str:
@@ -369,9 +364,8 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
         try:
             client.request("POST", TOKEN_PATH, headers=headers)
         except (ConnectionError, ssl.SSLEOFError):
-            if (
-                client.sock
-            ):  # on TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more
+            # On TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more.
+            if client.sock:
                 client.sock.recv(1)  # raises it, if there is one
             raise
         response = client.getresponse()
@@ -386,15 +380,3 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
         raise connection.connection_error(where, error) from None
     finally:
         client.close()
-
-
-def _address(url: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or MUTUAL_TLS_PORT
-    except ValueError:
-        host, port = "", 0
-    if not host or parts.scheme != "https" or parts.path.strip("/"):
-        source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
-        raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
-    return host, port

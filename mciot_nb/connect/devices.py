@@ -44,14 +44,10 @@ class ManagedDevice:
     @classmethod
     def from_json(cls, body: dict[str, Any], external_id: str = "") -> Self:
         """Read the platform's description of a managed object, which does not name the external ID."""
-        return cls(
-            id=_identifier(body["id"]),
-            external_id=external_id,
-            name=str(body.get("name") or ""),
-            type=str(body.get("type") or ""),
-            created=datetime.fromisoformat(body["creationTime"]),
-            fragments={key: value for key, value in body.items() if key not in _PROPERTIES},
-        )
+        name, kind = (str(body.get(key) or "") for key in ("name", "type"))
+        fragments = {key: value for key, value in body.items() if key not in _PROPERTIES}
+        created = datetime.fromisoformat(body["creationTime"])
+        return cls(_identifier(body["id"]), external_id, name, kind, created, fragments)
 
 
 @dataclass(frozen=True)
@@ -74,15 +70,10 @@ class Operation:
     def from_json(cls, body: dict[str, Any]) -> Self:
         """Read the platform's description."""
         name = next((key for key in body if key.startswith("c8y_")), "")
-        return cls(
-            id=_identifier(body["id"]),
-            device_id=_identifier(body["deviceId"]),
-            name=name,
-            status=str(body["status"]),
-            created=datetime.fromisoformat(body["creationTime"]),
-            text=str(body[name].get("text", "")) if isinstance(body.get(name), dict) else "",
-            failure=str(body.get("failureReason") or ""),
-        )
+        text = str(body[name].get("text", "")) if isinstance(body.get(name), dict) else ""
+        created, failure = datetime.fromisoformat(body["creationTime"]), str(body.get("failureReason") or "")
+        number, device = _identifier(body["id"]), _identifier(body["deviceId"])
+        return cls(number, device, name, str(body["status"]), created, text, failure)
 
 
 @dataclass(frozen=True)

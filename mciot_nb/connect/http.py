@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -18,13 +18,6 @@ TIMEOUT = (5.0, 30.0)
 MAX_SECONDS, MAX_BYTES = 120.0, 32 * 1024 * 1024
 
 Login = Callable[[requests.PreparedRequest], requests.PreparedRequest]
-
-
-class Answer(NamedTuple):
-    """The status and the body of an HTTP response."""
-
-    status: int
-    body: bytes
 
 
 class _Retry(Retry):
@@ -50,14 +43,20 @@ _RETRIES = _Retry(
 )
 
 
-def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> Answer:
-    """Send one call to an https ``url`` and return the answer, whatever its status.
+def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> tuple[int, bytes]:
+    """Send one call to an https ``url`` and return the answer's status and body, whatever they are.
 
-    ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: NOT_REACHED, TLS,
-    NO_TLS, NO_ANSWER where the server is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
+    ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: BAD_URL, NOT_REACHED,
+    TLS, NO_TLS, NO_ANSWER where it is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
     """
-    host = _host(url)
+    host = ""
     try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        if parts.scheme != "https":
+            raise OnboardingError(
+                "The tenant's URL begins with https://, so that nobody reads along: correct it.", "BAD_URL"
+            )
         with requests.Session() as session:
             session.trust_env = verify is True  # a CA bundle named in the environment would override a path
             session.auth = login
@@ -72,23 +71,19 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
                 stream=True,
                 **options,
             ) as response:
-                return Answer(response.status_code, _body(response, host))
+                return response.status_code, _body(response, host)
     except (OSError, ValueError) as error:  # requests' own exceptions are OSErrors
         raise _explain(host, error) from None
 
 
-def _host(url: str) -> str:
-    """Return the host and port of an https URL, empty where it can't be parsed. Raises: OnboardingError: BAD_URL."""
+def https_host(url: str) -> tuple[str, int | None]:
+    """Return the host and port of a plain https URL; no host where it holds more (a password must not be kept)."""
     try:
         parts = urlsplit(url)
-        host, scheme = parts.netloc.rpartition("@")[2], parts.scheme
-    except ValueError:
-        return ""
-    if scheme != "https":
-        raise OnboardingError(
-            "The tenant's URL begins with https://, so that nobody reads along: correct it.", "BAD_URL"
-        )
-    return host
+        more = parts.scheme != "https" or "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment
+        return ("", None) if more or parts.port == 0 else (parts.hostname or "", parts.port)
+    except ValueError:  # a bracket that is never closed, for one, or a port that is no number
+        return "", None
 
 
 def _body(response: requests.Response, host: str) -> bytes:

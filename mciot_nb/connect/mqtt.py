@@ -1,11 +1,11 @@
 """A device's MQTT connection over mutual TLS, and one sentence for each way in which it can be refused."""
 
-import math
 import re
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
 
 import paho.mqtt.client as mqtt
@@ -60,7 +60,7 @@ def no_answer(where: str) -> OnboardingError:
     return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
 
 
-def connection_error(where: str, error: Exception | None = None, notes: list[str] | None = None) -> OnboardingError:
+def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
     """Return the error for a connection to ``where`` that failed with ``error``, or of which paho logged ``notes``."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return OnboardingError(
@@ -71,7 +71,7 @@ def connection_error(where: str, error: Exception | None = None, notes: list[str
     text = "" if error is None else str(error)
     if isinstance(error, TimeoutError) and "handshake" in text:
         return no_answer(where)
-    if alert := re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *(notes or [])]).upper()):
+    if alert := re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *notes]).upper()):
         name = alert[1].strip().replace(" ", "_")
         meaning = ALERTS.get(name, "the platform ended the handshake")
         return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
@@ -131,7 +131,7 @@ class Connection:
     def __init__(self, host: str, port: int, context: ssl.SSLContext, client_id: str) -> None:
         self.host, self.port, self.client_id = host, port, client_id
         #: paho's log of the connection. On TLS 1.3 the platform's alert appears here only.
-        self.notes: list[str] = []
+        self.notes: deque[str] = deque(maxlen=MOST_NOTES)
         #: Called with each line that is sent (True) or received (False), at once and in paho's thread too, to watch
         #: without taking anything away from `receive`.
         self.on_traffic: Callable[[Message, bool], object] = lambda message, sent: None
@@ -251,55 +251,49 @@ class Connection:
         other lines are).
         """
         self._listen()
-        since = self._count
+        since, error = self._count, [ERROR_TOPIC, question.partition(",")[0]]
         self.publish(question, topic=topic)
 
-        def is_error(message: Message) -> bool:
-            return message.topic == ERROR_TOPIC and message.values[1:2] == [question.partition(",")[0]]
-
         def is_answer(message: Message) -> bool:
-            return message.topic == on and message.values[:1] == [number]
+            values = message.values
+            return [message.topic, *values[:1]] == [on, number] or [message.topic, *values[1:2]] == error
 
-        def find() -> int | None:
-            new = ((count, message) for count, message in self._received.items() if count >= since)
-            return next((count for count, message in new if is_answer(message) or is_error(message)), None)
+        for count, answer in self._find(is_answer, TIMEOUT, since).items():
+            if answer.topic == ERROR_TOPIC:
+                raise OnboardingError(
+                    f"The platform answered {question or topic!r} with an error: {', '.join(answer.values[2:])}.",
+                    "REFUSED",
+                )
+            self._pop([count])
+            return answer.values[1:]
+        self._connected("ask")
+        raise OnboardingError(
+            f"The platform took the question {question or topic!r} and did not answer it: try again later.", "NO_ANSWER"
+        )
+
+    def _find(self, wanted: Callable[[Message], bool], seconds: float, since: int = 0) -> dict[int, Message]:
+        """Wait up to ``seconds`` for ``wanted`` lines, numbered from ``since`` on, and return them by their numbers."""
+
+        def find() -> dict[int, Message]:
+            return {count: one for count, one in self._received.items() if count >= since and wanted(one)}
 
         with self._changed:
-            self._changed.wait_for(lambda: find() is not None or not self._open, TIMEOUT)
-            count = find()
-            answer = None if count is None else self._received[count]
-            if count is not None and answer and not is_error(answer):
-                del self._received[count]
-        if answer is None:
-            self._connected("ask")
-            raise OnboardingError(
-                f"The platform took the question {question or topic!r} and did not answer it: try again later.",
-                "NO_ANSWER",
-            )
-        if is_error(answer):
-            raise OnboardingError(
-                f"The platform answered {question or topic!r} with an error: {', '.join(answer.values[2:])}.", "REFUSED"
-            )
-        return answer.values[1:]
+            self._changed.wait_for(lambda: find() or not self._open, seconds)
+            return find()
 
-    def _pop_all(self, wanted: Callable[[Message], bool], before: float = math.inf) -> list[Message]:
-        """Take out all ``wanted`` lines of those numbered below ``before``; the others stay for `receive`."""
+    def _pop(self, counts: Iterable[int]) -> list[Message]:
         with self._changed:
-            found = [count for count, message in self._received.items() if count < before and wanted(message)]
-            return [self._received.pop(count) for count in found]
+            return [self._received.pop(count) for count in counts if count in self._received]
 
-    def _collect(self, wanted: Callable[[Message], bool], timeout: float) -> list[Message]:
-        """Wait for ``wanted`` lines up to ``timeout`` seconds, and then for as long as more of them follow at once."""
-        collected: list[Message] = []
-        deadline = time.monotonic() + timeout
-        while (left := deadline - time.monotonic()) > 0:
-            pause = min(QUIET, left) if collected else left
-            self._wait(lambda: any(map(wanted, self._received.values())) or not self._open, pause)
-            new = self._pop_all(wanted)
-            collected += new
-            if not new:
-                break
-        return collected
+    def _take(self, wanted: Callable[[Message], bool], timeout: float) -> list[Message]:
+        """Take out ``wanted`` lines: wait for them up to ``timeout`` seconds, and while more of them follow at once."""
+        taken, deadline = list[Message](), time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            found = self._pop(self._find(wanted, min(QUIET, left) if taken else left))
+            taken += found
+            if not found or left <= 0:
+                return taken
 
     def _connected(self, doing: str) -> _Client:
         if not self._open or self._client is None:
@@ -348,17 +342,13 @@ class Connection:
         client.on_subscribe = lambda _c, _u, _number, codes, *_: self._update(_granted=codes)
         client.on_publish = lambda _c, _u, number, *_: self._on_acknowledged(number)
         client.on_message = lambda _c, _u, message: self._on_message(message.topic, bytes(message.payload))
-        client.on_log = lambda _c, _u, _level, note: self._on_log(note)
+        client.on_log = lambda _c, _u, _level, note: self.notes.append(note)
         return client
 
     def _update(self, **state: object) -> None:
         with self._changed:
             vars(self).update(state)
             self._changed.notify_all()
-
-    def _on_log(self, note: str) -> None:
-        self.notes.append(note)
-        del self.notes[:-MOST_NOTES]
 
     def _on_acknowledged(self, number: int) -> None:
         with self._changed:

@@ -179,7 +179,7 @@ def _handshake(
             connection.set_tlsext_host_name(host.encode("idna"))
         connection.set_connect_state()
         with suppress(SSL.Error):  # the end that is wanted, if the chain was seen
-            _shake_hands(connection, plain, time.monotonic() + TIMEOUT, where)
+            _shake_hands(connection, plain, where)
             finished = True
         try:
             chain = tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
@@ -198,7 +198,8 @@ def _handshake(
     return chain, finished
 
 
-def _shake_hands(connection: SSL.Connection, plain: socket.socket, deadline: float, where: str) -> None:
+def _shake_hands(connection: SSL.Connection, plain: socket.socket, where: str) -> None:
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             return connection.do_handshake()

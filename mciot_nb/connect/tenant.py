@@ -1,5 +1,6 @@
 """A tenant over REST: the same calls for the local platform and for a real tenant."""
 
+import base64
 import json
 import os
 import re
@@ -10,7 +11,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
-from requests.auth import HTTPBasicAuth
 
 from mciot_nb.connect import http as rest
 from mciot_nb.connect.devices import Devices
@@ -87,13 +87,11 @@ class Tenant:
         PUT also where the answer was lost or the server busy. Raises: OnboardingError: in one sentence for whatever
         fails, with the code ``HTTP_<status>`` where there is one.
         """
-        answer = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
-        if not 200 <= answer.status < 300:
-            raise OnboardingError(self._explain(answer.status, path, meaning or {}), f"HTTP_{answer.status}")
+        status, body = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
+        if not 200 <= status < 300:
+            raise OnboardingError(self._explain(status, path, meaning or {}), f"HTTP_{status}")
         try:
-            if accept != JSON:
-                return read(answer.body)
-            return read(json.loads(answer.body) if answer.body else None)
+            return read(body if accept != JSON else json.loads(body) if body else None)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             raise OnboardingError(
                 f"{self.url} answered something that no tenant's REST interface does: check the URL.", "NOT_A_TENANT"
@@ -116,26 +114,22 @@ class Tenant:
             entries = [read(entry) for entry in body[name]]
             return entries, bool(body.get("next")) or len(entries) >= size
 
-        found: list[T] = []
-        last: list[T] = []
+        found, last = list[T](), list[T]()
         for page in range(1, MOST_PAGES):
             parameters = {**query, "currentPage": str(page), "pageSize": str(size)}
             entries, more = self.request("GET", path, read_page, meaning=meaning, params=parameters)
             if entries == last:  # none, or a server that knows no pages
                 break
-            found += entries
-            last = entries
+            found, last = found + entries, entries
             if not more or (limit is not None and len(found) >= limit):
                 break
         return found[:limit]
 
     def _log_in(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self.token is not None:
-            request.headers["Authorization"] = f"Bearer {reveal(self.token)}"
-            return request
-        user, password = f"{self.tenant_id}/{self.user}", reveal(self.password or "")
-        prepared: requests.PreparedRequest = HTTPBasicAuth(user.encode(), password.encode())(request)
-        return prepared
+        login = f"Bearer {reveal(self.token)}" if self.token is not None else ""
+        basic = f"{self.tenant_id}/{self.user}:{reveal(self.password or '')}"
+        request.headers["Authorization"] = login or f"Basic {base64.b64encode(basic.encode()).decode()}"
+        return request
 
     def _explain(self, status: int, path: str, meaning: Mapping[int, str]) -> str:
         explanations = {
@@ -173,7 +167,7 @@ class TenantSettings:
     def problems(self, by_token: bool = False) -> dict[str, str]:
         """Say for each field what keeps a real tenant from being reached with it; a token needs no user."""
         found = {}
-        if not _https_host(self.url):
+        if not rest.https_host(self.url)[0]:
             found["url"] = "The URL is https:// and the tenant's host, without user, password, path or query."
         if not self.tenant_id:
             found["tenant_id"] = (
@@ -188,24 +182,13 @@ class TenantSettings:
         return found
 
 
-def _https_host(url: str) -> str:
-    """Return the host of a plain https URL; empty where it names none, or holds more (a password must not be kept)."""
-    try:
-        parts = urlsplit(url)
-        plain = parts.scheme == "https" and "@" not in parts.netloc and parts.port != 0
-    except ValueError:  # a bracket that is never closed, for one, or a port that is no number
-        return ""
-    more = parts.path.strip("/") or parts.query or parts.fragment
-    return (parts.hostname or "") if plain and not more else ""
-
-
 def read_settings(folder: Path) -> TenantSettings:
     """Read the choice that 00 kept in ``folder``; ``MCIOT_URL`` and its companions go before it.
 
     Raises: OnboardingError: if the file is damaged.
     """
     if url := os.environ.get("MCIOT_URL"):
-        host = os.environ.get("MCIOT_MQTT_HOST") or _https_host(url)
+        host = os.environ.get("MCIOT_MQTT_HOST") or rest.https_host(url)[0]
         port = os.environ.get("MCIOT_MQTT_PORT", "8883")
         tenant, user = os.environ.get("MCIOT_TENANT", ""), os.environ.get("MCIOT_USER", "")
         return TenantSettings(url, tenant, user, host, int(port) if port.isdecimal() else 0, local=False)
@@ -249,33 +232,21 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
     return Tenant(*who, token=secret, mqtt=mqtt) if by_token else Tenant(*who, secret, mqtt=mqtt)
 
 
-@dataclass(frozen=True)
-class TenantCheck:
-    """What the checks that ``passed`` have shown, and the ``problem`` of the one that failed, empty where none did."""
-
-    passed: tuple[str, ...]
-    problem: str = ""
-
-    def __str__(self) -> str:
-        passed = f"✓ {', '.join(self.passed)}." if self.passed else ""
-        return " ".join(filter(None, (passed, f"✗ {self.problem}" if self.problem else "")))
-
-
-def check_tenant(tenant: Tenant) -> TenantCheck:
-    """Check what the tutorial needs of a tenant: REST with a login and the role, and the MQTT port.
+def check_tenant(tenant: Tenant) -> str:
+    """Return what passed, and the first thing that did not, of what the tutorial needs: REST, role, and the MQTT port.
 
     A tenant without password and token is not logged in to. The role is told by reading the trusted certificates, which
     by the vendor's description takes the same role as changing them.
     """
-    passed: list[str] = []
+    passed, problem = list[str](), ""
     try:
         for check in _checks(tenant):
             passed.append(check)
     except OnboardingError as error:
         if not passed and error.code in ("TLS", "NO_TLS", "NO_ANSWER", "CLOSED"):  # only a server can fail like that
             passed.append("reached")
-        return TenantCheck(tuple(passed), str(error))
-    return TenantCheck(tuple(passed))
+        problem = f"✗ {error}"
+    return " ".join(filter(None, (f"✓ {', '.join(passed)}." if passed else "", problem)))
 
 
 def _checks(tenant: Tenant) -> Iterator[str]:

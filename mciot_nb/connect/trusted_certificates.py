@@ -65,16 +65,14 @@ class TrustedCertificate:
     def from_json(cls, body: dict[str, Any]) -> Self:
         """Read the platform's description."""
         proven, not_after = body.get("proofOfPossessionValid"), datetime.fromisoformat(body["notAfter"])
-        return cls(
-            fingerprint=_text(body["fingerprint"]),
-            name=_text(body.get("name") or ""),
-            status=_text(body["status"]),
-            auto_registration=body.get("autoRegistrationEnabled") in (True, "true"),
-            subject=_text(body.get("subject") or ""),
-            issuer=_text(body.get("issuer") or ""),
-            not_after=not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC),
-            proven=None if proven is None else bool(proven),
+        sha1, status = _text(body["fingerprint"]), _text(body["status"])
+        name, subject, issuer = (_text(body.get(key) or "") for key in ("name", "subject", "issuer"))
+        automatic, proven = (
+            body.get("autoRegistrationEnabled") in (True, "true"),
+            None if proven is None else bool(proven),
         )
+        not_after = not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC)
+        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven)
 
 
 @dataclass(frozen=True)
@@ -150,13 +148,9 @@ class TrustedCertificates:
 
         Whether the platform keeps some of them where it refuses one is not documented: list them then.
         """
-
-        def read(body: dict[str, Any]) -> builtins.list[TrustedCertificate]:
-            return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
-
         bodies = [_upload_body(certificate, "", auto_registration) for certificate in certificates]
         path, sent = f"{self._path}/bulk", {"certificates": bodies}
-        return self.tenant.request("POST", path, read, json=sent) if bodies else []
+        return self.tenant.request("POST", path, _all, json=sent) if bodies else []
 
     def ensure(self, certificate: x509.Certificate, *, auto_registration: bool = True) -> TrustedCertificate:
         """Upload a certificate, or find it where the tenant has it already; raises OnboardingError as `upload` does."""
@@ -287,6 +281,10 @@ def _upload_body(certificate: x509.Certificate, name: str, auto_registration: bo
         "autoRegistrationEnabled": auto_registration,
         "certInPemFormat": to_pem([certificate]).decode(),
     }
+
+
+def _all(body: dict[str, Any]) -> list[TrustedCertificate]:
+    return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
 
 
 def _text(value: object) -> str:

@@ -12,7 +12,7 @@ from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
-from mciot_nb.pki.files import disk_problem
+from mciot_nb.pki.files import disk_errors
 from mciot_nb.pki.names import BY_LONG_NAME, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import must_be_unique
@@ -30,7 +30,7 @@ _MOST_NAMED = 5
 
 
 def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
-    """Look through the CA directory ``folder``, and return what is wrong with it and what to do about each.
+    """Look through a CA directory, ours or not, and return what is wrong with it and what to do about each.
 
     It needs no passphrase and changes nothing. ``at`` is the time of the audit, now by default.
 
@@ -40,13 +40,11 @@ def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
     findings: list[Finding] = []
     checks = (_configuration, _policy, _key_and_certificate, _database, _numbers, _copies, _revocation_list)
     for check in checks:
-        try:
-            findings += check(config, folder, now)
-        except OnboardingError as error:  # what can't be read is a finding too, and the next check goes on
+        try:  # what can't be read is a finding too, and the next check goes on
+            with disk_errors():
+                findings += check(config, folder, now)
+        except OnboardingError as error:
             findings.append(Finding(error.code, str(error)))
-        except OSError as error:
-            problem = disk_problem(Path(str(error.filename)), error)
-            findings.append(Finding(problem.code, str(problem)))
     return Diagnosis(tuple(dict.fromkeys(findings)))
 
 
@@ -125,8 +123,7 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
             "puts that in order.",
         )
     rows = database.rows()
-    if must_be_unique(database, config):
-        database.index().check_valid_subjects()
+    must_be_unique(database, config)
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
         yield Finding(
             "COMMENT",

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -27,8 +27,8 @@ from mciot_nb.pki.config import (
     with_dir,
 )
 from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
-from mciot_nb.pki.files import disk_problem, sync_folder, write_draft, write_whole
-from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
+from mciot_nb.pki.files import disk_errors, sync_folder, write_draft, write_whole
+from mciot_nb.pki.keys import KeyType, PrivateKey, Request, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import Preview, build_extensions, normalize_time, signed_subject, subject_of
@@ -41,23 +41,21 @@ FIRST_SERIAL = 0x1000
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a draft folder that becomes ``folder`` at the end, or vanishes if anything fails."""
-    draft = folder.parent / f".{folder.name}.draft"
-    try:
+    with disk_errors(folder):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise OnboardingError(
                 f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS"
             )
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        yield draft
-        if folder.exists():
-            folder.rmdir()  # empty, or this raises; Windows can't rename onto it
-        draft.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise disk_problem(folder, error) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            yield draft
+            if folder.exists():
+                folder.rmdir()  # empty, or this raises; Windows can't rename onto it
+            draft.rename(folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _make_tree(draft: Path, folder: Path, prefix: str) -> CaConfig:
@@ -112,11 +110,10 @@ class CertificateAuthority:
         with _new_folder(folder) as draft:
             config = _make_tree(draft, folder, "ca")
             key = create_key(draft / "caKey.pem", passphrase, key_type)
-            name, section = subject.with_string_mask(config.string_mask), config.required("req", "x509_extensions")
-            builder = signing.certificate_builder(name, name, begin, end).public_key(key.public_key())
-            for extension in build_extensions(config, section, key.public_key(), None):
-                builder = builder.add_extension(extension.value, extension.critical)
-            certificate = builder.serial_number(x509.random_serial_number()).sign(key, config.digest)
+            name, public, section = subject.to_x509(), key.public_key(), config.required("req", "x509_extensions")
+            number, extensions = x509.random_serial_number(), build_extensions(config, section, public, None)
+            builder = x509.CertificateBuilder(name, name, public, number, begin, end, extensions)
+            certificate = builder.sign(key, config.digest)
             write_whole(draft / "caCert.pem", to_pem([certificate]))
         return cls._opened(folder, read_config(folder / "caConfig.cnf"), key)
 
@@ -147,9 +144,9 @@ class CertificateAuthority:
         if not is_unfinished(folder, subject):
             with _new_folder(folder) as draft:
                 self.check_new(subject, days, at=begin)
-                config = _make_tree(draft, folder, "intermediate")
+                _make_tree(draft, folder, "intermediate")
                 new_key = create_key(draft / "intermediateKey.pem", passphrase, key_type)
-                request = create_request(draft / "intermediateCsr.pem", new_key, subject, config.string_mask)
+                request = create_request(draft / "intermediateCsr.pem", new_key, subject)
                 # What would be refused is refused now: from here on the folder stays, for its key must not be lost.
                 signing.prepare(self.config, self.certificate, request, extensions, days, begin)
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
@@ -160,10 +157,9 @@ class CertificateAuthority:
                 "KEY_MISMATCH",
             )
         certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
-        try:
-            write_whole(folder / "intermediateCert.pem", to_pem([certificate]))
-        except FileExistsError:
-            raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS") from None
+        if (path := folder / "intermediateCert.pem").exists():
+            raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS")
+        write_whole(path, to_pem([certificate]))
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
     @classmethod
@@ -204,36 +200,25 @@ class CertificateAuthority:
         database.index()
         return cls(folder, config, certificate, database, key, recovered)
 
-    @staticmethod
-    def inspect(folder: Path) -> Diagnosis:
-        """Look through a CA directory, ours or not, and return what is wrong with it. It changes nothing."""
-        return audit(folder)
+    inspect = staticmethod(audit)
 
     def check(self) -> Diagnosis:
         """Look through this CA's directory, as `inspect` does."""
         return audit(self.folder)
 
-    def preview(self, subject: DistinguishedName | x509.CertificateSigningRequest) -> Preview:
+    def preview(self, subject: DistinguishedName | Request) -> Preview:
         """Return what signing would make of a subject: what the policy drops, misses or refuses. Nothing is signed."""
         name = subject.to_x509() if isinstance(subject, DistinguishedName) else subject_of(subject)
         return signing.preview_subject(self.config, name, self.certificate.subject)
 
     def check_new(self, subject: DistinguishedName, days: int, *, at: datetime | None = None) -> None:
-        """Check, before a key is made, that `sign` would sign a new request for ``subject``.
-
-        Raises: OnboardingError: POLICY, SUBJECT_TAKEN, or for ``days`` as `signing.not_after_within` does.
-        """
+        """Check, before a key is made, that `sign` would sign ``subject``. Raises: OnboardingError: as `sign` does."""
         name = signed_subject(self.config, subject.to_x509(), self.certificate.subject)
         signing.not_after_within(self.certificate, normalize_time(at), days, f"The certificate of {readable(name)}")
         signing.check_unique_subject(self.database, self.config, [name])
 
     def sign(
-        self,
-        csr: x509.CertificateSigningRequest,
-        extensions: str = "v3_signed",
-        days: int = DEVICE_DAYS,
-        *,
-        at: datetime | None = None,
+        self, csr: Request, extensions: str = "v3_signed", days: int = DEVICE_DAYS, *, at: datetime | None = None
     ) -> x509.Certificate:
         """Sign a request by the policy, write the database's row, and keep a copy under the serial number.
 
@@ -247,7 +232,7 @@ class CertificateAuthority:
 
     def sign_many(
         self,
-        requests: Iterable[x509.CertificateSigningRequest],
+        requests: Iterable[Request],
         extensions: str = "v3_signed",
         days: int = DEVICE_DAYS,
         *,
@@ -282,19 +267,17 @@ class CertificateAuthority:
 
         certificates, writes, digest = [], [], self.config.digest
         numbered = tqdm(zip(serials, builders, strict=True), total=len(serials), disable=None if serials[1:] else True)
-        try:
+        with disk_errors(copies):
             with ThreadPoolExecutor(8) as pool:  # what waits for the disk together, the disk does together
                 for serial, builder in numbered:
                     certificates.append(certificate := builder.serial_number(serial).sign(self.key, digest))
                     writes.append(pool.submit(write_draft, draft_path(copies, serial), to_pem([certificate])))
             for write in writes:
                 write.result()
-        except OSError as error:
-            raise disk_problem(copies, error) from None
         sync_folder(copies)
         return certificates
 
-    def find_issued(self, csr: x509.CertificateSigningRequest, *, ca: bool = False) -> x509.Certificate | None:
+    def find_issued(self, csr: Request, *, ca: bool = False) -> x509.Certificate | None:
         """Return the valid certificate that this CA signed last for a request's subject, if its key is the request's.
 
         ``ca`` says whether it is to be a CA's or a device's. None if there is no such certificate.
@@ -352,8 +335,13 @@ class CertificateAuthority:
 
         Only then can a subject be signed again whose certificate has run out.
         """
+        time = normalize_time(at)
         with self._locked():
-            return crl.expire(self.database, normalize_time(at))
+            due = [row for row in self.database.rows() if row.status == "V" and row.expires <= time]
+            expired = [replace(row, status="E") for row in due]
+            if expired:
+                self.database.rewrite(expired)
+        return expired
 
     def update_crl(self, days: int = 30, *, at: datetime | None = None) -> x509.CertificateRevocationList:
         """Write a new revocation list, valid for ``days``, to the configuration's ``crl`` (``openssl ca -gencrl``).
@@ -366,12 +354,14 @@ class CertificateAuthority:
         extensions = build_extensions(self.config, section, own.public_key(), own) if section else []
         path, number_path = self.config.ca_path("crl"), self.config.ca_path("crlnumber")
         with self._locked():
-            number = read_serial(number_path)
-            builder = crl.crl_builder(own.subject, self.database.rows(), begin, end)
-            for extension in extensions:
-                builder = builder.add_extension(extension.value, extension.critical)
-            made = builder.add_extension(x509.CRLNumber(number), critical=False).sign(self.key, self.config.digest)
-            write_serial(number_path, number + 1)  # first: a number that is lost does no harm, one given twice does
+            number = x509.CRLNumber(read_serial(number_path))
+            extensions.append(x509.Extension(number.oid, False, number))
+            entries = crl.revoked_entries(self.database.rows())
+            builder = x509.CertificateRevocationListBuilder(own.subject, begin, end, extensions, entries)
+            made = builder.sign(self.key, self.config.digest)
+            write_serial(
+                number_path, number.crl_number + 1
+            )  # first: a number that is lost does no harm, one given twice does
             write_whole(path, made.public_bytes(Encoding.PEM), replace=True)
         return made
 
@@ -382,16 +372,11 @@ def _check_common_name(subject: DistinguishedName) -> None:
 
 
 def is_unfinished(folder: Path, subject: DistinguishedName, key_type: KeyType | None = None) -> bool:
-    """Whether ``folder`` is an intermediate CA's for ``subject`` that lacks nothing but its certificate.
-
-    With ``key_type``, its key must be of that kind too.
-    """
+    """Whether an intermediate CA for ``subject``, with a key of the type, lacks nothing but its certificate."""
     names = ("intermediateKey.pem", "intermediateCsr.pem", "intermediateConfig.cnf", "database.txt", "serial")
     try:
         there = all((folder / name).exists() for name in names) and not (folder / "intermediateCert.pem").exists()
-        if not there:
-            return False
         request = read_request(folder / "intermediateCsr.pem")
-        return request.subject == subject.to_x509() and key_type in (None, KeyType.of(request))
+        return there and request.subject == subject.to_x509() and key_type in (None, KeyType.of(request))
     except (OSError, ValueError, OnboardingError):  # what can't be read can't be gone on with
         return False

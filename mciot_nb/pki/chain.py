@@ -42,6 +42,23 @@ PROFILES = {
 }
 
 
+def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certificate:
+    """Return the certificate that ``issuer`` signed under this serial number, by its copy in the CA's folder.
+
+    Raises: OnboardingError: NO_FILE, OTHER_FILE if it is another certificate, or BAD_PEM.
+    """
+    if not path.exists():
+        raise OnboardingError(
+            f"{path.name} is missing in {path.parent}: of this certificate there is only its row.", "NO_FILE"
+        )
+    certificate = read_certificates(path)[0]
+    if certificate.serial_number != serial or not is_issued_by(certificate, issuer):
+        raise OnboardingError(
+            f"{path} holds another certificate than the one that this CA signed: put the right one back.", "OTHER_FILE"
+        )
+    return certificate
+
+
 def read_certificates(path: Path) -> list[x509.Certificate]:
     """Return every certificate of a PEM file, in their order; other text between them is skipped.
 
@@ -57,7 +74,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 
 
 def parse_certificates(pem: bytes) -> list[x509.Certificate]:
-    """Return every certificate in ``pem``. Raises: OnboardingError: if there is none, or one is damaged (BAD_PEM)."""
+    """Return every certificate in ``pem``. Raises: OnboardingError: BAD_PEM if there is none, or one is damaged."""
     if any(f"{dash}BEGIN CERTIFICATE".encode() in pem for dash in "–—"):  # noqa: RUF001 - the guide's own dashes
         raise OnboardingError(
             "The PEM markers are written with typographic dashes, as on the guide's web page: "
@@ -137,13 +154,10 @@ def diagnose(
     Example: ``diagnose(chain, [ca.certificate], "guide-2021").code`` is ``"OK"`` or the first fault's code.
     """
     if not presented:
-        return Diagnosis(
-            (Finding("NO_CLIENT_CERT", "No certificate was presented: give the device its chain and key."),)
-        )
-    at = at or datetime.now(UTC)
-    anchors = list(anchors)
-    if isinstance(profile, str):
-        profile = PROFILES[profile]
+        finding = Finding("NO_CLIENT_CERT", "No certificate was presented: give the device its chain and key.")
+        return Diagnosis((finding,))
+    at, anchors = at or datetime.now(UTC), list(anchors)
+    profile = PROFILES[profile] if isinstance(profile, str) else profile
     path, findings = path_to_anchor(presented, anchors, at)
     findings += [finding for certificate in path for finding in _validity_findings(certificate, at)]
     if not findings:
@@ -165,28 +179,26 @@ def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list
 
     candidates = sorted(dict.fromkeys((*anchors, *presented)), key=preference)
     path = [presented[0]]
-    while path[-1] not in trusted:
-        current = path[-1]
-        issuer = next((c for c in candidates if c not in path and is_issued_by(current, c)), None)
-        if issuer is None:
-            return path, [_missing_issuer(current, presented)]
-        path.append(issuer)
+    while (last := path[-1]) not in trusted:
+        issuer = next((c for c in candidates if c not in path and is_issued_by(path[-1], c)), None)
+        if issuer:
+            path.append(issuer)
+            continue
+        subject, issuer_name = readable(last.subject), readable(last.issuer)
+        if any(c.subject == last.issuer for c in presented if c != last):
+            finding = Finding(
+                "BAD_SIGNATURE",
+                f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name in "
+                "the chain did not sign it: put in the one that did.",
+            )
+        else:
+            finding = Finding(
+                "UNKNOWN_CA",
+                f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
+                "and key is there: upload the CA certificate that signed it.",
+            )
+        return path, [finding]
     return path, []
-
-
-def _missing_issuer(certificate: x509.Certificate, presented: Chain) -> Finding:
-    subject, issuer = readable(certificate.subject), readable(certificate.issuer)
-    if any(c.subject == certificate.issuer for c in presented if c != certificate):
-        return Finding(
-            "BAD_SIGNATURE",
-            f"The certificate of {subject} names {issuer} as its issuer, but the certificate of that name in the chain "
-            "did not sign it: put in the one that did.",
-        )
-    return Finding(
-        "UNKNOWN_CA",
-        f"The certificate of {subject} was signed by {issuer}, and no trusted certificate with that name and key is "
-        "there: upload the CA certificate that signed it.",
-    )
 
 
 def _validity_findings(certificate: x509.Certificate, at: datetime) -> list[Finding]:
@@ -203,11 +215,11 @@ def _verifier_findings(path: Chain, at: datetime) -> list[Finding]:
     """Return what cryptography's verifier finds in a path whose signatures are good: path lengths, usages, forms."""
     if len(path) == 1:
         return []  # the anchor itself was presented: nothing is left to verify
-    anything, required = verification.ExtensionPolicy.permit_all, verification.Criticality.AGNOSTIC
+    anything, critical_or_not = verification.ExtensionPolicy.permit_all(), verification.Criticality.AGNOSTIC
     builder = verification.PolicyBuilder().store(verification.Store([path[-1]])).time(at).max_chain_depth(len(path))
     builder = builder.extension_policies(
-        ca_policy=anything().require_present(x509.BasicConstraints, required, _must_be_ca),
-        ee_policy=anything().may_be_present(x509.ExtendedKeyUsage, required, _must_be_client),
+        ca_policy=anything.require_present(x509.BasicConstraints, critical_or_not, _must_be_ca),
+        ee_policy=anything.may_be_present(x509.ExtendedKeyUsage, critical_or_not, _must_be_client),
     )
     try:
         builder.build_client_verifier().verify(path[0], list(path[1:-1]))
@@ -216,34 +228,29 @@ def _verifier_findings(path: Chain, at: datetime) -> list[Finding]:
     return []
 
 
-def _must_be_ca(policy: verification.Policy, certificate: x509.Certificate, extension: x509.BasicConstraints) -> None:
-    if not extension.ca:
+def _must_be_ca(_: verification.Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
+    if not constraints.ca:
         raise ValueError(f"{readable(certificate.subject)} is no CA, so it can't sign certificates")
 
 
-def _must_be_client(
-    policy: verification.Policy, certificate: x509.Certificate, extension: x509.ExtendedKeyUsage | None
-) -> None:
+def _must_be_client(_: object, certificate: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
     fitting = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    if extension is not None and not fitting & {*extension}:
+    if usage is not None and not fitting & {*usage}:
         raise ValueError(f"the extended key usage of {readable(certificate.subject)} does not allow clientAuth")
 
 
 def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Profile) -> Iterator[Finding]:
     device = presented[0]
-    for certificate, successor in itertools.pairwise(presented):
-        if not is_issued_by(certificate, successor):
-            yield Finding(
-                "CHAIN_ORDER",
-                f"In the chain, {readable(certificate.subject)} is followed by {readable(successor.subject)}, "
-                "which did not sign it: put the device first, and each issuer behind what it signed.",
-            )
-            break
-    if is_ca(device):
+    broken = next((pair for pair in itertools.pairwise(presented) if not is_issued_by(*pair)), None)
+    if broken:
         yield Finding(
-            "CA_AS_DEVICE",
-            f"The first certificate, {readable(device.subject)}, is a CA's own: present a device certificate.",
+            "CHAIN_ORDER",
+            f"In the chain, {readable(broken[0].subject)} is followed by {readable(broken[1].subject)}, "
+            "which did not sign it: put the device first, and each issuer behind what it signed.",
         )
+    if is_ca(device):
+        sentence = f"The first certificate, {readable(device.subject)}, is a CA's own: present a device certificate."
+        yield Finding("CA_AS_DEVICE", sentence)
     if len(presented) > profile.longest_chain:
         yield Finding(
             "CHAIN_TOO_LONG",

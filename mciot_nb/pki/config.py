@@ -6,15 +6,15 @@ and ``$section::name``; a test holds this reading against libcrypto's own.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import disk_problem, read_file
-from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, DistinguishedName, Field
+from mciot_nb.pki.files import disk_errors, read_file
+from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, Field
 
 #: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
 CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
@@ -29,9 +29,10 @@ _SECTION = re.compile(rf"\[\s*({_NAME}(?:\s+{_NAME})*)\s*\]")
 _DIRECTIVE = re.compile(rf"(?:({_NAME})::)?({_NAME})\s*=\s*(.*)", re.DOTALL)
 _QUOTED = r"""(?:"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|`(?:\\.|[^`\\])*`?)"""
 _UNCOMMENTED = re.compile(rf"(?:{_QUOTED}|\\.|[^#\\\"'`])*\\?", re.DOTALL)
+#: A quoted text, an escaped character, a variable ($name, ${name} or $(name), perhaps with section::), or a $ alone.
 _TOKEN = re.compile(
-    r"(?P<quote>[\"'`])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)?|\\(?P<escaped>.?)|(?P<plain>[^\"'`\\$]+)"
-    r"|\$(?P<open>[{(]?)(?:(?P<section>\w+)::)?(?P<name>\w+)(?P<close>[})]?)",
+    r"(?P<quote>[\"'`])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)?|\\(?P<escaped>.?)"
+    r"|\$(?:(?P<curly>\{)|(?P<round>\())?(?:(?P<section>\w+)::)?(?P<name>\w+)(?(curly)\}|(?(round)\)))|\$",
     re.DOTALL | re.ASCII,
 )
 _CONTROL = {"n": "\n", "r": "\r", "b": "\b", "t": "\t"}
@@ -118,22 +119,6 @@ class CaConfig:
             raise OnboardingError(f"{self.path} has no section [ {name} ]: it has {known}.", "BAD_CONFIG")
         return self.sections[name]
 
-    def subject(self, answers: Mapping[str, str]) -> DistinguishedName:
-        """Return the subject that ``openssl req`` makes of answers at its prompts, by field: ``commonName``.
-
-        An answer that is blank or missing takes the field's ``_default``; a ``.`` leaves the field empty.
-
-        Raises: OnboardingError: BAD_NAME for a value that X.509, or the field's ``_min`` and ``_max``, would refuse.
-        """
-        if unknown := [name for name in answers if name not in BY_LONG_NAME]:
-            raise OnboardingError(f"There is no field {unknown[0]}: use {', '.join(BY_LONG_NAME)}.", "BAD_NAME")
-        values = {}
-        for prompt in self.prompts:
-            value = values[prompt.field.attribute] = prompt.value(answers.get(prompt.field.long_name, ""))
-            if problem := prompt.problem(value):
-                raise OnboardingError(f"{self.path}: {problem}", "BAD_NAME")
-        return DistinguishedName(**values)
-
     @property
     def prompts(self) -> list[Prompt]:
         """What ``openssl req`` asks for; of two prompts for one field the last."""
@@ -163,11 +148,6 @@ class CaConfig:
         return (self.value("ca", "preserve") or "no")[0] in "yY"
 
     @property
-    def string_mask(self) -> str:
-        """In which string types ``openssl req`` writes a subject: utf8only unless the configuration says otherwise."""
-        return self.value("req", "string_mask") or "utf8only"
-
-    @property
     def digest(self) -> Digest:
         """The hash of signatures, ``default_md``. Raises: OnboardingError: BAD_CONFIG if unfit for certificates."""
         word = self.optional("default_md") or "sha256"
@@ -177,10 +157,7 @@ class CaConfig:
 
     @property
     def policy(self) -> list[tuple[Field, str]]:
-        """The signing policy in its order: each field with ``match``, ``supplied`` or ``optional``.
-
-        Raises: OnboardingError: BAD_CONFIG for a word that openssl does not know, or a field beside the guide's seven.
-        """
+        """Each field of the policy with match, supplied or optional. Raises: OnboardingError: BAD_CONFIG for others."""
         policy, within = [], f"{self.path}: [ {self.ca('policy')} ]"
         for name, word in self.section(self.ca("policy")).items():
             field = BY_LONG_NAME.get(name) or BY_SHORT_NAME.get(name)
@@ -244,23 +221,17 @@ def _read_line(line: str, current: str, sections: dict[str, dict[str, str]]) -> 
 
 def _expand(text: str, section: str, sections: dict[str, dict[str, str]]) -> str:
     """Resolve quotes, escapes and variables of a value, from left to right."""
-    result, position = "", 0
-    while position < len(text):
-        token = _TOKEN.match(text, position)
-        if not token or ({"{": "}", "(": ")"}.get(token["open"] or "", "") != (token["close"] or "") and token["open"]):
-            raise OnboardingError(f"the variable in {text!r} is not written as $name, ${{name}} or $section::name.")
-        position = token.end()
+
+    def resolve(token: re.Match[str]) -> str:
         if token["quoted"] is not None:
-            result += re.sub(r"\\(.)", r"\1", token["quoted"], flags=re.DOTALL)
-        elif token["escaped"] is not None:
-            result += _CONTROL.get(token["escaped"], token["escaped"])
-        elif token["plain"] is not None:
-            result += token["plain"]
-        else:
-            if not token["open"] and token["close"]:
-                position -= 1  # the bracket belongs to the text behind $name
-            result += _variable(token["section"] or section, token["name"], sections)
-    return result
+            return re.sub(r"\\(.)", r"\1", token["quoted"], flags=re.DOTALL)
+        if token["escaped"] is not None:
+            return _CONTROL.get(token["escaped"], token["escaped"])
+        if token["name"] is None:
+            raise OnboardingError(f"the variable in {text!r} is not written as $name, ${{name}} or $section::name.")
+        return _variable(token["section"] or section, token["name"], sections)
+
+    return _TOKEN.sub(resolve, text)
 
 
 def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> str:
@@ -287,17 +258,12 @@ def guide_config(folder: Path, prefix: str = "ca") -> bytes:
 
     ``prefix`` begins the names of key, certificate and CRL; ``intermediate`` makes the guide's intermediateConfig.cnf.
     """
-    text = re.sub(r"(?<=/)ca(?=(?:Key|Cert|Crl)\.pem)", prefix, GUIDE_CONFIG.read_text(encoding="utf-8"))
-    return _set_dir(text, folder)
+    return re.sub(rb"(?<=/)ca(?=(?:Key|Cert|Crl)\.pem$)", prefix.encode(), with_dir(GUIDE_CONFIG, folder), flags=re.M)
 
 
 def with_dir(config: Path, folder: Path) -> bytes:
     """Return the text of ``config`` with only its ``dir`` line rewritten, for a CA directory that was moved."""
-    return _set_dir(config.read_bytes().decode("utf-8"), folder)
-
-
-def _set_dir(text: str, folder: Path) -> bytes:
-    value = folder.absolute().as_posix()
+    text, value = config.read_bytes().decode("utf-8"), folder.absolute().as_posix()
     if re.search(r"[\r\n\ud800-\udfff]", value):
         raise OnboardingError(f"The folder {value!r} has a line break in its name, or is no text: choose another one.")
     if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
@@ -306,15 +272,10 @@ def _set_dir(text: str, folder: Path) -> bytes:
 
 
 def find_config(folder: Path) -> Path:
-    """Return the configuration of a CA directory: under one of the guide's names, or the only ``.cnf`` file there.
-
-    Raises: OnboardingError: NO_FILE if there is none, or several without one of these names.
-    """
-    try:
+    """Return a CA directory's configuration. Raises: OnboardingError: NO_FILE if it has none, or several others."""
+    with disk_errors(folder):
         named = [folder / name for name in CONFIG_NAMES if (folder / name).exists()]
         found = named or sorted(folder.glob("*.cnf"))
-    except OSError as error:
-        raise disk_problem(folder, error) from None
     if len(found) == 1:
         return found[0]
     has = ", ".join(path.name for path in found) or "none"

@@ -1,6 +1,6 @@
 """Revoking, expiring, and the certificate revocation list, as ``openssl ca`` does these (RFC 5280, section 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +13,11 @@ from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.database import LARGEST_SERIAL, SigningDatabase
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
-from mciot_nb.pki.rows import REASONS, DatabaseRow, check_reason, hex_serial, hold_instruction, read_time, reason_word
+from mciot_nb.pki.rows import REASONS, DatabaseRow, hex_serial, hold_instruction, read_time, split_reason
 from mciot_nb.pki.signing import row_of
 
 #: The extension of a CRL entry that says what to do while a certificate is on hold (RFC 3280, section 5.3.2).
-HOLD_INSTRUCTION = x509.ObjectIdentifier("2.5.29.23")
+_HOLD_INSTRUCTION = x509.ObjectIdentifier("2.5.29.23")
 
 
 def revoke(
@@ -29,7 +29,7 @@ def revoke(
     NOT_OURS if ``issuer`` did not sign the certificate, NO_ROW, or REVOKED if it is revoked already.
     """
     try:
-        reason = check_reason(reason) if reason else ""
+        reason = ",".join(filter(None, split_reason(reason))) if reason else ""
     except ValueError as error:
         raise OnboardingError(f"This is no reason for a revocation: {error}.", "BAD_REASON") from None
     if not 1950 <= at.year < 2050:
@@ -38,6 +38,16 @@ def revoke(
         raise OnboardingError(
             f"{serial!r} is no serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here.", "NO_ROW"
         )
+    row, is_recorded = _row_to_revoke(database, issuer, serial)
+    revoked = replace(row, status="R", revoked=at, reason=reason)
+    (database.rewrite if is_recorded else database.record)([revoked])
+    return revoked
+
+
+def _row_to_revoke(
+    database: SigningDatabase, issuer: x509.Certificate, serial: int | x509.Certificate
+) -> tuple[DatabaseRow, bool]:
+    """Return the row of a certificate, and whether it is in the database."""
     certificate = None if isinstance(serial, int) else serial
     if certificate and not is_issued_by(certificate, issuer):
         raise OnboardingError(
@@ -46,53 +56,32 @@ def revoke(
             "NOT_OURS",
         )
     number = serial if isinstance(serial, int) else serial.serial_number
-    row = database.find(number)
+    row, shown = database.find(number), hex_serial(number)
     if row is None and certificate:
-        database.record([revoked := replace(row_of(certificate), status="R", revoked=at, reason=reason)])
-        return revoked
+        return row_of(certificate), False
     if row is None:
         raise OnboardingError(
-            f"There is no certificate with serial {hex_serial(number)} in {database.path}: look its number up there, "
-            "and mind that it stands there in hexadecimal (1000 is 0x1000).",
+            f"There is no certificate with serial {shown} in {database.path}: look its number up there, and mind that "
+            "it stands there in hexadecimal (1000 is 0x1000).",
             "NO_ROW",
         )
-    _check_revocable(database, row, certificate)
-    database.rewrite([revoked := replace(row, status="R", revoked=at, reason=reason)])
-    return revoked
-
-
-def _check_revocable(database: SigningDatabase, row: DatabaseRow, certificate: x509.Certificate | None) -> None:
-    number = hex_serial(row.serial)
     if certificate and row.subject != row_of(certificate).subject:
         raise OnboardingError(
-            f"{database.path} has serial {number} for {row.subject}, and the certificate is that of "
+            f"{database.path} has serial {shown} for {row.subject}, and the certificate is that of "
             f"{readable(certificate.subject)}: find out which of them is right.",
             "NOT_OURS",
         )
     if row.status == "R":
         raise OnboardingError(
-            f"The certificate {number}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
+            f"The certificate {shown}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
             "nothing is left to do but update_crl().",
             "REVOKED",
         )
+    return row, True
 
 
-def expire(database: SigningDatabase, at: datetime) -> list[DatabaseRow]:
-    """Mark as expired the valid rows whose time has come by ``at``, and return them. Caller must hold the lock."""
-    due = [row for row in database.rows() if row.status == "V" and row.expires <= at]
-    expired = [replace(row, status="E") for row in due]
-    if expired:
-        database.rewrite(expired)
-    return expired
-
-
-def crl_builder(
-    issuer: x509.Name, rows: Sequence[DatabaseRow], begin: datetime, end: datetime
-) -> x509.CertificateRevocationListBuilder:
-    """Begin a revocation list with an entry for each revoked row, ordered by serial; extensions and signature follow.
-
-    Raises: OnboardingError: BAD_DATABASE for a serial that no list can hold.
-    """
+def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate]:
+    """Return a list's entries, ordered by serial. Raises: OnboardingError: BAD_DATABASE for one too long for it."""
     revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
     if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
         raise OnboardingError(
@@ -100,25 +89,32 @@ def crl_builder(
             "20 bytes: take that row out of the database.",
             "BAD_DATABASE",
         )
-    # Entries added one by one would copy the list each time.
-    builder = x509.CertificateRevocationListBuilder(revoked_certificates=[_crl_entry(row) for row in revoked])
-    return builder.issuer_name(issuer).last_update(begin).next_update(end)
+    return [_crl_entry(row) for row in revoked]
 
 
 def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:
     """Return the list's entry for a revoked row: its serial, when, and why if a reason was given."""
     assert row.revoked
     builder = x509.RevokedCertificateBuilder().serial_number(row.serial).revocation_date(row.revoked)
-    word, _, argument = row.reason.partition(",")
-    known = reason_word(word) if word else ""
-    if known:
-        builder = builder.add_extension(x509.CRLReason(x509.ReasonFlags(REASONS[known])), critical=False)
-    if known in ("keyTime", "CAkeyTime"):
-        builder = builder.add_extension(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)), critical=False)
-    elif known == "holdInstruction":
-        instruction = x509.UnrecognizedExtension(HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument)))
-        builder = builder.add_extension(instruction, critical=False)
+    if not row.reason:
+        return builder.build()
+    word, argument = split_reason(row.reason)
+    extensions: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))]
+    if word == "holdInstruction":
+        extensions.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
+    elif argument:
+        extensions.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
     return builder.build()
+
+
+def unlisted(path: Path, revoked: set[int]) -> int:
+    """Return how many of the serial numbers are not on the revocation list; all where it is missing or damaged."""
+    try:
+        return len(revoked - {entry.serial_number for entry in read_crl(path)})
+    except OnboardingError:
+        return len(revoked)
 
 
 def read_crl(path: Path) -> x509.CertificateRevocationList:

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Self
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import CaConfig, is_yes, read_config
+from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.files import (
-    disk_problem,
+    disk_errors,
     disk_reason,
     drafts_of,
     read_file,
@@ -68,15 +68,6 @@ class Index:
         self.valid_rows += columns.status.count("V")
         self.size, self.stamp = size, stamp
 
-    def check_valid_subjects(self) -> None:
-        """Raises: OnboardingError: if two valid rows have one subject, which openssl refuses if these are unique."""
-        if self.valid_rows != len(self.valid):
-            raise OnboardingError(
-                "The signing database has two valid rows for one subject, so openssl refuses the whole file: revoke "
-                "one of the two, or say unique_subject = no.",
-                "SUBJECT_TWICE",
-            )
-
 
 @dataclass(frozen=True)
 class SigningDatabase:
@@ -93,36 +84,28 @@ class SigningDatabase:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock against other processes; its file lies beside the CA's folder, not among the CA's own files.
-
-        Raises: OnboardingError: LOCKED if another process holds it for `LOCK_TIMEOUT` seconds.
-        """
+        """Hold the lock, which lies beside the CA's folder. Raises: OnboardingError: LOCKED after `LOCK_TIMEOUT` s."""
         folder = self.path.parent
         lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise OnboardingError(
-                f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
-                "LOCKED",
-            ) from None
-        except OSError as error:
-            raise disk_problem(folder.parent, error) from None
-        try:
+        with disk_errors(folder.parent):
+            try:
+                held = lock.acquire()
+            except Timeout:
+                raise OnboardingError(
+                    f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
+                    "LOCKED",
+                ) from None
+        with held:
             yield
-        finally:
-            lock.release()
 
     def rows(self) -> list[DatabaseRow]:
-        """Return all rows. A last row without its newline was never finished: openssl passes over it, and so do we.
-
-        Raises: OnboardingError: BAD_DATABASE for a line that openssl would refuse.
-        """
+        """Return all rows but a torn last one. Raises: OnboardingError: BAD_DATABASE for what openssl would refuse."""
         return list(self.columns().rows())
 
     def find(self, serial: int) -> DatabaseRow | None:
         """Return the row of one certificate, or None."""
-        return self.columns().find(serial)
+        columns = self.columns()
+        return columns.row(columns.serial.index(serial)) if serial in columns.serial else None
 
     def columns(self) -> Columns:
         """Return all rows as columns of text, checked. Raises: OnboardingError: as `rows` does."""
@@ -149,26 +132,15 @@ class SigningDatabase:
         return self._index
 
     def _stamp(self) -> tuple[int, ...]:
-        try:
+        with disk_errors(self.path), suppress(FileNotFoundError):
             status = self.path.stat()
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise disk_problem(self.path, error) from None
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return ()
 
     @property
     def attributes_path(self) -> Path:
         """The path of openssl's ``database.txt.attr``."""
         return self.path.with_name(f"{self.path.name}.attr")
-
-    @property
-    def unique_subject(self) -> bool | None:
-        """What ``database.txt.attr`` says, which overrides the configuration; None where it says nothing."""
-        if not self.attributes_path.exists():
-            return None
-        word = read_config(self.attributes_path).sections["default"].get("unique_subject")
-        return None if word is None else is_yes(word)
 
     def record(self, rows: Sequence[DatabaseRow]) -> None:
         """Write rows behind the others, all of them or none; durable on return. Caller must hold the lock."""
@@ -244,10 +216,7 @@ def _times(texts: Sequence[str]) -> "pd.Series[pd.Timestamp]":
 
 
 def read_serial(path: Path) -> int:
-    """Return the next number from ``serial`` or ``crlnumber``: hexadecimal of even length, as openssl wants it.
-
-    Raises: OnboardingError: BAD_SERIAL if it holds anything else, NO_FILE if it is missing.
-    """
+    """Return the next number of ``serial`` or ``crlnumber``. Raises: OnboardingError: BAD_SERIAL, NO_FILE."""
     missing = (
         f"There is no file {path}, which holds the next number: write one with echo 1000 > {path.name}, or a higher "
         "number in hexadecimal if some were given already."
@@ -309,17 +278,12 @@ def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
 
 
 def recover(config: CaConfig, database: SigningDatabase) -> str:
-    """Put in order what a crash has left, and return one sentence about it; empty where nothing was to be done.
-
-    Raises: OnboardingError: INTERRUPTED if openssl's unfinished file holds less than its old one.
-    """
-    try:
+    """Mend what a crash has left, and say it in a sentence, or an empty one. Raises: OnboardingError: INTERRUPTED."""
+    with disk_errors():
         if not crash_traces(config, database):
             return ""
         with database.locked():  # another process may have been at work just now: look again
             found = crash_traces(config, database, mend=True)
-    except OSError as error:
-        raise disk_problem(Path(str(error.filename or database.path)), error) from None
     return f"A crash was put in order: {'; '.join(found)}." if found else ""
 
 
@@ -347,7 +311,7 @@ def crash_traces(config: CaConfig, database: SigningDatabase, *, mend: bool = Fa
             settle(copies, cut_off, database.index().serials)
         if mend and (recorded := cut_off & database.index().serials):
             found.append(f"{_listed(recorded)} had been recorded, and is there now")
-    if _is_torn(database.path):
+    if database.path.exists() and database.path.read_bytes()[-1:] not in (b"", b"\n"):
         found.append(f"the last row of {database.path.name} was not finished")
         if mend:
             write_at(database.path, database.index().size, b"")
@@ -368,11 +332,3 @@ def _finish_openssls_rename(path: Path) -> None:
         )
     new.replace(path)
     sync_folder(path.parent)
-
-
-def _is_torn(path: Path) -> bool:
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        if file.seek(0, 2):
-            file.seek(-1, 2)
-            return file.read() != b"\n"
-    return False

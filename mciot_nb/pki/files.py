@@ -14,16 +14,21 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 
 def read_file(path: Path, if_missing: str) -> bytes:
-    """Return the content of ``path``.
+    """Return the content of ``path``. Raises: OnboardingError: NO_FILE with the sentence ``if_missing``, DISK."""
+    with disk_errors(path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise OnboardingError(if_missing, "NO_FILE") from None
 
-    Raises: OnboardingError: NO_FILE with the sentence ``if_missing``, or DISK with what the disk said.
-    """
+
+@contextmanager
+def disk_errors(path: Path | None = None) -> Iterator[None]:
+    """Raise what the disk refuses in the block as an OnboardingError (DISK) about ``path``, or the file it refused."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise OnboardingError(if_missing, "NO_FILE") from None
+        yield
     except OSError as error:
-        raise disk_problem(path, error) from None
+        raise disk_problem(path or Path(str(error.filename)), error) from None
 
 
 def disk_problem(path: Path, error: OSError) -> OnboardingError:
@@ -43,30 +48,28 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
     ``private`` files can be read by their owner only (0600; on Windows the user's profile protects them). Without
     ``replace`` a file that exists is left alone; with it, the new file has the old one's rights.
 
-    Raises: FileExistsError: if the file exists and ``replace`` is false. OnboardingError: DISK if the disk refuses.
+    Raises: OnboardingError: EXISTS if the file exists and ``replace`` is false, DISK if the disk refuses.
     """
-    try:
+    with disk_errors(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
-    except OSError as error:
-        raise disk_problem(path, error) from None
-    draft = Path(name)
-    try:
+        draft = Path(name)
         try:
-            _write_and_sync(descriptor, data)
+            try:
+                _write_and_sync(descriptor, data)
+            finally:
+                os.close(descriptor)
+            if not private:
+                draft.chmod(path.stat().st_mode & 0o777 if replace and path.exists() else 0o644)
+            if replace:
+                draft.replace(path)
+            else:
+                rename_to_new(draft, path)
+        except FileExistsError:
+            raise OnboardingError(
+                f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
+            ) from None
         finally:
-            os.close(descriptor)
-        if not private:
-            draft.chmod(path.stat().st_mode & 0o777 if replace and path.exists() else 0o644)
-        if replace:
-            draft.replace(path)
-        else:
-            rename_to_new(draft, path)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise disk_problem(path, error) from None
-    finally:
-        remove([draft])
+            remove([draft])
     sync_folder(path.parent)
 
 
@@ -88,18 +91,15 @@ def write_at(path: Path, start: int, data: bytes) -> None:
 
     Raises: OnboardingError: DISK if the disk refuses; the file is then no longer than before.
     """
-    try:
-        with _opened(path, os.O_RDWR) as descriptor:
-            end = os.fstat(descriptor).st_size
-            try:
-                os.lseek(descriptor, start, os.SEEK_SET)
-                _write_and_sync(descriptor, data, start + len(data))
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(descriptor, end)
-                raise
-    except OSError as error:
-        raise disk_problem(path, error) from None
+    with disk_errors(path), _opened(path, os.O_RDWR) as descriptor:
+        end = os.fstat(descriptor).st_size
+        try:
+            os.lseek(descriptor, start, os.SEEK_SET)
+            _write_and_sync(descriptor, data, start + len(data))
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, end)
+            raise
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -6,6 +6,7 @@ file must be protected. Numbers are big-endian, passwords are hashed in UTF-16.
 """
 
 import hashlib
+import io
 import os
 import struct
 from collections.abc import Callable, Iterable
@@ -20,6 +21,10 @@ MAGIC = b"\xfe\xed\xfe\xed"
 _VERSION, _KEY, _TRUSTED = 2, 1, 2
 _SALT = b"Mighty Aphrodite"  # a constant of Java's, before what the checksum covers
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Damaged(Exception):
+    """A store that is not whole; says what is wrong with it."""
 
 
 class WrongPassword(ValueError):
@@ -57,8 +62,9 @@ def dump(entries: Iterable[JksEntry], password: str) -> bytes:
     data = MAGIC + struct.pack(">II", _VERSION, len(entries))
     for entry in entries:
         milliseconds = (entry.created - _EPOCH) // timedelta(milliseconds=1)
-        data += struct.pack(">I", _KEY if entry.key else _TRUSTED) + _string(entry.alias)
-        data += struct.pack(">q", milliseconds)
+        data += (
+            struct.pack(">I", _KEY if entry.key else _TRUSTED) + _string(entry.alias) + struct.pack(">q", milliseconds)
+        )
         if entry.key:
             data += _sized(entry.key) + struct.pack(">I", len(entry.certificates))
         for certificate in entry.certificates:
@@ -67,15 +73,16 @@ def dump(entries: Iterable[JksEntry], password: str) -> bytes:
 
 
 def load(data: bytes, password: str) -> list[JksEntry]:
-    """Return a store's entries. Raises: ValueError: if it is damaged, `WrongPassword` if its checksum is not right."""
-    if len(data) < 32:
-        raise ValueError("too short")
-    reader = _Reader(data[:-20])
-    if reader.take(4) != MAGIC or reader.number(">I") != _VERSION:
-        raise ValueError("no JKS of version 2")
-    entries = [reader.entry() for _ in range(reader.number(">I"))]
-    if reader.rest:
-        raise ValueError("more than its entries")
+    """Return a store's entries. Raises: Damaged, or `WrongPassword` if only its checksum is not right."""
+    file = io.BytesIO(data[:-20])
+    try:
+        if (file.read(4), _number(file)) != (MAGIC, _VERSION):
+            raise Damaged("no JKS of version 2")
+        entries = [_entry(file) for _ in range(_number(file))]
+    except (ValueError, OverflowError, struct.error, x509.InvalidVersion):
+        raise Damaged("what it holds can't be read to its end") from None
+    if file.read():
+        raise Damaged("more than its entries")
     if data[-20:] != _checksum(data[:-20], password):
         raise WrongPassword
     return entries
@@ -104,11 +111,10 @@ def decrypt_key(encrypted: bytes, password: str) -> bytes:
 
 
 def _xor(data: bytes, secret: bytes, salt: bytes) -> bytes:
-    stream, block = b"", salt
-    while len(stream) < len(data):
-        block = hashlib.sha1(secret + block).digest()
-        stream += block
-    return bytes(a ^ b for a, b in zip(data, stream, strict=False))
+    stream = salt
+    while len(stream) < len(salt + data):
+        stream += hashlib.sha1(secret + stream[-20:]).digest()
+    return bytes(a ^ b for a, b in zip(data, stream[20:], strict=False))
 
 
 def _checksum(data: bytes, password: str) -> bytes:
@@ -123,57 +129,43 @@ def _string(text: str) -> bytes:
     """Return text in Java's "modified UTF-8": a zero in two bytes, beyond FFFF the two halves of its UTF-16."""
     halves = struct.iter_unpack(">H", text.encode("utf-16-be", "surrogatepass"))
     raw = b"".join(chr(half).encode("utf-8", "surrogatepass") for (half,) in halves).replace(b"\0", b"\xc0\x80")
-    return struct.pack(">H", len(raw)) + raw
+    return _sized(raw, ">H")
 
 
-def _sized(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
+def _sized(data: bytes, form: str = ">I") -> bytes:
+    return struct.pack(form, len(data)) + data
 
 
-class _Reader:
-    """Takes one piece after the other from ``rest``. Each method raises ValueError if the piece is not there."""
+def _number(file: io.BytesIO, form: str = ">I") -> int:
+    """Read a number. This and what follows raise `load`'s four errors where there is none, or no such thing."""
+    return int(struct.unpack(form, file.read(struct.calcsize(form)))[0])
 
-    def __init__(self, data: bytes) -> None:
-        self.rest = memoryview(data)
 
-    def take(self, length: int) -> bytes:
-        if length > len(self.rest):
-            raise ValueError("it ends too early")
-        taken, self.rest = self.rest[:length], self.rest[length:]
-        return bytes(taken)
+def _piece(file: io.BytesIO, form: str = ">I") -> bytes:
+    """Read what `_sized` writes."""
+    length = _number(file, form)
+    if len(data := file.read(length)) < length:
+        raise ValueError
+    return data
 
-    def number(self, form: str) -> int:
-        return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])
 
-    def string(self) -> str:
-        """Read what `_string` writes."""
-        raw = self.take(self.number(">H")).replace(b"\xc0\x80", b"\0")
-        try:
-            units = raw.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
-        except UnicodeError:
-            raise ValueError("a name that is no text") from None
-        return units.decode("utf-16-le", "replace")
+def _text(file: io.BytesIO) -> str:
+    """Read what `_string` writes."""
+    text = _piece(file, ">H").replace(b"\xc0\x80", b"\0").decode("utf-8", "surrogatepass")
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
-    def certificate(self) -> x509.Certificate:
-        if self.string() != "X.509":
-            raise ValueError("a certificate that is no X.509")
-        data = self.take(self.number(">I"))
-        try:
-            return x509.load_der_x509_certificate(data)
-        except (ValueError, x509.InvalidVersion):
-            raise ValueError("a certificate that can't be read") from None
 
-    def entry(self) -> JksEntry:
-        tag, alias = self.number(">I"), self.string()
-        try:
-            created = _EPOCH + timedelta(milliseconds=self.number(">q"))
-        except OverflowError:
-            raise ValueError("a time out of all bounds") from None
-        if tag == _TRUSTED:
-            return JksEntry(alias, created, (self.certificate(),))
-        if tag != _KEY:
-            raise ValueError("an entry of an unknown kind")
-        encrypted = self.take(self.number(">I"))
-        if not encrypted:
-            raise ValueError("a key of no bytes")
-        return JksEntry(alias, created, tuple(self.certificate() for _ in range(self.number(">I"))), encrypted)
+def _certificate(file: io.BytesIO) -> x509.Certificate:
+    if _text(file) != "X.509":
+        raise ValueError
+    return x509.load_der_x509_certificate(_piece(file))
+
+
+def _entry(file: io.BytesIO) -> JksEntry:
+    tag, alias, created = _number(file), _text(file), _EPOCH + timedelta(milliseconds=_number(file, ">q"))
+    if tag == _TRUSTED:
+        return JksEntry(alias, created, (_certificate(file),))
+    key = _piece(file)
+    if tag != _KEY or not key:  # keytool lists a key of no bytes as a key
+        raise ValueError
+    return JksEntry(alias, created, tuple(_certificate(file) for _ in range(_number(file))), key)

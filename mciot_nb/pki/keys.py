@@ -26,12 +26,12 @@ from mciot_nb.secret import Secret, reveal
 
 #: What signs a certificate or a request, and what the platform takes.
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+Request = x509.CertificateSigningRequest
 
 #: The shortest RSA key that is still safe (the guide: "at least 2048 bits").
 SHORTEST_RSA = 2048
 #: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
-_EXISTS = "{} is there already and is never overwritten: move it away first."
 
 
 class KeyType(StrEnum):
@@ -51,7 +51,7 @@ class KeyType(StrEnum):
         raise OnboardingError(f"There is no key type {value!r} here: give one of {offered}.", "BAD_KEY")
 
     @classmethod
-    def of(cls, owner: x509.Certificate | x509.CertificateSigningRequest | PrivateKey) -> "KeyType | None":
+    def of(cls, owner: x509.Certificate | Request | PrivateKey) -> "KeyType | None":
         """Return the kind of the key in ``owner``, or None for a kind that `create_key` does not make."""
         try:
             key = owner.public_key()
@@ -90,23 +90,14 @@ def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType
     Raises: OnboardingError: EXISTS, BAD_PASSPHRASE if openssl would refuse the passphrase, BAD_KEY for another type.
     """
     key_type = KeyType(key_type)
-    if path.exists():
-        raise OnboardingError(_EXISTS.format(path), "EXISTS")
     password = encode_passphrase(passphrase)
     key: PrivateKey
     if key_type is KeyType.P256:
         key = ec.generate_private_key(ec.SECP256R1())
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
-    _write_new(path, encrypted_pem(key, password), private=True)
+    write_whole(path, encrypted_pem(key, password), private=True)
     return key
-
-
-def _write_new(path: Path, data: bytes, *, private: bool = False) -> None:
-    try:
-        write_whole(path, data, private=private)
-    except FileExistsError:
-        raise OnboardingError(_EXISTS.format(path), "EXISTS") from None
 
 
 def encrypted_pem(key: PrivateKey, password: bytes) -> bytes:
@@ -130,10 +121,7 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
 
 
 def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
-    """Open an encrypted private key in PEM form, ours or openssl's.
-
-    Raises: OnboardingError: NO_FILE, BAD_PEM or BAD_KEY if it is no such key, WRONG_PASSPHRASE.
-    """
+    """Open a private key in PEM form. Raises: OnboardingError: NO_FILE, BAD_PEM, BAD_KEY, WRONG_PASSPHRASE."""
     pem = read_file(path, f"There is no key {path}: create it first.")
     if b"-----BEGIN" not in pem or b"PRIVATE KEY-----" not in pem:
         raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
@@ -168,27 +156,22 @@ def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
         return False
 
 
-def create_request(
-    path: Path, key: PrivateKey, subject: DistinguishedName, string_mask: str = "utf8only"
-) -> x509.CertificateSigningRequest:
-    """Write a certificate signing request for ``subject``, as ``openssl req -new -sha256 -key … -out PATH`` does.
-
-    ``string_mask`` is the configuration's. Raises: OnboardingError: EXISTS if the file exists already.
-    """
-    name = subject.with_string_mask(string_mask)
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
-    _write_new(path, request.public_bytes(Encoding.PEM))
+def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> Request:
+    """Write a request, as ``openssl req -new -sha256`` does. Raises: OnboardingError: EXISTS if the file exists."""
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
+    write_whole(path, request.public_bytes(Encoding.PEM))
     return request
 
 
-def read_request(path: Path) -> x509.CertificateSigningRequest:
+def read_request(path: Path) -> Request:
     """Read a certificate signing request. Raises: OnboardingError: NO_FILE, or BAD_PEM if it is damaged."""
     pem = read_file(path, f"There is no request {path}: create it first.")
     try:
         return x509.load_pem_x509_csr(pem)
     except ValueError:
-        says = f"{path} is no certificate signing request in PEM form: make it anew."
-        raise OnboardingError(says, "BAD_PEM") from None
+        raise OnboardingError(
+            f"{path} is no certificate signing request in PEM form: make it anew.", "BAD_PEM"
+        ) from None
 
 
 def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:

@@ -5,11 +5,12 @@ is known by its content.
 """
 
 import itertools
+import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -32,7 +33,8 @@ PKCS12_NAMES = (".pkcs12", ".p12", ".pfx")
 KEY_ALIAS, TRUST_ALIAS = "devicekeyentry", "servercertificate"
 #: keytool refuses shorter ones.
 SHORTEST_PASSWORD = 6
-_ALIAS_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789._-"
+#: Aliases are unique without regard to case, and Java shows them in lower case.
+_ALIAS = re.compile("[a-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,6 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
 
     Raises: OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for a
     PKCS12 that can't be read without losing something, with the keytool command that makes a JKS of it.
-
-    Example: ``read_store(workspace.device_file("deviceKeystore.jks"), workspace.passphrase)``.
     """
     store = _load(path, password)
     if not isinstance(store, pkcs12.Pkcs12Store):
@@ -81,26 +81,25 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
     kind = HIDDEN_ENTRY if store.seen_by_java is False else KEY_ENTRY if store.key else TRUSTED_ENTRY
     unnamed = "1" if store.key else ""  # Java numbers keys without an alias
     entries = [Entry(alias or unnamed, kind, chain) for alias, chain in store.entries]
-    return Keystore(path, "PKCS12", tuple(entries), " ".join(_remarks(path, store)))
+    return Keystore(path, "PKCS12", tuple(entries), _remark(path, store))
 
 
-def _remarks(path: Path, store: pkcs12.Pkcs12Store) -> Iterator[str]:
-    if store.key and not store.seen_by_java:
-        yield "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is."
-    elif store.entries and store.seen_by_java is None:
-        yield (
-            "Whether Java sees an entry in it can't be told here, for its certificates are encrypted in an older way: "
-            "keytool -list shows those that it sees."
-        )
-    elif store.entries and not store.seen_by_java:
-        yield (
-            "Java sees no entry in it, for its certificates lack Java's trust mark: write_truststore or keytool "
-            "-importcert makes a store with it."
-        )
-    if not store.has_mac:
-        yield "It has no checksum, so a change to it would not be noticed."
-    if path.suffix.lower() == ".jks":
-        yield "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS."
+def _remark(path: Path, store: pkcs12.Pkcs12Store) -> str:
+    certificates, seen = bool(store.entries) and not store.key, store.seen_by_java
+    remarks = {
+        "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is.": (
+            store.key and not seen
+        ),
+        "Whether Java sees an entry in it can't be told here, for its certificates are encrypted in an older way: "
+        "keytool -list shows those that it sees.": certificates and seen is None,
+        "Java sees no entry in it, for its certificates lack Java's trust mark: write_truststore or keytool "
+        "-importcert makes a store with it.": certificates and seen is False,
+        "It has no checksum, so a change to it would not be noticed.": not store.has_mac,
+        "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS.": (
+            path.suffix.lower() == ".jks"
+        ),
+    }
+    return " ".join(remark for remark, holds in remarks.items() if holds)
 
 
 def read_key(
@@ -153,7 +152,7 @@ def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
 
 def _decrypt_key(path: Path, entry: jks.JksEntry, password: Secret | str) -> object:
     try:
-        return _load_key(entry.key, reveal(password))
+        return load_der_private_key(jks.decrypt_key(entry.key, reveal(password)), None)
     except jks.WrongPassword:
         raise OnboardingError(
             f"The password opens {path}, but not the key {entry.alias} in it: in a JKS that keytool converted, the key "
@@ -167,30 +166,30 @@ def _decrypt_key(path: Path, entry: jks.JksEntry, password: Secret | str) -> obj
         ) from None
 
 
-@lru_cache(maxsize=4)  # as `pkcs12.load`
-def _load_key(encrypted: bytes, password: str) -> object:
-    return load_der_private_key(jks.decrypt_key(encrypted, password), None)
-
-
 def _load(path: Path, password: Secret | str) -> list[jks.JksEntry] | pkcs12.Pkcs12Store:
     """Return what is in a JKS or a PKCS12. Raises: OnboardingError: as `read_store`."""
-    data, is_jks = read_file(path, f"There is no store {path}: make it first."), False
+    data = read_file(path, f"There is no store {path}: make it first.")
     try:
-        if is_jks := data.startswith(jks.MAGIC):
+        if data.startswith(jks.MAGIC):
             return jks.load(data, reveal(password))
         if data.startswith(b"\x30") and not pkcs12.is_whole(data):
             raise OnboardingError(
                 f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
             )
         return pkcs12.load(data, reveal(password).encode())
+    except jks.Damaged as error:
+        raise OnboardingError(f"{path} is damaged ({error}): copy or make it anew.", "DAMAGED") from None
     except pkcs12.UnsupportedPkcs12 as unsupported:
-        advice = _keytool_advice(path, unsupported)
+        name = shlex.quote(str(path))
+        convert = f"keytool -importkeystore -srckeystore {name} -srcstoretype PKCS12 -destkeystore {name}.jks"
+        advice = f"which is not read here: {convert} -deststoretype JKS makes a JKS of what Java sees in it."
+        if str(unsupported) == pkcs12.SECRET_KEY:
+            copy = "-deststoretype JKS -srcalias ALIAS copies the one entry that you need."
+            advice = f"which no JKS holds: {convert} {copy}"
         raise OnboardingError(f"{path} holds {unsupported}, {advice}", "ODD_STORE") from None
     except pkcs12.NotPkcs12:
         raise OnboardingError(f"{path} {_other_kind(data)}.", "NO_STORE") from None
-    except ValueError as error:  # which a password that can't be encoded is, too
-        if is_jks and not isinstance(error, jks.WrongPassword):
-            raise OnboardingError(f"{path} is damaged ({error}): copy or make it anew.", "DAMAGED") from None
+    except ValueError:  # which a password that can't be encoded is, too
         raise OnboardingError(
             f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
             "it anew.",
@@ -211,15 +210,6 @@ def _other_kind(data: bytes) -> str:
     if b"-----BEGIN" in data:
         return "is a PEM file: openssl pkcs12 -export, or keytool -importcert, makes a store of it"
     return "is no keystore of a known kind: give a PKCS12 or a JKS"
-
-
-def _keytool_advice(path: Path, unsupported: pkcs12.UnsupportedPkcs12) -> str:
-    """Return the sentence with the keytool command that makes of a PKCS12 what can be read here."""
-    name = shlex.quote(str(path))
-    convert = f"keytool -importkeystore -srckeystore {name} -srcstoretype PKCS12 -destkeystore {name}.jks"
-    if unsupported.fits_jks:
-        return f"which is not read here: {convert} -deststoretype JKS makes a JKS of what Java sees in it."
-    return f"which no JKS holds: {convert} -deststoretype JKS -srcalias ALIAS copies the one entry that you need."
 
 
 def write_keystore(
@@ -246,8 +236,8 @@ def write_keystore(
     refuse a password or an alias, or the file is there already; then nothing is written.
     """
     _check_chain(key, chain)
-    secret, others = store_password(password), dict(trusted or {})
-    aliases = _check_aliases([alias, *others])
+    secret, others = store_password(password), trusted or {}
+    _check_aliases([alias, *others])
     if not _is_jks(path):
         if others or (key_password is not None and reveal(key_password) != secret):
             raise OnboardingError(
@@ -255,13 +245,12 @@ def write_keystore(
                 "that ends in .jks for more.",
                 "NEEDS_JKS",
             )
-        return _write(path, pkcs12.dump_key(alias, key, chain, secret.encode()), replace)
-    plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return write_whole(path, pkcs12.dump_key(alias, key, chain, secret.encode()), private=True, replace=replace)
+    plain, created = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), at or datetime.now(UTC)
     encrypted = jks.encrypt_key(plain, secret if key_password is None else store_password(key_password))
-    created = at or datetime.now(UTC)
     entries = [jks.JksEntry(alias, created, tuple(chain), encrypted)]
-    entries += [jks.JksEntry(name, created, (others[name],)) for name in aliases[1:]]
-    _write(path, jks.dump(entries, secret), replace)
+    entries += [jks.JksEntry(name, created, (one,)) for name, one in others.items()]
+    write_whole(path, jks.dump(entries, secret), private=True, replace=replace)
 
 
 def write_truststore(
@@ -283,11 +272,16 @@ def write_truststore(
     """
     if not trusted:
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
-    secret, aliases = store_password(password), _check_aliases(list(trusted))
+    secret, created = store_password(password), at or datetime.now(UTC)
+    _check_aliases([*trusted])
     if not _is_jks(path):
-        return _write(path, pkcs12.dump_trusted(trusted, secret.encode()), replace)
-    created = at or datetime.now(UTC)
-    _write(path, jks.dump([jks.JksEntry(name, created, (trusted[name],)) for name in aliases], secret), replace)
+        return write_whole(path, pkcs12.dump_trusted(trusted, secret.encode()), private=True, replace=replace)
+    write_whole(
+        path,
+        jks.dump([jks.JksEntry(name, created, (one,)) for name, one in trusted.items()], secret),
+        private=True,
+        replace=replace,
+    )
 
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
@@ -306,9 +300,9 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
             )
 
 
-def _check_aliases(aliases: list[str]) -> list[str]:
+def _check_aliases(aliases: list[str]) -> None:
     for alias in aliases:
-        if not 1 <= len(alias) <= 64 or set(alias) - set(_ALIAS_CHARACTERS):
+        if not _ALIAS.fullmatch(alias):
             raise OnboardingError(
                 f"The alias {alias!r} would not survive in every store: use lower-case letters, digits, '.', '_' and "
                 "'-', 64 at most.",
@@ -316,14 +310,12 @@ def _check_aliases(aliases: list[str]) -> list[str]:
             )
     if len(set(aliases)) < len(aliases):
         raise OnboardingError("Two entries have one alias: give each its own.", "BAD_ALIAS")
-    return aliases
 
 
 def _is_jks(path: Path) -> bool:
     """Whether the name of a new store says JKS. Raises: OnboardingError: if it says no type at all."""
     if path.suffix.lower() not in (".jks", *PKCS12_NAMES):
-        names = ", ".join(PKCS12_NAMES)
-        sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {names}."
+        sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {', '.join(PKCS12_NAMES)}."
         raise OnboardingError(sentence, "BAD_NAME")
     return path.suffix.lower() == ".jks"
 
@@ -344,18 +336,8 @@ def store_password(password: Secret | str) -> str:
     return text
 
 
-def _write(path: Path, data: bytes, replace: bool) -> None:
-    try:
-        write_whole(path, data, private=True, replace=replace)
-    except FileExistsError:
-        raise OnboardingError(
-            f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
-        ) from None
-
-
 #: A file's name, the part of it that a password opens, and the names of the passwords that open that part.
 Opening = tuple[str, str, str]
-_NONE = "none of these"
 
 
 def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret | str]) -> list[Opening]:
@@ -368,30 +350,29 @@ def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret |
 
     Raises: OnboardingError: if a file is missing, damaged or of another kind.
     """
-    return [opening for path in paths for opening in _try_passwords(path, passwords)]
+    openings = []
+    for path in paths:
+        if b"-----BEGIN" in read_file(path, f"There is no {path}: make it first."):
+            openings.append((path.name, "the key", _fitting(partial(read_private_key, path), passwords)))
+            continue
+        names = _fitting(partial(read_store, path), passwords)
+        openings.append((path.name, "the store", names))
+        for name in names[:1]:
+            for entry in read_store(path, passwords[name]).entries:
+                if entry.kind == KEY_ENTRY:
+                    opener = partial(read_key, path, passwords[name], alias=entry.alias)
+                    openings.append((path.name, f"the key {entry.alias} in it", _fitting(opener, passwords)))
+    return [(name, part, ", ".join(names) or "none of these") for name, part, names in openings]
 
 
-def _try_passwords(path: Path, passwords: Mapping[str, Secret | str]) -> Iterator[Opening]:
-    def fitting(opener: Callable[[Secret | str], object]) -> list[str]:
-        return [name for name, password in passwords.items() if _opens(opener, password)]
-
-    if b"-----BEGIN" in read_file(path, f"There is no {path}: make it first."):
-        yield path.name, "the key", ", ".join(fitting(partial(read_private_key, path))) or _NONE
-        return
-    names = fitting(partial(read_store, path))
-    yield path.name, "the store", ", ".join(names) or _NONE
-    for name in names[:1]:
-        for entry in read_store(path, passwords[name]).entries:
-            if entry.kind == KEY_ENTRY:
-                opener = partial(read_key, path, passwords[name], alias=entry.alias)
-                yield path.name, f"the key {entry.alias} in it", ", ".join(fitting(opener)) or _NONE
-
-
-def _opens(opener: Callable[[Secret | str], object], password: Secret | str) -> bool:
-    try:
-        opener(password)
-    except OnboardingError as error:
-        if error.code not in ("WRONG_PASSPHRASE", "WRONG_KEY_PASSWORD", "BAD_PASSPHRASE"):
-            raise
-        return False
-    return True
+def _fitting(opener: Callable[[Secret | str], object], passwords: Mapping[str, Secret | str]) -> list[str]:
+    """Return the names of the passwords with which ``opener`` does not fail."""
+    names = []
+    for name, password in passwords.items():
+        try:
+            opener(password)
+            names.append(name)
+        except OnboardingError as error:
+            if error.code not in ("WRONG_PASSPHRASE", "WRONG_KEY_PASSWORD", "BAD_PASSPHRASE"):
+                raise
+    return names

@@ -2,11 +2,10 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID as _OID
 
 from mciot_nb.errors import OnboardingError
@@ -24,7 +23,7 @@ class Field(NamedTuple):
 
 
 _UNIT = _OID.ORGANIZATIONAL_UNIT_NAME
-#: In the order in which ``openssl req`` asks for them.
+#: In the order in which ``openssl req`` asks for them, and in which `DistinguishedName` has them.
 FIELDS = (
     Field("country", "countryName", "C", "Country Name", _OID.COUNTRY_NAME, 2),
     Field("state", "stateOrProvinceName", "ST", "State or Province Name", _OID.STATE_OR_PROVINCE_NAME, 128),
@@ -104,28 +103,6 @@ class DistinguishedName:
         pairs = [(field.oid, getattr(self, field.attribute)) for field in FIELDS]
         return x509.Name([x509.NameAttribute(oid, value) for oid, value in pairs if value is not None])
 
-    def with_string_mask(self, mask: str) -> x509.Name:
-        """Return the name with its strings typed as ``string_mask`` of a configuration's ``[ req ]`` section says.
-
-        Raises: OnboardingError: BAD_NAME if a mask other than utf8only would write umlauts in an old string type.
-        """
-        if mask == "utf8only":
-            return self.to_x509()
-        if mask not in ("default", "pkix", "nombstr"):
-            raise OnboardingError(f"There is no string_mask {mask}: use utf8only.", "BAD_CONFIG")
-        for attribute in self.to_x509():
-            if attribute.oid != _OID.EMAIL_ADDRESS and not is_printable(str(attribute.value)):
-                raise OnboardingError(
-                    f"With string_mask = {mask}, {attribute.value!s} would be written in a string type of old, which "
-                    "few programs read right: set string_mask = utf8only in the configuration.",
-                    "BAD_NAME",
-                )
-        # cryptography chooses a string's type itself, and can be told another one by this private name only.
-        types = {_OID.EMAIL_ADDRESS: _ASN1Type.IA5String}
-        return x509.Name(
-            [x509.NameAttribute(a.oid, a.value, types.get(a.oid, _ASN1Type.PrintableString)) for a in self.to_x509()]
-        )
-
     def __str__(self) -> str:
         return readable(self.to_x509())
 
@@ -156,11 +133,6 @@ def label(oid: x509.ObjectIdentifier) -> str:
     return BY_OID[oid].label if oid in BY_OID else oid.dotted_string
 
 
-def is_printable(value: str) -> bool:
-    """Whether ``value`` fits ASN.1's PrintableString."""
-    return re.fullmatch(r"[A-Za-z0-9 '()+,./:=?-]*", value) is not None
-
-
 def _short(oid: x509.ObjectIdentifier) -> str:
     return BY_OID[oid].short_name if oid in BY_OID else oid.dotted_string
 
@@ -168,9 +140,6 @@ def _short(oid: x509.ObjectIdentifier) -> str:
 def _escape(value: str) -> str:
     escaped = re.sub(rb"[/+]", rb"\\\g<0>", value.encode())
     return re.sub(rb"[^ -~]", lambda byte: f"\\x{byte[0][0]:02X}".encode(), escaped).decode()
-
-
-assert [field.attribute for field in FIELDS] == [field.name for field in fields(DistinguishedName)]
 
 
 def subject_option(subject: DistinguishedName) -> str:

@@ -5,10 +5,10 @@ beside a key, and an attribute without which it sees no trusted certificate. A s
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,7 +21,7 @@ from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.keys import PrivateKey
 
 #: Tags of ASN.1 (X.690, section 8.1.2).
-_INTEGER, _OCTET_STRING, _NULL, _SEQUENCE, _CONSTRUCTED = 0x02, 0x04, 0x05, 0x30, 0x20
+_NULL, _SEQUENCE = 0x05, 0x30
 #: Object identifiers as they stand in a file: encrypted data (RFC 5652), PBES2, its digests and ciphers (RFC 8018, C).
 _ENCRYPTED_DATA, _PBES2 = bytes.fromhex("2a864886f70d010706"), bytes.fromhex("2a864886f70d01050d")
 _PRF: dict[bytes, type[hashes.HashAlgorithm]] = {
@@ -30,19 +30,16 @@ _PRF: dict[bytes, type[hashes.HashAlgorithm]] = {
     bytes.fromhex("2a864886f70d020b"): hashes.SHA512,
 }
 _AES_KEY_BYTES = {bytes.fromhex("6086480165030401" + last): size for last, size in (("02", 16), ("16", 24), ("2a", 32))}
-_MOST_ROUNDS = 5_000_000  # as many does Java take
 #: The kinds of bags and Java's trust attribute. So many bytes stand nowhere by chance, so they are counted.
 _BAG = bytes.fromhex("060b2a864886f70d010c0a01")
 _KEY_BAGS, _SECRET_BAG = (_BAG + b"\x01", _BAG + b"\x02"), _BAG + b"\x05"
 _TRUST_ATTRIBUTE = bytes.fromhex("060c6086480186f966adca7b0101")
+#: The one thing in a PKCS12 that no JKS holds.
+SECRET_KEY = "a secret key"
 
 
 class UnsupportedPkcs12(ValueError):
-    """A store of which something would be lost here; says what that is, and whether a JKS could hold it."""
-
-    def __init__(self, what: str, *, fits_jks: bool = True) -> None:
-        super().__init__(what)
-        self.fits_jks = fits_jks
+    """A store of which something would be lost here; says what that is."""
 
 
 class NotPkcs12(ValueError):
@@ -97,11 +94,14 @@ def load(data: bytes, password: bytes) -> Pkcs12Store:
     except UnsupportedAlgorithm:
         raise UnsupportedPkcs12("a key or an encryption of a kind that is not known here") from None
     if _SECRET_BAG in data:
-        raise UnsupportedPkcs12("a secret key", fits_jks=False)
+        raise UnsupportedPkcs12(SECRET_KEY)
     if sum(map(data.count, _KEY_BAGS)) > (store.key is not None):  # keytool and openssl leave these bags in the open
         raise UnsupportedPkcs12("several keys")
     found = [(_alias(entry.friendly_name), entry.certificate) for entry in store.additional_certs]
-    trusted = _count_trusted(parts, password)
+    try:
+        trusted = sum(_decrypt(part, password).count(_TRUST_ATTRIBUTE) for part in parts)
+    except (ValueError, KeyError):  # not encrypted with PBES2 and AES
+        trusted = None
     if store.key is None:
         if trusted and trusted < len(found):
             raise UnsupportedPkcs12("certificates that Java trusts and others that it does not")
@@ -130,10 +130,9 @@ def _alias(friendly_name: bytes | None) -> str | None:
 
 def is_whole(data: bytes) -> bool:
     """Whether ``data`` is one ASN.1 value, neither cut off nor followed by anything, as far as its length says."""
-    try:
+    with suppress(ValueError):
         return data[1:2] == b"\x80" or len(_split(data)) == 1  # of no length: the older form, refused by `load`
-    except ValueError:
-        return False
+    return False
 
 
 def _split(data: bytes) -> list[tuple[int, bytes]]:
@@ -158,10 +157,7 @@ def _contents(data: bytes) -> list[bytes]:
 
 
 def _structure(data: bytes) -> tuple[list[bytes], bool]:
-    """Return the parts of a store (each a ContentInfo), and whether it has a MAC.
-
-    Raises: NotPkcs12; UnsupportedPkcs12: if it is in BER, or would take minutes to open.
-    """
+    """Return the parts of a store (each a ContentInfo), and whether it has a MAC. Raises: as `load`."""
     if data[:2] == b"\x30\x80":
         raise UnsupportedPkcs12("lengths in the older way of writing them (BER)")
     try:
@@ -169,45 +165,13 @@ def _structure(data: bytes) -> tuple[list[bytes], bool]:
         version, safe, *mac = _contents(pfx)
         (octets,) = _contents(_contents(safe)[1])
         (parts,) = _contents(octets)
-        if version != b"\3" or len(mac) > 1 or (mac and not _is_algorithm(_contents(_contents(mac[0])[0])[0])):
+        # An algorithm's parameters are none, NULL or a sequence: OpenSSL would take anything instead of NULL.
+        tags = [tag for one in mac for tag, _ in _split(_contents(_contents(one)[0])[0])[1:]]
+        if version != b"\3" or len(mac) > 1 or tags not in ([], [_NULL], [_SEQUENCE]):
             raise NotPkcs12
-        most, contents = max(_rounds(data), default=0), _contents(parts)
+        return _contents(parts), bool(mac)
     except (ValueError, IndexError):
         raise NotPkcs12 from None
-    if most > _MOST_ROUNDS:
-        raise UnsupportedPkcs12("a password that is hashed over 5 million times")
-    return contents, bool(mac)
-
-
-def _is_algorithm(data: bytes) -> bool:
-    """Whether an algorithm's parameters are none, NULL or a sequence: OpenSSL takes anything instead of NULL."""
-    return [tag for tag, _ in _split(data)][1:] in ([], [_NULL], [_SEQUENCE])
-
-
-def _rounds(data: bytes) -> Iterator[int]:
-    """Yield each number that follows a salt: so often is a password hashed before it can turn out to be wrong."""
-    waiting = [(_SEQUENCE, data)]
-    while waiting:
-        tag, data = waiting.pop()
-        try:
-            values = _split(data)
-        except ValueError:
-            if tag & _CONSTRUCTED:
-                raise
-            continue  # an octet string that only begins like a value
-        for (before, _), (tag, content) in pairwise([(0, b""), *values]):
-            if (before, tag) == (_OCTET_STRING, _INTEGER):
-                yield int.from_bytes(content)
-            if tag & _CONSTRUCTED or (tag == _OCTET_STRING and content[:1] == b"\x30"):
-                waiting.append((tag, content))
-
-
-def _count_trusted(parts: Sequence[bytes], password: bytes) -> int | None:
-    """Return how many certificates bear Java's trust attribute; None if they are not encrypted with PBES2 and AES."""
-    try:
-        return sum(_decrypt(part, password).count(_TRUST_ATTRIBUTE) for part in parts)
-    except (ValueError, KeyError):
-        return None
 
 
 def _decrypt(part: bytes, password: bytes) -> bytes:

@@ -4,10 +4,9 @@ A row has six fields with tabs between them: status, expiry, revocation, serial 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
 
 from cryptography import x509
 
@@ -35,12 +34,10 @@ HOLD_INSTRUCTIONS = {
     "holdInstructionReject": "1.2.840.10040.2.3",
 }
 _BY_LOWER_CASE = {word.lower(): word for word in REASONS}
-_WITH_ARGUMENT = ("holdinstruction", "keytime", "cakeytime")
 
 _TIME = re.compile(r"(?:\d\d)?\d{12}Z", re.ASCII)
+_CLOCK = re.compile(r"(?:[01]\d|2[0-3])(?:[0-5]\d){2}Z", re.ASCII)
 _UTC_TIME = len("YYMMDDHHMMSSZ")
-#: The day, the hour, the minute, and the second with its Z, each with a good time around it.
-_PARTS = ((None, -7, "{}000000Z"), (-7, -5, "000101{}0000Z"), (-5, -3, "00010100{}00Z"), (-3, None, "0001010000{}"))
 _LONGEST_COMMENT = 511  # bytes: openssl takes what is behind for a row
 
 
@@ -78,27 +75,19 @@ class Columns:
     file: Sequence[str]
     subject: Sequence[str]
 
+    def row(self, at: int) -> DatabaseRow:
+        """Return the row at an index."""
+        time, _, reason = self.revocation[at].partition(",")
+        revoked, expires = read_time(time) if time else None, read_time(self.expires[at])
+        return DatabaseRow(self.status[at], expires, revoked, reason, self.serial[at], self.file[at], self.subject[at])
+
     def rows(self) -> Iterator[DatabaseRow]:
         """Yield the rows one by one."""
-        fields = zip(self.status, self.expires, self.revocation, self.serial, self.file, self.subject, strict=True)
-        for status, expires, revocation, serial, file, subject in fields:
-            time, _, reason = revocation.partition(",")
-            revoked = read_time(time) if time else None
-            yield DatabaseRow(status, read_time(expires), revoked, reason, serial, file, subject)
-
-    def find(self, serial: int) -> DatabaseRow | None:
-        """Return the row of one certificate, or None."""
-        if serial not in self.serial:
-            return None
-        at = self.serial.index(serial)
-        return next(Columns(*([column[at]] for column in vars(self).values())).rows())
+        return map(self.row, range(len(self.serial)))
 
 
 def parse_rows(text: str) -> Columns:
-    """Parse the lines of a database, and check them all; comments and a last line without its newline are left out.
-
-    Raises: OnboardingError: BAD_DATABASE for the first line that openssl would refuse.
-    """
+    """Parse and check rows, without comments and a torn last line. Raises: OnboardingError: BAD_DATABASE."""
     lines = text[: text.rfind("\n") + 1]
     if "#" in lines:
         lines = "".join(f"{line}\n" for line in lines.split("\n")[:-1] if not _is_comment(line))
@@ -161,48 +150,35 @@ def _split(lines: str) -> Columns:
             time = revoked[0].partition(",")[0]
             raise ValueError(f"{time!r} is no time of the form YYMMDDHHMMSSZ, with two digits for the year")
         if rest:
-            word = rest[1:].partition(",")[0]  # openssl reads past an argument that means nothing
-            check_reason(rest[1:] if word.lower() in _WITH_ARGUMENT else word)
+            split_reason(rest[1:])
     _check_times([text[:_UTC_TIME] for text in revoked])
     _check_times(expires)
     return Columns([start[1] for start in starts], expires, revocations, [int(s, 16) for s in serials], files, subjects)
 
 
-def _check_times(times: Sequence[str]) -> None:
-    """Check every day, hour, minute and second that stands in ``times``. Raises: ValueError: if one is none."""
-    try:
-        for start, end, around in _PARTS:
-            for part in set(map(itemgetter(slice(start, end)), times)):
-                read_time(around.format(part))
-    except ValueError:
-        for time in times:
-            read_time(time)  # whose sentence has the whole time
-        raise
+def _check_times(times: Iterable[str]) -> None:
+    """Check times of the database. Raises: ValueError: if one is none."""
+    if all(map(_CLOCK.fullmatch, {time[-7:] for time in times})):
+        times = {time[:-7]: time for time in times}.values()  # then one of each day is enough
+    for time in times:
+        read_time(time)
 
 
-def reason_word(word: str) -> str:
-    """Return a reason in openssl's spelling. Raises: ValueError: if openssl does not know it."""
+def split_reason(reason: str) -> tuple[str, str]:
+    """Return a reason's word in openssl's spelling, and its argument. Raises: ValueError: if openssl refuses it."""
+    word, _, argument = reason.partition(",")
     if word.lower() not in _BY_LOWER_CASE:
         raise ValueError(f"there is no reason {word!r}; use one of {', '.join(REASONS)}")
-    return _BY_LOWER_CASE[word.lower()]
-
-
-def check_reason(reason: str) -> str:
-    """Return a reason in openssl's spelling, with its argument.
-
-    Raises: ValueError: if it is none, or lacks its argument.
-    """
-    word, _, argument = reason.partition(",")
-    known = reason_word(word)
+    known = _BY_LOWER_CASE[word.lower()]
     if known in ("keyTime", "CAkeyTime"):
         if not re.fullmatch(r"\d{14}Z", argument, re.ASCII):
             raise ValueError(f"{known} bears a time, such as {known},20261123120000Z")
         read_time(argument)
     elif known == "holdInstruction":
         hold_instruction(argument)
-    elif argument:
-        raise ValueError(f"{known} bears nothing behind a comma")
-    return f"{known},{argument}" if argument else known
+    else:
+        argument = ""
+    return known, argument
 
 
 def hold_instruction(name: str) -> x509.ObjectIdentifier:
@@ -221,10 +197,7 @@ def hex_serial(serial: int) -> str:
 
 
 def read_time(text: str) -> datetime:
-    """Parse ASN.1's UTCTime (two-digit years up to 2049) or GeneralizedTime (RFC 5280, section 4.1.2.5).
-
-    Raises: ValueError: if ``text`` is neither.
-    """
+    """Parse UTCTime or GeneralizedTime (RFC 5280, section 4.1.2.5). Raises: ValueError: if ``text`` is neither."""
     if not _TIME.fullmatch(text):
         raise ValueError(f"{text!r} is no time of the form YYMMDDHHMMSSZ")
     full = with_century(text)

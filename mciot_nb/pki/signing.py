@@ -15,16 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.config import CaConfig, is_yes
+from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.keys import SHORTEST_RSA
+from mciot_nb.pki.keys import SHORTEST_RSA, Request
 from mciot_nb.pki.names import BY_OID, Field, label, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 
 Attribute = x509.NameAttribute[str | bytes]
 
-#: ASN.1's tags of the string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
-_STRING_TYPES = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String"}
+#: The string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
+_STRING_TYPES = ("UTF8String", "PrintableString", "IA5String")
 #: openssl's words for the key usages, and cryptography's.
 KEY_USAGES = {
     "digitalSignature": "digital_signature",
@@ -44,33 +44,14 @@ LAST_YEAR = 9898
 
 
 def prepare(
-    config: CaConfig,
-    issuer: x509.Certificate,
-    csr: x509.CertificateSigningRequest,
-    section: str,
-    days: int,
-    begin: datetime,
+    config: CaConfig, issuer: x509.Certificate, csr: Request, section: str, days: int, begin: datetime
 ) -> tuple[x509.Name, x509.CertificateBuilder]:
-    """Check a request, and return the subject and everything to be signed but the serial number.
-
-    Raises: OnboardingError: if the request is bad, the policy refuses it, or it asks for more than the issuer has.
-    """
+    """Check a request; return its subject, and all but the serial number. Raises: OnboardingError: if refused."""
     check_request(csr)
-    subject, key = signed_subject(config, csr.subject, issuer.subject), csr.public_key()
+    subject = signed_subject(config, csr.subject, issuer.subject)
     end = not_after_within(issuer, begin, days, f"The certificate of {readable(subject)}")
-    builder = certificate_builder(issuer.subject, subject, begin, end).public_key(key)
-    for extension in build_extensions(config, section, key, issuer):
-        _check_path_length(issuer, extension.value)
-        builder = builder.add_extension(extension.value, extension.critical)
-    return subject, builder
-
-
-def certificate_builder(
-    issuer: x509.Name, subject: x509.Name, begin: datetime, end: datetime
-) -> x509.CertificateBuilder:
-    """Begin a certificate with its names and times."""
-    builder = x509.CertificateBuilder().issuer_name(issuer).subject_name(subject)
-    return builder.not_valid_before(begin).not_valid_after(end)
+    made = build_extensions(config, section, csr.public_key(), issuer)
+    return subject, x509.CertificateBuilder(issuer.subject, subject, csr.public_key(), None, begin, end, made)
 
 
 def row_of(certificate: x509.Certificate) -> DatabaseRow:
@@ -82,7 +63,7 @@ def row_of(certificate: x509.Certificate) -> DatabaseRow:
 # The request ----------------------------------------------------------------------------------------------------------
 
 
-def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
+def subject_of(csr: Request) -> x509.Name:
     """Return a request's subject. Raises: OnboardingError: BAD_REQUEST if it can't be read."""
     try:
         return csr.subject
@@ -90,14 +71,8 @@ def subject_of(csr: x509.CertificateSigningRequest) -> x509.Name:
         raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
 
 
-def check_request(csr: x509.CertificateSigningRequest) -> None:
-    """Check that a request is its owner's, and would give a certificate that is of use everywhere.
-
-    openssl signs some of these without a word: a short key, a subject in an old string type or with several fields in
-    one step.
-
-    Raises: OnboardingError: BAD_REQUEST.
-    """
+def check_request(csr: Request) -> None:
+    """Refuse what openssl signs without a word too, as a short key. Raises: OnboardingError: BAD_REQUEST."""
     try:
         subject, key, valid = subject_of(csr), csr.public_key(), csr.is_signature_valid
     except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
@@ -116,20 +91,12 @@ def check_request(csr: x509.CertificateSigningRequest) -> None:
 
 
 def _string_problem(attribute: Attribute) -> str:
-    string_type, name = _STRING_TYPES.get(_string_tag(attribute)), label(attribute.oid)
-    if string_type is None:
-        return f"has its {name} in an old string type, such as BMPString or T61String"
+    string_type = attribute._type.name  # cryptography tells it by this private name only
+    if string_type not in _STRING_TYPES:
+        return f"has its {label(attribute.oid)} in an old string type, such as BMPString or T61String"
     if attribute.oid == NameOID.EMAIL_ADDRESS and string_type != "IA5String":
         return "has its emailAddress in another type than IA5STRING, which openssl refuses"
     return ""
-
-
-def _string_tag(attribute: Attribute) -> int:
-    """Return the ASN.1 tag of an attribute's string, which stands behind the OID in the encoded name."""
-    der, position = x509.Name([attribute]).public_bytes(), 0
-    for _ in range(3):  # the name, the step and the pair: a tag, and a length that may need further bytes
-        position += 2 + (der[position + 1] & 0x7F if der[position + 1] & 0x80 else 0)
-    return der[position + 2 + der[position + 1]]
 
 
 # The policy -----------------------------------------------------------------------------------------------------------
@@ -161,21 +128,14 @@ class Preview:
 
 
 def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> Preview:
-    """Go through the policy of ``openssl ca`` field by field, in the policy's order, and return what comes of it.
-
-    With ``preserve = yes`` in ``[ ca ]`` the subject stays as it is, and the policy only checks it.
-    """
+    """Return what ``openssl ca`` makes of a subject, in the policy's order; ``preserve = yes`` keeps it as it is."""
     kept: list[Attribute] = []
     refusals = []
     for field, word in config.policy:
         found = requested.get_attributes_for_oid(field.oid)
         if word != "optional" and not found:
-            says = (
-                "mandatory {} field was missing"
-                if word == "match"
-                else "{} field needed to be supplied and was missing"
-            )
-            refusals.append(f"The {says.format(field.long_name)}: make the request with a {field.label}.")
+            says = "mandatory {} field" if word == "match" else "{} field needed to be supplied and"
+            refusals.append(f"The {says.format(field.long_name)} was missing: make the request with a {field.label}.")
         elif word == "match" and (problem := _mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
             refusals.append(problem)
         kept += found
@@ -210,10 +170,7 @@ def _mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str
 
 
 def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> x509.Name:
-    """Return the subject that ``openssl ca`` would sign: the policy's fields, in the policy's order.
-
-    Raises: OnboardingError: POLICY, with openssl's own words first, if a field is missing or differs from the CA's.
-    """
+    """Return the subject that ``openssl ca`` would sign. Raises: OnboardingError: POLICY, in openssl's own words."""
     preview = preview_subject(config, requested, issuer)
     if preview.refusals:
         raise OnboardingError(preview.refusals[0], "POLICY")
@@ -221,9 +178,20 @@ def signed_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) ->
 
 
 def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
-    """Whether a subject has one valid certificate at most: ``unique_subject``, of the database's own or else here."""
-    own = database.unique_subject
-    return is_yes(config.optional("unique_subject") or "yes") if own is None else own
+    """Whether a subject has one valid certificate at most: ``unique_subject``, of database.txt.attr or else here.
+
+    Raises: OnboardingError: SUBJECT_TWICE if that is so, and two valid rows have one subject.
+    """
+    path, index = database.attributes_path, database.index()
+    own = read_config(path).sections["default"].get("unique_subject") if path.exists() else None
+    unique = is_yes(config.optional("unique_subject") or "yes" if own is None else own)
+    if unique and index.valid_rows != len(index.valid):
+        raise OnboardingError(
+            "The signing database has two valid rows for one subject, so openssl refuses the whole file: revoke one of "
+            "the two, or say unique_subject = no.",
+            "SUBJECT_TWICE",
+        )
+    return unique
 
 
 def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
@@ -233,7 +201,6 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
     """
     if not must_be_unique(database, config):
         return
-    database.index().check_valid_subjects()
     taken, seen = database.index().valid, set[str]()
     for subject in map(oneline, subjects):
         if subject in taken:
@@ -251,10 +218,7 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
 
 
 def normalize_time(at: datetime | None) -> datetime:
-    """Return ``at``, or now, in UTC and whole seconds, as certificates and databases have it.
-
-    Raises: OnboardingError: BAD_TIME for a time that no certificate can state.
-    """
+    """Return ``at``, or now, in UTC and whole seconds. Raises: OnboardingError: BAD_TIME if no certificate has it."""
     try:
         time = (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     except (OverflowError, ValueError):
@@ -272,11 +236,7 @@ def not_after(begin: datetime, days: int, what: str = "A certificate") -> dateti
 
 
 def not_after_within(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
-    """Return the end of what ``issuer`` signs at ``begin``.
-
-    Raises: OnboardingError: BAD_DAYS if ``days`` make no sense, CA_EXPIRED or OUTLIVES_CA if they are more than the
-        issuer has left.
-    """
+    """Return the end of what ``issuer`` signs. Raises: OnboardingError: BAD_DAYS, CA_EXPIRED, OUTLIVES_CA."""
     end, last = not_after(begin, days), issuer.not_valid_after_utc
     if last <= begin:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
@@ -335,6 +295,8 @@ def _extension(
         values = dict(word.split(":", 1) for word in words)
         ca = {"true": True, "false": False}[values.pop("CA", "false").lower()]
         path_length = int(values.pop("pathlen")) if "pathlen" in values else None
+        if ca and issuer:
+            _check_path_length(issuer)
         if not values:
             return x509.BasicConstraints(ca, path_length)
     if name == "keyUsage":
@@ -358,12 +320,8 @@ def _authority_key_identifier(words: list[str], issuer: x509.Certificate) -> x50
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
-def _check_path_length(issuer: x509.Certificate, extension: x509.ExtensionType) -> None:
-    try:
-        own = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return
-    if isinstance(extension, x509.BasicConstraints) and extension.ca and own.path_length == 0:
+def _check_path_length(issuer: x509.Certificate) -> None:
+    if any(getattr(extension.value, "path_length", None) == 0 for extension in issuer.extensions):
         raise OnboardingError(
             f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
             "let the CA above it sign.",

@@ -56,7 +56,15 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
     except (ValueError, x509.InvalidVersion):
         if values != [data]:
             raise OnboardingError("The certificate is damaged: copy the whole file again.", "BAD_PEM") from None
-    return _from_pem(data)
+    try:
+        return parse_certificates(data)
+    except OnboardingError as error:
+        sentence = str(error)
+    if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
+        sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
+    elif b"CERTIFICATE REQUEST" in data:
+        sentence = "This is a certificate signing request: give the certificate that was signed from it."
+    raise OnboardingError(sentence, "BAD_PEM")
 
 
 def _der_values(data: bytes) -> list[bytes]:
@@ -78,18 +86,6 @@ def _is_private_key(data: bytes) -> bool:
     return True
 
 
-def _from_pem(data: bytes) -> list[x509.Certificate]:
-    try:
-        return parse_certificates(data)
-    except OnboardingError as error:
-        sentence = str(error)
-    if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
-        sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
-    elif b"CERTIFICATE REQUEST" in data:
-        sentence = "This is a certificate signing request: give the certificate that was signed from it."
-    raise OnboardingError(sentence, "BAD_PEM")
-
-
 def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
     """Return the CA certificates in the file ``name``, each once; device certificates are left out.
 
@@ -102,13 +98,13 @@ def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
     except OnboardingError as error:
         raise (OnboardingError(f"{name}: {error}", error.code) if error.code == "BAD_PEM" else error) from None
     try:
-        names = [(readable(certificate.subject), readable(certificate.issuer)) for certificate in certificates]
+        subjects = [(readable(certificate.subject), readable(certificate.issuer))[0] for certificate in certificates]
     except ValueError:  # names are read when they are asked for
         raise OnboardingError(f"{name} holds a damaged certificate: copy the whole file again.", "BAD_PEM") from None
     found = [*dict.fromkeys(filter(is_ca, certificates))]
     if not found:
         raise OnboardingError(
-            f"{name} holds the certificate of {names[0][0]}, which is no CA's: choose the certificate of the CA that "
+            f"{name} holds the certificate of {subjects[0]}, which is no CA's: choose the certificate of the CA that "
             "signed it.",
             "NOT_A_CA",
         )
@@ -123,9 +119,8 @@ def single_ca_certificate(text: str) -> x509.Certificate:
     Raises: OnboardingError: as `parse_upload`; NOT_A_CA; EXPIRED; BAD_PEM if there are several.
     """
     if len(text) > LONGEST_UPLOAD:
-        raise OnboardingError(
-            f"The text is longer than {LONGEST_UPLOAD} characters: upload one certificate.", "BAD_PEM"
-        )
+        sentence = f"The text is longer than {LONGEST_UPLOAD} characters: upload one certificate."
+        raise OnboardingError(sentence, "BAD_PEM")
     certificate, *others = parse_upload(text, "The text")
     if others:
         sentence = f"The text holds {len(others) + 1} certificates: upload the CA certificate alone."

@@ -179,14 +179,10 @@ def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rende
     """
     at = at or datetime.now(UTC)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    total, after = counted(max((end - begin) // _DAY, 0), "day", "days"), at > end
-    text, where, colour = (
-        f"{total}, {trouble(certificate, at)}",
-        "after its end" if after else "before its begin",
-        "bad",
-    )
-    mark = (_END + _WIDTH) // 2 if after else _BEGIN // 2
-    if begin <= at <= end:
+    total, state = counted(max((end - begin) // _DAY, 0), "day", "days"), trouble(certificate, at)
+    text, colour = f"{total}, {state}", "bad"
+    where, mark = ("after its end", (_END + _WIDTH) // 2) if at > end else ("before its begin", _BEGIN // 2)
+    if not state:
         percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
         left = counted(-((at - end) // _DAY), "day", "days") if end - at >= _DAY else "less than a day"
         text, where, colour = f"{total}, ✓ valid now: {percent} % passed, {left} left", f"at {percent} %", "good"

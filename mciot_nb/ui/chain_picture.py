@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, starmap
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -31,7 +31,7 @@ def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | 
     """
     if not certificates:
         return Rendered("An empty chain.", "<p>An empty chain.</p>")
-    links = [_why_broken(one, following) for one, following in pairwise(certificates)]
+    links = list(starmap(_why_broken, pairwise(certificates)))
     end = _end(certificates[-1], trusted)
     chain, last = _in_words(certificates, links, trusted, at), short_name(certificates[-1].subject)
     text = visible(f"{chain} {last} {' '.join(end)}.")

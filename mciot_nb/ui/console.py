@@ -1,7 +1,11 @@
 """The device console: connect a device, send, see what arrives, and read both ends of a refusal."""
 
+import math
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
@@ -11,16 +15,12 @@ from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import common_name
-from mciot_nb.ui.attempt_view import AttemptView
-from mciot_nb.ui.console_parts import Messages, Operations, PendingOperation, Sending, TenantData, field
+from mciot_nb.ui.console_parts import BothEnds, Messages, Operations, PendingOperation, Sending, field, plot
 from mciot_nb.ui.markup import Rendered, card, escape
 from mciot_nb.ui.panel import Panel, button, row
 
-#: Seconds between two questions to the local tenant and to the platform's log.
-READ_EVERY = 1.5
-#: Seconds in which operations that wait arrive after the device has asked for them.
-FIRST_OPERATIONS = 0.3
-_NO_REASON = "The connection has ended, and nobody told the device why: MQTT 3.1.1 has no way to."
+#: Seconds between two questions to the local tenant and the log; and in which operations that wait arrive after a 500.
+READ_EVERY, FIRST_OPERATIONS = 1.5, 0.3
 #: The console of each device in this kernel: two connections with one ClientId would throw each other out.
 _consoles: dict[tuple[str, int, str], "DeviceConsole"] = {}
 
@@ -40,35 +40,30 @@ class DeviceConsole(Panel):
         super().__init__(f"Device console: {self.name}")
         self.device, self.tenant = device, tenant
         self._over, self._next_read = False, 0.0
-        self.client_id = field("ClientId", device.client_id, "24em")
-        self.sending = Sending(self._transmit)
-        self.ends = AttemptView(device, platform, tenant.is_local)
-        self.operations = Operations(self._ask_for, {"Begin": self._begin, "Done": self._done, "Failed…": self._failed})
-        self.reason = field("Reason", "the valve is stuck", "24em")
-        self.kept = TenantData(tenant, self.name, self.sending, self.operations)
-        self.messages = Messages()
+        self._reading = threading.Lock()  # so that nothing older is shown after something newer
+        self._measured: Any = None  # what is drawn
+        self.client_id, self.reason = field("ClientId", device.client_id, 24), field("Reason", "the valve is stuck", 24)
+        self.sending, self.messages = Sending(self._transmit), Messages()
+        self.ends = BothEnds(device, platform, tenant.is_local)
+        begin = partial(self._answer, what="begun (501)")
+        done = partial(self._answer, what="done (503)", say=device.done)
+        self.operations = Operations(self._ask_for, {"Begin": begin, "Done": done, "Failed…": self._ask_why})
+        self.plot, self.trouble = widgets.HTML("Measurements: none yet."), widgets.HTML()
         self.state = widgets.HTML().add_class("mciot-state")
-        self.buttons = {
-            "connect": button("Connect", self.connect, "primary"),
-            "disconnect": button("Disconnect", self.disconnect),
-        }
+        buttons = [button("Connect", self.connect, "primary"), button("Disconnect", self.disconnect)]
         if not tenant.is_local:
-            self.buttons["refresh"] = button("Refresh", self.refresh)
+            buttons.append(button("Refresh", self.refresh))
         hint = widgets.HTML("Try somebody-else, to be refused.").add_class("mciot-note")
-        connection = row(self.client_id, *self.buttons.values(), hint)
-        parts = (self.state, connection, self.ends, self.sending, self.operations)
-        self.build(*parts, below=(self.kept, self.messages))
+        connection = row(self.client_id, *buttons, hint)
+        below = (self.plot, self.trouble, self.messages)
+        self.build(self.state, connection, self.ends, self.sending, self.operations, below=below)
         self.add_class("mciot-console")
-        self._take_over()
+        key = (device.host, device.port, self.name)
+        if earlier := _consoles.get(key):
+            earlier.end()
+        _consoles[key] = self
         device.on_traffic = self.messages.note
         self._draw()
-
-    def _take_over(self) -> None:
-        key = (self.device.host, self.device.port, self.name)
-        earlier = _consoles.pop(key, None)
-        _consoles[key] = self
-        if earlier:
-            earlier.end()
 
     def end(self) -> None:
         """End the connection in MQTT's way, and all polling; the console does nothing from now on."""
@@ -76,29 +71,24 @@ class DeviceConsole(Panel):
         self._poller.close()
         self.device.on_traffic = lambda message, sent: None
         self.device.disconnect()
-        self._say_state("✗ This console has ended: go on in the newer one, or run the cell again.")
+        self.state.value = "<strong>✗ This console has ended: go on in the newer one, or run the cell again.</strong>"
 
-    def do(self, doing: str, work: Callable[[], Any], then: Callable[[Any], str], *about: object) -> None:
-        """Do something as `Panel.do` does, and show how things stand afterwards; nothing once the console has ended.
-
-        An error that the platform has answered meanwhile is the last word.
-        """
+    def do(
+        self, doing: str, work: Callable[[], Any], then: Callable[[Any], str], *about: object, reads: bool = True
+    ) -> None:
+        """Do something as `Panel.do` does, ask the tenant if ``reads``, and show how things stand; until the end."""
 
         def work_and_draw() -> Any:
             try:
-                return None if self._over else work()
+                result = None if self._over else work()
+                if reads and not self._over:
+                    self.read()
+                return result
             finally:
                 self._draw()
 
-        if not self._over:
-            super().do(doing, work_and_draw, lambda result: "" if self._over else self._error() or then(result), *about)
-
-    def _error(self) -> str:
-        """Return the platform's last error as a sentence, once."""
-        errors = self.messages.errors()
-        return f"⚠ The platform answers with an error: {errors[-1]}" if errors else ""
-
-    # The connection ---------------------------------------------------------------------------------------------------
+        if not self._over:  # the last word is the platform's, if it has answered an error meanwhile
+            super().do(doing, work_and_draw, lambda it: "" if self._over else self.messages.error() or then(it), *about)
 
     def connect(self) -> None:
         """Connect under the ClientId that is typed, and show both ends of what comes of it."""
@@ -108,161 +98,146 @@ class DeviceConsole(Panel):
     def _connect(self, client_id: str) -> str:
         if self.device.is_connected:
             return "The device is connected already: disconnect it first."
-        self._say_state("… Connecting")
+        self._draw("… Connecting")
         if not self.ends.connect(client_id):
-            return "✗ Not connected: what each side saw stands above."
+            raise OnboardingError("Not connected: what each side saw stands above.")
         if self._over:  # the cell was run again meanwhile
             self.device.disconnect()
             return ""
-        self._greet()
-        return "✓ Connected."
+        return self._greet("✓ Connected.")
 
-    def _greet(self) -> None:
+    def _greet(self, done: str) -> str:
         """Say that the device is there (100) and what it can do (114), and ask for what waits for it (500)."""
         self.device.create(self.name)
         self.device.supported_operations(*OPERATIONS.values())
-        self.operations.forget_what_comes_again()
-        self.operations.arrive(self.device.operations(FIRST_OPERATIONS))
-        self.kept.read()
+        waiting = self.device.operations(FIRST_OPERATIONS)  # with what came before, and was not begun
+        self.operations.arrive(waiting, [asked for asked in self.operations.arrived if asked.begun])
+        return done
 
     def disconnect(self) -> None:
         """End the connection in MQTT's way."""
-        self.do("Disconnecting", self._disconnect, str)
 
-    def _disconnect(self) -> str:
-        if not self.device.is_connected:
-            return "The device is not connected."
-        self.ends.end("You disconnected, in the way that MQTT asks for.", self.device.disconnect)
-        return "✓ Disconnected."
+        def disconnect() -> str:
+            if not self.device.is_connected:
+                return "The device is not connected."
+            self.ends.end("You disconnected, in the way that MQTT asks for.", self.device.disconnect)
+            return "✓ Disconnected."
 
-    # What the buttons send --------------------------------------------------------------------------------------------
+        self.do("Disconnecting", disconnect, str, reads=False)
+
+    def read(self) -> None:
+        """Ask the tenant over REST, as any application would, and show what it says; what fails is said beside it."""
+        with self._reading:
+            try:
+                measured = self.tenant.devices.measurements(self.name)
+                self.operations.show(self.tenant.devices.operations(self.name))
+                self._draw_measured(measured)
+                self.trouble.value = ""
+            except OnboardingError as error:
+                if error.code == "NO_DEVICE":
+                    self.plot.value = "Measurements: the tenant does not have this device yet. Connect it."
+                    self._measured, self.trouble.value = None, ""
+                    return
+                old = "What the tenant keeps can't be shown as it is now"
+                self.trouble.value = f'<span role="status">⚠ {old}: {escape(str(error))}</span>'
+
+    def _draw_measured(self, measured: Any) -> None:
+        """Draw the series that stands in the fields or, where nothing of that is kept, the one measured last."""
+        names = list(zip(measured["fragment"], measured["series"], strict=True))
+        typed = self.sending.fields["Fragment"].value, self.sending.fields["Series"].value
+        shown = typed if typed in names else names[-1] if names else ("", "")
+        pairs = zip(names, measured["value"], strict=True)
+        own = measured.loc[[name == shown and math.isfinite(value) for name, value in pairs]]
+        if self._measured is None or not own.equals(self._measured):
+            self._measured, unit = own, "".join(own["unit"][-1:])
+            self.plot.value = plot(own.set_index("time")["value"], " ".join(shown), unit)
 
     def refresh(self) -> None:
         """Ask the tenant what it keeps of the device."""
-        self.do("Asking the tenant", self.kept.read, lambda _: "✓ Refreshed." if not self.kept.trouble.value else "")
+        self.do("Asking the tenant", lambda: None, lambda _: "" if self.trouble.value else "✓ Refreshed.")
 
-    def _work_and_read(self, doing: str, work: Callable[[], object], done: str, *about: object) -> None:
-        """Do something, and ask the tenant what it keeps afterwards."""
-
-        def work_and_read() -> None:
-            work()
-            self.kept.read()
-
-        self.do(doing, work_and_read, lambda _: done, *about)
-
-    def _transmit(self, doing: str, say: Callable[[Device], None], *values: object) -> None:
+    def _transmit(self, doing: str, how: Callable[..., None], *values: str) -> None:
         done = "✓ The platform has acknowledged it. The line that went out stands below."
-        self._work_and_read(doing, lambda: say(self.device), done, *values)
+        self.do(doing, lambda: how(self.device, *values), lambda _: done, *values)
 
     def _ask_for(self, command: str | None) -> None:
         def ask() -> object:
             devices = self.tenant.devices
             return devices.restart(self.name) if command is None else devices.command(self.name, command)
 
-        self._work_and_read("Asking the platform", ask, "✓ The platform has taken the operation.", command)
+        self.do("Asking the platform", ask, lambda _: "✓ The platform has taken the operation.", command)
 
-    def _begin(self, asked: PendingOperation) -> None:
-        self._work_and_read("Saying so", lambda: self._say_begun(asked), f"✓ {asked.name}: begun (501).", asked)
-
-    def _done(self, asked: PendingOperation) -> None:
-        self._answer(asked, lambda: self.device.done(asked.operation), "done (503)")
-
-    def _failed(self, asked: PendingOperation) -> None:
+    def _ask_why(self, asked: PendingOperation) -> None:
         def report() -> None:
             reason = self.reason.value
-            self._answer(asked, lambda: self.device.failed(asked.operation, reason), "failed (502)")
+            self._answer(asked, "failed (502)", lambda operation: self.device.failed(operation, reason))
 
         self.ask(f"Why has {asked.name} failed?", "Report the failure", report, self.reason)
         self.reason.focus()
 
-    def _answer(self, asked: PendingOperation, say: Callable[[], None], what: str) -> None:
+    def _answer(self, asked: PendingOperation, what: str, say: Callable[[Any], None] | None = None) -> None:
+        """Say once that the device has begun (501), and then what has become of it."""
+
         def answer() -> None:
-            self._say_begun(asked)
-            say()
-            self.operations.answered(asked)
+            if not asked.begun:
+                self.device.executing(asked.operation)
+                asked.has_begun()
+            if say:
+                self.read()  # so that the tenant is seen to know that it has begun
+                say(asked.operation)
+                self.operations.answered(asked)
 
-        self._work_and_read("Answering", answer, f"✓ {asked.name}: {what}.", asked)
-
-    def _say_begun(self, asked: PendingOperation) -> None:
-        if not asked.begun:
-            self.device.executing(asked.operation)
-            asked.has_begun()
-            self.kept.read()
-
-    # What comes without a press ---------------------------------------------------------------------------------------
+        self.do("Answering" if say else "Saying so", answer, lambda _: f"✓ {asked.name}: {what}.", asked)
 
     def poll(self) -> None:
         """Show what has come, and whether the connection has ended; from time to time ask the platform too."""
         if self._over:
             return
-        if not self.busy:
-            self._compare_connection()
-            if error := self._error():
-                self.say(error)
-        self.messages.draw()
-        if self.tenant.is_local and time.monotonic() >= self._next_read:
-            self._next_read = time.monotonic() + READ_EVERY
-            self.kept.read()
-            if not self.busy:
-                self.ends.complete()
-                self.ends.draw()
-
-    def _compare_connection(self) -> None:
-        """Compare the connection with what is known of it; one that is there and known may have brought operations."""
         there, known = self.device.is_connected, self.ends.is_on
-        if there and known:
-            self._take_operations()
-        elif there:
+        if self.busy:
+            pass  # what is being done says how things stand
+        elif there and not known:
             self.do("Listening to the connection that is there", self._adopt, str)
-        elif known:
-            self.ends.end(_NO_REASON)
+        elif known and not there:
+            self.ends.end("The connection has ended, and nobody told the device why: MQTT 3.1.1 has no way to.")
             self._draw()
             if not self.ends.is_on:  # no press of Connect meanwhile
                 self.say("✗ The connection has ended by itself: what each side knows stands above.")
+        elif there:
+            with suppress(OnboardingError):  # the connection has just ended: the next poll says so
+                if arrived := self.device.operations(0):
+                    self.operations.arrive(arrived, self.operations.arrived)
+                    self.say(f"An operation has arrived at the device: {self.operations.arrived[-1].name}.")
+        if not self.busy and (error := self.messages.error()):
+            self.say(error)
+        self.messages.draw()
+        if self.tenant.is_local and time.monotonic() >= self._next_read:
+            self._next_read = time.monotonic() + READ_EVERY
+            self.read()
+            self.ends.draw()
 
-    def _adopt(self) -> str:
-        """Take up a connection that a cell has made."""
+    def _adopt(self) -> str:  # a connection that a cell has made
         if self.ends.is_on or not self.device.is_connected:
             return ""  # a press was quicker
         self.ends.adopt()
-        self._greet()
-        return "✓ Connected, by a cell of the notebook."
+        return self._greet("✓ Connected, by a cell of the notebook.")
 
-    def _take_operations(self) -> None:
-        try:
-            arrived = self.device.operations(0)
-        except OnboardingError:
-            return  # the connection has just ended: the next poll says so
-        if arrived:
-            self.operations.arrive(arrived)
-            self.say(f"An operation has arrived at the device: {self.operations.arrived[-1].name}.")
-
-    # What is shown ----------------------------------------------------------------------------------------------------
-
-    def _draw(self) -> None:
-        """Show how the connection stands, what each side knows of it, and the messages."""
+    def _draw(self, state: str = "") -> None:
         if not self._over:
-            self._say_state(self.ends.state())
+            self.state.value = f"<strong>{escape(state or self.ends.state())}</strong>"
             self.ends.draw()
             self.messages.draw()
 
-    def _say_state(self, words: str) -> None:
-        self.state.value = f"<strong>{escape(words)}</strong>"
-
-    def static_text(self) -> str:
+    def picture(self) -> Rendered:
         """Say which device it is, and what can be done here."""
-        return self._picture().text
-
-    def static_html(self) -> str:
-        """Say the same as a table."""
-        return self._picture().html
-
-    def _picture(self) -> Rendered:
         tenant = "the local platform" if self.tenant.is_local else f"{self.tenant.tenant_id} at {self.tenant.url}"
-        where = f"{self.device.host}:{self.device.port}"
         rows = [
             ("ClientId", self.name, "the common name of its certificate"),
-            ("MQTT", where, "mutual TLS; nothing is connected until you press Connect"),
+            (
+                "MQTT",
+                f"{self.device.host}:{self.device.port}",
+                "mutual TLS; nothing is connected until you press Connect",
+            ),
             ("Tenant", tenant, ""),
             ("Here you can", "connect, also under another ClientId, and read both ends of a refusal", ""),
             ("", "send a measurement, an event or an alarm; see each line that goes out, and what arrives", ""),

@@ -1,27 +1,179 @@
-"""The parts of the device console: messages, what the tenant keeps, operations, and the fields of what is sent."""
+"""The parts of the device console: both ends of an attempt, messages, operations, what is sent, and the plot."""
 
 import base64
 import io
 import logging
 import math
+import sqlite3
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 import pandas as pd
+from pandas.errors import DatabaseError
 
 from mciot_nb.connect import devices
 from mciot_nb.connect.device import SEVERITIES, Device, OperationRequest
 from mciot_nb.connect.mqtt import ERROR_TOPIC, TOKEN_TOPIC, Message
-from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
-from mciot_nb.ui.markup import escape, grid, visible
+from mciot_nb.local_platform import LocalPlatform
+from mciot_nb.pki.names import readable
+from mciot_nb.ui.displays import two_sides
+from mciot_nb.ui.markup import Rendered, boxed, escape, grid
 from mciot_nb.ui.panel import button, row
+
+#: What paho notes of every connection; its other notes are news: an alert of TLS 1.3, for one.
+_USUAL = ("Sending ", "Received ")
+_CONNECTED = "CONNECTED"
+#: Seconds that are given to the platform to write its record.
+PATIENCE = 1.0
+
+
+class Attempt(NamedTuple):
+    """An attempt to connect, as the device met it; ``since`` is the number of the log's last record before it."""
+
+    client_id: str
+    since: int
+    refusal: OnboardingError | None = None
+    ending: str = ""
+
+
+class BothEnds(widgets.HTML):  # type: ignore[misc]
+    """The device's last attempt to connect, and beside it what the log of the local ``platform`` says of it."""
+
+    def __init__(self, device: Device, platform: LocalPlatform | None, is_local: bool) -> None:
+        super().__init__()
+        self._device, self._platform, self._is_local = device, platform, is_local
+        self._subject = readable(device.certificate.subject) if device.certificate else ""
+        self._attempt: Attempt | None = None
+        self._drawing = threading.Lock()  # so that nothing older is shown after something newer
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a connection is known that has not ended as far as is known here."""
+        return self._attempt is not None and not (self._attempt.refusal or self._attempt.ending)
+
+    def connect(self, client_id: str) -> bool:
+        """Let the device connect under this ClientId, and note what comes of it; returns whether it is connected."""
+        own, since, refusal = self._device.client_id, max(self._log().index, default=0), None
+        try:
+            self._device.client_id = client_id
+            self._device.connect()
+        except OnboardingError as error:
+            refusal = error
+        finally:
+            self._device.client_id = own
+        self._attempt = Attempt(client_id, since, refusal)
+        self._await_record()
+        return refusal is None
+
+    def adopt(self) -> Attempt:
+        """Note a connection that was not made by `connect`."""
+        log = self._log()
+        own = log[(log["code"] == _CONNECTED) & (log["subject"] == self._subject) & log["ended"].isna()]
+        since = max(own.index) - 1 if len(own) else max(log.index, default=0)
+        self._attempt = attempt = Attempt(self._device.client_id, since)
+        self._await_record()
+        return attempt
+
+    def end(self, ending: str, how: Callable[[], None] = lambda: None) -> None:
+        """Note how the connection ends, and let ``how`` end it."""
+        attempt = self._attempt if self._attempt and self.is_on else self.adopt()
+        self._attempt = attempt._replace(ending=ending)  # first, because of what polls meanwhile
+        how()
+        self._await_record()
+
+    def state(self) -> str:
+        """Say in words how the connection stands."""
+        attempt, where = self._attempt, f"{self._device.host}:{self._device.port}"
+        if self._device.is_connected:
+            return f"✓ Connected to {where}"
+        why = "" if attempt is None else ": the attempt failed" if attempt.refusal else ": the connection ended"
+        return f"{'✗' if attempt else '○'} Not connected to {where}{why}"
+
+    def draw(self) -> None:
+        """Show the two sides."""
+        with self._drawing:
+            device = platform = _box("plain", "Nothing yet: press Connect.")
+            if attempt := self._attempt:
+                record = self._record(attempt)
+                device = self._device_side(attempt)
+                platform = _platform_side(record, attempt) if record else _box("plain", self._why_no_record())
+            self.value = two_sides("What the device saw", device, "What the platform's log says", platform).html
+
+    def _device_side(self, attempt: Attempt) -> Rendered:
+        answer = ("✓ CONNACK 0", f"The platform lets the device in, as ClientId {attempt.client_id!r}.")
+        lines = [f"✗ {attempt.refusal.code}", str(attempt.refusal)] if attempt.refusal else list(answer)
+        if attempt.ending:
+            lines.append(f"Then: {attempt.ending}")
+        notes = [note for note in list(self._device.notes) if not note.startswith(_USUAL)]
+        if notes and not self.is_on:
+            lines.append(f"paho's note: {'; '.join(notes)}")
+        return _box("good" if self.is_on else "bad", *lines)
+
+    def _why_no_record(self) -> str:
+        if self._platform is None:
+            give = "Give the console the platform too: DeviceConsole(device, tenant, workspace.platform())."
+            alone = "Only the platform's operator sees it: you get the left side alone."
+            return give if self._is_local else f"{alone} The local platform shows you both."
+        running = LocalPlatform.running(self._platform.folder.parent)
+        if running is None:
+            return "The local platform does not run: workspace.tenant() starts it, and then connect again."
+        if running.mqtt[1] != self._device.port:
+            again = "run the cells again that make the tenant, the device and this console"
+            return f"The local platform has started anew and listens on port {running.mqtt[1]} now: {again}."
+        return "There is no record of this attempt: it has not reached the platform, or the platform hangs."
+
+    def _await_record(self) -> None:
+        """Wait until the log says all that it will ever say of the attempt as it stands, for `PATIENCE` at most."""
+        give_up = time.monotonic() + PATIENCE
+        while self._platform and self._attempt and time.monotonic() < give_up:
+            record = self._record(self._attempt)
+            if record and (self.is_on or record["code"] != _CONNECTED or pd.notna(record["ended"])):
+                return
+            time.sleep(0.1)
+
+    def _record(self, attempt: Attempt) -> dict[str, Any] | None:
+        """Return the log's record of an attempt; one without subject and ClientId, as early failures leave it, last."""
+        log = self._log()
+        later = log[(log.index > attempt.since) & log["client_id"].isin(["", attempt.client_id])]
+        for subject in (self._subject, ""):
+            if len(own := later[later["subject"] == subject]):
+                return dict(own.iloc[0])  # the first: later ones are those of a twin
+        return None
+
+    def _log(self) -> pd.DataFrame:
+        """Return the platform's log, empty where there is none to read."""
+        with suppress(DatabaseError, sqlite3.Error):  # its folder was moved
+            if self._platform:
+                return self._platform.log()
+        return pd.DataFrame(columns=["code", "subject", "client_id", "ended"], index=pd.Index([], dtype=int))
+
+
+def _platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
+    let_in, ended = record["code"] == _CONNECTED, pd.notna(record["ended"])
+    lines = [f"{'✓' if let_in else '✗'} {record['code']}", record["reason"]]
+    if ended:
+        lines.append(f"Then: {record['ending']} ({record['ended']:%H:%M:%S} UTC)")
+    elif let_in and attempt.ending:
+        lines.append("Then: it holds no end of the connection. The platform was killed, or can't write any more.")
+    if chain := record["chain"]:
+        over = f" over {record['tls']}" if record["tls"] else ""
+        lines += [f"Presented{over}, in this order:", *(f"{place}. {name}" for place, name in enumerate(chain, 1))]
+    return _box("good" if let_in and not ended else "bad", *lines)
+
+
+def _box(kind: str, first: str, *lines: str) -> Rendered:
+    shown = "<br>".join([f"<strong>{escape(first)}</strong>", *map(escape, lines)])
+    return Rendered("", boxed(kind, shown))
+
 
 #: How many messages are shown, the newest ones, and how many characters of each.
 MOST_LINES, LONGEST = 15, 300
@@ -33,135 +185,31 @@ class Messages(widgets.HTML):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.add_class("mciot-messages")
-        self._lines: deque[tuple[datetime, Message, bool]] = deque(maxlen=MOST_LINES)
-        self._new_errors: deque[str] = deque(maxlen=MOST_LINES)
+        self._lines: deque[tuple[str, str, str, str]] = deque(maxlen=MOST_LINES)
+        self._error = ""
         self.draw()
 
     def note(self, message: Message, sent: bool) -> None:
         """Keep a message that goes out or has come: `Connection.on_traffic`."""
-        self._lines.appendleft((datetime.now(UTC), message, sent))
-        if not sent and message.topic == ERROR_TOPIC:
-            self._new_errors.append(message.payload)
+        is_error = not sent and message.topic == ERROR_TOPIC
+        text = "••••" if message.topic == TOKEN_TOPIC else message.payload
+        if len(text) > LONGEST:
+            text = f"{text[:LONGEST]}… ({len(text)} characters)"
+        way = "→ sent" if sent else "⚠ came" if is_error else "← came"
+        self._lines.appendleft((f"{datetime.now(UTC):%H:%M:%S}", way, message.topic, text))
+        if is_error:
+            self._error = f"⚠ The platform answers with an error: {message.payload}"
 
     def draw(self) -> None:
         """Show what was noted."""
-        rows = [_cells(*line) for line in list(self._lines)]
-        columns = ("Time, UTC", "Direction", "Topic", "Line")
+        columns, lines = ("Time, UTC", "Direction", "Topic", "Line"), list(self._lines)
         none = "Messages: none yet. What the device sends, and what it is sent, appears here."
-        self.value = grid("Messages, the newest first", columns, rows) if rows else none
+        self.value = grid("Messages, the newest first", columns, lines) if lines else none
 
-    def errors(self) -> list[str]:
-        """Return the platform's errors that have come since the last call."""
-        return [self._new_errors.popleft() for _ in range(len(self._new_errors))]
-
-
-def _cells(time: datetime, message: Message, sent: bool) -> tuple[str, str, str, str]:
-    way = "→ sent" if sent else "⚠ came" if message.topic == ERROR_TOPIC else "← came"
-    text = "••••" if message.topic == TOKEN_TOPIC else message.payload
-    if len(text) > LONGEST:
-        text = f"{text[:LONGEST]}… ({len(text)} characters)"
-    return f"{time:%H:%M:%S}", way, message.topic, text
-
-
-class TenantData(widgets.VBox):  # type: ignore[misc]
-    """A plot of the series that was sent last, and what is wrong where the tenant can't be asked.
-
-    `read` asks the tenant over REST for the device of this ``name``, as any application would, and shows what it says;
-    the ``operations`` are shown in their own place.
-    """
-
-    def __init__(self, tenant: Tenant, name: str, sending: "Sending", operations: "Operations") -> None:
-        super().__init__()
-        self._tenant, self._name, self._sending, self._operations = tenant, name, sending, operations
-        self._reading = threading.Lock()  # so that nothing older is shown after something newer
-        self._measured: pd.DataFrame | None = None  # what is drawn
-        self.plot, self.trouble = widgets.HTML("Measurements: none yet."), widgets.HTML()
-        self.children = [self.plot, self.trouble]
-
-    def read(self) -> None:
-        """Ask and show. What fails is said, and what was shown stays."""
-        with self._reading:
-            trouble = ""
-            try:
-                measured = self._tenant.devices.measurements(self._name)
-                self._operations.show(self._tenant.devices.operations(self._name))
-                self._draw(measured)
-            except OnboardingError as error:
-                if error.code == "NO_DEVICE":
-                    self.plot.value = "Measurements: the tenant does not have this device yet. Connect it."
-                    self._measured = None
-                else:
-                    old = "What the tenant keeps can't be shown as it is now"
-                    trouble = f'<span role="status">⚠ {old}: {escape(str(error))}</span>'
-            self.trouble.value = trouble
-
-    def _draw(self, measured: pd.DataFrame) -> None:
-        """Draw the series that was sent last: from here or, where nothing of that is kept, from anywhere."""
-        names = list(zip(measured["fragment"], measured["series"], strict=True))
-        shown = next((name for name in reversed(self._sending.sent) if name in names), names[-1] if names else None)
-        pairs = zip(names, measured["value"], strict=True)
-        own = measured.loc[[name == shown and math.isfinite(value) for name, value in pairs]]
-        if self._measured is None or not own.equals(self._measured):
-            title, unit = " ".join(shown or ()), own["unit"].iloc[-1] if len(own) else ""
-            self.plot.value = plot(own.set_index("time")["value"], title, unit)
-            self._measured = own
-
-
-#: Inches of the plot, and its pixels per inch; the page shows it at half of its pixels, so that it is sharp.
-_SIZE, _DPI = (5.6, 2.4), 200
-#: What the plot can draw; the words beside it have the value itself.
-_LARGEST = 1e300
-_drawing = threading.Lock()  # matplotlib is not made for threads
-
-
-def plot(values: "pd.Series[float]", name: str, unit: str = "") -> str:
-    """Return the plot of one series as HTML, the last value in words too; ``name`` says what is measured.
-
-    The values are finite, and their index holds the times at which they were measured, with a time zone. The image
-    stands in an exported page too.
-    """
-    if values.empty:
-        return "Measurements: none yet."
-    values = values.sort_index(kind="stable")
-    times = values.index.tz_convert(UTC)  # type: ignore[attr-defined]
-    count = f"{len(values)} measurement{'s' if len(values) > 1 else ''}"
-    low, high, newest = (_amount(value, unit) for value in (values.min(), values.max(), values.iloc[-1]))
-    span = f"from {times[0]:%H:%M:%S} to {times[-1]:%H:%M:%S} UTC, between {low} and {high}"
-    alt = f"Plot of {name}: {count} {span}; the last is {newest}."
-    title = escape(visible(f"{name} ({unit})" if unit else name))
-    source = base64.b64encode(_png(values.set_axis(times.tz_localize(None)))).decode()
-    return (
-        f'<div><strong>{title}</strong></div><img class="mciot-plot" src="data:image/png;base64,{source}" '
-        f'alt="{escape(alt)}" width="{_SIZE[0] * _DPI / 2:.0f}">'
-        f"<div>Last value: <strong>{escape(newest)} at {times[-1]:%Y-%m-%d %H:%M:%S} UTC</strong>. {count}.</div>"
-    )
-
-
-def _amount(value: float, unit: str) -> str:
-    return f"{value:.10g} {unit}".rstrip()
-
-
-def _png(values: "pd.Series[float]") -> bytes:
-    """Draw the values over their times (UTC), on a ground of its own, which is readable in a dark theme too."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would write of its font cache into the notebook
-    first, last = values.index[0], values.index[-1]
-    is_one_day = first.date() == last.date()
-    with _drawing, warnings.catch_warnings(action="ignore"):  # of spans of thousands of years
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because it takes half a second
-        from matplotlib.dates import AutoDateLocator, DateFormatter
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained", facecolor="white")
-        canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-        frame = values.clip(-_LARGEST, _LARGEST).to_frame()
-        frame.plot(ax=axes, x_compat=True, legend=False, color="#1565c0", marker="o", markersize=4, rot=0)
-        axes.xaxis.set_major_locator(AutoDateLocator(maxticks=5))
-        axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S" if is_one_day else "%m-%d %H:%M"))
-        axes.set_xlabel(f"Time{'' if is_one_day else ' since'} {first:%Y-%m-%d}, UTC")
-        axes.grid(color="#d0d0d0", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        canvas.print_png(picture := io.BytesIO())
-    return picture.getvalue()
+    def error(self) -> str:
+        """Return the platform's last error as a sentence, once."""
+        error, self._error = self._error, ""
+        return error
 
 
 #: How many operations are shown at the platform's side, the newest ones.
@@ -172,12 +220,12 @@ _SIGNS = {"SUCCESSFUL": "✓ ", "FAILED": "✗ "}
 class PendingOperation(widgets.HBox):  # type: ignore[misc]
     """An operation that has arrived at the device, and the buttons that answer it; ``begun`` after a 501."""
 
-    def __init__(self, operation: OperationRequest, answers: dict[str, Callable[["PendingOperation"], None]]) -> None:
+    def __init__(self, operation: OperationRequest, answers: dict[str, Callable[[Any], None]]) -> None:
         super().__init__()
-        self.operation, self.begun, self.name = operation, False, _name(operation)
-        self.buttons = {name: button(name, partial(answer, self)) for name, answer in answers.items()}
-        for name, made in self.buttons.items():
-            made.tooltip = f"{name} {self.name}"
+        self.operation, self.begun, self.name = operation, False, f"{operation.name} {operation.text}".strip()
+        self.buttons = {word: button(word, partial(answer, self)) for word, answer in answers.items()}
+        for word, made in self.buttons.items():
+            made.tooltip = f"{word} {self.name}"
         self._label = widgets.HTML(f"<strong>{escape(self.name)}</strong> has arrived")
         self.children = [self._label, *self.buttons.values()]
         self.add_class("mciot-row")
@@ -190,10 +238,6 @@ class PendingOperation(widgets.HBox):  # type: ignore[misc]
         self.buttons["Done"].focus()
 
 
-def _name(operation: OperationRequest | devices.Operation) -> str:
-    return f"{operation.name} {operation.text}".strip()
-
-
 class Operations(widgets.HBox):  # type: ignore[misc]
     """At the left the platform asks; at the right the device says what becomes of it.
 
@@ -201,150 +245,142 @@ class Operations(widgets.HBox):  # type: ignore[misc]
     the words on their buttons: Begin, Done and Failed…; then `answered` takes it away.
     """
 
-    def __init__(
-        self, ask: Callable[[str | None], None], answers: dict[str, Callable[[PendingOperation], None]]
-    ) -> None:
+    def __init__(self, ask: Callable[[str | None], None], answers: dict[str, Callable[[Any], None]]) -> None:
         super().__init__()
         self._answers = answers
         self.arrived: list[PendingOperation] = []
-        self._history: dict[str, list[str]] = {}
-        self.text = field("Command text", "open valve 3", "18em")
+        self._history: dict[str, dict[str, str]] = {}
+        self.text = field("Command text", "open valve 3", 18)
         self.restart = button("Restart", lambda: ask(None))
         self.command = button("Command", lambda: ask(self.text.value))
         self.statuses, self._waiting = widgets.HTML(), widgets.VBox()
         self._nothing = widgets.HTML("Nothing to do: what the platform asks for appears here as it arrives.")
-        asking = [part("The platform asks for an operation"), row(self.restart, self.text, self.command), self.statuses]
-        sides = (asking, [part("The device answers"), self._waiting])
-        self.children = [widgets.VBox(side).add_class("mciot-side") for side in sides]
+        asked = row(self.restart, self.text, self.command)
+        asking = [widgets.HTML("<strong>The platform asks for an operation</strong>"), asked, self.statuses]
+        answering = [widgets.HTML("<strong>The device answers</strong>"), self._waiting]
+        self.children = [widgets.VBox(side).add_class("mciot-side") for side in (asking, answering)]
         self.add_class("mciot-sides")
         self.show([])
-        self._draw()
+        self.arrive([], [])
 
     def show(self, operations: Iterable[devices.Operation]) -> None:
         """Show the tenant's operations for this device, each with the statuses in which it was seen."""
         rows = []
         for operation in list(operations)[-MOST_OPERATIONS:]:
-            seen = self._history.setdefault(operation.id, [])
-            if seen[-1:] != [operation.status]:
-                seen.append(operation.status)
-            way = " → ".join([*seen[:-1], _SIGNS.get(seen[-1], "") + seen[-1]])
-            rows.append((_name(operation), f"{way}: {operation.failure}" if operation.failure else way))
-        columns = ("Operation", "Status")
-        none = "None was sent yet."
-        self.statuses.value = grid("As the platform keeps them", columns, reversed(rows)) if rows else none
+            seen = self._history.setdefault(operation.id, {})
+            seen[operation.status] = _SIGNS.get(operation.status, "") + operation.status
+            way = " → ".join(seen.values())
+            name = f"{operation.name} {operation.text}".strip()
+            rows.append((name, f"{way}: {operation.failure}" if operation.failure else way))
+        shown = grid("As the platform keeps them", ("Operation", "Status"), reversed(rows))
+        self.statuses.value = shown if rows else "None was sent yet."
 
-    def arrive(self, operations: Iterable[OperationRequest]) -> None:
-        """Let operations appear at the device."""
-        self.arrived += [PendingOperation(operation, self._answers) for operation in operations]
-        self._draw()
-
-    def forget_what_comes_again(self) -> None:
-        """Forget what was not begun: the platform brings it again over a new connection."""
-        for asked in [asked for asked in self.arrived if not asked.begun]:
-            self._take_away(asked)
+    def arrive(self, operations: Iterable[OperationRequest], kept: Iterable[PendingOperation]) -> None:
+        """Let operations appear at the device, after those that are ``kept``."""
+        self.arrived = [*kept, *(PendingOperation(operation, self._answers) for operation in operations)]
+        self._waiting.children = self.arrived or [self._nothing]
 
     def answered(self, asked: PendingOperation) -> None:
         """Take away what was answered; a keyboard goes on at the next one, or at the platform's side."""
-        self._take_away(asked)
+        self.arrive([], [other for other in self.arrived if other is not asked])
         (self.arrived[0].buttons["Done"] if self.arrived else self.restart).focus()
 
-    def _take_away(self, asked: PendingOperation) -> None:
-        if asked not in self.arrived:
-            return  # it was forgotten while its answer was on the way
-        self.arrived.remove(asked)
-        self._draw()
-        for child in asked.children:
-            child.close()
-        asked.close()
 
-    def _draw(self) -> None:
-        self._waiting.children = self.arrived or [self._nothing]
-
-
-#: Sends something: what is being done in words, what the device does, and the values that are sent.
-Send = Callable[..., None]
+_MEASUREMENT = (("Fragment", "c8y_Temperature", 16), ("Series", "T", 9), ("Value", "21.5", 9), ("Unit", "C", 8))
+_EVENT = (("Event type", "c8y_Door", 18), ("Event text", "The door was opened", 30))
+_ALARM = (("Severity", "MAJOR", 15), ("Alarm type", "c8y_TooHot", 18), ("Alarm text", "It is too hot", 22))
+#: Each button: its words, what is said while it sends, its fields (label, value, width in em), and how it sends them.
+_SENT: tuple[tuple[str, str, tuple[tuple[str, str, int], ...], Callable[..., None]], ...] = (
+    ("Send measurement", "Sending the measurement", _MEASUREMENT, lambda d, f, s, v, u: d.measure(f, s, float(v), u)),
+    ("Send event", "Sending the event", _EVENT, Device.event),
+    ("Raise alarm", "Raising the alarm", _ALARM, lambda device, severity, *words: device.alarm(*words, severity)),
+)
 
 
 class Sending(widgets.VBox):  # type: ignore[misc]
-    """Fields with good defaults; ``send`` is called on a press, and never with a value that can't be sent.
+    """Fields with good defaults, by their labels; a press calls ``send`` with what in words, how, and good values."""
 
-    ``sent`` holds the fragment and series of each measurement that was sent, the last one last.
-    """
-
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Callable[..., None]) -> None:
         super().__init__()
         self._transmit = send
-        self.sent: list[tuple[str, str]] = []
-        self.fragment = field("Fragment", "c8y_Temperature", "16em")
-        self.series_field, self.unit = field("Series", "T", "9em"), field("Unit", "C", "8em")
-        self.measured = field("Value", "21.5", "9em").add_class("mciot-value")
-        self.event_type = field("Event type", "c8y_Door", "18em")
-        self.event_text = field("Event text", "The door was opened", "30em")
-        self.severity = widgets.Dropdown(
-            description="Severity",
-            options=list(SEVERITIES),
-            value="MAJOR",
-            style={"description_width": "initial"},
-            layout=widgets.Layout(width="15em"),
-        )
-        self.alarm_type = field("Alarm type", "c8y_TooHot", "18em")
-        self.alarm_text = field("Alarm text", "It is too hot", "22em")
-        measurement = (self.fragment, self.series_field, self.measured, self.unit)
-        self._value_note = widgets.HTML().add_class("mciot-note")
+        self.fields = {each[0]: field(*each) for *_, labels, _ in _SENT for each in labels}
+        self.value_note = widgets.HTML().add_class("mciot-note")
         self.children = [
-            part("The device sends"),
-            row(*measurement, button("Send measurement", self.send_measurement), self._value_note),
-            row(self.event_type, self.event_text, button("Send event", self.send_event)),
-            row(self.severity, self.alarm_type, self.alarm_text, button("Raise alarm", self.send_alarm)),
+            widgets.HTML("<strong>The device sends</strong>"),
+            *(self._line(*message) for message in _SENT),
         ]
-        self.measured.observe(lambda _: self._check(), "value")
+        self.children[1].children += (self.value_note,)
+        self.fields["Value"].observe(lambda _: self._check(), "value")
 
-    def send_measurement(self) -> None:
-        """Send what stands in the fields (200); a value that is no number stays here, with a word beside it."""
-        if not self._check():
-            self.measured.focus()
-            return
-        values = self.fragment.value, self.series_field.value, self.number(), self.unit.value
+    def _line(self, words: str, doing: str, labels: Iterable[tuple[str, str, int]], how: Callable[..., None]) -> Any:
+        fields = [self.fields[name] for name, *_ in labels]
 
-        def measure(device: Device) -> None:
-            device.measure(*values)
-            self.sent.append(values[:2])
+        def press() -> None:
+            if self.fields["Value"] in fields and not self._check():
+                self.fields["Value"].focus()
+                return
+            self._transmit(doing, how, *(each.value for each in fields))
 
-        self._transmit("Sending the measurement", measure, *values)
-
-    def send_event(self) -> None:
-        """Send the event (400)."""
-        values = self.event_type.value, self.event_text.value
-        self._transmit("Sending the event", lambda device: device.event(*values), *values)
-
-    def send_alarm(self) -> None:
-        """Raise the alarm (301 to 304)."""
-        values = self.alarm_type.value, self.alarm_text.value, self.severity.value
-        self._transmit("Raising the alarm", lambda device: device.alarm(*values), *values)
-
-    def number(self) -> float:
-        """Return the value that is typed, not a number (nan) where it is none that can be measured."""
-        try:
-            value = float(self.measured.value)
-        except ValueError:
-            return math.nan
-        return value if math.isfinite(value) else math.nan
+        return row(*fields, button(words, press))
 
     def _check(self) -> bool:
-        good = not math.isnan(self.number())
-        typed = self.measured.value.strip()
+        """Return whether the value that is typed can be measured, and say beside it where it can't."""
+        typed = self.fields["Value"].value.strip()
+        try:
+            good = math.isfinite(float(typed))
+        except ValueError:
+            good = False
         wrong = f"✗ {typed!r} is no number: type one with a point, such as 21.5." if typed else "✗ Type a number."
-        note = "" if good else f'<span role="alert" class="mciot-problem">{escape(wrong)}</span>'
-        self._value_note.value = note
+        self.value_note.value = "" if good else f'<span role="alert" class="mciot-problem">{escape(wrong)}</span>'
         return good
 
 
-def field(label: str, value: str, width: str) -> Any:
-    """Return a short field, with its label beside it."""
-    layout = widgets.Layout(width=width, max_width="100%")
-    return widgets.Text(description=label, value=value, style={"description_width": "initial"}, layout=layout)
+def field(label: str, value: str, width: int) -> Any:
+    """Return a field of so many em, with its label beside it."""
+    layout = widgets.Layout(width=f"{width}em", max_width="100%")
+    options = {"description": label, "value": value, "style": {"description_width": "initial"}, "layout": layout}
+    return widgets.Dropdown(options=list(SEVERITIES), **options) if value in SEVERITIES else widgets.Text(**options)
 
 
-def part(title: str) -> Any:
-    """Return the heading of a part of the console."""
-    return widgets.HTML(f"<strong>{escape(title)}</strong>")
+#: Inches of the plot, and its pixels per inch; the page shows it at half of its pixels, so that it is sharp.
+_SIZE, _DPI = (5.6, 2.4), 200
+_drawing = threading.Lock()  # matplotlib is not made for threads
+
+
+def plot(values: "pd.Series[float]", name: str, unit: str = "") -> str:
+    """Return the plot of a series, finite values by their times with a zone, as HTML; the last value in words too."""
+    if values.empty:
+        return "Measurements: none yet."
+    values = values.sort_index(kind="stable")
+    times = values.index.tz_convert(UTC)  # type: ignore[attr-defined]
+    count = f"{len(values)} measurement{'s' if len(values) > 1 else ''}"
+    low, high, newest = (f"{x:.10g} {unit}".rstrip() for x in (values.min(), values.max(), values.iloc[-1]))
+    span = f"from {times[0]:%H:%M:%S} to {times[-1]:%H:%M:%S} UTC, between {low} and {high}"
+    alt = f"Plot of {name}: {count} {span}; the last is {newest}."
+    title = escape(f"{name} ({unit})" if unit else name)
+    source = base64.b64encode(_png(values.set_axis(times.tz_localize(None)))).decode()
+    return (
+        f'<div><strong>{title}</strong></div><img class="mciot-plot" src="data:image/png;base64,{source}" '
+        f'alt="{escape(alt)}" width="{_SIZE[0] * _DPI / 2:.0f}">'
+        f"<div>Last value: <strong>{escape(newest)} at {times[-1]:%Y-%m-%d %H:%M:%S} UTC</strong>. {count}.</div>"
+    )
+
+
+def _png(values: "pd.Series[float]") -> bytes:
+    """Draw the values over their times (UTC), on a ground of its own, which is readable in a dark theme too."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would write of its font cache into the notebook
+    with _drawing, warnings.catch_warnings(action="ignore"):  # of spans of thousands of years
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # here, because it takes half a second
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained", facecolor="white")
+        axes = figure.subplots()
+        drawn = values.clip(-1e300, 1e300)  # all that matplotlib can draw; the words beside it have the value itself
+        axes.plot(drawn.index, drawn, color="#1565c0", marker="o", markersize=4)
+        axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=5))
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.set_xlabel("Time, UTC")
+        axes.grid(color="#d0d0d0", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(picture := io.BytesIO(), format="png")
+    return picture.getvalue()

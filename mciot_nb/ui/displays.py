@@ -3,7 +3,8 @@
 `render` makes text and HTML of the same lines; `register` lets a notebook use it for each type in `_DISPLAYS`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -61,23 +62,19 @@ _KINDS = {
 def _store(store: Keystore) -> Rendered:
     """Return what is in a store: in one sentence, and a table for each entry."""
     title = f"{store.path.name}: {store.type}, {counted(len(store.entries), 'entry', 'entries')}"
-    held, remark = _at_a_glance(store), f"⚠ {store.remark}" if store.remark else ""
+    remark, kinds = f"⚠ {store.remark}" if store.remark else "", [entry.kind for entry in store.entries]
+    keys, trusted = kinds.count(KEY_ENTRY), kinds.count(TRUSTED_ENTRY)
+    holds = [
+        counted(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
+        counted(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
+    ]
+    if others := len(kinds) - keys - trusted:
+        holds.append(counted(others, "entry that Java does not see", "entries that Java does not see"))
+    held = f"Holds {listed(holds)}."
     entries = [card(f"Entry {entry.alias or '(no alias)'}", _entry_rows(entry)) for entry in store.entries]
     text = [visible(title), held, *filter(None, [visible(remark)]), *(entry.text for entry in entries)]
     html = f"<p><strong>{escape(title)}</strong><br>{escape(held)}</p>" + (f"<p>{escape(remark)}</p>" if remark else "")
     return Rendered("\n".join(text), html + "".join(entry.html for entry in entries))
-
-
-def _at_a_glance(store: Keystore) -> str:
-    kinds = [entry.kind for entry in store.entries]
-    keys, trusted = kinds.count(KEY_ENTRY), kinds.count(TRUSTED_ENTRY)
-    held = [
-        counted(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
-        counted(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
-    ]
-    others = len(kinds) - keys - trusted
-    held += [counted(others, "entry that Java does not see", "entries that Java does not see")] if others else []
-    return f"Holds {listed(held)}."
 
 
 def _entry_rows(entry: Entry) -> Iterator[Line]:
@@ -86,26 +83,25 @@ def _entry_rows(entry: Entry) -> Iterator[Line]:
     if entry.kind == KEY_ENTRY:
         kind = f", by its certificate {key_kind(entry.chain[0])}" if entry.chain else ""
         yield "Private key", f"✓ is in it{kind}", "kept under the password, and never shown"
-    names = _numbered("Certificate", len(entry.chain))
-    for name, certificate, signed in zip(names, entry.chain, _signatures(entry), strict=True):
+    numbered = _numbered("Certificate", entry.chain)
+    for (name, certificate), signed in zip(numbered, _signatures(entry), strict=True):
         yield name, readable(certificate.subject), signed
-    for name, certificate in zip(names, entry.chain, strict=True):
+    for name, certificate in numbered:
         yield f"{name}, valid", _validity(certificate), ""
         yield f"{name}, SHA-256", copyable(with_colons(fingerprint(certificate, "sha256"))), ""
     if entry.created:
         yield "Created", f"{entry.created:%Y-%m-%d %H:%M:%S} UTC", ""
 
 
-def _numbered(name: str, number: int) -> list[str]:
-    return [name] if number == 1 else [f"{name} {position} of {number}" for position in range(1, number + 1)]
+def _numbered(name: str, chain: Sequence[x509.Certificate]) -> list[tuple[str, x509.Certificate]]:
+    return [(f"{name} {n} of {len(chain)}" if chain[1:] else name, one) for n, one in enumerate(chain, 1)]
 
 
 def _signatures(entry: Entry) -> Iterator[str]:
     """Yield for each certificate in the chain who signed it."""
-    for position, certificate in enumerate(entry.chain):
-        own = "the private key's own; " if entry.kind == KEY_ENTRY and position == 0 else ""
-        following = entry.chain[position + 1 : position + 2]
-        if following and is_issued_by(certificate, following[0]):
+    own = "the private key's own; " if entry.kind == KEY_ENTRY else ""
+    for certificate, following in zip_longest(entry.chain, entry.chain[1:]):
+        if following and is_issued_by(certificate, following):
             yield f"{own}✓ signed by the next one"
         elif following:
             yield f"{own}✗ not signed by the next one, the chain is broken: issued by {_issuer(certificate)}"
@@ -113,6 +109,7 @@ def _signatures(entry: Entry) -> Iterator[str]:
             yield f"{own}✓ signed by itself"
         else:
             yield f"{own}signed by {readable(certificate.issuer)}, whose certificate is not in this entry"
+        own = ""
 
 
 def _issuer(certificate: x509.Certificate) -> str:
@@ -127,7 +124,7 @@ def _validity(certificate: x509.Certificate) -> str:
 
 
 def _server_rows(server: ServerCertificate) -> Iterator[Line]:
-    for name, certificate in zip(_numbered("Shown", len(server.chain)), server.chain, strict=True):
+    for name, certificate in _numbered("Shown", server.chain):
         yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
@@ -147,14 +144,14 @@ def _server_rows(server: ServerCertificate) -> Iterator[Line]:
 
 def _preview(preview: Preview) -> Rendered:
     """Return what the policy makes of a requested subject, field by field, and then what would stop the signing."""
-    fates = {True: "⚠ vanishes: the policy does not list it", False: "✓ is kept"}
+    fates = ("✓ is kept", "⚠ vanishes: the policy does not list it")
     rows = [(label(a.oid), str(a.value), fates[a in preview.vanishing]) for a in preview.requested]
     rows += [("Refused", f"✗ {refusal}", "") for refusal in preview.refusals]
     return card("What signing would make of it", rows)
 
 
-def _text(text: str, kind: str = "plain") -> Rendered:
-    return Rendered(visible(text), boxed(kind, escape(text)))
+def _text(thing: object, kind: str = "plain") -> Rendered:
+    return Rendered(visible(str(thing)), boxed(kind, escape(str(thing))))
 
 
 #: How each type looks that has a display.
@@ -172,8 +169,7 @@ def render(thing: object) -> Rendered:
     """Return anything as a notebook shows it: by the display of its type, or else as text."""
     if isinstance(thing, Rendered):
         return thing
-    display = next((display for kind, display in _DISPLAYS.items() if isinstance(thing, kind)), None)
-    return display(thing) if display else _text(str(thing))
+    return next((display for kind, display in _DISPLAYS.items() if isinstance(thing, kind)), _text)(thing)
 
 
 def register(ip: "InteractiveShell") -> None:
@@ -198,15 +194,12 @@ def _print(thing: Any, printer: Any, _cycle: bool) -> None:
 def two_sides(left_title: str, left: object, right_title: str, right: object) -> Rendered:
     """Show two things beside each other, or below each other on a narrow page: both ends of one refusal, say.
 
-    Each may be a text, anything that is shown by this module, or of a type that a notebook shows as it is here: an
-    OnboardingError, a Diagnosis, a certificate, a store.
+    Each may be a text, or of a type that this module shows: an OnboardingError, a Diagnosis, a certificate, a store.
 
     Example: ``two_sides("What the device saw", refusal, "What the platform's log says", reason)``.
     """
-    sides = [(left_title, render(left)), (right_title, render(right))]
-    lines = [line for title, shown in sides for line in (visible(title), *(f"  {x}" for x in shown.text.split("\n")))]
-    columns = "".join(
-        f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(title)}</strong>{shown.html}</div>'
-        for title, shown in sides
-    )
+    lines, columns = [], ""
+    for title, shown in ((left_title, render(left)), (right_title, render(right))):
+        lines += [visible(title), *(f"  {line}" for line in shown.text.split("\n"))]
+        columns += f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(title)}</strong>{shown.html}</div>'
     return Rendered("\n".join(lines), f'<div style="display:flex;flex-wrap:wrap;gap:8px 24px">{columns}</div>')

@@ -45,16 +45,8 @@ class SecretField(StaticPicture, BrowserWidget):
     twice = Bool(False).tag(sync=True)
     status = Unicode("").tag(sync=True)  # what the kernel says beside the field; the secret is in no trait
 
-    def __init__(
-        self,
-        label: str = "Passphrase",
-        *,
-        folded: str = "",
-        hint: str = "",
-        when_left: bool = False,
-        twice: bool = False,
-    ) -> None:
-        super().__init__(label=label, folded=folded, hint=hint, when_left=when_left, twice=twice)
+    def __init__(self, label: str = "Passphrase", **traits: Any) -> None:
+        super().__init__(label=label, **traits)
         #: The last text that was handed over and not refused by a callback, or None.
         self.value: Secret | None = None
         self._callbacks: list[Callable[[Secret], None]] = []

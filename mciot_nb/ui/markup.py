@@ -70,26 +70,25 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
         lines.append(f"  {visible(name):{width}}{visible(shown.text)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
         more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
-        cell = f'<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td>'
-        table.append(f'<tr><th scope="row" style="{_LEFT}">{escape(name)}</th>{cell}</tr>')
+        table.append(f'<tr>{_heading(name)}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
     return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
 
 def _table(title: str, content: str) -> str:
-    caption = (
-        f'<caption style="caption-side:top;text-align:left;padding:4px 0;font-weight:600">{escape(title)}</caption>'
-    )
+    style = "caption-side:top;text-align:left;padding:4px 0;font-weight:600"
+    caption = f'<caption style="{style}">{escape(title)}</caption>'
     return f'<table class="mciot-card" style="border:1px solid #757575;margin:4px 0">{caption}{content}</table>'
 
 
 def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return an HTML table with a heading for each column; the first cell of a row is the row's heading."""
-    heads = "".join(f'<th scope="col" style="{_LEFT}">{escape(column)}</th>' for column in columns)
-    lines = (
-        f'<tr><th scope="row" style="{_LEFT}">{escape(first)}</th>{"".join(map(_cell, rest))}</tr>'
-        for first, *rest in rows
-    )
-    return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>")
+    heads = "".join(_heading(column, "col") for column in columns)
+    lines = "".join(f"<tr>{_heading(first)}{''.join(map(_cell, rest))}</tr>" for first, *rest in rows)
+    return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>")
+
+
+def _heading(text: str, scope: str = "row") -> str:
+    return f'<th scope="{scope}" style="{_LEFT}">{escape(text)}</th>'
 
 
 def _cell(text: str) -> str:
@@ -129,9 +128,8 @@ class StaticPicture:
         return f"<p>{escape(self.static_text())}</p>"
 
     def __repr__(self) -> str:
-        return "\n".join(
-            map(visible, self.static_text().split("\n"))
-        )  # no widget's id, no address: the same in every run
+        # no widget's id, no address: the same in every run
+        return "\n".join(map(visible, self.static_text().split("\n")))
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
@@ -176,7 +174,7 @@ def image(parts: Iterable[str], size: tuple[int, int], alt: str) -> str:
 def words(x: int, y: int, text: str, size: int, colour: str, room: int, anchor: str = "start") -> str:
     """Return one line of SVG text at ``x``, shortened to ``room`` pixels."""
     shown = escape(fitted(visible(text), room / size))
-    at = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    at = f' text-anchor="{anchor}"' * (anchor != "start")
     return f'<text x="{x}" y="{y}" font-size="{size}" class="{colour}"{at}>{shown}</text>'
 
 

@@ -18,7 +18,8 @@ from traitlets import Unicode
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.ui.inputs import BrowserWidget, style
-from mciot_nb.ui.markup import StaticPicture, escape
+from mciot_nb.ui.markup import Rendered, StaticPicture, escape
+from mciot_nb.ui.table import LiveTable
 
 #: Seconds between two polls of something that other programs may change.
 POLL_EVERY = 0.5
@@ -192,11 +193,52 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def poll(self) -> None:
         """Show what other programs have changed; called twice a second while the panel is on a screen."""
 
+    def picture(self) -> Rendered:
+        """Return what stands for the panel where no widget lives."""
+        raise NotImplementedError
+
+    def static_text(self) -> str:
+        """Return the picture as plain text."""
+        return self.picture().text
+
+    def static_html(self) -> str:
+        """Return the picture as HTML."""
+        return self.picture().html
+
     def _poll(self) -> None:
         try:
             self.poll()
         except Exception:  # no thread may write its traceback into a notebook, twice a second
             self.say("✗ What others change may be missing here, for a reason that has no name: run the cell again.")
+
+
+class TablePanel(Panel):
+    """A panel with a table, and a part that is shown while a row is open; a subclass says in `describe` what of it.
+
+    ``label`` names the table, ``wide`` the columns whose texts may wrap; ``typed`` is a field for something about the
+    row that is open: it is empty again for the next.
+    """
+
+    def __init__(self, title: str, label: str, wide: tuple[str, ...], typed: Any) -> None:
+        super().__init__(title)
+        self.table, self._typed, self._details = LiveTable(label, wide), typed, widgets.HTML()
+        self._opened = widgets.VBox().add_class("mciot-opened").add_class("mciot-hidden")
+        self.table.observe(self._on_opened, "opened")
+
+    def describe(self) -> str:
+        """Return what is known of the open row, as HTML; empty where there is none."""
+        raise NotImplementedError
+
+    def _on_opened(self, _change: object) -> None:
+        self.ask_nothing()  # the question was about the row before, and so was what is typed
+        self._typed.value = ""
+        self.show_opened()
+
+    def show_opened(self) -> None:
+        """Show the row that is open as it is now; it may be gone by the time that a press arrives."""
+        with self.table.lock:
+            self._details.value = self.describe()
+            show_if(self._opened, bool(self._details.value))
 
 
 def button(label: str, action: Callable[[], object], kind: str = "") -> Any:

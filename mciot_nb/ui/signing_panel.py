@@ -3,7 +3,6 @@
 import math
 import threading
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,14 @@ from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
-from mciot_nb.pki.chain import is_issued_by, read_certificates
-from mciot_nb.pki.crl import read_crl
+from mciot_nb.pki.chain import read_copy
+from mciot_nb.pki.crl import unlisted
 from mciot_nb.pki.names import common_name
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
-from mciot_nb.ui.markup import Rendered, escape, grid, visible
-from mciot_nb.ui.panel import Panel, button, row, show_if
-from mciot_nb.ui.table import LiveTable
+from mciot_nb.ui.markup import Rendered, counted, escape, grid, visible
+from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
 _DAY = 86_400  # seconds
@@ -102,12 +100,11 @@ REASONS = {
 }
 #: Seconds that the database may be missing or torn before that is said: openssl replaces it by renames.
 PATIENCE = 1.5
-
-#: Seconds after which the words are made anew where the database has not changed: a day is over, or a row has expired.
+#: Seconds after which a database that has not changed is read all the same: a day is over, or a row has expired.
 RENEW_AFTER = 60.0
 
 
-class SigningPanel(Panel):
+class SigningPanel(TablePanel):
     """The signing database of ``ca`` as a table that follows its file.
 
     A row that is opened shows its certificate, and can be revoked.
@@ -116,23 +113,23 @@ class SigningPanel(Panel):
     """
 
     def __init__(self, ca: CertificateAuthority) -> None:
-        super().__init__(f"Signing database of {common_name(ca.certificate.subject) or 'this CA'}")
-        self.ca, self.table = ca, LiveTable("Signed certificates", wide=("Common name", "Subject"))
+        options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
+        layout = widgets.Layout(width="auto", max_width="100%")
+        self._reason = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
+        title = f"Signing database of {common_name(ca.certificate.subject) or 'this CA'}"
+        super().__init__(title, "Signed certificates", ("Common name", "Subject"), self._reason)
+        self.ca = ca
         self._crl_path = ca.config.ca_path("crl") if ca.config.optional("crl") else None
-        self._trouble, self._card, self._why, self._crl_line = (widgets.HTML() for _ in range(4))
-        self._reason = _reason_field()
+        self._trouble, self._why, self._crl_line = (widgets.HTML() for _ in range(3))
         self._revoke = row(self._reason, button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke"))
-        self._write = button("Write the revocation list", self._write_crl).add_class("mciot-write-crl")
+        self._opened.children = [self._details, self._revoke, self._why]
+        self._write = button("Write the revocation list", self._write_crl)
         self._crl_row = row(self._crl_line, self._write)
-        self._opened = widgets.VBox([self._card, self._revoke, self._why]).add_class("mciot-opened")
         self._polling = threading.Lock()  # one poll at a time; its holder may take table.lock, and never the reverse
         self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
-        self._watched = (ca.database.path, self._crl_path, ca.config.ca_path("certificate"))
         self._stamps: list[tuple[int, ...]] = []  # of the files as they were read last
-        self._failing_since, self._renew_at = 0.0, math.inf
-        self.table.observe(self._on_opened, "opened")
+        self._failing_since = 0.0
         self.build(self._trouble, self.table, self._crl_row, self._opened)
-        self._show_opened()
         self.poll()
 
     # -- what the files say
@@ -140,11 +137,10 @@ class SigningPanel(Panel):
     def poll(self) -> None:
         """Show what any program has written since, and what the passing of time has changed."""
         with self._polling:
-            stamps = [_stamp(path) for path in self._watched]
+            files = (self.ca.database.path, self._crl_path, self.ca.config.ca_path("certificate"))
+            stamps = [*map(_stamp, files), (int(time.monotonic() / RENEW_AFTER),)]
             if stamps != self._stamps:
                 self._read(stamps)
-            elif time.monotonic() >= self._renew_at:
-                self._show(is_news=False)
 
     def _read(self, stamps: list[tuple[int, ...]]) -> None:
         try:
@@ -153,36 +149,31 @@ class SigningPanel(Panel):
             self._failing_since = self._failing_since or time.monotonic()
             if time.monotonic() - self._failing_since >= PATIENCE:
                 self._stamps = stamps  # it is said, and not read again before a file has changed
-                self._trouble.value = f'<span role="alert" class="mciot-problem">✗ {escape(str(error))}</span>'
+                self._trouble.value = f'<div role="alert">{_problem(str(error))}</div>'
             return
         self._stamps, self._failing_since, self._trouble.value = stamps, 0.0, ""
-        self._show(is_news=True)
+        self._show()
         self._show_crl()
 
     def _to_frame(self) -> pd.DataFrame:
         self.ca.check_in_place()
         return self.ca.database.to_frame()
 
-    def _show(self, is_news: bool) -> None:
+    def _show(self) -> None:
         newest_first = self._frame.iloc[::-1]
         texts = signing_texts(newest_first, datetime.now(UTC))
-        before = dict(self._texts["Status"]) if is_news and len(self._texts) else {}
+        before = dict(self._texts["Status"]) if len(self._texts) else {}
         changed = [serial for serial, words in texts["Status"].items() if before.get(serial, words) != words]
         with self.table.lock:
             self._texts = texts
             self.table.show(texts, signing_values(newest_first, texts), changed)  # type: ignore[arg-type]
-            self._show_opened()
-        self._renew_at = time.monotonic() + RENEW_AFTER
+            self.show_opened()
 
     def _show_crl(self) -> None:
         """Say whether the revocation list, if the configuration names one, has every certificate that is revoked."""
         revoked = set(self._frame["serial"][self._frame["status"] == "R"])
         show_if(self._crl_row, bool(self._crl_path and revoked))
-        try:
-            listed = {entry.serial_number for entry in read_crl(self._crl_path)} if self._crl_path else set()
-        except OnboardingError:  # there is none, or it is damaged: it will be written anew
-            listed = set()
-        missing = len(revoked - listed)
+        missing = unlisted(self._crl_path, revoked) if self._crl_path else 0
         self._write.button_style = "primary" if missing else ""
         kind, words = "good", "✓ The revocation list names every certificate that is revoked."
         if missing:
@@ -192,39 +183,24 @@ class SigningPanel(Panel):
 
     # -- the row that is open
 
-    def _on_opened(self, _change: object) -> None:
-        self.ask_nothing()  # the question was about the row before, and so was the reason
-        self._reason.value = ""
-        self._show_opened()
-
-    def _show_opened(self) -> None:
-        """Show the certificate of the row that is open, and how to revoke it, or why that can't be."""
-        with self.table.lock:
-            serial = self.table.opened
-            known = serial in self._texts.index  # it may be gone by the time that a press arrives
-            show_if(self._opened, known)
-            if not known:
-                return
-            words = self._texts.loc[serial].to_dict()
-            self._card.value, self._why.value = self._certificate(serial), escape(_why_not(words))
-            show_if(self._revoke, not self._why.value)
-            if self._why.value:
-                self.ask_nothing()
-
-    def _certificate(self, serial: str) -> str:
-        """Return the card of a certificate, by its copy in the CA's folder; or a sentence, where that is not good."""
+    def describe(self) -> str:
+        """Return the certificate of the open row, and show how to revoke it, or why that can't be."""
+        if (serial := self.table.opened) not in self._texts.index:
+            return ""
+        words, self._why.value = self._texts.loc[serial], ""
+        if words["Revoked"] != "-":
+            self._why.value = f"Revoked already, since {words['Revoked']}: that is once and for all."
+        elif words["Days left"] == "-":
+            expired = f"Expired on {words['Expires']}"
+            self._why.value = f"{expired}: nobody takes it any more, so there is nothing to revoke."
+        show_if(self._revoke, not self._why.value)
+        if self._why.value:
+            self.ask_nothing()
         path = self.ca.config.ca_path("new_certs_dir") / f"{serial}.pem"
-        if not path.exists():
-            return _problem(f"{path.name} is missing in {path.parent}: of this certificate there is only its row.")
         try:
-            certificate = read_certificates(path)[0]
+            return certificate_card(read_copy(path, int(serial, 16), self.ca.certificate)).html
         except OnboardingError as error:
             return _problem(str(error))
-        if certificate.serial_number != int(serial, 16) or not is_issued_by(certificate, self.ca.certificate):
-            return _problem(
-                f"{path} holds another certificate than the one that this CA signed: put the right one back."
-            )
-        return certificate_card(certificate).html
 
     # -- what a person may do
 
@@ -256,15 +232,8 @@ class SigningPanel(Panel):
 
     # -- where no widget lives
 
-    def static_text(self) -> str:
-        """Return the database as plain text."""
-        return self._picture().text
-
-    def static_html(self) -> str:
+    def picture(self) -> Rendered:
         """Return the database as `signing_table` shows it."""
-        return self._picture().html
-
-    def _picture(self) -> Rendered:
         self.poll()
         try:
             return signing_table(self._frame if len(self._frame.columns) else self._to_frame())
@@ -281,25 +250,9 @@ def _stamp(path: Path | None) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
 
 
-def _reason_field() -> Any:
-    options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
-    layout = widgets.Layout(width="auto", max_width="100%")
-    field = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
-    return field.add_class("mciot-reason")
-
-
-def _why_not(words: Mapping[Any, str]) -> str:
-    """Say why a row can't be revoked; empty where it can."""
-    if words["Revoked"] != "-":
-        return f"Revoked already, since {words['Revoked']}: that is once and for all."
-    if words["Days left"] == "-":
-        return f"Expired on {words['Expires']}: nobody takes it any more, so there is nothing to revoke."
-    return ""
-
-
 def _problem(sentence: str) -> str:
     return f'<span class="mciot-problem">✗ {escape(sentence)}</span>'
 
 
 def _certificates(count: int, kind: str = "") -> str:
-    return f"1 {kind}certificate is" if count == 1 else f"{count} {kind}certificates are"
+    return counted(count, f"{kind}certificate is", f"{kind}certificates are")

@@ -125,12 +125,12 @@ class TenantForm(Form):
     def _try(self, settings: TenantSettings, secret: Secret | None) -> None:
         try:
             if settings.local:
-                sentence = str(check_tenant(self._workspace.platform().tenant))
+                sentence = check_tenant(self._workspace.platform().tenant)
             elif self._ask_secret:
-                sentence = str(check_tenant(real_tenant(settings, secret)))
+                sentence = check_tenant(real_tenant(settings, secret))
             else:
                 mqtt = settings.mqtt_host, settings.mqtt_port
-                sentence = str(check_tenant(Tenant(settings.url, settings.tenant_id, settings.user, mqtt=mqtt)))
+                sentence = check_tenant(Tenant(settings.url, settings.tenant_id, settings.user, mqtt=mqtt))
                 sentence += " The login is tested in 06, where its password is asked for."
         except OnboardingError as error:
             sentence = f"✗ {error}"

@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 import pandas as pd
@@ -19,64 +20,43 @@ from mciot_nb.pki.names import common_name, readable
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.inputs import FileField
-from mciot_nb.ui.markup import Line, card, copyable, escape, grid, visible
-from mciot_nb.ui.panel import Panel, button, row, show_if
-from mciot_nb.ui.table import LiveTable
+from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, grid, visible
+from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
 if TYPE_CHECKING:
     from mciot_nb.workspace import Workspace
 
 _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fingerprint"]
 _STATUS = {"ENABLED": "✓ enabled", "DISABLED": "✗ disabled"}
-_PROVEN = {True: "✓ proven", False: "not proven", None: "-"}
-_WHAT_PROOF_MEANS = {
-    True: "whoever uploaded it has shown to own its key",
-    False: "anybody could have uploaded it, for a certificate is public",
-    None: "this platform does not speak of it",
+#: What the platform says of the proof of possession, and what that means.
+_PROOF = {
+    True: ("✓ proven", "whoever uploaded it has shown to own its key"),
+    False: ("not proven", "anybody could have uploaded it, for a certificate is public"),
+    None: ("-", "this platform does not speak of it"),
 }
 
 
 def words_of(one: TrustedCertificate) -> dict[str, str]:
     """Return what the table shows of one, by column; what can't be seen and what is not documented is marked."""
     state = "✗ expired " if one.not_after < datetime.now(UTC) else ""
-    return {
-        "Name": visible(one.name) or "(no name)",
-        "Status": _STATUS.get(one.status, f"⚠ {one.status}"),
-        "Auto-registration": "on" if one.auto_registration else "off",
-        "Possession": _PROVEN[one.proven],
-        "Expires": f"{state}{one.not_after:%Y-%m-%d %H:%M} UTC",
-        "Fingerprint": one.fingerprint,
-    }
-
-
-def name_of(one: TrustedCertificate) -> str:
-    """Return its name, without what can't be seen."""
-    return words_of(one)["Name"]
-
-
-def counted(number: int) -> str:
-    """Say how many certificates there are."""
-    return "1 certificate" if number == 1 else f"{number} certificates"
-
-
-def to_frames(certificates: list[TrustedCertificate]) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Return the list as it is read, and as it is sorted, under the fingerprints."""
-    prints = [one.fingerprint for one in certificates]
-    texts = pd.DataFrame([words_of(one) for one in certificates], index=prints, columns=_COLUMNS, dtype=str)
-    times = [one.not_after.timestamp() for one in certificates]
-    return texts, texts.assign(Name=texts["Name"].str.casefold(), Expires=times)
+    texts = [
+        visible(one.name) or "(no name)",
+        _STATUS.get(one.status, f"⚠ {one.status}"),
+        "on" if one.auto_registration else "off",
+        _PROOF[one.proven][0],
+        f"{state}{one.not_after:%Y-%m-%d %H:%M} UTC",
+        one.fingerprint,
+    ]
+    return dict(zip(_COLUMNS, texts, strict=True))
 
 
 def details(one: TrustedCertificate) -> Iterator[Line]:
     """Return what the platform knows of it, and what each means for the devices."""
     words = words_of(one)
-    devices = "its devices may connect" if one.status == "ENABLED" else "none of its devices may connect"
-    known = "only known devices are let in"
-    if one.auto_registration:
-        known = "a device that the platform has never seen is let in"
-    yield "Status", words["Status"], devices
-    yield "Auto-registration", words["Auto-registration"], known
-    yield "Proof of possession", words["Possession"], _WHAT_PROOF_MEANS[one.proven]
+    known = "a device that the platform has never seen" if one.auto_registration else "only known devices"
+    yield "Status", words["Status"], f"{'' if one.status == 'ENABLED' else 'none of '}its devices may connect"
+    yield "Auto-registration", words["Auto-registration"], f"{known} {'is' if one.auto_registration else 'are'} let in"
+    yield "Proof of possession", *_PROOF[one.proven]
     yield "Subject", one.subject, "as the platform writes it"
     yield "Issuer", one.issuer, "itself: a self-signed certificate" if one.issuer == one.subject else ""
     yield "Expires", words["Expires"], ""
@@ -88,10 +68,13 @@ _PRACTICE = (
     "⚠ This CA is for practice: its passphrase lies in the workspace, so whoever reads that folder could sign devices "
     "for this tenant. If you upload it for a short test, delete it here afterwards."
 )
+_AUTOMATIC_LABEL = "Auto-registration: let a new device in at its first connection"
+_OTHER = "Nothing was sent: another CA is in the workspace now. Look at it, and press Upload again."
+#: What is said instead of what `Workspace.upload_ca` says to a program.
+_NO_CONSENT = "Nothing was sent: this is a practice CA. Tick its box above Upload first, if you mean it."
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """A certificate that can be uploaded; ``issuer`` is the workspace's word for whose it is, empty for a file's."""
 
     label: str
@@ -107,21 +90,19 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         self._tenant, self._workspace = tenant, workspace
         self._here: list[Offer] = []
         self._from_file: list[Offer] = []
-        self._problem = ""
+        self._problem, self._is_practice = "", False
         self._offering = threading.RLock()  # or reading the workspace would undo a choice, or lose a file
-        self._is_practice = False  # what the workspace said when it was asked
-        layout, style = widgets.Layout(width="auto", max_width="60em"), {"description_width": "initial"}
-        self.choice = widgets.Dropdown(description="Certificate", style=style, layout=layout).add_class("mciot-offers")
+        look = {"layout": widgets.Layout(width="auto", max_width="60em"), "style": {"description_width": "initial"}}
+        self.choice = widgets.Dropdown(description="Certificate", **look).add_class("mciot-offers")
         self.choice.observe(lambda _: self._show(), "value")
-        self.file = FileField("Or from a file", self._take)
-        self.card = widgets.HTML()
-        self.automatic = _checkbox("Auto-registration: let a new device in at its first connection", tenant.is_local)
-        self.consent = _checkbox("Upload this practice CA all the same", False)
+        self.file, self.card = FileField("Or from a file", self._take), widgets.HTML()
+        labels = {_AUTOMATIC_LABEL: tenant.is_local, "Upload this practice CA all the same": False}
+        checkboxes = [widgets.Checkbox(description=text, value=on, indent=False, **look) for text, on in labels.items()]
+        self.automatic, self.consent = (checkbox.add_class("mciot-check") for checkbox in checkboxes)
         self._warning = widgets.VBox([widgets.HTML(f'<span role="status">{escape(_PRACTICE)}</span>'), self.consent])
         self.button = button("Upload", press, "primary")
         heading = widgets.HTML('<span class="mciot-title">Upload a CA certificate</span>')
-        bottom = widgets.HBox([self.button])
-        self.children = [heading, self.choice, self.file, self.automatic, self._warning, bottom, self.card]
+        self.children = [heading, self.choice, self.file, self.automatic, self._warning, row(self.button), self.card]
         self.refresh()
 
     def refresh(self) -> None:
@@ -141,17 +122,16 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
     def _of_workspace(self) -> Iterator[Offer]:
         if self._workspace is None or not self._workspace.has_ca:
             return
-        for issuer in ("ca", "intermediate") if self._workspace.has_intermediate else ("ca",):
-            certificate = self._workspace.with_issuer(issuer).issuer_certificate
+        self._is_practice = self._workspace.is_practice
+        for issuer, certificate in self._workspace.issuer_certificates.items():
             signs = ", which signs your devices" if issuer == self._workspace.issuer else ""
             yield Offer(f"{_name(certificate)} ({issuer}Cert.pem of the workspace{signs})", certificate, issuer)
 
     def _take(self, name: str, data: bytes) -> str:
         """Offer the CA certificates of a file, and choose the first; raises OnboardingError where there is none."""
         found = ca_certificates(name, data)
-        offers = [Offer(f"{_name(certificate)} (from {visible(name)})", certificate) for certificate in found]
         with self._offering:
-            self._from_file = offers
+            self._from_file = [Offer(f"{_name(one)} (from {visible(name)})", one) for one in found]
             self.refresh()
             self.choice.value = self._from_file[0]
         several = f"{len(found)} CA certificates: choose one above, then" if found[1:] else "a CA certificate:"
@@ -164,75 +144,73 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         sent = f"<p>This is what Upload sends:</p>{certificate_card(offer.certificate).html}" if offer else ""
         self.card.value = words + sent
         self.choice.disabled = offer is None
-        show_if(self._warning, offer is not None and self._needs_consent(offer))
+        asks = offer and self._is_practice and not self._tenant.is_local and self.issuer_of(offer.certificate)
+        show_if(self._warning, bool(asks))
 
-    def _needs_consent(self, offer: Offer) -> bool:
-        """Whether the person is asked first; whether it may be uploaded, `Workspace.upload_ca` says."""
-        if self._tenant.is_local or self._workspace is None or not self._issuer(offer):
-            return False
-        return self._is_practice or self._workspace.passphrase_source == "practice"
-
-    def _issuer(self, offer: Offer) -> str:
-        """Return the workspace's word for whose certificate it is, also where it came from a file; else nothing."""
-        return offer.issuer or self.issuer_of(fingerprint(offer.certificate))
-
-    def issuer_of(self, identifier: str) -> str:
-        """Return the workspace's word for whose certificate has this fingerprint; nothing where it is not here."""
-        return next((offer.issuer for offer in self._here if fingerprint(offer.certificate) == identifier.lower()), "")
-
-    def request(self) -> tuple[Offer | None, bool, bool]:
-        """Return what is asked for now: the certificate, auto-registration, and the consent to a practice CA."""
-        return self.choice.value, self.automatic.value, self.consent.value
+    def issuer_of(self, which: x509.Certificate | TrustedCertificate) -> str:
+        """Return the workspace's word for whose certificate it is; nothing where it is not here."""
+        wanted = which.fingerprint.lower() if isinstance(which, TrustedCertificate) else fingerprint(which)
+        return next((offer.issuer for offer in self._here if fingerprint(offer.certificate) == wanted), "")
 
     def upload(self, offer: Offer | None, automatic: bool, consent: bool) -> str:
         """Upload it, and return the sentence that says so; raises OnboardingError where nothing was uploaded.
 
         A workspace's CA goes the way of `Workspace.upload_ca`, with its rule for a practice CA, from a file too.
         """
-        trusted = self._tenant.trusted_certificates
         if offer is None:
             raise OnboardingError(_NOTHING, "NO_OFFER")
-        if self._needs_consent(offer) and not consent:
-            raise OnboardingError(
-                "Nothing was sent: this is a practice CA. Tick its box above Upload first, if you mean it.",
-                "PRACTICE_CA",
-            )
+        trusted, issuer = self._tenant.trusted_certificates, offer.issuer or self.issuer_of(offer.certificate)
         if found := trusted.find(offer.certificate):
             return f"✓ It is in the list already, as “{found.name}”: nothing was sent."
-        if issuer := self._issuer(offer):
-            uploaded = self._upload_workspaces(issuer, offer.certificate, automatic, consent)
-        else:
+        if self._workspace is None or not issuer:
             uploaded = trusted.upload(offer.certificate, auto_registration=automatic)
+        else:
+            workspace = self._workspace.with_issuer(issuer)
+            self.refresh()  # so that another CA, or the box, is there where one is named
+            if workspace.issuer_certificate != offer.certificate:
+                raise OnboardingError(_OTHER, "CHANGED")
+            try:
+                uploaded = workspace.upload_ca(self._tenant, practice_ca=consent, auto_registration=automatic)
+            except OnboardingError as error:
+                raise OnboardingError(_NO_CONSENT, error.code) if error.code == "PRACTICE_CA" else error from None
         self.consent.value = False  # it was given for this one
         return f"✓ Uploaded “{uploaded.name}”, auto-registration {'on' if uploaded.auto_registration else 'off'}."
-
-    def _upload_workspaces(
-        self, issuer: str, shown: x509.Certificate, automatic: bool, consent: bool
-    ) -> TrustedCertificate:
-        assert self._workspace
-        with_issuer = self._workspace.with_issuer(issuer)
-        if with_issuer.issuer_certificate != shown:
-            self.refresh()
-            raise OnboardingError(
-                "Nothing was sent: another CA is in the workspace now. Look at it, and press Upload again.", "CHANGED"
-            )
-        try:
-            return with_issuer.upload_ca(self._tenant, practice_ca=consent, auto_registration=automatic)
-        except OnboardingError as error:
-            if error.code == "PRACTICE_CA":  # a passphrase from elsewhere, and a copy of it in the workspace
-                self._is_practice = True
-                self._show()
-            raise
 
 
 def _name(certificate: x509.Certificate) -> str:
     return visible(common_name(certificate.subject) or readable(certificate.subject) or "(no name)")
 
 
-def _checkbox(label: str, value: bool) -> Any:
-    layout = widgets.Layout(width="auto", max_width="60em")
-    return widgets.Checkbox(description=label, value=value, indent=False, layout=layout).add_class("mciot-check")
+class Action(NamedTuple):
+    """What a button does with the open row; without a ``question`` it does so at once."""
 
+    label: str
+    doing: str
+    done: str
+    question: str = ""
+
+
+_ENDS = "“{name}”? The platform ends the sessions of its devices at once, and lets none of them in"
+_AUTOMATIC = "Auto-registration of “{name}” is"
+_DISABLED = "Disabled “{name}”: no device under it may connect."
+ACTIONS = {
+    "disable": Action("Disable", "Disabling", _DISABLED, f"Disable {_ENDS} until you enable it again."),
+    "enable": Action("Enable", "Enabling", "Enabled “{name}”: its devices may connect."),
+    "off": Action("Auto-registration off", "Changing", f"{_AUTOMATIC} off."),
+    "on": Action("Auto-registration on", "Changing", f"{_AUTOMATIC} on."),
+    "prove": Action("Prove possession", "Proving possession", "Proven: the key of “{name}” signed the tenant's code."),
+    "delete": Action(
+        "Delete", "Deleting", "Deleted “{name}”.", f"Delete {_ENDS} unless the certificate is uploaded anew."
+    ),
+    "rename": Action("Rename", "Renaming", "“{name}” is now “{new}”."),
+}
+#: What an action changes; nothing for the other two, which are no changes.
+CHANGES: dict[str, dict[str, Any]] = {
+    "disable": {"status": "DISABLED"},
+    "enable": {"status": "ENABLED"},
+    "off": {"auto_registration": False},
+    "on": {"auto_registration": True},
+}
 
 #: Seconds between two readings of a local platform's list; a real tenant is asked only at a press of a button.
 READ_EVERY = 2.0
@@ -248,7 +226,7 @@ _NO_KEY = (
 )
 
 
-class TrustedCertificatesPanel(Panel):
+class TrustedCertificatesPanel(TablePanel):
     """List a tenant's trusted certificates, and upload, enable, disable, rename, prove or delete one.
 
     ``workspace`` is where the CA to upload lies, and the key that proves possession. Whatever fails is said in a
@@ -258,32 +236,25 @@ class TrustedCertificatesPanel(Panel):
     """
 
     def __init__(self, tenant: Tenant, workspace: "Workspace | None" = None) -> None:
-        super().__init__(f"Trusted certificates of tenant {tenant.tenant_id}")
+        self.new_name = widgets.Text(description="New name", style={"description_width": "initial"})
+        title = f"Trusted certificates of tenant {tenant.tenant_id}"
+        super().__init__(title, "Trusted certificates", ("Name", "Fingerprint"), self.new_name)
         self._tenant, self._workspace = tenant, workspace
         self._known: list[TrustedCertificate] | None = None
         self._trouble = "the tenant has not answered yet"  # why there is no list
         self._reading = threading.Lock()  # so that no older list is shown after a newer one
         self._next_read, self._give_up = 0.0, time.monotonic() + PATIENCE
         self._hint = widgets.HTML()
-        self.table = LiveTable("Trusted certificates", wide=("Name", "Fingerprint"))
-        self.table.observe(self._on_opened, "opened")
         self.upload_part = UploadPart(tenant, workspace, self._upload)
-        self.new_name = widgets.Text(description="New name", style={"description_width": "initial"})
-        self._details = widgets.HTML()
-        self.buttons = {
-            "refresh": button("Refresh", self.refresh),
-            "status": button("Disable", lambda: self._on_row(self._change_status)),
-            "automatic": button("Auto-registration off", lambda: self._on_row(self._change_auto_registration)),
-            "prove": button("Prove possession", lambda: self._on_row(self._prove)),
-            "delete": button("Delete", lambda: self._on_row(self._delete), "danger"),
-            "rename": button("Rename", lambda: self._on_row(self._rename)),
-        }
-        changes = [self.buttons[name] for name in ("status", "automatic", "prove", "delete")]
-        self._opened = widgets.VBox([self._details, row(*changes), row(self.new_name, self.buttons["rename"])])
+        names = ("status", "automatic", "prove", "delete", "rename")
+        self.buttons = {name: button("", partial(self._press, name)) for name in names}
+        self.buttons["delete"].button_style = "danger"
+        self.buttons["refresh"] = button("Refresh", self.refresh)
+        changes, rename = [self.buttons[name] for name in names[:-1]], row(self.new_name, self.buttons["rename"])
+        self._opened.children = [self._details, row(*changes), rename]
         self._say_how_current()
         # The upload stands below the question and the message, so that these stand beside what they are about.
         self.build(row(self.buttons["refresh"], self._hint), self.table, self._opened, below=(self.upload_part,))
-        self._show_opened()
         self.do("Reading the list", self._read, lambda _: "")
 
     # The list ---------------------------------------------------------------------------------------------------------
@@ -298,9 +269,12 @@ class TrustedCertificatesPanel(Panel):
                 raise
             before, self._known = self._known, list(found.values())
             if before != self._known:
+                texts = pd.DataFrame(map(words_of, self._known), index=[*found], columns=_COLUMNS, dtype=str)
+                times = [one.not_after.timestamp() for one in self._known]
+                values = texts.assign(Name=texts["Name"].str.casefold(), Expires=times)
                 changed = [one.fingerprint for one in before or () if found.get(one.fingerprint, one) != one]
-                self.table.show(*to_frames(self._known), changed)
-                self._show_opened()
+                self.table.show(texts, values, changed)
+                self.show_opened()
         self.upload_part.refresh()
         self._say_how_current()
         return self._known
@@ -317,7 +291,7 @@ class TrustedCertificatesPanel(Panel):
 
     def refresh(self) -> None:
         """Read the list again."""
-        self.do("Reading the list", self._read, lambda known: f"✓ Read: {counted(len(known))}.")
+        self.do("Reading the list", self._read, lambda known: f"✓ Read: {_certificates(len(known))}.")
 
     def poll(self) -> None:
         """Read the local platform's list every two seconds, while nothing is being done."""
@@ -332,23 +306,44 @@ class TrustedCertificatesPanel(Panel):
         """The certificate whose row is open, as it was read last."""
         return next((one for one in self._known or () if one.fingerprint == self.table.opened), None)
 
-    def _on_opened(self, _change: object) -> None:
-        self.ask_nothing()  # the question was about the one before
-        self.new_name.value = ""
-        self._show_opened()
+    def describe(self) -> str:
+        """Return what is known of the open row, and name its buttons by what they would do."""
+        if (one := self.opened) is None:
+            return ""
+        name = self.new_name.placeholder = words_of(one)["Name"]
+        for button_name in ("status", "automatic", "prove", "delete", "rename"):
+            self.buttons[button_name].description = ACTIONS[_action(button_name, one)].label
+        return card(name, details(one)).html
 
-    def _show_opened(self) -> None:
-        one = self.opened
-        show_if(self._opened, one is not None)
-        if one is not None:
-            self._details.value = card(name_of(one), details(one)).html
-            self.new_name.placeholder = name_of(one)
-            self.buttons["status"].description = "Disable" if one.status == "ENABLED" else "Enable"
-            self.buttons["automatic"].description = f"Auto-registration {'off' if one.auto_registration else 'on'}"
+    def _press(self, pressed: str) -> None:
+        if (one := self.opened) is None:
+            return  # the row went while the press was on its way
+        new, kind = self.new_name.value.strip(), _action(pressed, one)
+        action, values = ACTIONS[kind], {"name": new} if kind == "rename" else CHANGES.get(kind)
+        names = {"name": words_of(one)["Name"], "new": new}
+        if values == {"name": ""}:
+            self.say("✗ Type the new name first.")
+            return
 
-    def _on_row(self, action: Callable[[TrustedCertificate], None]) -> None:
-        if (one := self.opened) is not None:  # else the row went while the press was on its way
-            action(one)
+        def call() -> str:
+            if values:
+                self._tenant.trusted_certificates.update(one, **values)
+            elif pressed == "prove":
+                self._prove(one)
+            else:
+                self._tenant.trusted_certificates.delete(one)
+                self.buttons["refresh"].focus()  # the pressed button goes with its row
+            return f"✓ {action.done.format(**names)}"
+
+        def act() -> None:
+            self._act(action.doing, call, one.fingerprint, values)
+
+        if not action.question:
+            act()
+            return
+        if not self.busy:
+            self.say("")  # what came of the press before does not belong beside the question
+        self.ask(action.question.format(**names), action.label, act, back=self.buttons[pressed])
 
     def _act(self, doing: str, call: Callable[[], str], *about: object) -> None:
         """Do one thing and read the list again, also where the tenant refuses: another client may have been faster."""
@@ -365,88 +360,42 @@ class TrustedCertificatesPanel(Panel):
 
         self.do(doing, work, str, *about)
 
-    def _change(self, doing: str, one: TrustedCertificate, done: str, **values: Any) -> None:
-        def call() -> str:
-            self._tenant.trusted_certificates.update(one, **values)
-            return f"✓ {done}"
-
-        self._act(doing, call, one.fingerprint, values)
-
-    def _ask(self, question: str, yes: str, action: Callable[[], None], pressed: Any) -> None:
-        if not self.busy:
-            self.say("")  # what came of the press before does not belong beside the question
-        self.ask(question, yes, action, back=pressed)
-
-    def _change_status(self, one: TrustedCertificate) -> None:
-        if one.status != "ENABLED":
-            self._change("Enabling", one, f"Enabled “{name_of(one)}”: its devices may connect.", status="ENABLED")
-            return
-        question = (
-            f"Disable “{name_of(one)}”? The platform ends the sessions of its devices at once, and lets none of them "
-            "in until you enable it again."
-        )
-        done = f"Disabled “{name_of(one)}”: no device under it may connect."
-
-        def disable() -> None:
-            self._change("Disabling", one, done, status="DISABLED")
-
-        self._ask(question, "Disable", disable, self.buttons["status"])
-
-    def _change_auto_registration(self, one: TrustedCertificate) -> None:
-        done = f"Auto-registration of “{name_of(one)}” is {'off' if one.auto_registration else 'on'}."
-        self._change("Changing", one, done, auto_registration=not one.auto_registration)
-
-    def _rename(self, one: TrustedCertificate) -> None:
-        if name := self.new_name.value.strip():
-            self._change("Renaming", one, f"“{name_of(one)}” is now “{name}”.", name=name)
-        else:
-            self.say("✗ Type the new name first.")
-
     def _prove(self, one: TrustedCertificate) -> None:
-        self._act("Proving possession", lambda: self._prove_with_key(one), one.fingerprint)
-
-    def _prove_with_key(self, one: TrustedCertificate) -> str:
-        issuer = self.upload_part.issuer_of(one.fingerprint)
-        if self._workspace is not None and issuer:
-            self._workspace.with_issuer(issuer).prove_possession(self._tenant)
-            return f"✓ Proven: the key of “{name_of(one)}” signed the tenant's code."
-        raise OnboardingError(_NO_PROOF if one.proven is None else _NO_KEY.format(name=name_of(one)), "NO_KEY")
-
-    def _delete(self, one: TrustedCertificate) -> None:
-        def call() -> str:
-            self._tenant.trusted_certificates.delete(one)
-            self.buttons["refresh"].focus()  # the pressed button goes with its row
-            return f"✓ Deleted “{name_of(one)}”."
-
-        question = (
-            f"Delete “{name_of(one)}”? The platform ends the sessions of its devices at once, and lets none of them in "
-            "unless the certificate is uploaded anew."
-        )
-        self._ask(question, "Delete", lambda: self._act("Deleting", call, one.fingerprint), self.buttons["delete"])
+        issuer = self.upload_part.issuer_of(one)
+        if self._workspace is None or not issuer:
+            name = words_of(one)["Name"]
+            raise OnboardingError(_NO_PROOF if one.proven is None else _NO_KEY.format(name=name), "NO_KEY")
+        self._workspace.with_issuer(issuer).prove_possession(self._tenant)
 
     def _upload(self) -> None:
-        request = self.upload_part.request()
-        self._act("Uploading", lambda: self.upload_part.upload(*request), *request)
+        part = self.upload_part
+        request = part.choice.value, part.automatic.value, part.consent.value
+        self._act("Uploading", lambda: part.upload(*request), *request)
 
     # The static picture -----------------------------------------------------------------------------------------------
 
-    def static_text(self) -> str:
-        """Return the list as plain text, or why there is none."""
-        if not self._known:
-            self.wait(max(0.0, self._give_up - time.monotonic()))
-        if not self._known:
-            return f"{self.title}: {'none yet' if self._known is not None else self._trouble}".rstrip(".") + "."
-        picture = self._picture()
-        rows = [(name, f"{status}{on and ', auto-registration '}{on}", digits) for name, status, on, digits in picture]
-        return card(self.title, rows).text
-
-    def static_html(self) -> str:
+    def picture(self) -> Rendered:
         """Return the list as a table, or why there is none."""
         if not self._known:
-            return f"<p>{escape(self.static_text())}</p>"
-        return grid(self.title, _PICTURED, self._picture())
+            self.wait(max(0.0, self._give_up - time.monotonic()))
+        if not (known := self._known):
+            text = f"{self.title}: {'none yet' if known is not None else self._trouble}".rstrip(".") + "."
+            return Rendered(text, f"<p>{escape(text)}</p>")
+        shown = [itemgetter(*_PICTURED)(words_of(one)) for one in known[:_MOST_ROWS]]
+        if known[_MOST_ROWS:]:
+            shown.append(("…", f"and {_certificates(len(known) - _MOST_ROWS)} more", "", ""))
+        rows = [(name, f"{status}{on and ', auto-registration '}{on}", digits) for name, status, on, digits in shown]
+        return Rendered(card(self.title, rows).text, grid(self.title, _PICTURED, shown))
 
-    def _picture(self) -> list[tuple[str, ...]]:
-        known = self._known or []
-        more = [("…", f"and {counted(len(known) - _MOST_ROWS)} more", "", "")] if known[_MOST_ROWS:] else []
-        return [*(tuple(words_of(one)[name] for name in _PICTURED) for one in known[:_MOST_ROWS]), *more]
+
+def _action(pressed: str, one: TrustedCertificate) -> str:
+    """Return the name of what a button does now: two of them turn something on and off."""
+    on_off = {
+        "status": "disable" if one.status == "ENABLED" else "enable",
+        "automatic": "off" if one.auto_registration else "on",
+    }
+    return on_off.get(pressed, pressed)
+
+
+def _certificates(number: int) -> str:
+    return counted(number, "certificate", "certificates")

@@ -81,9 +81,8 @@ class CertificateCall(Handler):
             raise RestError(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
         return trusted
 
-    def replace(self, trusted: TrustAnchor, **changes: Any) -> None:
-        """Store what changes, and answer what is there then."""
-        trusted = replace(trusted, **changes)
+    def store(self, trusted: TrustAnchor) -> None:
+        """Store a certificate that changed, and answer it."""
         self.platform.storage.put_trusted_certificate(trusted)
         self.respond(self.as_json(trusted))
 
@@ -144,11 +143,9 @@ class OneTrustedCertificate(CertificateCall):
 
     def put(self, tenant: str, identifier: str) -> None:
         """Change its name, its status or its auto-registration."""
-        trusted = with_changes(self.find(identifier), self.body())
-        self.platform.storage.put_trusted_certificate(trusted)
+        self.store(trusted := with_changes(self.find(identifier), self.body()))
         if not trusted.enabled:
             self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was disabled.")
-        self.respond(self.as_json(trusted))
 
     def delete(self, tenant: str, identifier: str) -> None:
         """Delete it: the live sessions under it end."""
@@ -165,7 +162,7 @@ class VerificationCode(CertificateCall):
     def post(self, tenant: str, identifier: str) -> None:
         """Make a new one; the previous one is void."""
         until = timestamp(datetime.now(UTC) + CODE_VALIDITY)
-        self.replace(self.find(identifier), code=secrets.token_hex(20), code_until=until)
+        self.store(replace(self.find(identifier), code=secrets.token_hex(20), code_until=until))
 
 
 class ProofOfPossession(CertificateCall):
@@ -185,21 +182,19 @@ class ProofOfPossession(CertificateCall):
         if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode()):
             sentence = "The signature is not that of the code with this certificate's key: sign its exact bytes."
             raise RestError(400, "tenants/Bad Request", sentence)
-        self.replace(trusted, proven=True, code="", code_until="")
+        self.store(replace(trusted, proven=True, code="", code_until=""))
 
 
 def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) -> bool:
     """Whether ``signature`` is one of ``data``, as ``openssl dgst -sha256 -sign`` makes it."""
-    try:
+    with suppress(InvalidSignature):
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
-        elif isinstance(key, ec.EllipticCurvePublicKey):
+            return True
+        if isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
-        else:
-            return False
-    except InvalidSignature:
-        return False
-    return True
+            return True
+    return False
 
 
 def invalid(message: str) -> RestError:

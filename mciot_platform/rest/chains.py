@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.names import common_name
 from mciot_nb.pki.uploads import parse_upload
 from mciot_platform.rest.certificates import reversed_name
 from mciot_platform.rest.handler import Handler, Login, RestError
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice
-from mciot_platform.trust import ConnectionRejected, readable_certificates, subject_and_serial
+from mciot_platform.trust import ConnectionRejected, note_chain, readable_certificates
 
 LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
@@ -168,10 +168,7 @@ class DeviceToken(Handler):
         header = self.request.headers.get("X-Ssl-Cert-Chain")
         given = read_chain(header, LONGEST_FILE) if header else []
         chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
-        attempt.subject, attempt.chain = (
-            readable(own.subject),
-            [subject_and_serial(certificate) for certificate in chain],
-        )
+        note_chain(attempt, chain)
         trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(own.subject) or ""
         attempt.tenant = trusted.tenant
         if not attempt.client_id or ":" in attempt.client_id:

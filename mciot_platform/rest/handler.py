@@ -24,12 +24,12 @@ DEFAULT_PAGE, LARGEST_PAGE = 5, 2000
 ERROR_TYPE = "application/vnd.com.nsn.cumulocity.error+json"
 
 
-class RestError(Exception):
-    """An answer other than success: status, the error's type, and a message for people."""
+class RestError(HTTPError):
+    """An answer other than success: status, the error's type, and a message for people. Tornado logs none."""
 
     def __init__(self, status: int, error: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.error = status, error
+        super().__init__(status)
+        self.error, self.message = error, message
 
 
 def is_text(value: Any) -> bool:
@@ -146,25 +146,13 @@ class Handler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the vendor's error body, and never a traceback."""
         raised = kwargs.get("exc_info", (None, None))[1]
-        error, message = (
-            (raised.error, str(raised)) if isinstance(raised, RestError) else ("general/Error", self._reason)
-        )
+        known = raised if isinstance(raised, RestError) else RestError(status_code, "general/Error", self._reason)
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         if status_code == 405:
             self.set_header("Allow", ", ".join(self._methods()))
         self.set_header("Content-Type", "application/json" if status_code in self.plain_json_errors else ERROR_TYPE)
-        self.finish(json.dumps({"error": error, "message": message, "info": ""}))
-
-    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Answer a `RestError` with its own status."""
-        raised = kwargs.get("exc_info", (None, None))[1]
-        super().send_error(raised.status if isinstance(raised, RestError) else status_code, **kwargs)
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Write only our own faults to stderr, not the answers that are errors."""
-        if not isinstance(value, RestError):
-            super().log_exception(typ, value, tb)
+        self.finish(json.dumps({"error": known.error, "message": known.message, "info": ""}))
 
     def body(self) -> dict[str, Any]:
         """Return the request's JSON object. Raises: RestError: if it is none."""

@@ -9,6 +9,7 @@ from mciot_platform.messages import COMMAND, RESTART
 from mciot_platform.rest.handler import Handler, RestError, is_text
 from mciot_platform.storage import RegisteredDevice, StoredOperation, timestamp
 
+Conditions = dict[str, object]  # as for `Storage.page`
 RowToJson = Callable[[sqlite3.Row], dict[str, Any]]
 PAGING = ("currentPage", "pageSize", "withTotalElements", "withTotalPages")
 
@@ -35,7 +36,7 @@ class DeviceCall(Handler):
         except (ValueError, OverflowError):
             raise RestError(422, "general/Unprocessable Entity", f"{name} must be a time in ISO 8601.") from None
 
-    def conditions(self, source: str | None, *known: str) -> dict[str, object]:
+    def conditions(self, source: str | None, *known: str) -> Conditions:
         """Return the rows that the login and the parameter ``source`` select.
 
         Raises: RestError: for a parameter that is not ``known``, for a filter that does nothing misleads.
@@ -43,19 +44,14 @@ class DeviceCall(Handler):
         if others := sorted(set(self.request.query_arguments) - {source, *known, *PAGING}):
             sentence = f"The local platform does not know the parameter {others[0]} here."
             raise RestError(422, "general/Unprocessable Entity", sentence)
-        conditions: dict[str, object] = {"tenant = ?": self.login.tenant}
+        conditions: Conditions = {"tenant = ?": self.login.tenant}
         device = self.login.device
         if source is not None and source in self.request.query_arguments:
             device = self.by_id(self.get_query_argument(source)).device
         return conditions | ({"device = ?": device} if device else {})
 
     def respond_rows(
-        self,
-        table: str,
-        conditions: Mapping[str, object],
-        as_json: RowToJson,
-        newest_first: bool = False,
-        name: str = "",
+        self, table: str, conditions: Conditions, as_json: RowToJson, newest_first: bool = False, name: str = ""
     ) -> None:
         """Answer a page of a table's rows."""
 
@@ -76,6 +72,18 @@ class DeviceCall(Handler):
         fixed = {"name": device.name, "type": device.type, "owner": f"device_{device.device}", "c8y_IsDevice": {}}
         times = {"creationTime": device.created, "lastUpdated": device.created}
         return {**self.platform.storage.fragments(device), **fixed, **times, **self.reference(device)}
+
+    def operation(self, operation: StoredOperation) -> dict[str, Any]:
+        """Return an operation as it is sent."""
+        device = self.platform.storage.device(operation.tenant, operation.device)
+        body: dict[str, Any] = {"id": str(operation.id), "deviceId": str(device.id) if device else ""}
+        body |= {"status": operation.status, "creationTime": operation.time, "description": operation.description}
+        body[operation.fragment] = {"text": operation.text} if operation.fragment == COMMAND else {}
+        if operation.status == "FAILED":
+            body["failureReason"] = operation.reason
+        elif operation.reason:
+            body[operation.fragment]["result"] = operation.reason
+        return {**body, "self": self.address(f"/devicecontrol/operations/{operation.id}")}
 
 
 def is_id(number: str) -> bool:
@@ -171,23 +179,7 @@ class Records(DeviceCall):
         self.respond_rows(kind.table, conditions, as_json, kind.newest_first ^ self.flag("revert"))
 
 
-class OperationCall(DeviceCall):
-    """What the calls for operations share."""
-
-    def as_json(self, operation: StoredOperation) -> dict[str, Any]:
-        """Return an operation as it is sent."""
-        device = self.platform.storage.device(operation.tenant, operation.device)
-        body: dict[str, Any] = {"id": str(operation.id), "deviceId": str(device.id) if device else ""}
-        body |= {"status": operation.status, "creationTime": operation.time, "description": operation.description}
-        body[operation.fragment] = {"text": operation.text} if operation.fragment == COMMAND else {}
-        if operation.status == "FAILED":
-            body["failureReason"] = operation.reason
-        elif operation.reason:
-            body[operation.fragment]["result"] = operation.reason
-        return {**body, "self": self.address(f"/devicecontrol/operations/{operation.id}")}
-
-
-class Operations(OperationCall):
+class Operations(DeviceCall):
     """Operations for devices."""
 
     def get(self) -> None:
@@ -195,7 +187,7 @@ class Operations(OperationCall):
         conditions = self.conditions("deviceId", "status")
         if status := self.get_query_argument("status", ""):
             conditions["status = ?"] = status
-        self.respond_rows("operations", conditions, lambda row: self.as_json(StoredOperation(**row)))
+        self.respond_rows("operations", conditions, lambda row: self.operation(StoredOperation(**row)))
 
     async def post(self) -> None:
         """Add one, and send it to the device at once if that is connected."""
@@ -209,11 +201,11 @@ class Operations(OperationCall):
             sentence = f"An operation of the local platform is {RESTART} or {COMMAND}, with a text."
             raise RestError(422, "devicecontrol/Unprocessable Entity", sentence)
         operation = self.platform.storage.add_operation(device, fragment, text, description)
-        self.respond(self.as_json(operation), 201)
+        self.respond(self.operation(operation), 201)
         await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
 
 
-class OneOperation(OperationCall):
+class OneOperation(DeviceCall):
     """One operation."""
 
     def get(self, number: str) -> None:
@@ -221,4 +213,4 @@ class OneOperation(OperationCall):
         operation = self.platform.storage.operation(self.login.tenant, int(number)) if is_id(number) else None
         if operation is None or self.login.device not in (None, operation.device):
             raise RestError(404, "devicecontrol/Not Found", f"There is no operation {number}.")
-        self.respond(self.as_json(operation))
+        self.respond(self.operation(operation))

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mciot_nb import CertificateAuthority, DistinguishedName
 from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.keys import KeyType, create_key, encrypted_pem
-from mciot_nb.pki.signing import certificate_builder
 
 PASSPHRASE = "benchmark-only"
 DEVICES = 250
@@ -96,7 +95,8 @@ def fleets(folder: Path) -> Iterator[Line]:
         ca.sign_many(requests)
 
     own = ca.certificate
-    builder = certificate_builder(own.subject, own.subject, own.not_valid_before_utc, own.not_valid_after_utc)
+    builder = x509.CertificateBuilder(own.subject, own.subject)
+    builder = builder.not_valid_before(own.not_valid_before_utc).not_valid_after(own.not_valid_after_utc)
 
     def bare() -> None:
         for number, csr in enumerate(bare_fleet("bare")[1], 1):
