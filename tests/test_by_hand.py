@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PASSPHRASE, ROOT, Run, tool
+from conftest import ROOT, Run, tool
 from cryptography import x509
 
 from mciot_nb import LocalPlatform, OnboardingError, Workspace
@@ -196,11 +196,3 @@ def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     key = read_certificates(folder / "caCert.pem")[0].public_key()
     assert is_signature(key, signed, CODE.encode()), "the proof of possession"
     assert not is_signature(key, signed, f"{CODE}\n".encode()), "a line break spoils it"
-
-
-def test_each_making_step_shows_a_command() -> None:
-    steps = ("genrsa", "req", "ca", "verify", "pkcs12 -export", "s_client")
-    shown = " ".join(commands())
-    for step in (*(f"openssl {step} " for step in steps), "keytool -importkeystore", "cat "):
-        assert step in shown
-    assert PASSPHRASE not in shown and PASSWORD not in shown

@@ -3,6 +3,7 @@
 import itertools
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -22,7 +23,7 @@ from tools.notebooks import NOTEBOOKS, execute
 DEVICE = DistinguishedName(common_name="device")
 
 
-def request(name: DistinguishedName, key: ec.EllipticCurvePrivateKey | None = None) -> x509.CertificateSigningRequest:
+def request(name: DistinguishedName, key: Any = None) -> x509.CertificateSigningRequest:
     builder = x509.CertificateSigningRequestBuilder().subject_name(name.to_x509())
     return builder.sign(key or ec.generate_private_key(ec.SECP256R1()), SHA256())
 

@@ -91,6 +91,9 @@ def enter_secrets(page: Page, typed: dict[str, str]) -> None:
     expect(other.get_by_text("✓ Received")).to_be_visible()
     page.locator(".try-tenant .mciot-submit").click()  # the control: without the password it can't be submitted
     expect(page.locator(".try-tenant .mciot-message")).to_contain_text("Not submitted: 1 field")
+    for login, label in (("bearer token", "Bearer token"), ("user and password", "Password")):
+        page.locator(".try-tenant").get_by_label(login, exact=True).check()
+        expect(page.locator(".try-tenant").get_by_label(label, exact=True)).to_be_visible()
     page.locator(".try-tenant").get_by_label("Password", exact=True).press_sequentially(typed["submitted"])
     page.locator(".try-tenant").get_by_role("button", name="Test", exact=True).click()
     expect(page.locator(".try-tenant .mciot-result")).to_contain_text("Nothing answers at localhost:1")

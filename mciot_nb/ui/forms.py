@@ -227,8 +227,8 @@ class CertificateForm(Form):
 
     def static_text(self) -> str:
         """Return the submitted values in one line."""
-        kind = self.key.key_type or _OTHER_KIND
-        return f"{self.title}: {self._subject or '(not filled in yet)'}; {kind}, {self.key.days} days"
+        key = f"{self.key.key_type or _OTHER_KIND}, {self.key.days} days"
+        return f"{self.title}: {self._subject or '(not filled in yet)'}; {key}"
 
     def static_html(self) -> str:
         """Return the submitted values, and the extensions, as a table."""
@@ -256,17 +256,16 @@ class _WorkspaceForm(CertificateForm):
     owner = "ca"
 
     def __init__(self, workspace: Workspace) -> None:
-        owner, issuer = self.owner, workspace.issuer if self.owner == "device" else "ca"
-        signs = owner != "ca" and workspace.has_ca and (issuer == "ca" or workspace.has_intermediate)
-        made = {"ca": workspace.has_ca, "intermediate": workspace.has_intermediate}
+        owner, there = self.owner, workspace.issuer_certificates
+        issuer = workspace.issuer if owner == "device" else "ca"
         super().__init__(
             f"The {'CA' if owner == 'ca' else owner}'s certificate",
             workspace.subject(owner),
             workspace.key_choice(owner),
             owner=owner,
             config=workspace.config(issuer),
-            issuer=workspace.with_issuer(issuer).issuer_certificate if signs else None,
-            made=made.get(owner, workspace.device_file("deviceCert.pem").exists()),
+            issuer=None if owner == "ca" else there.get(issuer),
+            made=workspace.device_file("deviceCert.pem").exists() if owner == "device" else owner in there,
         )
 
 
@@ -306,9 +305,8 @@ def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
 def _span(days: int) -> str:
     """Say how long so many days are, in years where they are full ones as the guide counts them, or many."""
     years = round(days / 365.25) if days % 365 else days // 365
-    if years < 2 and days != 365:
-        return f"{days} days" if days != 1 else "1 day"
-    return ("about " if days % 365 else "") + (f"{years} years" if years != 1 else "1 year")
+    about = "about " if days % 365 else ""
+    return counted(days, "day", "days") if years < 2 and days != 365 else about + counted(years, "year", "years")
 
 
 def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | None) -> Iterator[Row]:
