@@ -572,7 +572,7 @@ def test_a_tenant_that_hangs_stops_nobody(
         hand_over(panel.upload_part.file, "other.pem", make("Other", ca=True).pem.encode())
         assert said(panel) == "Reading the list … Next: Uploading."
         wait_for(lambda: calls)
-        assert calls == ["GET"]
+        assert calls == [b"GET"]
         go_on.set()
         panel.wait()
         assert names(panel) == ["CA"] and len(calls) > 1  # the upload has asked whether it is there
