@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from browser import lab, page_of, run_all, run_last_cell, save, write_notebook
 from conftest import tool
+from platform_tools import wait_for
 from playwright.sync_api import Page, expect
 
 SECRETS_NOTEBOOK = [
@@ -63,6 +64,7 @@ def test_a_secret_is_in_no_file_however_it_was_typed(tmp_path: Path) -> None:
         expect(page.locator(".try-passphrase").get_by_text("Typed, not handed over yet")).to_be_visible()
         page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()  # a secret field takes all keys
         assert "application/vnd.jupyter.widget-state+json" in save(page, path)
+        wait_for(lambda: files_with(typed["control"], tmp_path / ".ipynb_checkpoints"), 60)  # made after the saving
     export = [sys.executable, "-m", "nbconvert", "--to", "html", "--log-level=ERROR", str(path)]
     subprocess.run(export, check=True)
     found = files_with(typed.pop("control"), tmp_path)  # what a plain password field does, so the search works
