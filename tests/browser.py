@@ -34,8 +34,6 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
-_LAB = ("SETTINGS", "WORKSPACES")
-FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", *(f"JUPYTERLAB_{name}_DIR" for name in _LAB), "IPYTHONDIR")
 SETTINGS = {  # widget state is saved into the notebook: the worst case for a secret
     "@jupyter-widgets/jupyterlab-manager/plugin": '{"saveState": true}',
     "@jupyterlab/apputils-extension/kernels-settings": '{"commsOverSubshells": "disabled"}',  # as in jupyter-config
@@ -82,7 +80,16 @@ def write_notebook(folder: Path, cells: list[str], name: str = "try.ipynb") -> P
 @contextmanager
 def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """Serve a Lab whose every file is under ``folder``, so that a search finds them all; returns its address."""
-    environment |= {name: str(folder / name.lower()) for name in FOLDERS}
+    environment |= {
+        name: str(folder / name.lower())
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+        )
+    }
     port, token = free_port(), secrets.token_hex(8)
     options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}"]
     with (folder / "lab.log").open("w") as log:

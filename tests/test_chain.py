@@ -9,11 +9,11 @@ from conftest import PASSPHRASE, Run
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from platform_tools import make
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, diagnose
-from mciot_nb.pki import pkcs12
+from mciot_nb.pki import jks, pkcs12
 from mciot_nb.pki.chain import PROFILES, build_chain, fingerprint, read_certificates, to_pem, with_colons
 from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.uploads import parse_upload
@@ -128,6 +128,14 @@ def test_several_certificates_are_read_in_their_order(ca: CertificateAuthority) 
 
 KEY_DER = KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 KEY_PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+OTHER_KEYS = {
+    "an older key": (Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    "an encrypted key": (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"Kaffee")),
+    "a key for ssh": (Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+    "a DER key": (Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+    "an older DER key": (Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    "an encrypted DER key": (Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"Kaffee")),
+}
 REQUEST = x509.CertificateSigningRequestBuilder().subject_name(MADE.certificate.subject).sign(KEY, SHA256())
 STORE = pkcs12.dump_trusted({"a": MADE.certificate}, b"Kaffee")
 NO_PEM = "This is no certificate in PEM form"
@@ -141,6 +149,9 @@ NONE_OF_THEM = {
     "a request": (REQUEST.public_bytes(Encoding.PEM), "BAD_PEM", "a certificate signing request"),
     "a key": (KEY_PEM, "PRIVATE_KEY", "It holds a private key"),
     "a key in base64": (base64.b64encode(KEY_DER).decode(), "PRIVATE_KEY", "It holds a private key"),
+    **{kind: (KEY.private_bytes(*form), "PRIVATE_KEY", "It holds a private key") for kind, form in OTHER_KEYS.items()},
+    "BKS": (b"\0\0\0\2rest", "KEYSTORE", "It is a keystore"),
+    "a JKS": (jks.dump([], "Kaffee"), "KEYSTORE", "It is a keystore"),
     "a PKCS12 in base64": (base64.b64encode(STORE), "KEYSTORE", "It is a keystore"),
 }
 

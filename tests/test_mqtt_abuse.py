@@ -14,43 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import platform_tools as tools
 import psutil
 import pytest
+import raw_mqtt as mqtt
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
-from platform_tools import (
-    SECONDS,
-    TLS,
-    Entity,
-    client_context,
-    login,
-    make,
-    rest,
-    upload,
-    wait_for,
-    write_chain,
-)
-from raw_mqtt import (
-    PASSWORD,
-    PING,
-    PONG,
-    PUBACK,
-    PUBCOMP,
-    PUBREC,
-    PUBREL,
-    USER,
-    Raw,
-    World,
-    acknowledged,
-    connect,
-    connect_with,
-    new_world,
-    publish,
-    read_message,
-    subscribe,
-    world_fixture,
-    world_in_foreground,
-)
 
 from mciot_nb.connect.smartrest import line
 
@@ -59,11 +28,11 @@ SECRETS: set[bytes] = set()
 EVIL = ["'; DROP TABLE devices; --", '" OR ""="', "x' OR '1'='1", "%", "_", "\\'; --", "NULL", "../x", "<b>&amp;</b>"]
 
 
-world = world_fixture("current", tenants=2)
+world = mqtt.world_fixture("current", tenants=2)
 
 
 @pytest.fixture(autouse=True)
-def control(world: World) -> Iterator[None]:
+def control(world: mqtt.World) -> Iterator[None]:
     """After each test a good client is let in, by MQTT and by REST."""
     yield
     world.dial("good").leave()
@@ -91,12 +60,12 @@ def test_many_that_say_nothing_and_the_slow_keep_nobody_out(tmp_path: Path, coun
     if (limit := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) != resource.RLIM_INFINITY and limit < count + 200:
         pytest.skip(f"a process may have {limit} files open here")
     first = "import mciot_platform.mqtt_server as q, mciot_platform.__main__ as m; q.HANDSHAKE_SECONDS = 4.0"
-    with world_in_foreground(tmp_path, f"{first}; m.IDLE_SECONDS = 2.0") as world, contextlib.ExitStack() as held:
-        platform, longer = world.platform, connect_with(USER, "x" * 400)
+    with mqtt.world_in_foreground(tmp_path, f"{first}; m.IDLE_SECONDS = 2.0") as world, contextlib.ExitStack() as held:
+        platform, longer = world.platform, mqtt.connect_with(mqtt.USER, "x" * 400)
 
         def browser(begin: bytes = b"") -> ssl.SSLSocket:
             plain = socket.create_connection(("127.0.0.1", int(platform.https.rpartition(":")[2])))
-            tls = client_context(platform).wrap_socket(plain, server_hostname="localhost")
+            tls = tools.client_context(platform).wrap_socket(plain, server_hostname="localhost")
             tls.sendall(begin)
             return tls
 
@@ -108,16 +77,16 @@ def test_many_that_say_nothing_and_the_slow_keep_nobody_out(tmp_path: Path, coun
         ]
         with ThreadPoolExecutor(len(slow)) as pool:
             let_go = pool.map(trickle, *zip(*slow, strict=True))
-            silent = [held.enter_context(socket.create_connection(platform.mqtt, SECONDS)) for _ in range(count)]
+            silent = [held.enter_context(socket.create_connection(platform.mqtt, tools.SECONDS)) for _ in range(count)]
             good = world.dial("dev")
-            assert good.ask(publish("400,t,x", 1)) == acknowledged(PUBACK)
+            assert good.ask(mqtt.publish("400,t,x", 1)) == mqtt.acknowledged(mqtt.PUBACK)
             assert world.rest("GET", "/tenant/currentTenant").ok
             assert list(let_go) == [True] * len(slow)
         assert {one.recv(1) for one in silent} == {b""}
-        wait_for(lambda: world.logged() >= count + 3)
+        tools.wait_for(lambda: world.logged() >= count + 3)
         codes = list(platform.log()["code"])
         assert codes.count("TIMEOUT") == count + 2 and set(codes) == {"TIMEOUT", "CONNECTED"}
-        assert good.ask(PING) == PONG
+        assert good.ask(mqtt.PING) == mqtt.PONG
         good.leave()
         one_by_one = world.raw()
         for byte in longer:
@@ -127,38 +96,44 @@ def test_many_that_say_nothing_and_the_slow_keep_nobody_out(tmp_path: Path, coun
         for connection, _ in slow:
             connection.close()
         process = psutil.Process(platform.pid)
-        wait_for(lambda: {c.status for c in process.net_connections("tcp")}.isdisjoint({"ESTABLISHED", "CLOSE_WAIT"}))
+        tools.wait_for(
+            lambda: {c.status for c in process.net_connections("tcp")}.isdisjoint({"ESTABLISHED", "CLOSE_WAIT"})
+        )
 
 
-@pytest.mark.parametrize("version", [pytest.param(TLS[0], marks=pytest.mark.slow), TLS[1]], ids=["TLS1.2", "TLS1.3"])
-def test_a_certificate_of_over_100_kilobytes_is_refused(world: World, tmp_path: Path, version: ssl.TLSVersion) -> None:
+@pytest.mark.parametrize(
+    "version", [pytest.param(tools.TLS[0], marks=pytest.mark.slow), tools.TLS[1]], ids=["TLS1.2", "TLS1.3"]
+)
+def test_a_certificate_of_over_100_kilobytes_is_refused(
+    world: mqtt.World, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
     for count, code in ((1500, "CONNECTED"), (2000, "HANDSHAKE_FAILED")):
         names = [x509.DNSName(f"{number:05}.{'x' * 40}.example") for number in range(count)]  # of 56 bytes each
-        before, wide = world.logged(), make("dev", world.root, extra=[x509.SubjectAlternativeName(names)])
+        before, wide = world.logged(), tools.make("dev", world.root, extra=[x509.SubjectAlternativeName(names)])
         with world.connect(wide, version=version) as (_, seen):
             assert (seen.connack == 0) == (code == "CONNECTED")
         record = world.last_record(before)
         assert record["code"] == code and len(record["reason"]) < 300
 
 
-def test_a_chain_of_100_certificates_is_refused_in_a_sentence(world: World, tmp_path: Path) -> None:
+def test_a_chain_of_100_certificates_is_refused_in_a_sentence(world: mqtt.World, tmp_path: Path) -> None:
     links = [world.root]
     for number in range(110):
-        links.append(make(f"Link {number}", links[-1], ca=True))
+        links.append(tools.make(f"Link {number}", links[-1], ca=True))
     for length, connack, codes in (
         (10, 0, {"CONNECTED"}),  # the control
         (100, 5, {"CHAIN_TOO_LONG"}),
         (110, None, {"CHAIN_TOO_LONG", "UNKNOWN_CA"}),  # OpenSSL itself looks no further than at 102
     ):
         before = world.logged()
-        with world.connect(make("dev", links[length - 2])) as (_, seen):
+        with world.connect(tools.make("dev", links[length - 2])) as (_, seen):
             assert seen.connack == connack
         assert world.last_record(before)["code"] in codes
 
 
 @pytest.mark.parametrize("kind", ["PKCS8", "SEC1", "encrypted", "base64", "with its certificate", "called one"])
-def test_a_private_key_that_is_uploaded_is_kept_nowhere(world: World, kind: str) -> None:
-    ca = make(f"Key {kind}", ca=True)
+def test_a_private_key_that_is_uploaded_is_kept_nowhere(world: mqtt.World, kind: str) -> None:
+    ca = tools.make(f"Key {kind}", ca=True)
     shape = PrivateFormat.TraditionalOpenSSL if kind == "SEC1" else PrivateFormat.PKCS8
     hidden = BestAvailableEncryption(b"passphrase") if kind == "encrypted" else NoEncryption()
     pem = ca.key.private_bytes(Encoding.PEM, shape, hidden)
@@ -172,20 +147,20 @@ def test_a_private_key_that_is_uploaded_is_kept_nowhere(world: World, kind: str)
     body = {"certInPemFormat": given.decode(), "status": "ENABLED"}
     flat = given.decode().replace("\n", " ")
     answers = [
-        upload(world.platform, ca, certInPemFormat=given.decode()),
+        tools.upload(world.platform, ca, certInPemFormat=given.decode()),
         world.rest("POST", "bulk", json={"certificates": [body]}),
         world.rest("POST", "/tenant/trusted-certificates/verify-cert-chain", files={"file": given}),
         world.rest("POST", "/devicecontrol/deviceAccessToken", headers={"X-Ssl-Cert-Chain": flat}),
         world.rest("GET", quote(flat, safe="")),
-        upload(world.platform, ca),  # the control
+        tools.upload(world.platform, ca),  # the control
     ]
     assert [answer.status_code for answer in answers] == [422, 422, 400, 401, 404, 201]
     said = "".join(answer.text for answer in answers[:4]).encode()
     assert not [secret for secret in SECRETS if secret in said]
 
 
-def test_a_megabyte_of_json_is_refused_and_does_no_harm(world: World) -> None:
-    ca = make("Much", ca=True)
+def test_a_megabyte_of_json_is_refused_and_does_no_harm(world: mqtt.World) -> None:
+    ca = tools.make("Much", ca=True)
     good = {"certInPemFormat": ca.pem, "status": "ENABLED"}
     bodies: list[tuple[str, str, int]] = [
         ("", json.dumps(good | {"name": "x" * 1_000_000}), 422),
@@ -204,23 +179,28 @@ def test_a_megabyte_of_json_is_refused_and_does_no_harm(world: World) -> None:
         assert len(answer.text) < 3000
 
 
-def test_a_command_of_any_length_is_delivered_or_refused(world: World) -> None:
+def test_a_command_of_any_length_is_delivered_or_refused(world: mqtt.World) -> None:
     raw = world.dial("reader")
-    raw.until_pong(publish("100", 1), subscribe("s/ds"))
+    raw.until_pong(mqtt.publish("100", 1), mqtt.subscribe("s/ds"))
     body = {"deviceId": world.id_of("reader"), "c8y_Command": {"text": "x" * 1_000_000}}
     made = world.rest("POST", "/devicecontrol/operations", json=body)
     assert made.status_code in (201, 422)
     if made.status_code == 201:
-        assert read_message(raw.packet()) == ("s/ds", "511,reader," + "x" * 1_000_000)
+        assert mqtt.read_message(raw.packet()) == ("s/ds", "511,reader," + "x" * 1_000_000)
     world.operate("reader", c8y_Command={"text": "short"})  # the control
-    assert read_message(raw.packet()) == ("s/ds", "511,reader,short")
+    assert mqtt.read_message(raw.packet()) == ("s/ds", "511,reader,short")
     raw.leave()
 
 
-def test_no_path_leads_out_of_the_interface(world: World) -> None:
-    (tenant, other), basic = world.platform.tenant_ids, b64encode(":".join(login(world.platform)).encode()).decode()
+def test_no_path_leads_out_of_the_interface(world: mqtt.World) -> None:
+    (tenant, other), basic = (
+        world.platform.tenant_ids,
+        b64encode(":".join(tools.login(world.platform)).encode()).decode(),
+    )
     trusted, port = f"/tenant/tenants/{tenant}/trusted-certificates", int(world.platform.https.rpartition(":")[2])
-    web = http.client.HTTPSConnection("localhost", port, timeout=SECONDS, context=client_context(world.platform))
+    web = http.client.HTTPSConnection(
+        "localhost", port, timeout=tools.SECONDS, context=tools.client_context(world.platform)
+    )
 
     def status(path: str, with_login: bool = True) -> int:
         """Ask for a path as it is written: requests would tidy it up before."""
@@ -247,7 +227,7 @@ def test_no_path_leads_out_of_the_interface(world: World) -> None:
     web.close()
 
 
-def test_sql_in_paths_and_parameters_is_text(world: World) -> None:
+def test_sql_in_paths_and_parameters_is_text(world: mqtt.World) -> None:
     """That any name of a certificate is kept as it is, is in test_rest_model.py."""
     for evil in map(partial(quote, safe=""), EVIL):
         for method in ("GET", "PUT", "DELETE"):
@@ -260,16 +240,16 @@ def test_sql_in_paths_and_parameters_is_text(world: World) -> None:
         assert world.rest("GET", f"/event/events?{evil}=1").status_code == 422
 
 
-def test_sql_in_a_devices_name_and_values_is_text(world: World) -> None:
+def test_sql_in_a_devices_name_and_values_is_text(world: mqtt.World) -> None:
     platform, root = world.platform, world.root
     for evil in EVIL:
-        context = client_context(platform)
-        context.load_cert_chain(write_chain(make(evil, root), world.folder / "evil.pem"))
-        raw = Raw(platform, context)
-        assert raw.ask(connect(evil)) == b"\x20\2\0\0"
+        context = tools.client_context(platform)
+        context.load_cert_chain(tools.write_chain(tools.make(evil, root), world.folder / "evil.pem"))
+        raw = mqtt.Raw(platform, context)
+        assert raw.ask(mqtt.connect(evil)) == b"\x20\2\0\0"
         sent = [("100", evil, evil), ("110", evil, evil, evil), ("114", evil), ("200", evil, evil, "1", evil)]
         sent += [("400", evil, evil), ("302", evil, evil), ("501", evil), ("306", evil), ("301", evil, evil)]
-        raw.until_pong(publish("\n".join(line(*values) for values in sent), 1))
+        raw.until_pong(mqtt.publish("\n".join(line(*values) for values in sent), 1))
         raw.leave()
         tables = (platform.devices(), ["name", "type"]), (platform.measurements(), ["fragment", "series", "unit"])
         for table, columns in (*tables, (platform.events(), ["type", "text"])):
@@ -280,21 +260,24 @@ def test_sql_in_a_devices_name_and_values_is_text(world: World) -> None:
         assert (found["externalId"], shown["c8y_SupportedOperations"]) == (evil, [evil])
 
 
-def test_no_secret_is_in_the_log_the_messages_or_the_database(world: World) -> None:
+def test_no_secret_is_in_the_log_the_messages_or_the_database(world: mqtt.World) -> None:
     platform = world.platform
     known = json.loads((platform.folder / "credentials.json").read_text())
     SECRETS.update(login["password"].encode() for login in known.values())
     SECRETS.update([b"not-the-pass-word", b"the-mqtt-pass-word", b"the-bearer-token"])
-    raw = Raw(platform, world.context("dev"))
-    assert raw.ask(connect_with(USER | PASSWORD, "user", b"the-mqtt-pass-word")) == b"\x20\2\0\0"
-    raw.until_pong(subscribe("s/dat"))
-    ((_, token),) = raw.messages(publish("", topic="s/uat"))
+    raw = mqtt.Raw(platform, world.context("dev"))
+    assert raw.ask(mqtt.connect_with(mqtt.USER | mqtt.PASSWORD, "user", b"the-mqtt-pass-word")) == b"\x20\2\0\0"
+    raw.until_pong(mqtt.subscribe("s/dat"))
+    ((_, token),) = raw.messages(mqtt.publish("", topic="s/uat"))
     SECRETS.add(token.partition(",")[2].encode())
     raw.leave()
-    assert rest(platform, "GET", auth=(platform.tenant.user, "not-the-pass-word")).status_code == 401
+    assert tools.rest(platform, "GET", auth=(platform.tenant.user, "not-the-pass-word")).status_code == 401
     bearer = {"Authorization": "Bearer the-bearer-token"}
-    assert rest(platform, "GET", auth=None, headers=bearer).status_code == 401
-    assert rest(platform, "GET", auth=None, headers={"Authorization": "Basic not-the-pass-word\xe9"}).status_code == 401
+    assert tools.rest(platform, "GET", auth=None, headers=bearer).status_code == 401
+    assert (
+        tools.rest(platform, "GET", auth=None, headers={"Authorization": "Basic not-the-pass-word\xe9"}).status_code
+        == 401
+    )
     files = {file.name: file.read_bytes() for file in platform.folder.iterdir() if file.name != "credentials.json"}
     assert not [name for name, content in files.items() for secret in SECRETS if secret in content]
     log = platform.log().to_csv().encode()
@@ -303,66 +286,66 @@ def test_no_secret_is_in_the_log_the_messages_or_the_database(world: World) -> N
     assert b"user" in kept and world.root.certificate.public_bytes(Encoding.DER) in kept  # the control
 
 
-def test_a_busy_device_keeps_nobody_waiting(world: World, tmp_path: Path) -> None:
-    ca = make("Flood", ca=True)
+def test_a_busy_device_keeps_nobody_waiting(world: mqtt.World, tmp_path: Path) -> None:
+    ca = tools.make("Flood", ca=True)
     assert world.upload(ca) == 201
-    raw = World(world.platform, ca, tmp_path).dial("flood")
+    raw = mqtt.World(world.platform, ca, tmp_path).dial("flood")
 
     def flood() -> None:
         with contextlib.suppress(OSError):
             while True:
-                raw.send(publish("400,t,x") * 2000)
+                raw.send(mqtt.publish("400,t,x") * 2000)
 
     thread = threading.Thread(target=flood, daemon=True)
     thread.start()
     try:
-        wait_for(lambda: len(world.texts("flood")) > 100)
+        tools.wait_for(lambda: len(world.texts("flood")) > 100)
         for _ in range(3):
             assert world.rest("GET", "/tenant/currentTenant").ok
             world.dial("dev").leave()
         assert thread.is_alive()
     finally:
         assert world.rest("DELETE", ca.fingerprint).status_code == 204  # ends the session
-        thread.join(SECONDS)
+        thread.join(tools.SECONDS)
         raw.tls.close()
 
 
 def test_a_client_that_does_not_read_is_let_go(tmp_path: Path) -> None:
     first = "import mciot_platform.tls as t, mciot_platform.session as s; t.WRITE_SECONDS = s.WRITE_SECONDS = 1"
-    with world_in_foreground(tmp_path, first) as world:
+    with mqtt.world_in_foreground(tmp_path, first) as world:
         raw = world.raw(receive_buffer=4096)  # or megabytes lie in the system's buffers
-        assert raw.ask(connect("dev")) == b"\x20\2\0\0"
-        assert raw.ask(subscribe("s/e", qos=0)) == b"\x90\3\0\7\0"
-        assert raw.messages(publish("9"))  # the control: who reads is served
+        assert raw.ask(mqtt.connect("dev")) == b"\x20\2\0\0"
+        assert raw.ask(mqtt.subscribe("s/e", qos=0)) == b"\x90\3\0\7\0"
+        assert raw.messages(mqtt.publish("9"))  # the control: who reads is served
         with contextlib.suppress(OSError):  # what the platform does not take any more
-            raw.send(publish("9\n" * 2000) * 200)  # each line is answered on s/e
-        (ending,) = wait_for(lambda: world.ending("dev"))
+            raw.send(mqtt.publish("9\n" * 2000) * 200)  # each line is answered on s/e
+        (ending,) = tools.wait_for(lambda: world.ending("dev"))
         assert ending == "The client did not read what was sent to it for 1 seconds."
         process = psutil.Process(world.platform.pid)
-        wait_for(lambda: not [c for c in process.net_connections("tcp") if c.status == "ESTABLISHED"])
+        tools.wait_for(lambda: not [c for c in process.net_connections("tcp") if c.status == "ESTABLISHED"])
         raw.tls.close()
 
 
 def test_who_never_releases_is_ended_and_can_put_it_right(tmp_path: Path) -> None:
     most = 20  # a thousand in truth, which is slow: each message is stored
-    with world_in_foreground(tmp_path, f"import mciot_platform.session as s; s.MOST_UNRELEASED = {most}") as world:
+    with mqtt.world_in_foreground(tmp_path, f"import mciot_platform.session as s; s.MOST_UNRELEASED = {most}") as world:
         raw = world.dial("dev", False)
-        raw.send(*(publish("", 2, number) for number in range(1, most + 1)))
-        assert [raw.packet() for _ in range(most)][-1] == acknowledged(PUBREC, most)
-        raw.send(publish("400,t,x", 2, most + 1))
+        raw.send(*(mqtt.publish("", 2, number) for number in range(1, most + 1)))
+        assert [raw.packet() for _ in range(most)][-1] == mqtt.acknowledged(mqtt.PUBREC, most)
+        raw.send(mqtt.publish("400,t,x", 2, most + 1))
         answers = list(iter(raw.packet, b""))  # up to the connection's end
-        assert answers in ([], [acknowledged(PUBREC, most + 1)])
-        wait_for(lambda: f"{most} QoS 2 messages without PUBREL" in world.ending("dev")[-1])
+        assert answers in ([], [mqtt.acknowledged(mqtt.PUBREC, most + 1)])
+        tools.wait_for(lambda: f"{most} QoS 2 messages without PUBREL" in world.ending("dev")[-1])
         raw = world.dial("dev", False, b"\x20\2\1\0")
         # What is sent again, since its PUBREC was lost, is not one more, and other messages are none of this.
-        assert raw.ask(publish("400,t,one", 1, 7)) == acknowledged(PUBACK, 7)
-        assert raw.ask(publish("", 2, 1, dup=True)) == acknowledged(PUBREC, 1)
+        assert raw.ask(mqtt.publish("400,t,one", 1, 7)) == mqtt.acknowledged(mqtt.PUBACK, 7)
+        assert raw.ask(mqtt.publish("", 2, 1, dup=True)) == mqtt.acknowledged(mqtt.PUBREC, 1)
         for number in range(1, most + 1 + len(answers)):
-            assert raw.ask(acknowledged(PUBREL, number)) == acknowledged(PUBCOMP, number)
+            assert raw.ask(mqtt.acknowledged(mqtt.PUBREL, number)) == mqtt.acknowledged(mqtt.PUBCOMP, number)
         for number in range(1, most + 20):  # who releases may send as many as it likes
-            assert raw.ask(publish("", 2, number)) == acknowledged(PUBREC, number)
-            assert raw.ask(acknowledged(PUBREL, number)) == acknowledged(PUBCOMP, number)
-        assert raw.ask(publish("400,t,two", 2, 1)) == acknowledged(PUBREC, 1)
+            assert raw.ask(mqtt.publish("", 2, number)) == mqtt.acknowledged(mqtt.PUBREC, number)
+            assert raw.ask(mqtt.acknowledged(mqtt.PUBREL, number)) == mqtt.acknowledged(mqtt.PUBCOMP, number)
+        assert raw.ask(mqtt.publish("400,t,two", 2, 1)) == mqtt.acknowledged(mqtt.PUBREC, 1)
         assert world.texts("dev") == ["x"] * len(answers) + ["one", "two"]
         raw.leave()
 
@@ -372,17 +355,17 @@ def test_many_certificates_make_neither_an_upload_nor_a_refusal_slow(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """All clients wait for both. Measured is the platform's processor time, which other processes do not lengthen."""
-    links = [make("Unknown", ca=True)]
+    links = [tools.make("Unknown", ca=True)]
     for number in range(90):
-        links.append(make(f"Link {number}", links[-1], ca=True))
+        links.append(tools.make(f"Link {number}", links[-1], ca=True))
 
-    def several(name: str, count: int) -> list[Entity]:
-        added = [make(f"{name} {number}", ca=True) for number in range(count)]
+    def several(name: str, count: int) -> list[tools.Entity]:
+        added = [tools.make(f"{name} {number}", ca=True) for number in range(count)]
         body = {"certificates": [{"certInPemFormat": ca.pem, "status": "ENABLED"} for ca in added]}
         assert world.rest("POST", "bulk", json=body).status_code == 201
         return added
 
-    def refusal(entity: Entity, code: str) -> None:
+    def refusal(entity: tools.Entity, code: str) -> None:
         before = world.logged()
         with world.connect(entity) as (_, seen):
             assert seen.connack is None
@@ -393,13 +376,13 @@ def test_many_certificates_make_neither_an_upload_nor_a_refusal_slow(
         task(*arguments)
         return float(sum(psutil.Process(world.platform.pid).cpu_times()[:2]) - before)
 
-    with new_world(tmp_path_factory) as world:
-        stranger = make("dev", links[-1])
+    with mqtt.new_world(tmp_path_factory) as world:
+        stranger = tools.make("dev", links[-1])
         refusal(stranger, "UNKNOWN_CA")  # what is loaded on first use
         alone = sum(cpu(refusal, stranger, "UNKNOWN_CA") for _ in range(5))
         for ca in (deleted := several("Deleted", 300)):
             assert world.rest("DELETE", ca.fingerprint).status_code == 204
         assert sum(cpu(refusal, stranger, "UNKNOWN_CA") for _ in range(5)) < 10 * alone
-        refusal(make("dev", deleted[-1]), "CA_DELETED")  # the control: it is found out
+        refusal(tools.make("dev", deleted[-1]), "CA_DELETED")  # the control: it is found out
         first, second = cpu(several, "First", 800), cpu(several, "Second", 800)
         assert second < 5 * first

@@ -55,7 +55,7 @@ def temperatures(world: World, name: str) -> list[float]:
     return list(world.platform.measurements().query("device == @name")["value"])
 
 
-@pytest.mark.parametrize("version", TLS, ids=["TLS1.2", "TLS1.3"])
+@pytest.mark.parametrize("version", [pytest.param(TLS[0], marks=pytest.mark.slow), TLS[1]], ids=["TLS1.2", "TLS1.3"])
 @pytest.mark.parametrize("qos", QOS)
 def test_mosquitto_pub_publishes(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qos: int, version: ssl.TLSVersion

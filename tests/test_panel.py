@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from platform_tools import wait_for
@@ -48,10 +49,6 @@ class Watched(Panel):
         return "a panel"
 
 
-class Unwatched(Panel):
-    """A panel that no other program changes."""
-
-
 # -- presses
 
 
@@ -75,8 +72,7 @@ def test_what_is_pressed_meanwhile_is_done_next_and_nothing_said_is_lost() -> No
 
 
 def test_presses_from_many_threads_are_all_done_one_at_a_time() -> None:
-    panel, at_once = Watched(), []
-    lock = threading.Lock()
+    panel, at_once, lock = Watched(), list[bool](), threading.Lock()
 
     def work() -> None:
         at_once.append(lock.acquire(blocking=False))
@@ -86,11 +82,8 @@ def test_presses_from_many_threads_are_all_done_one_at_a_time() -> None:
         for turn in range(50):
             panel.do("Working", work, lambda _: "", number, turn)
 
-    threads = [threading.Thread(target=press, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(press, range(4)))
     wait_for(lambda: not panel.busy, 60)
     assert at_once == [True] * 200
 
@@ -186,29 +179,24 @@ def test_a_panel_polls_while_pings_come_and_in_one_thread_only(quick: None) -> N
     assert soon(lambda: panel.polls > before + 3) and len(pollers()) == 1
     panel._poller.close()
     assert soon(lambda: pollers() == [])
-    say(idle := Unwatched("Try"), "ping")
+    say(idle := Panel("Try"), "ping")
     assert pollers() == [] and not idle.busy
 
 
-def test_silence_ends_the_polls(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panel_module, "PATIENCE", 0.2)
-    panel = Watched()
-    say(panel, "ping")
-    assert soon(lambda: panel.polls > 3) and soon(lambda: pollers() == [])
-
-
 def test_the_view_gets_its_answer_before_it_sends_a_press(monkeypatch: pytest.MonkeyPatch) -> None:
-    panel, answers = Unwatched("Try"), list[object]()
+    panel, answers = Panel("Try"), list[object]()
     monkeypatch.setattr(panel._poller, "send", answers.append)
     for word in ("ping", "settle", "gone"):
         say(panel, word)
     assert answers == [{}]
 
 
-def test_a_poll_that_fails_writes_no_traceback(quick: None, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_poll_that_fails_writes_no_traceback_and_silence_ends_the_polls(
+    quick: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(panel_module, "PATIENCE", 0.2)
     panel = Watched()
     panel.fail = True
     say(panel, "ping")
-    assert soon(lambda: "run the cell again" in panel.said)
-    say(panel, "gone")
-    assert soon(lambda: pollers() == []) and capfd.readouterr() == ("", "")
+    assert soon(lambda: panel.polls > 3) and soon(lambda: pollers() == [])
+    assert "run the cell again" in panel.said and capfd.readouterr() == ("", "")

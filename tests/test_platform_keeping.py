@@ -10,19 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import platform_tools as tools
 import pytest
-from platform_tools import (
-    SECONDS,
-    Entity,
-    client_context,
-    device,
-    make,
-    running,
-    start_in_foreground,
-    upload,
-    wait_for,
-    write_chain,
-)
 from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, Raw, acknowledged, connect, publish
 
 from mciot_nb.local_platform import LocalPlatform
@@ -54,7 +43,7 @@ class Sender:
 
     def run(self, platform: LocalPlatform) -> None:
         """Send until the connection breaks, or until told that it is enough, and then wait for what is open."""
-        context = client_context(platform)
+        context = tools.client_context(platform)
         context.load_cert_chain(self.chain)
         with contextlib.suppress(OSError):
             raw = Raw(platform, context)
@@ -106,37 +95,39 @@ def under_load(platform: LocalPlatform, *workers: Sender) -> Iterator[None]:
         yield
     finally:
         for thread in threads:
-            thread.join(SECONDS)
+            thread.join(tools.SECONDS)
     assert not any(thread.is_alive() for thread in threads)
     assert not [worker.problem for worker in workers if worker.problem]
 
 
-def senders(folder: Path, root: Entity) -> list[Sender]:
+def senders(folder: Path, root: tools.Entity) -> list[Sender]:
     kinds = [(f"qos-{qos}-{'clean' if clean else 'kept'}", qos, clean) for qos in (1, 2) for clean in (True, False)]
-    return [Sender(name, write_chain(make(name, root), folder / f"{name}.pem"), *kind) for name, *kind in kinds]
+    return [
+        Sender(name, tools.write_chain(tools.make(name, root), folder / f"{name}.pem"), *kind) for name, *kind in kinds
+    ]
 
 
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_by_kills_under_load(tmp_path: Path) -> None:
     """What is uploaded or deleted goes through the same transactions: see test_platform.py."""
-    devices = senders(tmp_path, root := make("Root", ca=True))
+    devices = senders(tmp_path, root := tools.make("Root", ca=True))
     for number in range(4):
         wanted = [(sender, len(sender.acknowledged) + WINDOW) for sender in devices]
-        with start_in_foreground(tmp_path) as (process, _):
-            platform = running(tmp_path)
-            assert upload(platform, root).status_code == (409 if number else 201)
+        with tools.start_in_foreground(tmp_path) as (process, _):
+            platform = tools.running(tmp_path)
+            assert tools.upload(platform, root).status_code == (409 if number else 201)
             with under_load(platform, *devices):
                 try:
                     for sender, least in wanted:  # a kill is of no interest before
-                        wait_for(lambda s=sender, n=least: len(s.acknowledged) > n or s.problem)
+                        tools.wait_for(lambda s=sender, n=least: len(s.acknowledged) > n or s.problem)
                     time.sleep(random.uniform(0, 0.5))
                 finally:
                     process.kill()
                     process.wait()
         stored = numbers(platform)  # read from the file, without the process
         assert not [sender for sender in devices if sender.acknowledged - stored[sender.name].keys()]
-    with start_in_foreground(tmp_path):
-        platform = running(tmp_path)
+    with tools.start_in_foreground(tmp_path):
+        platform = tools.running(tmp_path)
         for sender in devices:
             sender.enough.set()
         with under_load(platform, *devices):
@@ -156,32 +147,32 @@ def test_the_control_a_platform_that_acknowledges_too_early_is_caught(tmp_path: 
         "d.Storage.transaction = contextlib.contextmanager("
         "lambda self: (yield None if self._db.in_transaction else self._db.execute('BEGIN')))"
     )
-    (sender, *_) = senders(tmp_path, root := make("Root", ca=True))
-    with start_in_foreground(tmp_path):
-        assert upload(running(tmp_path), root).status_code == 201
-    with start_in_foreground(tmp_path, first=first) as (process, _):
-        platform = running(tmp_path)
+    (sender, *_) = senders(tmp_path, root := tools.make("Root", ca=True))
+    with tools.start_in_foreground(tmp_path):
+        assert tools.upload(tools.running(tmp_path), root).status_code == 201
+    with tools.start_in_foreground(tmp_path, first=first) as (process, _):
+        platform = tools.running(tmp_path)
         with under_load(platform, sender):
-            wait_for(lambda: len(sender.acknowledged) > 3 * WINDOW or sender.problem)
+            tools.wait_for(lambda: len(sender.acknowledged) > 3 * WINDOW or sender.problem)
             process.kill()
             process.wait()
     assert sender.acknowledged - numbers(platform).get(sender.name, Counter()).keys()
 
 
 def test_connections_cut_off_by_a_kill_have_an_end_in_the_log(tmp_path: Path) -> None:
-    root = make("Root", ca=True)
-    with start_in_foreground(tmp_path) as (process, _):
-        platform = running(tmp_path)
-        assert upload(platform, root).status_code == 201
-        with device(platform, tmp_path, make("gone", root), client_id="gone"):
+    root = tools.make("Root", ca=True)
+    with tools.start_in_foreground(tmp_path) as (process, _):
+        platform = tools.running(tmp_path)
+        assert tools.upload(platform, root).status_code == 201
+        with tools.device(platform, tmp_path, tools.make("gone", root), client_id="gone"):
             pass
-        wait_for(lambda: platform.log()["ended"].notna().all())
-        with device(platform, tmp_path, make("dev", root)) as (_, seen):
+        tools.wait_for(lambda: platform.log()["ended"].notna().all())
+        with tools.device(platform, tmp_path, tools.make("dev", root)) as (_, seen):
             assert seen.connack == 0
             process.kill()
             process.wait()
             assert platform.connected()["ended"].isna().tolist() == [False, True]
-    with start_in_foreground(tmp_path):
+    with tools.start_in_foreground(tmp_path):
         log = platform.log().set_index("client_id")
         assert log.loc["gone", "ending"] == "The client disconnected."  # the control
         assert log.loc["dev", "ending"] == "The platform was killed."
@@ -190,7 +181,7 @@ def test_connections_cut_off_by_a_kill_have_an_end_in_the_log(tmp_path: Path) ->
 
 
 def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path) -> None:
-    root, file = make("Root", ca=True), tmp_path / "platform.sqlite"
+    root, file = tools.make("Root", ca=True), tmp_path / "platform.sqlite"
     storage = Storage(file)
     anchor = TrustAnchor(root.fingerprint, "t1001", root.certificate, "old one", "ENABLED", False)
     storage.put_trusted_certificate(anchor)

@@ -10,22 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
+import platform_tools as tools
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from platform_tools import (
-    DAY,
-    SECONDS,
-    TLS,
-    Entity,
-    Seen,
-    client_context,
-    login,
-    make,
-    wait_for,
-    write_chain,
-)
 from raw_mqtt import World, connect, new_world
 
 from mciot_nb.pki.names import common_name
@@ -33,8 +22,8 @@ from mciot_nb.pki.names import common_name
 GUIDE, CURRENT = "guide-2021", "current"
 VERSIONS = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
 #: Every test meets both profiles and both versions; all four pairs with --all.
-PAIRS = [(GUIDE, TLS[0]), (CURRENT, TLS[1])]
-OTHER_PAIRS = [pytest.param(*pair, marks=pytest.mark.slow) for pair in zip((CURRENT, GUIDE), TLS, strict=True)]
+PAIRS = [(GUIDE, tools.TLS[0]), (CURRENT, tools.TLS[1])]
+OTHER_PAIRS = [pytest.param(*pair, marks=pytest.mark.slow) for pair in zip((CURRENT, GUIDE), tools.TLS, strict=True)]
 both_versions = pytest.mark.parametrize(("world", "version"), [*PAIRS, *OTHER_PAIRS], indirect=["world"])
 one_profile = pytest.mark.parametrize("world", [CURRENT], indirect=True)
 both_ways = pytest.mark.parametrize("how", ["CA_DISABLED", "CA_DELETED"])
@@ -51,31 +40,31 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield world
 
 
-def trusted(world: World, name: str = "Own", issuer: Entity | None = None, **fields: Any) -> Entity:
+def trusted(world: World, name: str = "Own", issuer: tools.Entity | None = None, **fields: Any) -> tools.Entity:
     """Upload a new CA of the test's own."""
-    ca = make(name, issuer, ca=True)
+    ca = tools.make(name, issuer, ca=True)
     assert world.upload(ca, **fields) == 201
     return ca
 
 
-def revoke(world: World, entity: Entity) -> Entity:
+def revoke(world: World, entity: tools.Entity) -> tools.Entity:
     body = {"crls": [{"serialNumberInHex": f"{entity.certificate.serial_number:x}"}]}
     answer = world.rest("PUT", "/tenant/trusted-certificates/settings/crl", json=body)
     assert answer.status_code == (204 if world.platform.profile == CURRENT else 404)
     return entity
 
 
-def change(world: World, ca: Entity, **fields: Any) -> None:
+def change(world: World, ca: tools.Entity, **fields: Any) -> None:
     assert world.rest("PUT", ca.fingerprint, json=fields).status_code == 200
 
 
-def take_away(world: World, ca: Entity, how: str) -> None:
+def take_away(world: World, ca: tools.Entity, how: str) -> None:
     if how == "CA_DISABLED":
         return change(world, ca, status="DISABLED")
     assert world.rest("DELETE", ca.fingerprint).status_code == 204
 
 
-def give_back(world: World, ca: Entity, how: str) -> None:
+def give_back(world: World, ca: tools.Entity, how: str) -> None:
     if how == "CA_DISABLED":
         return change(world, ca, status="ENABLED")
     assert world.upload(ca) == 201
@@ -84,15 +73,15 @@ def give_back(world: World, ca: Entity, how: str) -> None:
 def not_registered(world: World) -> Steps:
     ca = trusted(world, autoRegistrationEnabled=False)
     name = f"new {ca.fingerprint}"
-    yield {"entity": (entity := make(name, ca)), "client_id": name}
+    yield {"entity": (entity := tools.make(name, ca)), "client_id": name}
     change(world, ca, autoRegistrationEnabled=True)
     yield {"entity": entity, "client_id": name}
 
 
-def with_intermediate(world: World, *more: Entity) -> Steps:
+def with_intermediate(world: World, *more: tools.Entity) -> Steps:
     """The device with its intermediate and ``more``; an intermediate that is uploaded is the anchor."""
-    intermediate = make("Intermediate", world.root, ca=True)
-    yield {"entity": (entity := make("dev", intermediate)), "chain": (intermediate, *more)}
+    intermediate = tools.make("Intermediate", world.root, ca=True)
+    yield {"entity": (entity := tools.make("dev", intermediate)), "chain": (intermediate, *more)}
     assert world.upload(intermediate) == 201
     yield {"entity": entity, "chain": (intermediate,)}
 
@@ -100,38 +89,38 @@ def with_intermediate(world: World, *more: Entity) -> Steps:
 def long_chain(world: World, length: int) -> Steps:
     last = world.root
     for number in range(length - 2):
-        last = make(f"Intermediate {number}", last, ca=True)
-    yield {"entity": (entity := make("dev", last))}
+        last = tools.make(f"Intermediate {number}", last, ca=True)
+    yield {"entity": (entity := tools.make("dev", last))}
     assert len(entity.chain) == length and world.upload(last) == 201
     yield {"entity": entity, "chain": (last,)}
 
 
 def wrong_order(world: World) -> Steps:
     intermediate = trusted(world, "Intermediate", world.root)
-    yield {"entity": (entity := make("dev", intermediate)), "chain": (world.root, intermediate)}
+    yield {"entity": (entity := tools.make("dev", intermediate)), "chain": (world.root, intermediate)}
     yield {"entity": entity, "chain": (intermediate,)}
 
 
-def not_uploaded(world: World, ca: Entity) -> Steps:
-    yield {"entity": make("dev", ca)}
+def not_uploaded(world: World, ca: tools.Entity) -> Steps:
+    yield {"entity": tools.make("dev", ca)}
     assert world.upload(ca) == 201
-    yield {"entity": make("dev", ca)}
+    yield {"entity": tools.make("dev", ca)}
 
 
-def namesake(ca: Entity) -> Entity:
-    return make(common_name(ca.certificate.subject) or "", ca=True)
+def namesake(ca: tools.Entity) -> tools.Entity:
+    return tools.make(common_name(ca.certificate.subject) or "", ca=True)
 
 
 def not_its_signature(world: World) -> Steps:
-    yield {"entity": make("dev", namesake(world.root)), "chain": (world.root,)}
+    yield {"entity": tools.make("dev", namesake(world.root)), "chain": (world.root,)}
 
 
 def namesakes_leaf_alone(world: World) -> Steps:
-    yield {"entity": make("dev", namesake(world.root)), "chain": ()}
+    yield {"entity": tools.make("dev", namesake(world.root)), "chain": ()}
 
 
 def taken_away(world: World, how: str) -> Steps:
-    entity = make("dev", ca := trusted(world))
+    entity = tools.make("dev", ca := trusted(world))
     take_away(world, ca, how)
     yield {"entity": entity}
     give_back(world, ca, how)
@@ -140,7 +129,7 @@ def taken_away(world: World, how: str) -> Steps:
 
 def revoked_intermediate(world: World) -> Steps:
     intermediate = revoke(world, trusted(world, "Intermediate", world.root))
-    yield {"entity": make("dev", intermediate), "chain": (intermediate,)}
+    yield {"entity": tools.make("dev", intermediate), "chain": (intermediate,)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,7 @@ class Row:
     profiles: tuple[str, ...] = (GUIDE, CURRENT)  # in the others it connects
 
 
-OLD, EARLY = {"begins": -9 * DAY, "ends": -DAY}, {"begins": DAY}
+OLD, EARLY = {"begins": -9 * tools.DAY, "ends": -tools.DAY}, {"begins": tools.DAY}
 WS, WS_ERROR = {"transport": "websockets"}, mqtt.WebsocketConnectionError
 NO_CERTIFICATE = ("alert handshake failure", "alert certificate required")
 ROWS = [
@@ -168,17 +157,17 @@ ROWS = [
     Row("wrong order", "CHAIN_ORDER", 5, wrong_order),
     Row("CA as device", "CA_AS_DEVICE", 5, lambda w: [{"entity": w.root, "client_id": "Root"}], "CN=Root"),
     Row("auto-registration off", "NOT_REGISTERED", 5, not_registered, "CN=Own"),
-    Row("unknown CA", "UNKNOWN_CA", UNKNOWN_CA, lambda w: not_uploaded(w, make("New", ca=True)), "CN=New"),
+    Row("unknown CA", "UNKNOWN_CA", UNKNOWN_CA, lambda w: not_uploaded(w, tools.make("New", ca=True)), "CN=New"),
     Row("namesake", "UNKNOWN_CA", UNKNOWN_CA, lambda w: not_uploaded(w, namesake(trusted(w, "Twin"))), "CN=Twin"),
-    Row("self-signed", "UNKNOWN_CA", UNKNOWN_CA, lambda w: [{"entity": make("dev")}]),
+    Row("self-signed", "UNKNOWN_CA", UNKNOWN_CA, lambda w: [{"entity": tools.make("dev")}]),
     Row("not its signature", "BAD_SIGNATURE", UNKNOWN_CA, not_its_signature),
     Row("leaf of a namesake", "BAD_SIGNATURE", UNKNOWN_CA, namesakes_leaf_alone, "or put that one into the chain."),
     Row("CA disabled", "CA_DISABLED", UNKNOWN_CA, lambda w: taken_away(w, "CA_DISABLED"), "CN=Own"),
     Row("CA deleted", "CA_DELETED", UNKNOWN_CA, lambda w: taken_away(w, "CA_DELETED"), "CN=Own"),
-    Row("expired", "EXPIRED", EXPIRED, lambda w: [{"entity": make("dev", w.root, **OLD)}]),
-    Row("expired, alone", "EXPIRED", EXPIRED, lambda w: [{"entity": make("dev", w.root, **OLD), "chain": ()}]),
-    Row("not yet valid", "NOT_YET_VALID", BAD_CERTIFICATE, lambda w: [{"entity": make("dev", w.root, **EARLY)}]),
-    Row("revoked", "REVOKED", 5, lambda w: [{"entity": revoke(w, make("dev", w.root))}], profiles=(CURRENT,)),
+    Row("expired", "EXPIRED", EXPIRED, lambda w: [{"entity": tools.make("dev", w.root, **OLD)}]),
+    Row("expired, alone", "EXPIRED", EXPIRED, lambda w: [{"entity": tools.make("dev", w.root, **OLD), "chain": ()}]),
+    Row("not yet valid", "NOT_YET_VALID", BAD_CERTIFICATE, lambda w: [{"entity": tools.make("dev", w.root, **EARLY)}]),
+    Row("revoked", "REVOKED", 5, lambda w: [{"entity": revoke(w, tools.make("dev", w.root))}], profiles=(CURRENT,)),
     Row("intermediate revoked", "REVOKED", 5, revoked_intermediate, "CN=Intermediate", (CURRENT,)),
     Row("no certificate", "NO_CLIENT_CERT", NO_CERTIFICATE, lambda _: [{"entity": None}], ""),
     Row("wss", "WEBSOCKET", WS_ERROR, lambda w: [{"entity": w.device, **WS}], ""),
@@ -191,13 +180,13 @@ ROWS = [
 @contextlib.contextmanager
 def attempt(
     world: World, version: ssl.TLSVersion, *, transport: Any = "tcp", tls: bool = True, **options: Any
-) -> Iterator[Seen]:
+) -> Iterator[tools.Seen]:
     """Connect as a row wants it."""
     if transport == "tcp" and tls:
         with world.connect(**options, version=version) as (_, seen):
             yield seen
         return
-    seen = Seen()
+    seen = tools.Seen()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "dev", transport=transport, reconnect_on_failure=False)
     client.on_connect = lambda *_: seen.connected.set()
     client.on_disconnect = lambda *_: seen.gone.set()
@@ -206,7 +195,7 @@ def attempt(
     try:
         client.connect("localhost", world.platform.mqtt[1])
         client.loop_start()
-        wait_for(lambda: seen.gone.is_set() or seen.connected.is_set())
+        tools.wait_for(lambda: seen.gone.is_set() or seen.connected.is_set())
     except mqtt.WebsocketConnectionError as error:
         seen.raised = f"{type(error).__name__}: {error}"
     yield seen
@@ -222,16 +211,16 @@ def chain_in_the_log(options: dict[str, Any]) -> list[str]:
     return [f"{c.subject.rfc4514_string()} (serial number {c.serial_number:X})" for c in sent]
 
 
-def check_what_the_client_sees(row: Row, seen: Seen, version: ssl.TLSVersion) -> None:
+def check_what_the_client_sees(row: Row, seen: tools.Seen, version: ssl.TLSVersion) -> None:
     if isinstance(row.sees, int):
         assert seen.connack == row.sees and not seen.raised
         return
     assert seen.connack is None and not seen.connected.is_set()
     if isinstance(row.sees, tuple):
-        alert = row.sees[TLS.index(version)]
-        wait_for(lambda: alert in seen.text.lower().replace("_", " "))
+        alert = row.sees[tools.TLS.index(version)]
+        tools.wait_for(lambda: alert in seen.text.lower().replace("_", " "))
         assert bool(seen.raised) == (version == ssl.TLSVersion.TLSv1_2)  # on 1.3 on_log alone tells it
-        assert seen.gone.wait(SECONDS)
+        assert seen.gone.wait(tools.SECONDS)
     elif row.sees:
         assert seen.raised.startswith(row.sees.__name__)
     else:
@@ -268,7 +257,7 @@ def check(world: World, version: ssl.TLSVersion, options: dict[str, Any], row: R
 
 
 def connection(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-    plain = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=tools.SECONDS)
     return context.wrap_socket(plain, server_hostname="localhost", session=session)
 
 
@@ -281,10 +270,10 @@ def https_port(world: World) -> int:
     return int(world.platform.https.rpartition(":")[2])
 
 
-def context_of(world: World, entity: Entity, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+def context_of(world: World, entity: tools.Entity, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """Return what a device connects with, without paho."""
-    context = client_context(world.platform, version)
-    context.load_cert_chain(write_chain(entity, world.folder / "context.pem"))
+    context = tools.client_context(world.platform, version)
+    context.load_cert_chain(tools.write_chain(entity, world.folder / "context.pem"))
     return context
 
 
@@ -316,7 +305,7 @@ def test_a_client_id_bears_the_common_name(world: World, name: str) -> None:
 def test_a_namesake_without_key_identifiers_is_named_truly(world: World) -> None:
     """OpenSSL then takes the trusted certificate for the issuer, although the client never sent that one."""
     ca, before = trusted(world, "Plain"), world.logged()
-    entity = make("dev", other := namesake(ca), bare=True)
+    entity = tools.make("dev", other := namesake(ca), bare=True)
     with world.connect(entity) as (_, seen):
         assert seen.connack is None
     record, sent = world.last_record(before), chain_in_the_log({"entity": entity})
@@ -338,7 +327,7 @@ def test_a_namesake_of_another_tenant_locks_nobody_out(world: World, bare: bool)
         if issuer is not ca:
             assert upload_to_second(world, issuer) == 201
         before = world.logged()
-        with world.connect(make("dev", issuer, bare=bare)) as (_, seen):
+        with world.connect(tools.make("dev", issuer, bare=bare)) as (_, seen):
             record = world.last_record(before)
             assert seen.connack == 0, (issuer is ca, record["reason"])
 
@@ -347,7 +336,7 @@ def test_a_namesake_of_another_tenant_locks_nobody_out(world: World, bare: bool)
 @both_versions
 def test_a_resumed_session_does_not_get_round_a_ca_taken_away(world: World, version: ssl.TLSVersion, how: str) -> None:
     """On the MQTT port there is none; on the HTTPS port each call checks the chain anew, on a kept connection too."""
-    entity, port, https = make("dev", ca := trusted(world)), world.platform.mqtt[1], https_port(world)
+    entity, port, https = tools.make("dev", ca := trusted(world)), world.platform.mqtt[1], https_port(world)
     context, good = context_of(world, entity, version), 200 if world.platform.profile == CURRENT else 404
     with connection(port, context) as tls:
         assert connack(tls) == b"\x20\x02\x00\x00"
@@ -400,7 +389,7 @@ def ask_for_token(tls: ssl.SSLSocket) -> int:
 @both_ways
 def test_a_ca_taken_away_between_handshake_and_connect_lets_nobody_in(world: World, how: str) -> None:
     ca, before = trusted(world), world.logged()
-    context = context_of(world, make("dev", ca), ssl.TLSVersion.TLSv1_2)  # there both know that it is over
+    context = context_of(world, tools.make("dev", ca), ssl.TLSVersion.TLSv1_2)  # there both know that it is over
     with connection(world.platform.mqtt[1], context) as tls:
         take_away(world, ca, how)
         assert connack(tls) == b"\x20\x02\x00\x05"
@@ -410,10 +399,10 @@ def test_a_ca_taken_away_between_handshake_and_connect_lets_nobody_in(world: Wor
         assert connack(tls) == b"\x20\x02\x00\x00"
 
 
-def served(client: mqtt.Client, seen: Seen) -> bool:
+def served(client: mqtt.Client, seen: tools.Seen) -> bool:
     """Whether the platform still acknowledges what the device sends."""
     message = client.publish("s/us", "400,t,still here", qos=1)
-    message.wait_for_publish(SECONDS)
+    message.wait_for_publish(tools.SECONDS)
     return message.is_published() and not seen.gone.is_set()
 
 
@@ -424,23 +413,23 @@ def test_a_ca_taken_away_ends_its_sessions_and_no_others(world: World, version: 
     below = trusted(world, "Below", ca)  # uploaded itself, so it vouches for its devices alone
     before, options = world.logged(), {"version": version}
     with (
-        world.connect(make("a1", ca), client_id="a1", **options) as (_, a1),
-        world.connect(make("a2", ca), client_id="d:a2:x", **options) as (client, a2),
+        world.connect(tools.make("a1", ca), client_id="a1", **options) as (_, a1),
+        world.connect(tools.make("a2", ca), client_id="d:a2:x", **options) as (client, a2),
         world.connect(world.device, **options) as (other, control),
-        world.connect(make("b", below), (below,), client_id="b", **options) as (lower, b),
+        world.connect(tools.make("b", below), (below,), client_id="b", **options) as (lower, b),
     ):
         assert [a1.connack, a2.connack, control.connack, b.connack] == [0] * 4
         change(world, ca, name="renamed")
         assert served(client, a2)
         take_away(world, ca, how)
-        assert a1.gone.wait(SECONDS) and a2.gone.wait(SECONDS)
+        assert a1.gone.wait(tools.SECONDS) and a2.gone.wait(tools.SECONDS)
         assert served(other, control) and served(lower, b)
         records = platform.log().iloc[before:].set_index("client_id")
         word = how.removeprefix("CA_").lower()
         assert set(records.loc[["a1", "d:a2:x"], "ending"]) == {f"The trusted certificate was {word}."}
         assert records.loc[["dev", "b"], "ended"].isna().all()
     give_back(world, ca, how)
-    with world.connect(make("a1", ca), client_id="a1", **options) as (_, a1):
+    with world.connect(tools.make("a1", ca), client_id="a1", **options) as (_, a1):
         assert a1.connack == 0
 
 
@@ -450,23 +439,23 @@ def test_a_refused_connection_ends_no_other_and_one_in_another_form_does(world: 
     before = world.logged()
     with world.connect(world.device) as (client, first):
         for entity, name, expected in (
-            (make("dev", make("Stranger", ca=True)), "dev", None),
-            (make("mallory", world.root), "dev", 5),
-            (make("mallory", world.root), "mallory", 0),
+            (tools.make("dev", tools.make("Stranger", ca=True)), "dev", None),
+            (tools.make("mallory", world.root), "dev", 5),
+            (tools.make("mallory", world.root), "mallory", 0),
         ):
             with world.connect(entity, client_id=name) as (_, seen):
                 assert seen.connack == expected
         assert served(client, first)
-        with world.connect(make("dev", trusted(world)), client_id="d:dev:x") as (client, second):  # of another CA
-            assert first.gone.wait(SECONDS) and second.connack == 0
+        with world.connect(tools.make("dev", trusted(world)), client_id="d:dev:x") as (client, second):  # of another CA
+            assert first.gone.wait(tools.SECONDS) and second.connack == 0
             assert served(client, second)
             assert world.platform.log()["ending"].iloc[before].startswith("The same ClientId connected again")
 
 
-def upload_to_second(world: World, ca: Entity) -> int:
+def upload_to_second(world: World, ca: tools.Entity) -> int:
     body = {"certInPemFormat": ca.pem, "status": "ENABLED", "autoRegistrationEnabled": True}
     path = f"/tenant/tenants/{world.platform.tenant_ids[1]}/trusted-certificates"
-    return world.rest("POST", path, json=body, auth=login(world.platform, 1)).status_code
+    return world.rest("POST", path, json=body, auth=tools.login(world.platform, 1)).status_code
 
 
 @both_versions
@@ -476,8 +465,8 @@ def test_a_device_lands_in_the_tenant_of_its_ca(world: World, version: ssl.TLSVe
     assert upload_to_second(world, two) == 201
     before, events = world.logged(), len(platform.events())
     with (
-        world.connect(make("twin", one), client_id="twin", version=version) as (client_one, first),
-        world.connect(make("twin", two), client_id="twin", version=version) as (client_two, second),
+        world.connect(tools.make("twin", one), client_id="twin", version=version) as (client_one, first),
+        world.connect(tools.make("twin", two), client_id="twin", version=version) as (client_two, second),
     ):
         assert served(client_one, first) and served(client_two, second)  # no takeover across tenants
         records = platform.log().iloc[before:]
@@ -485,12 +474,12 @@ def test_a_device_lands_in_the_tenant_of_its_ca(world: World, version: ssl.TLSVe
         assert list(platform.events().iloc[events:]["tenant"]) == list(platform.tenant_ids)
         assert list(platform.devices().query("device == 'twin'")["tenant"]) == list(platform.tenant_ids)
         take_away(world, one, "CA_DISABLED")
-        assert first.gone.wait(SECONDS) and served(client_two, second)
+        assert first.gone.wait(tools.SECONDS) and served(client_two, second)
 
 
 @one_profile
 def test_a_client_that_does_not_know_the_platform_is_named(world: World) -> None:
-    for version in TLS:
+    for version in tools.TLS:
         before, context = world.logged(), ssl.create_default_context()
         context.minimum_version = context.maximum_version = version
         with socket.create_connection(world.platform.mqtt) as plain, pytest.raises(ssl.SSLCertVerificationError):
@@ -503,7 +492,7 @@ def test_a_client_that_does_not_know_the_platform_is_named(world: World) -> None
 
 @one_profile
 def test_both_names_of_the_platform_verify_and_no_third_one(world: World) -> None:
-    context = client_context(world.platform)
+    context = tools.client_context(world.platform)
     context.verify_flags |= ssl.VERIFY_X509_STRICT  # Python 3.13 sets it by itself
     for port in (world.platform.mqtt[1], https_port(world)):
         for name in ("localhost", "127.0.0.1", "other.example"):
@@ -519,7 +508,9 @@ def test_both_names_of_the_platform_verify_and_no_third_one(world: World) -> Non
 @one_profile
 def test_an_odd_certificate_is_refused_in_a_sentence(world: World) -> None:
     before, x400_name = world.logged(), bytes.fromhex("3004a3020500")  # a kind of name that cryptography can't read
-    odd = make("dev", world.root, extra=[x509.UnrecognizedExtension(x509.OID_SUBJECT_ALTERNATIVE_NAME, x400_name)])
+    odd = tools.make(
+        "dev", world.root, extra=[x509.UnrecognizedExtension(x509.OID_SUBJECT_ALTERNATIVE_NAME, x400_name)]
+    )
     with world.connect(odd) as (_, seen):
         assert seen.connack != 0
     record = world.last_record(before)
@@ -532,7 +523,7 @@ def test_an_odd_certificate_is_refused_in_a_sentence(world: World) -> None:
 @pytest.mark.parametrize("usage", [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 def test_a_certificate_for_servers_is_named(world: World, usage: x509.ObjectIdentifier) -> None:
     before = world.logged()
-    with world.connect(make("dev", world.root, extra=[x509.ExtendedKeyUsage([usage])])) as (_, seen):
+    with world.connect(tools.make("dev", world.root, extra=[x509.ExtendedKeyUsage([usage])])) as (_, seen):
         assert (seen.connack == 0) == (usage == ExtendedKeyUsageOID.CLIENT_AUTH)
     record = world.last_record(before)
     if usage == ExtendedKeyUsageOID.SERVER_AUTH:

@@ -156,7 +156,7 @@ def test_a_list_with_one_bad_entry_revokes_nothing(
     assert found[spelt[2:].upper()] == datetime(2024, 2, 12, 16, 13, 37, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("csv", [False, True], ids=["JSON", "CSV"])
+@pytest.mark.parametrize("csv", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["JSON", "CSV"])
 def test_five_thousand_are_revoked_at_once_and_not_one_more(
     platform: LocalPlatform, openssl: Run, tmp_path: Path, csv: bool
 ) -> None:

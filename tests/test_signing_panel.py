@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,7 @@ from mciot_nb.pki import rows
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.keys import KeyType
-from mciot_nb.pki.rows import hex_serial, split_reason
+from mciot_nb.pki.rows import hex_serial
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import visible
@@ -90,11 +89,15 @@ def cells(markup: str) -> list[str]:
 
 
 def test_a_row_of_ours_and_one_of_openssl_appear_and_are_marked(ca: CertificateAuthority, openssl: Run) -> None:
-    first = sign(ca, "first")
     panel = SigningPanel(ca)
-    assert column(panel, "Common name") == {first: "first"} and panel.table.news == {}, "what was there is not new"
+    assert (panel.table.rows, panel.table.total, panel.table.status) == ([], 0, "")
+    first = sign(ca, "first")
     panel.poll()
-    assert panel.table.news == {}, "the control: nobody has written"
+    assert panel.table.news == {first: "new"}, "the first of an empty database"
+    assert column(panel, "Status") == {first: "✓ valid"} and column(panel, "Days left") == {first: "365"}
+    panel = SigningPanel(ca)
+    panel.poll()
+    assert column(panel, "Common name") == {first: "first"} and panel.table.news == {}, "what was there is not new"
     other = CertificateAuthority.open(ca.folder, PASSPHRASE)  # as another notebook has it
     second = sign(other, "second")
     panel.poll()
@@ -104,15 +107,6 @@ def test_a_row_of_ours_and_one_of_openssl_appear_and_are_marked(ca: CertificateA
     panel.poll()
     third = panel.table.rows[0][0]
     assert (panel.table.rows[0][4], panel.table.news, panel.table.total) == ("third", {third: "new"}, 3)
-
-
-def test_the_first_row_of_an_empty_database_is_new(ca: CertificateAuthority) -> None:
-    panel = SigningPanel(ca)
-    assert (panel.table.rows, panel.table.total, panel.table.status) == ([], 0, "")
-    serial = sign(ca, "device")
-    panel.poll()
-    assert panel.table.news == {serial: "new"}
-    assert column(panel, "Status") == {serial: "✓ valid"} and column(panel, "Days left") == {serial: "365"}
 
 
 def test_a_revocation_by_anyone_is_seen_and_marked(ca: CertificateAuthority, openssl: Run) -> None:
@@ -128,9 +122,7 @@ def test_a_revocation_by_anyone_is_seen_and_marked(ca: CertificateAuthority, ope
     words = {kept: "✓ valid", theirs: "✗ revoked: keyCompromise", ours: "✗ revoked: superseded"}
     assert column(panel, "Status") == words
     assert column(panel, "Days left") == {kept: "365", theirs: "-", ours: "-"}
-    assert column(panel, "Revoked")[kept] == "-" and column(panel, "Revoked")[ours].startswith(
-        f"{datetime.now(UTC):%Y}"
-    )
+    assert column(panel, "Revoked")[kept] == "-" and column(panel, "Revoked")[ours].startswith("20")
 
 
 def test_many_at_once_are_counted_and_only_those_on_the_page_are_in_the_state(ca: CertificateAuthority) -> None:
@@ -161,17 +153,6 @@ def test_what_is_not_changed_is_not_read(ca: CertificateAuthority, monkeypatch: 
 # -- files that are missing, torn, damaged
 
 
-def test_a_database_that_is_gone_for_a_moment_is_no_error(ca: CertificateAuthority) -> None:
-    serial = sign(ca, "device")
-    panel, path = SigningPanel(ca), ca.database.path
-    path.rename(path.with_suffix(".away"))
-    panel.poll()
-    assert panel._trouble.value == "" and column(panel, "Common name") == {serial: "device"}
-    path.with_suffix(".away").rename(path)
-    panel.poll()
-    assert panel._trouble.value == "" and panel.table.news == {}
-
-
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -190,14 +171,18 @@ def test_a_damage_that_stays_is_said_and_the_table_stays_as_it_was(
     panel.poll()
     assert panel._trouble.value == "", "it may be mended in a moment"
     monkeypatch.setattr(signing_panel, "PATIENCE", 0)
+    late = SigningPanel(ca)
     panel.poll()
+    assert sentence in Tags(late._trouble.value).text and sentence in late.static_text()
     shown = Tags(panel._trouble.value)
     assert sentence in shown.text and shown.text.startswith("✗ ") and 'role="alert"' in panel._trouble.value
     assert column(panel, "Common name") == {serial: "device"}
     assert "device" in panel.static_text() and "device" in panel.static_html()
     ca.database.path.write_bytes(good)
-    panel.poll()
-    assert panel._trouble.value == "" and panel.table.news == {}
+    for one in (panel, late):
+        one.poll()
+        assert one._trouble.value == "" and one.table.news == {}
+        assert column(one, "Common name") == {serial: "device"}
 
 
 def test_a_torn_row_is_not_shown_before_it_is_whole(ca: CertificateAuthority) -> None:
@@ -209,20 +194,6 @@ def test_a_torn_row_is_not_shown_before_it_is_whole(ca: CertificateAuthority) ->
     ca.database.path.write_bytes(whole)
     panel.poll()
     assert panel.table.news == {second: "new"}
-
-
-def test_a_panel_of_a_damaged_database_says_so_and_comes_to_life_once_it_is_mended(
-    ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serial = sign(ca, "device")
-    good = ca.database.path.read_bytes()
-    ca.database.path.write_text("nonsense\n")
-    monkeypatch.setattr(signing_panel, "PATIENCE", 0)
-    panel = SigningPanel(ca)
-    assert "line 1 is no row" in Tags(panel._trouble.value).text and "line 1 is no row" in panel.static_text()
-    ca.database.path.write_bytes(good)
-    panel.poll()
-    assert panel._trouble.value == "" and column(panel, "Common name") == {serial: "device"}
 
 
 def test_another_ca_in_the_same_folder_is_not_taken_for_this_one(
@@ -302,20 +273,18 @@ def test_the_words_are_those_of_plain_python_and_of_the_table_that_stands_still(
 def test_days_that_pass_and_an_expiry_are_seen_while_the_panel_is_open(
     ca: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = datetime.now(UTC).replace(microsecond=0)
-    serial = sign(ca, "device", at=begin)
+    serial, begin = sign(ca, "device"), datetime.now(UTC)
 
     class Clock(datetime):
         passed = timedelta()
 
         @classmethod
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-            return begin + timedelta(seconds=0.5) + cls.passed
+            return begin + cls.passed
 
     monkeypatch.setattr(signing_panel, "datetime", Clock)
     monkeypatch.setattr(signing_panel, "RENEW_AFTER", 1e-9)
-    panel = SigningPanel(ca)
-    opened(panel, serial)
+    opened(panel := SigningPanel(ca), serial)
     seen = []
     for passed in (0, 0.9, 1, 364, 364.9, 365, 400):
         Clock.passed = timedelta(days=passed, seconds=1)
@@ -370,38 +339,13 @@ def test_filter_sort_and_pages_do_what_plain_python_does(
 
 @given(frames, moments)
 def test_each_column_is_sorted_by_what_it_means(frame: pd.DataFrame, now: datetime) -> None:
-    live, shown = LiveTable("Rows"), signing_texts(frame, now)
-    live.show(shown, signing_values(frame, shown))
-    by_serial = {hex_serial(row["serial"]): row for row in frame.to_dict("records")}
-
-    def order(name: str) -> list[dict[str, Any]]:
-        live.set_state({"sort": name})
-        rows = []
-        for start in range(0, len(frame), PAGE):
-            live.set_state({"first": start})
-            rows += [by_serial[key] for key, *_ in live.rows]
-        return rows
-
-    assert [row["serial"] for row in order("Serial")] == sorted(frame["serial"])
-    for name, of in (("Expires", "expires"), ("Revoked", "revoked")):
-        given_times = [row[of] for row in order(name) if not pd.isna(row[of])]
-        assert given_times == sorted(given_times)
-    left = [row["expires"] for row in order("Days left") if row["status"] == "V" and row["expires"] >= now]
-    assert left == sorted(left)
-    assert [row["common_name"] or "-" for row in order("Common name")] == sorted(
-        (name or "-" for name in frame["common_name"]), key=str.casefold
-    )
-
-
-@pytest.mark.parametrize("descending", [False, True])
-def test_rows_that_are_alike_keep_their_order(descending: bool) -> None:
-    live, size = LiveTable("Rows"), 500
-    shown = pd.DataFrame({"Name": [f"{number:03}" for number in range(size)]}, dtype=str)
-    shown.index = shown["Name"]
-    live.show(shown, pd.DataFrame({"Name": [number % 2 for number in range(size)]}, index=shown.index))
-    live.set_state({"sort": "Name", "descending": descending, "filter": "0"})
-    assert [int(key) % 2 for key, *_ in live.rows] == [int(descending)] * PAGE
-    assert [key for key, *_ in live.rows] == sorted(key for key, *_ in live.rows)
+    texts = signing_texts(frame, now)
+    values = signing_values(frame, texts)
+    for name, of in (("Serial", "serial"), ("Expires", "expires"), ("Revoked", "revoked")):
+        assert values[name].array.equals(frame[of].array)
+    assert values["Common name"].tolist() == [(name or "-").casefold() for name in frame["common_name"]]
+    is_valid = (frame["status"] == "V") & (frame["expires"] >= now)
+    assert values["Days left"].array.equals(frame["expires"].where(is_valid).array)
 
 
 def test_a_new_row_leaves_filter_order_and_page_as_they_are(ca: CertificateAuthority) -> None:
@@ -429,48 +373,12 @@ def test_nobody_shows_rows_while_a_press_is_being_followed() -> None:
     assert free == [False, False] and live.lock.acquire(blocking=False), "and is free again"
 
 
-def test_rows_from_a_thread_and_presses_at_the_same_time_agree() -> None:
-    live, over = LiveTable("Rows"), threading.Event()
-
-    def fill(size: int) -> None:
-        shown = pd.DataFrame({"Name": [f"row {number}" for number in range(size)]}, dtype=str)
-        shown.index = shown["Name"]
-        live.show(shown, shown)
-
-    def press() -> None:
-        while not over.is_set():
-            live.set_state({"filter": "row 1", "sort": "Name"})
-            live.set_state({"first": 30})
-            live.set_state({"filter": "", "opened": "row 7"})
-
-    fill(1)
-    presser = threading.Thread(target=press)
-    presser.start()
-    for size in range(1, 150):
-        fill(size)
-    over.set()
-    presser.join()
-    live.set_state({"filter": "", "sort": ""})
-    assert (live.found, live.total, live.opened) == (149, 149, "row 7")
-    assert [key for key, *_ in live.rows] == [f"row {number}" for number in range(10)]
-
-
-@pytest.mark.parametrize("nonsense", [{"sort": "No column"}, {"first": -5}, {"first": 10**9}, {"opened": "none"}])
-def test_what_no_browser_of_ours_would_ask_does_no_harm(nonsense: dict[str, Any], ca: CertificateAuthority) -> None:
-    sign(ca, "device")
-    panel = SigningPanel(ca)
-    panel.table.set_state(nonsense)
-    assert list(column(panel, "Common name").values()) == ["device"] and panel.table.first == 0
-    assert hidden(panel._opened)
-
-
 def test_the_state_holds_one_page_whatever_the_table_has() -> None:
     def state(size: int) -> int:
-        live = LiveTable("Rows")
-        shown = pd.DataFrame({"Name": [f"row {number:05}" for number in range(size)]}, dtype=str)
-        shown.index = shown["Name"]
-        live.show(shown.head(1), shown.head(1))
-        live.show(shown, shown)
+        live, names = LiveTable("Rows"), [f"row {number:05}" for number in range(size)]
+        shown = pd.DataFrame({"Name": names}, index=names, dtype=str)
+        for part in (shown.head(1), shown):  # so that there is news
+            live.show(part, part)
         return len(json.dumps({name: value for name, value in live.get_state().items() if name[0] != "_"}, default=str))
 
     assert state(10_000) < state(100) + 20  # longer numbers
@@ -486,36 +394,33 @@ def test_an_open_row_shows_its_certificate(ca: CertificateAuthority) -> None:
     assert hidden(panel._opened)
     assert opened(panel, serial) == certificate_card(certificate).html
     assert not hidden(panel._opened) and not hidden(panel._revoke) and panel._why.value == ""
-    opened(panel, "")
-    assert hidden(panel._opened)
+    for none in ("", "none"):
+        opened(panel, none)
+        assert hidden(panel._opened)
 
 
 def test_a_copy_that_is_missing_or_of_another_is_said(ca: CertificateAuthority, tmp_path: Path) -> None:
     first, second = sign(ca, "first"), sign(ca, "second")
-    copies = ca.config.ca_path("new_certs_dir")
-    panel = SigningPanel(ca)
-    (copies / f"{first}.pem").unlink()
+    panel, copies = SigningPanel(ca), ca.config.ca_path("new_certs_dir")
+    copy, name = copies / f"{first}.pem", DistinguishedName(common_name="B")
+    namesake = CertificateAuthority.create(tmp_path / "b", name, PASSPHRASE, key_type=KeyType.P256)
+    copy.unlink()
     assert "there is only its row" in Tags(opened(panel, first)).text and not hidden(panel._revoke)
-    (copies / f"{first}.pem").write_bytes((copies / f"{second}.pem").read_bytes())
-    opened(panel, "")
-    assert "another certificate than the one that this CA signed" in Tags(opened(panel, first)).text
-    namesake = CertificateAuthority.create(
-        tmp_path / "b", DistinguishedName(common_name="B"), PASSPHRASE, key_type=KeyType.P256
-    )
-    (copies / f"{first}.pem").write_bytes(to_pem([namesake.sign(request("first"))]))  # of the same number
-    opened(panel, "")
-    assert "another certificate than the one that this CA signed" in Tags(opened(panel, first)).text
-    (copies / f"{first}.pem").write_text("nonsense")
-    opened(panel, "")
-    assert Tags(opened(panel, first)).text.startswith(f"✗ {copies / first}.pem")
+    other = "another certificate than the one that this CA signed"
+    for data, sentence in (
+        ((copies / f"{second}.pem").read_bytes(), other),
+        (to_pem([namesake.sign(request("first"))]), other),  # of the same number
+        (b"nonsense", f"✗ {copy}"),
+    ):
+        copy.write_bytes(data)
+        opened(panel, "")
+        assert sentence in Tags(opened(panel, first)).text
 
 
 def test_a_row_that_vanishes_is_closed(ca: CertificateAuthority) -> None:
     first, second = sign(ca, "first"), sign(ca, "second")
-    panel = SigningPanel(ca)
-    opened(panel, second)
-    lines = ca.database.path.read_text().splitlines(keepends=True)
-    ca.database.path.write_text(lines[0])
+    opened(panel := SigningPanel(ca), second)
+    ca.database.path.write_text(ca.database.path.read_text().splitlines(keepends=True)[0])
     panel.poll()
     assert (panel.table.opened, list(column(panel, "Serial"))) == ("", [first]) and hidden(panel._opened)
 
@@ -540,7 +445,7 @@ def test_revoking_asks_first_and_cancelling_changes_nothing(ca: CertificateAutho
     assert panel._reason.value == "", "each row has a reason of its own"
 
 
-@pytest.mark.parametrize("reason", REASONS)
+@pytest.mark.parametrize("reason", ["", "keyCompromise"])  # the others: test_golden.py
 def test_a_row_is_revoked_with_its_reason(ca: CertificateAuthority, reason: str, openssl: Run) -> None:
     serial, kept = sign(ca, "device"), sign(ca, "kept")
     panel = SigningPanel(ca)
@@ -560,36 +465,19 @@ def test_a_row_is_revoked_with_its_reason(ca: CertificateAuthority, reason: str,
 
 
 def test_the_reasons_are_openssls_that_bear_no_argument_and_revoke() -> None:
-    def bare(word: str) -> bool:
-        try:
-            return split_reason(word) == (word, "")
-        except ValueError:
-            return False
-
-    assert set(REASONS) == {"", *filter(bare, rows.REASONS)} - {"removeFromCRL"}
+    with_argument = {"holdInstruction", "keyTime", "CAkeyTime"}
+    assert set(REASONS) == {"", *rows.REASONS} - with_argument - {"removeFromCRL"}
     assert all(len(meaning) > 10 for meaning in REASONS.values())
 
 
-@pytest.mark.parametrize(("reason", "good"), [("removeFromCRL", True), ("certificateHold", False), ("", False)])
-def test_openssl_takes_remove_from_crl_for_no_revocation(
-    ca: CertificateAuthority, openssl: Run, reason: str, good: bool
-) -> None:
-    certificate = ca.sign(request("device"))
-    ca.revoke(certificate, reason)
-    ca.update_crl()
-    (ca.folder / "device.pem").write_bytes(to_pem([certificate]))
-    files = ("-CAfile", ca.folder / "caCert.pem", "-CRLfile", ca.config.ca_path("crl"))
-    done = openssl("verify", "-crl_check", *files, ca.folder / "device.pem", check=False)
-    assert (done.returncode == 0) == good, done.stderr
-
-
-def test_what_is_revoked_or_expired_can_not_be_revoked(ca: CertificateAuthority) -> None:
-    revoked, expired, good = sign(ca, "a"), sign(ca, "b", at=datetime.now(UTC) - timedelta(400)), sign(ca, "c")
-    ca.revoke(int(revoked, 16))
-    panel = SigningPanel(ca)
-    for serial, why in ((revoked, "Revoked already, since 20"), (expired, "Expired on 20"), (good, "")):
-        opened(panel, serial)
-        assert panel._why.value.startswith(why) and hidden(panel._revoke) == bool(why)
+def test_openssl_takes_remove_from_crl_for_no_revocation(ca: CertificateAuthority, openssl: Run) -> None:
+    for reason, good in (("removeFromCRL", True), ("certificateHold", False)):
+        ca.revoke(certificate := ca.sign(request(reason)), reason)
+        ca.update_crl()
+        (ca.folder / "device.pem").write_bytes(to_pem([certificate]))
+        files = ("-CAfile", ca.folder / "caCert.pem", "-CRLfile", ca.config.ca_path("crl"))
+        done = openssl("verify", "-crl_check", *files, ca.folder / "device.pem", check=False)
+        assert (done.returncode == 0) == good, done.stderr
 
 
 def test_somebody_else_is_quicker(ca: CertificateAuthority) -> None:
@@ -632,15 +520,6 @@ def test_the_revocation_list_is_missed_written_and_seen(ca: CertificateAuthority
     ca.config.ca_path("crl").write_text("nonsense")
     panel.poll()
     assert "2 revoked certificates are not on" in panel._crl_line.value
-
-
-def test_a_list_that_can_not_be_written_is_said(ca: CertificateAuthority) -> None:
-    ca.revoke(int(sign(ca, "device"), 16))
-    panel = SigningPanel(ca)
-    shutil.rmtree(ca.config.ca_path("crl").parent)
-    panel._write.click()
-    panel.wait()
-    assert Tags(panel._message.value).text.startswith("✗ There is no file")
 
 
 # -- what is shown is safe, and stands still where no widget lives

@@ -252,3 +252,17 @@ def test_a_claim_costs_no_memory() -> None:
         tracemalloc.stop()
         assert found in NOTICED or data is claims[-1]
     assert max(peaks[:-1]) < 2**20 < peaks[-1]
+
+
+@pytest.mark.parametrize("what", [["-certpbe", "NONE"], ["-nomac"]], ids=["MAC", "encryption"])
+def test_a_store_that_asks_for_endless_work_is_refused(what: list[str], tmp_path: Path, openssl: Run) -> None:
+    """Java takes 5 million rounds at most, and a file can ask for thousands of millions: they are not begun."""
+    (tmp_path / "leaf.pem").write_bytes(LEAF.public_bytes(Encoding.PEM))
+    path, rounds = tmp_path / "store.pkcs12", b"\x02\x03\x02\x00\x00"
+    export = ["-export", "-nokeys", "-in", tmp_path / "leaf.pem", *what, "-out", path, "-passout", "stdin"]
+    openssl("pkcs12", *export, "-iter", 2**17, input=f"{PASSWORD}\n")
+    data = path.read_bytes()
+    assert data.count(rounds) == 1 and not isinstance(reading(data), str), "the control"
+    path.write_bytes(data.replace(rounds, b"\x02\x03\x7f\xff\xff"))
+    with pytest.raises(OnboardingError, match="5 million times"):
+        read_store(path, PASSWORD)

@@ -159,6 +159,21 @@ class Call(NamedTuple):
     path: str
     body: bytes
 
+    @classmethod
+    def read(cls, connection: socket.socket) -> "Call":
+        """Read all of it: who leaves before that resets the connection."""
+        received = b""
+        while b"\r\n\r\n" not in received:
+            if not (data := connection.recv(65536)):
+                raise ConnectionError("The client has left.")
+            received += data
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        while length and len(body) < int(length[1]):
+            body += connection.recv(65536)
+        method, path, _ = head.decode().split(" ", 2)
+        return cls(method, path, body)
+
 
 def answer(body: object, status: str = "200 OK", *headers: str) -> bytes:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -172,15 +187,7 @@ def scripted(tenant: Tenant, *answers: bytes) -> Iterator[tuple[Tenant, list[Cal
     calls: list[Call] = []
 
     def talk(connection: socket.socket) -> None:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
-        head, _, body = received.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: *(\d+)", head)
-        while length and len(body) < int(length[1]):
-            body += connection.recv(65536)
-        method, path, _ = head.decode().split(" ", 2)
-        calls.append(Call(method, path, body))
+        calls.append(Call.read(connection))
         connection.sendall(answers[min(len(calls), len(answers)) - 1])
 
     with server(tenant, talk) as port:

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from cryptography import x509
@@ -150,9 +150,14 @@ def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
     return alias.lower()
 
 
+@lru_cache(maxsize=4)  # as `pkcs12.load`
+def _load_key(encrypted: bytes, password: str) -> object:
+    return load_der_private_key(jks.decrypt_key(encrypted, password), None)
+
+
 def _decrypt_key(path: Path, entry: jks.JksEntry, password: Secret | str) -> object:
     try:
-        return load_der_private_key(jks.decrypt_key(entry.key, reveal(password)), None)
+        return _load_key(entry.key, reveal(password))
     except jks.WrongPassword:
         raise OnboardingError(
             f"The password opens {path}, but not the key {entry.alias} in it: in a JKS that keytool converted, the key "

@@ -5,10 +5,11 @@ beside a key, and an attribute without which it sees no trusted certificate. A s
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,7 +22,9 @@ from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.keys import PrivateKey
 
 #: Tags of ASN.1 (X.690, section 8.1.2).
-_NULL, _SEQUENCE = 0x05, 0x30
+_INTEGER, _OCTET_STRING, _NULL, _CONSTRUCTED, _SEQUENCE = 0x02, 0x04, 0x05, 0x20, 0x30
+#: As many rounds of hashing does Java take.
+_MOST_ROUNDS = 5_000_000
 #: Object identifiers as they stand in a file: encrypted data (RFC 5652), PBES2, its digests and ciphers (RFC 8018, C).
 _ENCRYPTED_DATA, _PBES2 = bytes.fromhex("2a864886f70d010706"), bytes.fromhex("2a864886f70d01050d")
 _PRF: dict[bytes, type[hashes.HashAlgorithm]] = {
@@ -157,7 +160,10 @@ def _contents(data: bytes) -> list[bytes]:
 
 
 def _structure(data: bytes) -> tuple[list[bytes], bool]:
-    """Return the parts of a store (each a ContentInfo), and whether it has a MAC. Raises: as `load`."""
+    """Return the parts of a store (each a ContentInfo), and whether it has a MAC.
+
+    Raises: NotPkcs12; UnsupportedPkcs12: if it is in BER, or would take minutes to open.
+    """
     if data[:2] == b"\x30\x80":
         raise UnsupportedPkcs12("lengths in the older way of writing them (BER)")
     try:
@@ -169,9 +175,30 @@ def _structure(data: bytes) -> tuple[list[bytes], bool]:
         tags = [tag for one in mac for tag, _ in _split(_contents(_contents(one)[0])[0])[1:]]
         if version != b"\3" or len(mac) > 1 or tags not in ([], [_NULL], [_SEQUENCE]):
             raise NotPkcs12
-        return _contents(parts), bool(mac)
+        most, contents = max(_rounds(data), default=0), _contents(parts)
     except (ValueError, IndexError):
         raise NotPkcs12 from None
+    if most > _MOST_ROUNDS:
+        raise UnsupportedPkcs12("a password that is hashed over 5 million times")
+    return contents, bool(mac)
+
+
+def _rounds(data: bytes) -> Iterator[int]:
+    """Yield each number that follows a salt: so often is a password hashed before it can turn out to be wrong."""
+    waiting = [(_SEQUENCE, data)]
+    while waiting:
+        tag, data = waiting.pop()
+        try:
+            values = _split(data)
+        except ValueError:
+            if tag & _CONSTRUCTED:
+                raise
+            continue  # an octet string that only begins like a value
+        for (before, _), (tag, content) in pairwise([(0, b""), *values]):
+            if (before, tag) == (_OCTET_STRING, _INTEGER):
+                yield int.from_bytes(content)
+            if tag & _CONSTRUCTED or (tag == _OCTET_STRING and content[:1] == b"\x30"):
+                waiting.append((tag, content))
 
 
 def _decrypt(part: bytes, password: bytes) -> bytes:

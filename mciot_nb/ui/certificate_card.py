@@ -76,7 +76,7 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
         yield "Serial number", f"{hex_serial(number)} (hexadecimal, as openssl writes it; {number} in decimal)", ""
     yield "Validity", validity(certificate), ""
     yield "Public key", key_kind(certificate), ""
-    yield "CA", _ca(certificate), ""
+    yield "CA", _path_length(certificate) if ca else "no", ""
     try:
         yield from extension_rows(certificate.extensions, ca)
     except (ValueError, x509.DuplicateExtension) as error:
@@ -90,9 +90,7 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
     yield "SHA-256 fingerprint", copyable(fingerprint(certificate, "sha256")), ""
 
 
-def _ca(certificate: x509.Certificate) -> str:
-    if not is_ca(certificate):
-        return "no"
+def _path_length(certificate: x509.Certificate) -> str:
     length = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
     return "yes, any path length" if length is None else f"yes, path length {length}"
 

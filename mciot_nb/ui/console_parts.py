@@ -373,10 +373,11 @@ def _png(values: "pd.Series[float]") -> bytes:
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # here, because it takes half a second
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained", facecolor="white")
-        axes = figure.subplots()
-        drawn = values.clip(-1e300, 1e300)  # all that matplotlib can draw; the words beside it have the value itself
+        axes = (figure := Figure(figsize=_SIZE, dpi=_DPI, layout="constrained", facecolor="white")).subplots()
+        drawn = values.clip(-1e300, 1e300)  # what matplotlib can draw; the words have the value itself
         axes.plot(drawn.index, drawn, color="#1565c0", marker="o", markersize=4)
+        margin = (drawn.index[-1] - drawn.index[0]) / 20 or pd.Timedelta(seconds=30)  # else one point had years
+        axes.set_xlim(drawn.index[0] - margin, drawn.index[-1] + margin)
         axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=5))
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axes.set_xlabel("Time, UTC")

@@ -26,9 +26,8 @@ class Rendered:
         return self.text
 
 
-#: One line of a table: its name, its value, and what the value means (may be empty).
+#: One line of a table: its name, its value (in a `Line` more than text, maybe), and what it means (may be empty).
 Row = tuple[str, str, str]
-#: The same where the value may be more than text.
 Line = tuple[str, str | Rendered, str]
 
 # An untrusted notebook drops var(…), so these colours are literal. Each has a contrast of 3:1 at least with the ground
@@ -54,7 +53,7 @@ def counted(number: int, one: str, more: str) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """Return the words one after the other, with an "and" before the last; empty where there is none."""
+    """Return the words one after the other, with an "and" before the last."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 

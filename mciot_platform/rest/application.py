@@ -27,7 +27,7 @@ class CurrentTenant(Handler):
 
 ROUTES: list[tuple[str, type[Handler]]] = [
     ("/tenant/currentTenant", CurrentTenant),
-    (TRUSTED, certificates.TrustedCertificates),
+    (TRUSTED, certificates.TrustedCertificatesCall),
     (TRUSTED + "/bulk", certificates.BulkUpload),
     (TRUSTED + r"/(?P<identifier>[^/]+)", certificates.OneTrustedCertificate),
     ("/tenant/trusted-certificates/verify-cert-chain", chains.VerifyChain),
@@ -35,7 +35,7 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     ("/inventory/managedObjects", inventory.ManagedObjects),
     (r"/inventory/managedObjects/(?P<number>[^/]+)", inventory.ManagedObject),
     *((path, inventory.Records) for path in inventory.KINDS),
-    ("/devicecontrol/operations", inventory.Operations),
+    ("/devicecontrol/operations", inventory.OperationsCall),
     (r"/devicecontrol/operations/(?P<number>[^/]+)", inventory.OneOperation),
     (PROOF + "/verification-code", certificates.VerificationCode),
     (PROOF + "/pop", certificates.ProofOfPossession),

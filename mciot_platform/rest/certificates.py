@@ -103,7 +103,7 @@ class CertificateCall(Handler):
         return trusted
 
 
-class TrustedCertificates(CertificateCall):
+class TrustedCertificatesCall(CertificateCall):
     """All trusted certificates of a tenant."""
 
     def get(self, tenant: str) -> None:

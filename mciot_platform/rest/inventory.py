@@ -179,7 +179,7 @@ class Records(DeviceCall):
         self.respond_rows(kind.table, conditions, as_json, kind.newest_first ^ self.flag("revert"))
 
 
-class Operations(DeviceCall):
+class OperationsCall(DeviceCall):
     """Operations for devices."""
 
     def get(self) -> None:

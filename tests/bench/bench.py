@@ -22,7 +22,7 @@ PASSPHRASE = "benchmark-only"
 
 
 def median(task: Callable[[], object], runs: int = 5) -> float:
-    """Give the median of the seconds that ``task`` takes."""
+    """Return the median of the seconds that ``task`` takes."""
     taken = []
     for _ in range(runs):
         begin = time.perf_counter()
@@ -32,7 +32,7 @@ def median(task: Callable[[], object], runs: int = 5) -> float:
 
 
 def python(code: str) -> Callable[[], object]:
-    """Give a task that runs ``code`` in a Python of its own."""
+    """Return a task that runs ``code`` in a Python of its own."""
     return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from shutil import which
@@ -61,32 +62,25 @@ def stores(folder: Path) -> Iterator[Line]:
     for path in store.values():
         write_keystore(path, key, chain, PASSPHRASE)
 
-    def line(ours: str, task: Callable[[], object], peer: str, other: Callable[[], object]) -> Line:
-        mine, theirs = alternate(lambda: (pkcs12.load.cache_clear(), task()), other, RUNS)  # each as the first one
-        return f"{ours} (a call)", mine, f"{peer} (a process)", theirs
-
-    yield line(
-        "write_keystore, PKCS12", lambda: write_keystore(new("p12"), key, chain, PASSPHRASE), "openssl pkcs12", export
-    )
     shown = ("openssl", "pkcs12", "-in", store["pkcs12"], "-passin", "env:PASS", "-nodes", "-out", os.devnull)
-    yield line(
-        "read_key, PKCS12", lambda: read_key(store["pkcs12"], PASSPHRASE), "openssl pkcs12 -in", lambda: run(*shown)
-    )
+    trusted, write = {"one": chain[1]}, partial(write_keystore, key=key, chain=chain, password=PASSPHRASE)
+    tasks: list[tuple[str, Callable[[], object], str, Callable[[], object]]] = [
+        (
+            "write_keystore, PKCS12",
+            lambda: write(new("p12")),
+            "openssl pkcs12",
+            export,
+        ),
+        ("read_key, PKCS12", lambda: read_key(store["pkcs12"], PASSPHRASE), "openssl pkcs12 -in", lambda: run(*shown)),
+    ]
     if which("keytool"):
-        yield line(
-            "write_keystore, JKS",
-            lambda: write_keystore(new("jks"), key, chain, PASSPHRASE),
-            "keytool -import",
-            convert,
-        )
-        trusted = {"one": chain[1]}
-        yield line(
-            "write_truststore, PKCS12", lambda: write_truststore(new("p12"), trusted, PASSPHRASE), "keytool", trust
-        )
+        tasks += [
+            ("write_keystore, JKS", lambda: write(new("jks")), "keytool", convert),
+            ("write_truststore, PKCS12", lambda: write_truststore(new("p12"), trusted, PASSPHRASE), "keytool", trust),
+        ]
         for kind in store:
-            yield line(
-                f"read_store, {kind}",
-                lambda kind=kind: read_store(store[kind], PASSPHRASE),
-                "keytool -list -v",
-                listed(kind),
-            )
+            task = partial(read_store, store[kind], PASSPHRASE)
+            tasks.append((f"read_store, {kind}", task, "keytool -list -v", listed(kind)))
+    for ours, task, peer, other in tasks:
+        mine, theirs = alternate(lambda task=task: (pkcs12.load.cache_clear(), task()), other, RUNS)  # type: ignore[misc]
+        yield f"{ours} (a call)", mine, f"{peer} (a process)", theirs
