@@ -1,5 +1,6 @@
 """Run the notebooks: the whole guide unattended (`run.py guide`), or again into their committed form (`rebuild`)."""
 
+import asyncio
 import configparser
 import io
 import json
@@ -9,8 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +25,57 @@ from mciot_nb.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-SANITIZE = ROOT / "tests" / "sanitize.cfg"  # what differs from run to run: nbval's own file, so both have one list
-SHOWN_WORKSPACE = "/home/user/tutorial/workspace"  # shown in place of the folder in which outputs were made
-CELL_TIMEOUT = 120  # seconds
+#: What differs from run to run: nbval's own file, so that both have one list.
+SANITIZE = ROOT / "tests" / "sanitize.cfg"
+#: What committed outputs show in place of the folder in which they were made.
+SHOWN_WORKSPACE = "/home/user/tutorial/workspace"
+#: Seconds that one cell may take.
+CELL_TIMEOUT = 120
 
 
 def run() -> int:
     """Run every notebook in order in a fresh workspace, and say what came out; returns the exit code."""
     asked = os.environ.get("MCIOT_WORKSPACE")
     fresh = asked and not (Path(asked).exists() and any(Path(asked).iterdir()))
+    workspace = Workspace(Path(asked) if asked and fresh else Path(tempfile.mkdtemp(prefix="mciot-")))
+    os.environ["MCIOT_WORKSPACE"] = str(workspace.folder)  # for the kernels
+    print(f"Workspace: {workspace.folder}", flush=True)
     begin = time.monotonic()
-    with workspace_of_kernels(Path(asked) if asked and fresh else Path(tempfile.mkdtemp(prefix="mciot-"))) as workspace:
-        print(f"Workspace: {workspace.folder}", flush=True)
+    try:
         if workspace.tenant_settings.local:
             threading.Thread(target=workspace.platform).start()  # needed in 05
-        for path in NOTEBOOKS:
-            print(f"  {path.stem:<32}", end="", flush=True)
-            started = time.monotonic()
-            if failure := execute(nbformat.read(path, as_version=4), path):
-                print(f"failed\n{failure}")
-                return 1
-            print(f"{time.monotonic() - started:5.1f} s", flush=True)
+        if failure := asyncio.run(run_each(NOTEBOOKS)):
+            print(f"failed\n{failure}")
+            return 1
         print(f"Done in {time.monotonic() - begin:.1f} s.\n{summary(workspace)}")
-    return 0
-
-
-@contextmanager
-def workspace_of_kernels(folder: Path) -> Iterator[Workspace]:
-    """Provide a workspace in ``folder`` in which the kernels work; its local platform is stopped at the end."""
-    workspace = Workspace(folder)
-    os.environ["MCIOT_WORKSPACE"] = str(workspace.folder)
-    try:
-        yield workspace
+        return 0
     finally:
         if platform := LocalPlatform.running(workspace.folder):
             platform.stop()
 
 
-def execute(notebook: Any, path: Path) -> str:
-    """Run all cells of ``notebook``, as the Lab's Run All does; returns the error that stopped them, or nothing."""
-    client = NotebookClient(
+async def run_each(paths: list[Path]) -> str:
+    """Run notebooks one after the other, with progress; returns the first error, or nothing.
+
+    The next notebook's kernel starts while the last one's works.
+    """
+    clients = [client_of(nbformat.read(path, as_version=4), path) for path in paths]
+    ahead = asyncio.create_task(start_kernel(clients[0]))
+    for number, (path, client) in enumerate(zip(paths, clients, strict=True), start=1):
+        print(f"  {path.stem:<32}", end="", flush=True)
+        started = time.monotonic()
+        await ahead
+        if number < len(clients):
+            ahead = asyncio.create_task(start_kernel(clients[number]))
+        if failure := await outcome(client):
+            return failure  # the kernel that was started ahead ends with this process
+        print(f"{time.monotonic() - started:5.1f} s", flush=True)
+    return ""
+
+
+def client_of(notebook: Any, path: Path) -> NotebookClient:
+    """Return what runs all cells of ``notebook``, as the Lab's Run All does."""
+    return NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
         shutdown_kernel="immediate",  # nothing in it is worth waiting for
@@ -73,21 +84,41 @@ def execute(notebook: Any, path: Path) -> str:
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # as in jupyter-config
         resources={"metadata": {"path": str(path.parent)}},
     )
+
+
+async def start_kernel(client: NotebookClient) -> None:
+    """Start the kernel of ``client`` before its cells are run, and let it load what every notebook loads."""
+    client.km = client.create_kernel_manager()
+    await client.async_start_new_kernel()
+    kernel = await client.async_start_new_kernel_client()
+    kernel.execute("import mciot_nb.workspace, mciot_nb.ui.displays, mciot_nb.ui.forms", silent=True)
+
+
+async def outcome(client: NotebookClient) -> str:
+    """Run all cells; returns the error that stopped them, or nothing."""
     try:
-        client.execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        return f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
+        await client.async_execute()
+    except CellExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    except (CellTimeoutError, DeadKernelError) as error:
+        return str(error)
     return ""
+
+
+def execute(notebook: Any, path: Path) -> str:
+    """Run all cells of ``notebook``; returns the error that stopped them, or nothing."""
+    return asyncio.run(outcome(client_of(notebook, path)))
 
 
 def summary(workspace: Workspace) -> str:
     """Say what the guide made, and how the device's connection went, read from the files and the platform's log."""
     files = sorted(str(p.relative_to(workspace.folder)) for p in workspace.ca_folder.rglob("*") if p.is_file())
-    lines = ["Made:", *(f"  {name}" for name in files)]
-    if platform := LocalPlatform.running(workspace.folder):
-        log = (f"  {row['client_id']}: {row['code']}: {row['reason']}" for _, row in platform.log().iterrows())
-        lines += ["Connections:", *log, f"Measurements that arrived: {len(platform.measurements())}"]
-    return "\n".join(lines)
+    platform = LocalPlatform.running(workspace.folder)
+    if platform is None:
+        return "\n".join(["Made:", *(f"  {name}" for name in files)])
+    lines = [f"{row['client_id']}: {row['code']}: {row['reason']}" for _, row in platform.log().iterrows()]
+    arrived = f"Measurements that arrived: {len(platform.measurements())}"
+    return "\n".join(["Made:", *(f"  {name}" for name in files), "Connections:", *(f"  {x}" for x in lines), arrived])
 
 
 def rebuild() -> int:
@@ -95,15 +126,17 @@ def rebuild() -> int:
     for path in NOTEBOOKS:
         old = nbformat.read(path, as_version=4)
         new = nbformat.from_dict(old.copy())
-        with (
-            tempfile.TemporaryDirectory(prefix="mciot-") as folder,
-            workspace_of_kernels(Path(folder) / "workspace") as workspace,
-        ):
+        with tempfile.TemporaryDirectory(prefix="mciot-") as folder:
+            workspace = Workspace(Path(folder) / "workspace")
+            os.environ["MCIOT_WORKSPACE"] = str(workspace.folder)
             prepare(workspace, path)
-            if failure := execute(new, path):
-                print(f"{path.name}: {failure}")
-                return 1
+            failure = execute(new, path)
             new = nbformat.from_dict(json.loads(json.dumps(new).replace(str(workspace.folder), SHOWN_WORKSPACE)))
+            if platform := LocalPlatform.running(workspace.folder):
+                platform.stop()
+        if failure:
+            print(f"{path.name}: {failure}")
+            return 1
         keep_old_outputs(new, old)
         path.write_text(canonical(new), encoding="utf-8", newline="\n")
         print(f"{path.name}: rebuilt")
@@ -119,11 +152,12 @@ def prepare(workspace: Workspace, path: Path) -> None:
 
 def keep_old_outputs(new: Any, old: Any) -> None:
     """Take a cell's old outputs where the new ones differ only in what differs in every run, for a quiet diff."""
-    before = {cell.id: cell.outputs for cell in old.cells if cell.cell_type == "code"}
+    before = {cell.id: cell for cell in old.cells if cell.cell_type == "code"}
     for cell in new.cells:
-        outputs = before.get(cell.id)
-        if outputs and sanitized(canonical_outputs(outputs)) == sanitized(canonical_outputs(cell.outputs)):
-            cell.outputs = outputs
+        if cell.cell_type == "code" and cell.id in before:
+            outputs = before[cell.id].outputs
+            if sanitized(canonical_outputs(outputs)) == sanitized(canonical_outputs(cell.outputs)):
+                cell.outputs = outputs
 
 
 def sanitized(outputs: Any) -> str:
@@ -146,7 +180,7 @@ def canonical(notebook: Any) -> str:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     count = 0
     for cell in notebook.cells:
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in ("tags",)}
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
