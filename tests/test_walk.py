@@ -14,7 +14,7 @@ from mciot_nb import LocalPlatform, Workspace
 from tools.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
-_, CA, INTERMEDIATE, DEVICE, *BETWEEN, UPLOAD, CONNECT = NOTEBOOKS
+_, CA, _, DEVICE, *BETWEEN, UPLOAD, CONNECT = NOTEBOOKS
 SIGN = """
 openssl req -new -newkey rsa:2048 -nodes -keyout next.key -subj /CN=signed-by-openssl -out next.csr
 openssl ca -batch -config caCertificate/caConfig.cnf -passin file:passphrase -extensions v3_signed -days 30 -notext \
@@ -45,7 +45,7 @@ def test_a_person_goes_all_the_way(tmp_path: Path) -> None:
     with tutorial(tmp_path) as lab:
         with notebook(lab, CA) as page:
             type_a_subject_and_see_the_certificate(page)
-        for path in (INTERMEDIATE, DEVICE, *BETWEEN):  # another subject than the tutorial's is followed everywhere
+        for path in (DEVICE, *BETWEEN):  # another subject than the tutorial's is followed everywhere
             with notebook(lab, path) as page:
                 run_all(page)
                 wait_until_done(page, path)
