@@ -169,7 +169,8 @@ def bench(platform: LocalPlatform, tmp_path: Path, request: pytest.FixtureReques
 @pytest.fixture
 def short_lived(tmp_path: Path) -> Iterator[Bench]:
     """A console at a platform of the test's own, which may be stopped, hung or killed."""
-    platform = LocalPlatform.start(tmp_path / "short")
+    any_ports = "--mqtt-port", "0", "--https-port", "0"  # which no other test's platform takes when it has stopped
+    platform = LocalPlatform._launch(tmp_path / "short" / "platform", "guide-2021", 1, "127.0.0.1", *any_ports)
     assert upload(platform, CA).status_code == 201
     bench = bench_of(platform, make("short", CA), tmp_path)
     yield bench
@@ -251,9 +252,11 @@ def test_a_platform_that_is_off_or_elsewhere_is_said_at_both_sides(
 ) -> None:
     host, port = short_lived.platform.mqtt
     short_lived.platform.stop()
-    with ExitStack() as held:  # or else another test's platform may answer there
+    with ExitStack() as held:  # or else something else may answer there
         for taken in (port, urlsplit(short_lived.platform.tenant.url).port):
-            held.enter_context(socket.socket()).bind((host, taken))
+            one = held.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the ended connections count for nothing
+            one.bind((host, taken))
         assert short_lived.connect().startswith("✗ Not connected")
         left, right = short_lived.sides
         assert "NOT_REACHED" in left and "does not run: workspace.tenant() starts it" in right
