@@ -253,7 +253,9 @@ def test_a_platform_that_is_off_or_elsewhere_is_said_at_both_sides(
     short_lived.platform.stop()
     with ExitStack() as held:  # or else another test's platform may answer there
         for taken in (port, urlsplit(short_lived.platform.tenant.url).port):
-            held.enter_context(socket.socket()).bind((host, taken))
+            own = held.enter_context(socket.socket())
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended linger there
+            own.bind((host, taken))
         assert short_lived.connect().startswith("✗ Not connected")
         left, right = short_lived.sides
         assert "NOT_REACHED" in left and "does not run: workspace.tenant() starts it" in right
