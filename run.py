@@ -39,8 +39,8 @@ FOR_DEVELOPERS = ("test", "lint", "bench", "rebuild")
 
 
 def main() -> int:
-    """Prepare the environment, then hand over to the command; gives its exit code."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one has not installed this package
+    """Prepare the environment, then hand over to the command; return its exit code."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python has not installed this package
         sys.exit(
             f"This needs Python 3.11 or later, and {sys.executable} is {sys.version.split()[0]}: install a newer one."
         )
@@ -62,7 +62,7 @@ def main() -> int:
     line = [python, *COMMANDS[command], *arguments]
     if os.name != "nt":
         os.chdir(ROOT)
-        os.execve(python, line, environment)  # the command takes our place: whoever ends us ends it
+        os.execve(python, line, environment)  # the command takes our place, and ends with it
     child = subprocess.Popen(line, cwd=ROOT, env=environment)
     while True:
         try:
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def prepare(developer: bool) -> str:
-    """Give a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
+    """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
     needed = (
         ("axe_playwright_python", "gmqtt", "hypothesis", "mypy", "nbval", "playwright", "random_order", "ruff", "xdist")
         if developer
