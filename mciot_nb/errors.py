@@ -13,7 +13,7 @@ _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class OnboardingError(Exception):
     """Something that we can name went wrong: one sentence says what, where, and what to do next.
 
-    ``code`` is a stable word for programs (``WRONG_PASSPHRASE``, ``CLIENT_ID_MISMATCH`` …), empty where no program branches
+    ``code`` is a stable word for programs (``WRONG_PASSPHRASE``, ``CLIENT_ID_MISMATCH`` …), empty where none branches
     on it.
 
     Example: ``except OnboardingError as error: display(error)``.
