@@ -9,7 +9,7 @@ from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.files import disk_problem, rename_to_new, sync_folder, write_whole
+from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
 
 
 class Archive:
@@ -35,19 +35,32 @@ class Archive:
 
     def move(self, paths: list[Path], what: str) -> None:
         """Move files and folders of the workspace to the next free folder in ``earlier``, and say so."""
-        earlier = self._workspace / "earlier"
-        numbers = [int(folder.name) for folder in earlier.glob("*") if folder.name.isdecimal()]
-        target = earlier / str(max(numbers, default=0) + 1)
         there = [path for path in paths if path.exists()]
-        for path in there:
-            new = target / path.relative_to(self._workspace)
-            try:
-                new.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(new)
-            except OSError as error:  # on Windows, a terminal that stands in the folder
-                raise disk_problem(path, error) from None
-        if there:
-            print(f"Moved {what} to {target.relative_to(self._workspace.parent).as_posix()}.")
+        if not there:
+            return
+        target, has_moved = self._next_folder(), False
+        try:
+            for path in there:
+                new = target / path.relative_to(self._workspace)
+                with disk_errors(path):  # on Windows, a terminal that stands in the folder
+                    new.parent.mkdir(parents=True, exist_ok=True)
+                    path.rename(new)
+                has_moved = True
+        finally:  # also where only some of them could be moved
+            if has_moved:
+                print(f"Moved {what} to {target.relative_to(self._workspace.parent).as_posix()}.")
+
+    def _next_folder(self) -> Path:
+        """Return a new folder in ``earlier`` with the next number, which no other process gets."""
+        earlier = self._workspace / "earlier"
+        with disk_errors(earlier):
+            earlier.mkdir(exist_ok=True)
+            number = max((int(folder.name) for folder in earlier.glob("*") if folder.name.isdecimal()), default=0)
+            while True:
+                number += 1
+                with suppress(FileExistsError):
+                    (earlier / str(number)).mkdir()
+                    return earlier / str(number)
 
     def keep(self, path: Path, fits: Callable[[], bool], make: Callable[[Path], object]) -> Path:
         """Leave a file that ``fits``, or else let ``make`` write it, and archive what is in its place."""

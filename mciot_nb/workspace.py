@@ -7,7 +7,7 @@ that first, as a draft; then it moves what was there to ``earlier/1`` (2, 3 …)
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,10 +29,10 @@ from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.files import disk_problem, rename_to_new, sync_folder, write_whole
+from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, oneline, readable
-from mciot_nb.pki.signing import days_within, normalize_time, signed_subject
+from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject
 from mciot_nb.secret import Secret
 
 #: What the forms offer, and what a notebook that was opened first catches up with.
@@ -63,6 +63,20 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
         print(f"Mind that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
 
 
+@contextmanager
+def way_out_if_taken(ca: CertificateAuthority, subject: x509.Name, call: str) -> Iterator[None]:
+    """Add to a SUBJECT_TAKEN of the block how to revoke, with ``call``, the certificate that has ``subject``."""
+    try:
+        yield
+    except OnboardingError as error:
+        if error.code != "SUBJECT_TAKEN":
+            raise
+        name = oneline(signed_subject(ca.config, subject, ca.certificate.subject))
+        revoke = f"{call}.revoke(0x{ca.database.index().valid[name]:X}, 'superseded')"
+        way_out = f"To revoke it, run {revoke} in a cell of its own, and then this cell again."
+        raise OnboardingError(f"{error} {way_out}", error.code) from None
+
+
 class Workspace:
     """The folder in which the tutorial works: ``MCIOT_WORKSPACE``, or ``workspace`` beside the notebooks.
 
@@ -85,6 +99,8 @@ class Workspace:
         self.ca_folder, self.intermediate_folder = (self.folder / folder for folder in ISSUERS.values())
         self._archive = Archive(self.folder)
         self._passphrase = Passphrase(self.folder / "passphrase", self.ca_folder / "caKey.pem")
+        #: An intermediate that is being made. It is no temporary folder: once it is signed, its key must not be lost.
+        self._begun = self.folder / ".new-intermediate"
         self._server_record = self.folder / "server.json"  # what proved the server's certificate
         self._opened: dict[str, CertificateAuthority] = {}
         self._issuer = ""
@@ -129,9 +145,17 @@ class Workspace:
         return self.subject(owner) == subject and key in (None, self.key_choice(owner))
 
     def config(self, issuer: str) -> CaConfig:
-        """Return the configuration of the ``ca`` or the ``intermediate`` that is there, or else the guide's."""
+        """Return the configuration of the ``ca`` or the ``intermediate`` that is there, or else the guide's.
+
+        If the workspace was moved, the configuration names its new folder afterwards.
+        """
         path = self._file(issuer, "Config.cnf")
-        return read_config(path if path.exists() else GUIDE_CONFIG)
+        config = read_config(path if path.exists() else GUIDE_CONFIG)
+        if not path.exists() or config.ca_path("dir").exists():
+            return config
+        CertificateAuthority.relocate(path.parent)  # openssl could not sign either
+        print(f"The workspace was moved: {path.name} names its new folder now.")
+        return read_config(path)
 
     def _file(self, owner: str, name: str) -> Path:
         """Return the path of a file of the ``ca``, ``intermediate`` or ``device``, such as ``Cert.pem``."""
@@ -194,7 +218,8 @@ class Workspace:
             new, options = draft / self.ca_folder.name, vars(key or DEFAULT_KEYS["ca"])
             config = CertificateAuthority.create(new, subject, passphrase, **options).config.path
             write_whole(config, with_dir(config, self.ca_folder), replace=True)
-            self._archive.move([self.ca_folder, *unused], "the CA that was here, and everything made with it,")
+            old = [self.ca_folder, self._begun, *unused]
+            self._archive.move(old, "the CA that was here, and everything made with it,")
             new.rename(self.ca_folder)
         self._opened.clear()
         return self.ca()
@@ -208,9 +233,6 @@ class Workspace:
         folder, now = self.folder / ISSUERS[issuer], self.config(issuer)
         known = self._opened.get(issuer)
         if passphrase or known is None or (known.certificate, known.config) != (self._certificate(issuer), now):
-            if not now.ca_path("dir").exists():  # openssl could not sign either
-                CertificateAuthority.relocate(folder)
-                print(f"The workspace was moved: {now.path.name} names its new folder now.")
             known = self._opened[issuer] = CertificateAuthority.open(folder, passphrase or self.passphrase)
             if known.recovered:
                 print(known.recovered)
@@ -236,11 +258,12 @@ class Workspace:
         if self.has_intermediate and self._is_what_was_asked("intermediate", subject, key):
             mention_revoked(self.config("ca"), self.intermediate().certificate)
             return self.intermediate()
-        ca, folder, draft = self.ca(), self.intermediate_folder, self.folder / ".new-intermediate"
+        ca, folder, draft = self.ca(), self.intermediate_folder, self._begun
         options = {"key_type": (key or DEFAULT_KEYS["intermediate"]).key_type, "days": key.days if key else None}
 
-        def create(path: Path) -> Path:
-            return ca.create_intermediate(path, subject, self.passphrase, **options).config.path  # type: ignore[arg-type]
+        def create(path: Path) -> None:
+            with way_out_if_taken(ca, subject.to_x509(), "workspace.ca()"):
+                ca.create_intermediate(path, subject, self.passphrase, **options)  # type: ignore[arg-type]
 
         def is_begun(path: Path) -> bool:
             return is_unfinished(path, subject, key.key_type if key else None)
@@ -248,15 +271,29 @@ class Workspace:
         if is_begun(folder):  # its certificate is missing: go on with it
             create(folder)
         else:
-            # The draft is no temporary folder: once it is signed, its key must not be lost.
-            if not is_begun(draft):
-                self._archive.move([draft], "an intermediate CA that was begun")
-            config = create(draft)
+            if not self._is_signed_draft(subject, key):
+                if not is_begun(draft):
+                    self._archive.move([draft], "an intermediate CA that was begun")
+                create(draft)
+            config = draft / "intermediateConfig.cnf"
             write_whole(config, with_dir(config, folder), replace=True)
             self._archive.move([folder], "the intermediate CA that was here, and everything made with it,")
-            draft.rename(folder)
+            with disk_errors(folder):
+                draft.rename(folder)
         self._opened.pop("intermediate", None)
         return self.intermediate()
+
+    def _is_signed_draft(self, subject: DistinguishedName, key: KeyChoice | None) -> bool:
+        """Whether an intermediate such as is asked for was made and signed, and only has to come to its place."""
+        with suppress(OnboardingError):  # there is none, or it can't be read
+            signed = read_certificates(self._begun / "intermediateCert.pem")[0]
+            asked = DistinguishedName.from_x509(read_request(self._begun / "intermediateCsr.pem").subject)
+            return (
+                is_issued_by(signed, self._certificate("ca"))
+                and asked == subject
+                and key in (None, KeyChoice.of(signed))
+            )
+        return False
 
     def intermediate(self) -> CertificateAuthority:
         """Open the intermediate CA; its key is decrypted once and held in memory."""
@@ -308,10 +345,10 @@ class Workspace:
         The files of a device with another subject or kind of key are archived; a key that nothing was made with yet is
         used. Without ``key``, a key that is there may be of any kind, and a new one is the guide's.
 
-        Raises: OnboardingError: if the issuer's policy would refuse ``subject``, or it can't be made; then nothing
-            has moved.
+        Raises: OnboardingError: if the issuer's policy would refuse ``subject``, another certificate has it
+            (SUBJECT_TAKEN), or it can't be made; then nothing has moved.
         """
-        self._as_signed(subject.to_x509())
+        wanted = self._as_signed(subject.to_x509())
         there = [name for name in DEVICE_FILES if self.device_file(name).exists()]
         own = self._device_key() if "deviceKey.pem" in there else None
         fits = own is not None and (key is None or key.key_type == KeyType.of(own))
@@ -326,6 +363,10 @@ class Workspace:
             if own and fits and there == ["deviceKey.pem"]:
                 there, new = [], own
             else:
+                signer = self.signer()
+                signer.update_database()  # the subject of an expired certificate is free again
+                with way_out_if_taken(signer, wanted, "workspace.signer()"):
+                    check_unique_subject(signer.database, signer.config, [wanted])
                 asked = (key or DEFAULT_KEYS["device"]).key_type
                 new = create_key(draft / "deviceKey.pem", self.passphrase, asked)  # type: ignore[arg-type]
             request = create_request(draft / "deviceCsr.pem", new, subject)
@@ -347,7 +388,7 @@ class Workspace:
         """
         days = key.days if key else None
         path, request = self.device_file("deviceCert.pem"), self._request("device")
-        subject = self._as_signed(request.subject)
+        self._as_signed(request.subject)
         with suppress(OnboardingError):  # a file that can't be read does not fit
             there = read_certificates(path)[0]
             if self._is_for_the_request(there, days):
@@ -360,15 +401,8 @@ class Workspace:
             begin = normalize_time(None)
             if days is None:
                 days = days_within(signer.certificate, begin, DEFAULT_KEYS["device"].days)
-            try:
+            with way_out_if_taken(signer, request.subject, "workspace.signer()"):
                 signed = signer.sign(request, days=days, at=begin)
-            except OnboardingError as error:
-                if error.code != "SUBJECT_TAKEN":
-                    raise
-                serial = signer.database.index().valid[oneline(subject)]
-                revoke = f"workspace.signer().revoke(0x{serial:X}, 'superseded')"
-                way_out = f"To revoke it, run {revoke} in a cell of its own, and then this cell again."
-                raise OnboardingError(f"{error} {way_out}", error.code) from None
         self._archive.keep_certificates(path, [signed])
         return signed
 
@@ -612,5 +646,5 @@ class Workspace:
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
         others = [self.folder / name for name in ("platform", "issuer", "server.json", "passphrase")]
-        self._archive.move([self.ca_folder, *others], "everything that was made")
+        self._archive.move([self.ca_folder, *others, *self.folder.glob(".new-*")], "everything that was made")
         self._opened.clear()

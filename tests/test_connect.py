@@ -178,6 +178,10 @@ def test_a_url_that_can_not_work_is_named(url: str) -> None:
     assert set(TenantSettings(local=False, mqtt_port=0).problems()) == all_fields
 
 
+def test_a_password_given_as_plain_text_is_not_shown() -> None:
+    assert "Zeppelin" not in repr(Tenant("https://t.example.com", "t1", "ann", "Zeppelin"))  # type: ignore[arg-type]
+
+
 def test_a_practice_ca_stays_away_from_a_real_tenant(tenant: Tenant, quick_workspace: Workspace) -> None:
     subject = DistinguishedName(common_name="Practice")
     quick_workspace.create_ca(subject)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from ca_tools import ca_of_openssl
@@ -9,6 +10,7 @@ from conftest import PASSPHRASE, Run
 from test_workspace import again, contents
 
 from mciot_nb import CertificateAuthority, DistinguishedName, KeyChoice, KeyType, OnboardingError, Workspace
+from mciot_nb.archive import Archive
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.keys import read_private_key
@@ -219,14 +221,59 @@ def test_an_intermediate_that_fails_leaves_the_old_one_in_its_place(
     assert there() == before and workspace.subject("intermediate") == BELOW
     if any(row.subject == "/CN=other" for row in ca.database.rows()):
         assert list(workspace.folder.glob(".new-intermediate/intermediateKey.pem")), "no certificate without its key"
-    else:
-        assert workspace.create_intermediate(OTHER).certificate.subject == OTHER.to_x509()
+    assert workspace.create_intermediate(OTHER).certificate.subject == OTHER.to_x509()
+    assert len(ca.database.rows()) == 2 and not list(workspace.folder.glob(".new-*"))
+
+
+def test_an_intermediate_that_was_signed_comes_to_its_place_after_a_stop(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, move = workspace.create_ca(CA), Archive.move
+    workspace.create_intermediate(BELOW)
+
+    def move_and_stop(archive: Archive, paths: list[Path], what: str) -> None:
+        move(archive, paths, what)
+        if workspace.intermediate_folder in paths:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as failing, pytest.raises(KeyboardInterrupt):
+        failing.setattr(Archive, "move", move_and_stop)
+        workspace.create_intermediate(OTHER)
+    assert not workspace.has_intermediate and archived(workspace) == ["1"]
+    assert workspace.create_intermediate(OTHER).certificate.serial_number == ca.database.rows()[-1].serial == 0x1001
+    with monkeypatch.context() as failing, pytest.raises(KeyboardInterrupt):
+        failing.setattr("mciot_nb.workspace.with_dir", stop)
+        ca.revoke(0x1000, "superseded")
+        workspace.create_intermediate(BELOW, KeyChoice(RSA, 9))
+    workspace.start_over()  # a draft of another passphrase must not be gone on with
+    assert not list(workspace.folder.glob(".new-*"))
+    workspace.create_ca(CA)
+    assert workspace.create_intermediate(BELOW, KeyChoice(RSA, 9)).certificate.subject == BELOW.to_x509()
+
+
+def test_what_could_be_archived_before_a_stop_is_said(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.create_ca(CA)
+    rename = Path.rename
+
+    def rename_but_for_one(path: Path, new: Path) -> Path:
+        if path.name == "issuer":
+            raise PermissionError(13, "Permission denied", str(path))
+        return rename(path, new)
+
+    (workspace.folder / "issuer").write_text("ca")
+    monkeypatch.setattr(Path, "rename", rename_but_for_one)
+    with pytest.raises(OnboardingError, match="issuer can't be used"):
+        workspace.start_over()
+    assert capsys.readouterr().out == "Moved everything that was made to workspace/earlier/1.\n"
+    assert (workspace.folder / "earlier" / "1" / "caCertificate" / "caKey.pem").exists()
 
 
 # The device ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("subject", "key_type"), [(DEVICE, RSA), (OTHER, CURVE), (OTHER, RSA)])
+@pytest.mark.parametrize(("subject", "key_type"), [(OTHER, CURVE), (OTHER, RSA)])
 @pytest.mark.parametrize("where", ["mciot_nb.workspace.create_key", "mciot_nb.workspace.create_request"])
 def test_another_device_archives_the_old_one_unless_it_is_cancelled(
     workspace: Workspace,
@@ -262,18 +309,33 @@ def test_the_same_device_with_another_key_or_days_waits_for_the_old_certificate_
     workspace.create_chain()
     first = workspace.sign_device_request()
     assert workspace.sign_device_request(few) == first
-    workspace.create_device_request(DEVICE, other)
     before, revoke = contents(workspace), r"run workspace\.signer\(\)\.revoke\(0x1000, .* and then this cell again"
     with pytest.raises(OnboardingError, match=f"serial 1000: .* {revoke}") as error:
+        workspace.create_device_request(DEVICE, other)
         workspace.sign_device_request(other)
-    assert error.value.code == "SUBJECT_TAKEN" and contents(workspace) == before
+    assert error.value.code == "SUBJECT_TAKEN" and contents(workspace) == before and not archived(workspace)
     workspace.signer().revoke(0x1000, "superseded")
+    workspace.create_device_request(DEVICE, other)
     second = workspace.sign_device_request(other)
     assert KeyChoice.of(second) == other and second.serial_number == 0x1001
     assert (second.public_key() == first.public_key()) == (other.key_type == CURVE)
     assert archived(workspace) == ["1"] and workspace.create_chain()[0] == second
     aside = workspace.folder / "earlier" / "1" / "caCertificate" / "deviceCertificates" / "deviceCert.pem"
     assert read_certificates(aside) == [first]
+
+
+def test_going_back_to_a_device_that_has_a_valid_certificate_loses_none(workspace: Workspace) -> None:
+    workspace.create_ca(CA)
+    device(workspace, DEVICE)
+    device(workspace, OTHER)
+    before = contents(workspace)
+    for _ in range(2):
+        with pytest.raises(OnboardingError, match=r"serial 1000: .*revoke") as error:
+            workspace.create_device_request(DEVICE)
+        assert error.value.code == "SUBJECT_TAKEN" and contents(workspace) == before and archived(workspace) == ["1"]
+    workspace.signer().revoke(0x1000, "superseded")  # the control
+    device(workspace, DEVICE)
+    assert workspace.subject("device") == DEVICE and archived(workspace) == ["1", "2"]
 
 
 def test_a_certificate_for_other_days_is_replaced_where_subjects_need_not_be_unique(workspace: Workspace) -> None:

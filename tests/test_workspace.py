@@ -142,6 +142,7 @@ def test_a_moved_workspace_is_said_and_goes_on(workspace: Workspace, capsys: pyt
     for said in (2, 0):  # the CA and the intermediate, once
         moved = again(moved)
         moved.type_passphrase(OWN)
+        moved.create_intermediate(moved.subject("intermediate"))  # finds it
         assert moved.ca().folder == moved.ca_folder and moved.intermediate().folder == moved.intermediate_folder
         assert capsys.readouterr().out.count("was moved") == said
     moved.with_issuer("intermediate").catch_up("device")

@@ -54,6 +54,8 @@ class Tenant:
             raise OnboardingError(
                 "TLS verification is never switched off: give verify=True, or the path of a PEM file."
             )
+        if isinstance(self.password, str):
+            object.__setattr__(self, "password", Secret(self.password))  # so that no repr shows it
         if self.token is not None:
             token = reveal(self.token).strip()
             if not re.fullmatch(r"[!-~]+", token):  # HTTP headers take no others, and their errors would show it

@@ -361,6 +361,7 @@ class TrustedCertificatesPanel(TablePanel):
         self.do(doing, work, str, *about)
 
     def _prove(self, one: TrustedCertificate) -> None:
+        self.upload_part.refresh()  # the workspace may have another CA by now
         issuer = self.upload_part.issuer_of(one)
         if self._workspace is None or not issuer:
             name = words_of(one)["Name"]
