@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import notebook, photograph, run_all, serious, tutorial, wait_until_done
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from mciot_nb import LocalPlatform
 from tools.notebooks import NOTEBOOKS
@@ -25,9 +25,10 @@ def test_run_all_goes_through_every_notebook_and_axe_finds_nothing_serious(tmp_p
             with notebook(lab, path) as page:
                 run_all(page)
                 wait_until_done(page, path)
-                text = page.locator(".jp-Notebook").inner_text()
+                if path == NOTEBOOKS[-1]:  # both ends of the refusal
+                    expect(page.locator(".jp-Notebook")).to_contain_text("CLIENT_ID_MISMATCH")
+                    expect(page.locator(".jp-Notebook")).to_contain_text("CONNACK 5")
                 look_over(page, f"{path.stem}_{theme}")
-        assert "CLIENT_ID_MISMATCH" in text and "CONNACK 5" in text, "both ends of the refusal in 07"
         platform = LocalPlatform.running(tmp_path / "workspace")
         assert platform and len(platform.measurements()) == 2, "one by PEM files, one by the stores"
 

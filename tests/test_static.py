@@ -4,6 +4,7 @@ The notebooks are first run as a learner runs them, so that their outputs name w
 """
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from browser import FLAGS, choose_theme, lab, page_of, photograph
 from conftest import tool
 from nbconvert import HTMLExporter
+from platform_tools import wait_for
 from playwright.sync_api import Page, expect, sync_playwright
 from test_displays import run_displays
 
@@ -23,6 +25,7 @@ from tools.notebooks import NOTEBOOKS, execute
 pytestmark = pytest.mark.slow
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
 WORDS = "element => element.innerText.replaceAll(/\\s+/g, ' ')"
 
 
@@ -71,6 +74,19 @@ def expected_words(notebook: Any, only_widgets: bool = False) -> list[str]:
     return found
 
 
+def wait_for_words(page: Page, expected: list[str]) -> None:
+    """Wait until the Lab shows all of them: outputs below the window are drawn when it has time."""
+
+    def missing() -> list[str]:
+        shown: str = page.locator(".jp-Notebook").evaluate(WORDS)
+        return [words for words in expected if words not in shown]
+
+    give_up = time.monotonic() + 60
+    while missing() and time.monotonic() < give_up:
+        page.wait_for_timeout(100)
+    assert missing() == []
+
+
 def export(page: Page, notebook: Any, folder: Path, theme: str = "light") -> str:
     """Open a notebook exported as HTML, and return its words."""
     path = folder / "export.html"
@@ -105,18 +121,18 @@ def test_an_untrusted_notebook_shows_every_output(run: dict[Path, Any], tmp_path
         for path, notebook in run.items():
             nbformat.write(notebook, tmp_path / "try.ipynb")  # it is not signed, so the Lab does not trust it
             with page_of(f"{url}&reset", height=6000) as page:
-                shown: str = page.locator(".jp-Notebook").evaluate(WORDS)
+                wait_for_words(page, expected[path])
                 photograph(page, f"{path.stem}_untrusted")
-                assert [words for words in expected[path] if words not in shown] == []
                 assert page.locator(".mciot-submit").count() == 0, "the control: no widget is alive here"
 
 
 def check_displays(page: Page, scheme: str, clicks: int, is_wide: bool) -> None:
     """Check that every picture is drawn, by its colours, and that so many clicks select a fingerprint."""
     pictures = page.locator(".mciot-picture")
-    assert pictures.evaluate_all("all => all.map(one => one.naturalWidth)") == [400, 400, 560, 560]
+    for picture, width in zip(pictures.all(), (400, 400, 560, 560), strict=True):
+        expect(picture).to_have_js_property("naturalWidth", width)
     assert pictures.first.evaluate("one => getComputedStyle(one).colorScheme") == scheme
-    assert beside(page) == is_wide
+    wait_for(lambda: beside(page) == is_wide)
     page.locator("code[title]").last.click(click_count=clicks)
     assert re.fullmatch(r"([0-9A-F]{2}:){31}[0-9A-F]{2}", page.evaluate("getSelection().toString()").strip())
 
@@ -136,8 +152,8 @@ def test_an_export_shows_every_display(theme: str, displays: Any, tmp_path: Path
         assert [words for words in expected if words not in shown] == []
         check_displays(page, "dark" if theme == "dark" else "normal", clicks=1, is_wide=True)
         page.set_viewport_size({"width": 560, "height": 3000})
-        assert not beside(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 560
+        wait_for(lambda: not beside(page))
+        wait_for(lambda: page.evaluate("document.documentElement.scrollWidth") <= 560)
         # The control: a picture that is none has no width.
         page.locator(".mciot-picture").first.evaluate("one => { one.src = 'data:image/svg+xml;base64,AAAA' }")
         expect(page.locator(".mciot-picture").first).to_have_js_property("naturalWidth", 0)
@@ -156,9 +172,7 @@ def test_an_untrusted_notebook_shows_every_display(theme: str, displays: Any, tm
                 expect(page.get_by_text("device-0001").first).to_be_visible()
                 expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(theme == "light").lower())
                 assert page.locator(".jp-RenderedHTMLCommon style").count() == 0, "the Lab trusts it after all"
-                shown: str = page.locator(".jp-Notebook").evaluate(WORDS)
-                assert [words for words in expected if words not in shown] == []
+                wait_for_words(page, expected)
                 check_displays(page, theme, clicks=3, is_wide=width == 1280)
-                cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
-                assert page.locator(".jp-OutputArea-output").evaluate_all(cut) == []
+                wait_for(lambda: page.locator(".jp-OutputArea-output").evaluate_all(CUT) == [])
                 photograph(page, f"displays_{theme}_{width}")

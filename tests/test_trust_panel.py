@@ -401,8 +401,8 @@ BAD = {
 }
 
 
-def test_of_a_file_the_ca_certificates_are_offered_and_nothing_is_sent(tenant: Tenant, platform: LocalPlatform) -> None:
-    with scripted(tenant, platform, EMPTY) as (watched, calls):
+def test_of_a_file_the_ca_certificates_are_offered_and_nothing_is_sent(tenant: Tenant) -> None:
+    with scripted(tenant, EMPTY) as (watched, calls):
         panel, before = show(watched), len(calls)
         for sentence, data in BAD.items():
             status = hand_over(panel.upload_part.file, "name.bin", data)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from browser import Notebooks, notebooks, photograph, run_last_cell, save, serious, tab_to
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from platform_tools import Entity, make
+from platform_tools import Entity, make, wait_for
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 from test_ui_secret_browser import files_with
 
@@ -18,6 +18,8 @@ from mciot_nb.pki.chain import to_pem
 
 pytestmark = pytest.mark.slow
 __all__ = ["notebooks"]  # the fixture
+
+OVERFLOW = "element => element.scrollWidth - element.clientWidth"
 
 CELLS = [
     """import pathlib, ipywidgets
@@ -275,8 +277,6 @@ def test_it_is_readable_in_both_themes_and_axe_finds_nothing_serious(
         press(page, "Delete")
         for width in (800, 1280):
             page.set_viewport_size({"width": width, "height": 2200})
-            page.wait_for_timeout(500)  # until it is drawn
+            wait_for(lambda: panel(page).evaluate(OVERFLOW) <= 1)  # only a table may be wider, and it scrolls by itself
             photograph(page, f"trusted-certificates-{theme}-{width}")
-            overflow = panel(page).evaluate("(element) => element.scrollWidth - element.clientWidth")
-            assert overflow <= 1  # only a table may be wider than the page, and it scrolls by itself
             assert serious(page, ".try-panel") == []

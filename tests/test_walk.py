@@ -49,7 +49,7 @@ def test_a_person_goes_all_the_way(tmp_path: Path) -> None:
             with notebook(lab, path) as page:
                 run_all(page)
                 wait_until_done(page, path)
-                assert "Walking CA" in page.locator(".jp-Notebook").inner_text()
+                expect(page.locator(".jp-Notebook")).to_contain_text("Walking CA")
                 if path == DEVICE:
                     see_the_table_grow(page, workspace)
         with notebook(lab, UPLOAD) as page:
