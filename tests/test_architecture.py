@@ -112,7 +112,7 @@ def lines(paths: list[Path]) -> int:
         ("mciot_nb", (".js", ".css"), 500, 48),
         ("mciot_nb", (".py", ".js", ".css"), 10_500, 50),
         ("mciot_platform", (".py",), 2700, 18),
-        ("tests", (".py", ".java"), 18_700, 100),
+        ("tests", (".py", ".java"), 18_830, 100),
     ],
 )
 def test_size_is_a_promise(folder: str, suffixes: tuple[str, ...], at_most: int, files: int) -> None:
