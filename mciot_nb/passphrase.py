@@ -41,7 +41,7 @@ class Passphrase:
         if self.awaited:
             raise OnboardingError(
                 "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet. Press Enter "
-                "there, and type a new one twice; then run the cells below. Or run the cell of that field again, for another.",
+                "there, and type a new one twice; then run the cells below. For another, run the cell of that field again.",
                 "NEED_PASSPHRASE",
             )
         if self._typed:
