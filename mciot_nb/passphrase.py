@@ -40,8 +40,8 @@ class Passphrase:
         """
         if self.awaited:
             raise OnboardingError(
-                "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet. Press Enter "
-                "there, and type a new one twice; then run the cells below. For another, run the cell of that field again.",
+                "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: press Enter "
+                "there, and type a new one twice. For another, run the cell of that field again; then those below.",
                 "NEED_PASSPHRASE",
             )
         if self._typed:
