@@ -45,7 +45,8 @@ def main() -> int:
             f"This needs Python 3.11 or later, and {sys.executable} is {sys.version.split()[0]}: install a newer one."
         )
     arguments = sys.argv[1:]
-    if arguments[:1] in (["-h"], ["--help"], ["help"]):
+    own_help = arguments[:1] in (["lab"], ["test"])  # JupyterLab's and pytest's
+    if arguments[:1] == ["help"] or ({"-h", "--help"} & set(arguments) and not own_help):
         print(__doc__)
         return 0
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"

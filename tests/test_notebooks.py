@@ -217,7 +217,10 @@ def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.notebooks", "run"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    for said in (f"Workspace: {folder}\n", "device-0001: CONNECTED", "Measurements that arrived: 2"):
+    for said in (
+        f"Workspace: {folder}\n",
+        "Connected by mutual TLS: device-0001. Measurements that arrived at the platform: 2.\nRefused, because 07",
+    ):
         assert said in done.stdout
     assert not (folder / "passphrase").exists(), "the environment's passphrase serves"
     assert LocalPlatform.running(folder) is None, "the guide stops its own platform"

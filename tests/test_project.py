@@ -47,7 +47,8 @@ def run_py(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
-    assert "python3 run.py guide" in run_py("--help").stdout
+    for asking in (["--help"], ["help"], ["guide", "--help"], ["bench", "-h"]):
+        assert "python3 run.py guide" in run_py(*asking).stdout, "and nothing is run"
     wrong = run_py("gide")
     assert wrong.returncode != 0 and "no command 'gide'" in wrong.stderr and "Traceback" not in wrong.stderr
 

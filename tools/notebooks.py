@@ -111,14 +111,18 @@ def execute(notebook: Any, path: Path) -> str:
 
 
 def summary(workspace: Workspace) -> str:
-    """Say what the guide made, and how the device's connection went, read from the files and the platform's log."""
-    files = sorted(str(p.relative_to(workspace.folder)) for p in workspace.ca_folder.rglob("*") if p.is_file())
-    platform = LocalPlatform.running(workspace.folder)
-    if platform is None:
-        return "\n".join(["Made:", *(f"  {name}" for name in files)])
-    lines = [f"{row['client_id']}: {row['code']}: {row['reason']}" for _, row in platform.log().iterrows()]
-    arrived = f"Measurements that arrived: {len(platform.measurements())}"
-    return "\n".join(["Made:", *(f"  {name}" for name in files), "Connections:", *(f"  {x}" for x in lines), arrived])
+    """Say what the guide has reached, read from the platform's log, and which files it made."""
+    paths = [path.relative_to(workspace.folder) for path in workspace.ca_folder.rglob("*") if path.is_file()]
+    made = [f"  {path.as_posix()}" for path in sorted(paths) if not path.name.startswith(".")]
+    said = ["What was made:", *made]
+    if platform := LocalPlatform.running(workspace.folder):
+        log = platform.log()
+        connected = ", ".join(sorted(set(log["client_id"][log["code"] == "CONNECTED"]))) or "No device"
+        arrived = len(platform.measurements())
+        said.append(f"Connected by mutual TLS: {connected}. Measurements that arrived at the platform: {arrived}.")
+        if refused := ", ".join(sorted(set(log["client_id"][log["code"] == "CLIENT_ID_MISMATCH"]))):
+            said.append(f"Refused, because 07 tries a wrong ClientId: {refused}.")
+    return "\n".join(said)
 
 
 def rebuild() -> int:
