@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -21,6 +23,7 @@ from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
 
 Chain = Sequence[x509.Certificate]
+Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,70 @@ def with_colons(digits: str) -> str:
     return bytes.fromhex(digits).hex(":").upper()
 
 
-def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether ``issuer`` bears the name that ``certificate`` states as its issuer, and its key made the signature."""
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate, *, unchecked: bool = False) -> bool:
+    """Whether ``issuer`` bears the name that ``certificate`` states as its issuer, and its key made the signature.
+
+    Returns ``unchecked`` where the names agree and the signature can't be checked here.
+    """
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):  # of SHA-1, or a name in other letters, too
+        fits = same_name(certificate, issuer) and signature_fits(certificate, issuer)
+        return unchecked if fits is None else fits
     return True
+
+
+def same_name(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the names agree as RFC 5280, section 7.1 has it: whatever their case, blanks and string types.
+
+    True too where cryptography can't read one, as a T61String with umlauts: then the signature alone tells.
+    """
+    try:
+        return _comparable(certificate.issuer) == _comparable(issuer.subject)
+    except ValueError:
+        return True
+
+
+def _comparable(name: x509.Name) -> list[set[tuple[str, bytes | str]]]:
+    return [
+        {
+            (field.oid.dotted_string, " ".join(field.value.casefold().split()) if isinstance(field.value, str) else b"")
+            for field in rdn
+        }
+        for rdn in name.rdns
+    ]
+
+
+def signature_fits(signed: Signed, signer: x509.Certificate | x509.CertificateSigningRequest) -> bool | None:
+    """Whether the key of ``signer`` made the signature; None where that can't be checked here.
+
+    cryptography's own checks (`is_signature_valid`, `verify_directly_issued_by`) do so for SHA-1 and MD5 no more. A
+    request is signed by its own key.
+    """
+    try:
+        key: Any = signer.public_key()
+        digest, parameters = signed.signature_hash_algorithm, signed.signature_algorithm_parameters
+        arguments: tuple[object, ...] = ()
+        if isinstance(key, rsa.RSAPublicKey):
+            arguments = (parameters if isinstance(parameters, padding.PSS) else padding.PKCS1v15(), digest)
+        elif digest and isinstance(key, ec.EllipticCurvePublicKey):
+            arguments = (ec.ECDSA(digest),)
+        elif isinstance(key, dsa.DSAPublicKey):
+            arguments = (digest,)
+        key.verify(signed.signature, _signed_content(signed), *arguments)
+    except (InvalidSignature, TypeError, AttributeError):  # the last two: a key of another kind made it
+        return False
+    except (ValueError, UnsupportedAlgorithm, InternalError):
+        return None
+    return True
+
+
+def _signed_content(signed: Signed) -> bytes:
+    if isinstance(signed, x509.Certificate):
+        return signed.tbs_certificate_bytes
+    if isinstance(signed, x509.CertificateRevocationList):
+        return signed.tbs_certlist_bytes
+    return signed.tbs_certrequest_bytes
 
 
 def build_chain(
@@ -126,8 +186,8 @@ def build_chain(
     Raises: OnboardingError: if an issuer is not among ``candidates`` (guide: "Creating the chain of certificates").
     """
     chain, rest = [leaf], list(candidates)
-    while chain[-1] != up_to and not is_issued_by(chain[-1], chain[-1]):
-        issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c)), None)
+    while chain[-1] != up_to and not is_issued_by(chain[-1], chain[-1], unchecked=True):
+        issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c, unchecked=True)), None)
         if issuer is None:
             raise OnboardingError(
                 f"The certificate of {readable(chain[-1].subject)} was signed by {readable(chain[-1].issuer)}, "
