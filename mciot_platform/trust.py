@@ -172,10 +172,10 @@ class Trust:
     def get_or_register(self, identifier: str, trusted: TrustAnchor) -> RegisteredDevice:
         """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""
         device = self.storage.device(trusted.tenant, identifier)
-        if device is None and trusted.auto_registration:
+        if not (device and device.registered) and trusted.auto_registration:
             self.storage.register(trusted.tenant, identifier)
             device = self.storage.device(trusted.tenant, identifier)
-        if device is None:
+        if device is None or not device.registered:
             sentence = f"The device {identifier} is not registered, and auto-registration is off for the trusted "
             sentence += f"certificate of {readable(trusted.certificate.subject)}: switch it on there."
             raise ConnectionRejected("NOT_REGISTERED", sentence, NOT_AUTHORIZED)
