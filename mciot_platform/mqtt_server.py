@@ -153,11 +153,12 @@ class MqttServer:
         user, password = connect.username, connect.password
         if not user or not password:
             sentence = "The client sent no certificate, and no user with a password: give it the device's certificate "
-            sentence += "chain and private key. Some clients send none if its issuer is not in the platform's list."
+            sentence += "chain and private key; some clients hold back one whose issuer is not trusted here."
             raise ConnectionRejected("NO_CREDENTIALS", sentence, NOT_AUTHORIZED)
         login = find_login(self.credentials, user, password, with_tenant=True)
         if login is None:
-            sentence = "User or password are wrong: write the user as tenantID/username. A certificate needs neither."
+            sentence = "The client sent no certificate, and a user or password that is wrong: send a certificate, or a "
+            sentence += "user as tenantID/username with its password."
             raise ConnectionRejected("BAD_CREDENTIALS", sentence, BAD_CREDENTIALS)
         attempt.tenant, is_admin = login
         if not is_admin:
