@@ -3,6 +3,7 @@
 What the error lines look like, apart from ``41,100,Device already existing``, is not verified on a real tenant.
 """
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from mciot_nb.connect.smartrest import line, parse
 from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, timestamp
 
 ANSWERS, ERRORS, TOKENS = "s/ds", "s/e", "s/dat"
+NOTIFICATIONS, JSON_ERRORS = "devicecontrol/notifications", "error"
 RESTART, COMMAND = "c8y_Restart", "c8y_Command"
 DEVICE_TYPE, CHILD_TYPE, SERVICE_TYPE = "c8y_MQTTDevice", "c8y_MQTTChildDevice", "c8y_Service"
 #: Stricter than float, which takes 1_000 and the digits of other scripts too.
@@ -88,19 +90,59 @@ def answer(payload: bytes, storage: Storage, sender: RegisteredDevice, child: st
     except ValueError as problem:
         return [Reply(ERRORS, line("50", "", str(problem)))]
     replies: list[Reply] = []
-    device: RegisteredDevice | None = None
     for number, *texts in rows:
         try:
-            if number not in MESSAGES:
-                raise BadMessage("There is no message of this number here.")
-            fields, carry_out = MESSAGES[number]
-            values = read_fields(fields, texts)
-            if device is None or not device.created:  # an earlier line may have created it
-                device = _meant(storage, sender, child, create=number not in NO_DATA)
-            replies += carry_out(storage, device, values) or ()
+            replies += _carry_out(storage, sender, child, number, texts)
         except BadMessage as problem:
             replies.append(Reply(ERRORS, line("50", number, str(problem))))
     return replies
+
+
+def answer_json(
+    topic: str, target: str, payload: bytes, storage: Storage, sender: RegisteredDevice, packet_id: int
+) -> list[Reply]:
+    """Carry out JSON that was sent on one of the topics of `AS_STATIC`, or to update ``target`` in the inventory.
+
+    Measurements, events and alarms are a child's where their externalSource says so. Several come as a list.
+    """
+    try:
+        body = json.loads(payload)
+        json.dumps(body, ensure_ascii=False).encode()  # JSON can hold half of a surrogate pair
+        if target:
+            changes = {name: value for name, value in body.items() if name not in NO_FRAGMENTS}
+            storage.set_fragments(_meant(storage, sender, target, create=True), changes)
+            return []
+        for one in body.get(topic.partition("/")[2], [body]):
+            number, *values = AS_STATIC[topic](one)
+            child = one.get("externalSource", {}).get("externalId", "")
+            _carry_out(storage, sender, child, number, list(map(str, values)))
+        return []
+    except BadMessage as problem:
+        said = str(problem)
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        said = "The message is no JSON object, or lacks what is needed here."
+    error = {"error": "undefined/validationError", "message": said, "messageId": packet_id}
+    return [Reply(JSON_ERRORS, json.dumps(error))]
+
+
+def _series(body: Values) -> list[Any]:
+    """Return a measurement in JSON as the values of a static one."""
+    found = ["201", body["type"], body.get("time", "")]
+    for fragment, series in body.items():
+        if fragment not in NO_FRAGMENTS and isinstance(series, dict):
+            for name, one in series.items():
+                found += [fragment, name, one["value"], one.get("unit", "")]
+    return found
+
+
+def _carry_out(
+    storage: Storage, sender: RegisteredDevice, child: str, number: str, texts: Sequence[str]
+) -> Sequence[Reply]:
+    if number not in MESSAGES:
+        raise BadMessage("There is no message of this number here.")
+    fields, carry_out = MESSAGES[number]
+    values = read_fields(fields, texts)
+    return carry_out(storage, _meant(storage, sender, child, create=number not in NO_DATA), values) or ()
 
 
 def _meant(storage: Storage, sender: RegisteredDevice, child: str, *, create: bool) -> RegisteredDevice:
@@ -126,6 +168,16 @@ def operation_reply(operation: StoredOperation) -> Reply:
     if operation.fragment == RESTART:
         return Reply(ANSWERS, line("510", operation.device))
     return Reply(ANSWERS, line("511", operation.device, operation.text))
+
+
+def notification(storage: Storage, operation: StoredOperation) -> Reply:
+    """Return an operation in JSON, as a device receives it that has subscribed to that."""
+    device = storage.device(operation.tenant, operation.device)
+    body = {"id": str(operation.id), "deviceId": str(device.id if device else ""), "status": operation.status}
+    body |= {"creationTime": operation.time.replace("+00:00", "Z"), "description": operation.description}
+    what = {operation.fragment: {"text": operation.text} if operation.fragment == COMMAND else {}}
+    source = {"externalSource": {"externalId": operation.device, "type": "c8y_Serial"}}
+    return Reply(NOTIFICATIONS, json.dumps(body | what | source))
 
 
 def _create_device(storage: Storage, device: RegisteredDevice, values: Values) -> Sequence[Reply] | None:
@@ -225,14 +277,26 @@ def _set_operation(after: str, before: str = "EXECUTING", several: bool = False)
     return set_operation
 
 
-def _pending(storage: Storage, device: RegisteredDevice, _: Values) -> Sequence[Reply]:
-    """Return what the device and all below it are to do."""
+def pending(storage: Storage, device: RegisteredDevice) -> list[StoredOperation]:
+    """Return what a device and all below it are to do."""
     family = (storage.device(device.tenant, name) for name in storage.family(device))
-    return [operation_reply(one) for member in family if member for one in storage.operations(member, "PENDING")]
+    return [one for member in family if member for one in storage.operations(member, "PENDING")]
+
+
+def _pending(storage: Storage, device: RegisteredDevice, _: Values) -> Sequence[Reply]:
+    return list(map(operation_reply, pending(storage, device)))
 
 
 PLACE, NAMES = "lat# lng# alt# accuracy#", "* name"
 SEVERITIES = {"301": "CRITICAL", "302": "MAJOR", "303": "MINOR", "304": "WARNING"}
+NUMBERS = {severity: number for number, severity in SEVERITIES.items()}
+#: How JSON is written as a static message, by its topic before /create; what the message does not name is left out.
+AS_STATIC: dict[str, Callable[[Values], list[Any]]] = {
+    "measurement/measurements": _series,
+    "event/events": lambda body: ["400", body["type"], body["text"], body["time"]],
+    "alarm/alarms": lambda body: [NUMBERS[body["severity"]], body["type"], body["text"], body["time"]],
+}
+NO_FRAGMENTS = ("id", "self", "name", "type", "time", "owner", "source", "externalSource", "creationTime")
 NO_DATA = ("100", "105", "123", "500")  # what asks, or creates a device itself
 #: By number: the values' names (``!``: must be there, ``#``: a number, ``@``: a time, behind ``*``: again and again),
 #: and what carries the message out. Of 125, a sign of life, nothing is kept.

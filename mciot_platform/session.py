@@ -79,8 +79,9 @@ class Session:
 
     async def deliver(self, operation: StoredOperation) -> None:
         """Send an operation to the device if it has subscribed; else it asks for it with message 500."""
+        replies = messages.operation_reply(operation), messages.notification(self.storage, operation)
         with suppress(OSError, SSL.Error):  # TimeoutError is one too; the session itself notices a broken connection
-            await self.packets.stream.write(self._publication(messages.operation_reply(operation)))
+            await self.packets.stream.write(b"".join(map(self._publication, replies)))
 
     def end(self, sentence: str) -> None:
         """End the connection from outside; ``sentence`` goes into the log."""
@@ -161,14 +162,14 @@ class Session:
                     self._unreleased.add(message.packet_id)
                     self._store()
                 if new_qos_2 or message.qos < 2:
-                    replies += self._handle_message(message.topic, message.payload)
+                    replies += self._handle_message(*message[:2], message.packet_id)
                 if message.qos:
                     sent += ACKNOWLEDGED[message.qos] + message.packet_id.to_bytes(2)
         await self.packets.stream.write(sent + b"".join(map(self._publication, replies)))
         if problem:
             raise problem
 
-    def _handle_message(self, topic: str, payload: bytes) -> list[messages.Reply]:
+    def _handle_message(self, topic: str, payload: bytes, packet_id: int = 0) -> list[messages.Reply]:
         """Do what a message asks for; it may be acknowledged once the transaction around this has ended.
 
         What is sent to be processed in another way (t/, q/, c/) is stored like the rest.
@@ -176,6 +177,10 @@ class Session:
         match topic.split("/"):
             case ["s" | "t" | "q" | "c", "us", *child] if len(child) < 2:
                 return messages.answer(payload, self.storage, self.device, "".join(child))
+            case [api, resource, "create" | "createBulk"] if f"{api}/{resource}" in messages.AS_STATIC:
+                return messages.answer_json(f"{api}/{resource}", "", payload, self.storage, self.device, packet_id)
+            case ["inventory", "managedObjects", "update", target] if target:
+                return messages.answer_json("", target, payload, self.storage, self.device, packet_id)
             case ["s", "uat"]:
                 token = self.tokens.issue(self.device.tenant, self.device.device)
                 return [messages.Reply(messages.TOKENS, line("71", token))]
@@ -206,6 +211,9 @@ class Session:
             granted.append(qos if allowed else FAILED_SUBSCRIPTION)
         self._store()
         await self._send(mqtt.SubackPacket.build(request.variable_header.packet_id, granted))
+        if messages.NOTIFICATIONS in (topic for topic, _ in request.payload.topics):
+            for operation in messages.pending(self.storage, self.device):
+                await self.packets.stream.write(self._publication(messages.notification(self.storage, operation)))
 
     async def _send(self, answer: Any) -> None:
         await self.packets.stream.write(answer.to_bytes())
