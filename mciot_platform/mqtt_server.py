@@ -7,6 +7,7 @@ from socket import socket
 from typing import Any
 
 from amqtt.mqtt import ConnackPacket, packet  # type: ignore[import-untyped]
+from cryptography import x509
 from OpenSSL import SSL
 
 from mciot_platform.identity import Credentials, Tokens, find_login
@@ -114,8 +115,11 @@ class MqttServer:
         else:
             await self._run_session(session, attempt)
 
-    async def _handshake(self, stream: TlsStream, attempt: LoggedAttempt) -> None:
-        """Do the TLS handshake, and note for the log what it showed. Raises: ConnectionRejected, OSError, SSL.Error."""
+    async def _handshake(self, stream: TlsStream, attempt: LoggedAttempt) -> list[x509.Certificate]:
+        """Do the TLS handshake, note what it showed for the log, and return the certificates that the client sent.
+
+        Raises: ConnectionRejected, OSError, SSL.Error.
+        """
         try:
             await stream.handshake()
         except SSL.Error as error:
@@ -127,10 +131,11 @@ class MqttServer:
             attempt.tls = stream.version
         if presented := stream.presented:
             note_chain(attempt, presented)
+        return presented
 
     async def _authorize(self, stream: TlsStream, attempt: LoggedAttempt) -> Session:
         """Do the handshake and read CONNECT. Raises: ConnectionRejected, MalformedPacket, OSError."""
-        await self._handshake(stream, attempt)
+        presented = await self._handshake(stream, attempt)
         packets = PacketReader(stream)
         connect = await packets.next()
         if connect is None:
@@ -139,7 +144,7 @@ class MqttServer:
         if isinstance(connect, Publish) or connect.fixed_header.packet_type != packet.CONNECT:
             raise MalformedPacket("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
-        if presented := stream.presented:
+        if presented:
             device, anchor = self.trust.authorize(presented, attempt)
             return Session(packets, self.storage, self.tokens, device, anchor, connect)
         device = self._authorize_user(connect, attempt)

@@ -151,7 +151,7 @@ def _trust_anchor(row: sqlite3.Row) -> TrustAnchor:
 
 
 class Storage:
-    """The file, opened. Every call is durable when it returns; those inside `transaction` when that ends."""
+    """The file, opened. Every call but the log's is durable when it returns, inside `transaction` when that ends."""
 
     def __init__(self, file: Path) -> None:
         self._db = sqlite3.connect(file, isolation_level=None)
@@ -177,6 +177,15 @@ class Storage:
             self._trusted = None
             raise
         self._db.execute("COMMIT")
+
+    @contextmanager
+    def _unsynced(self) -> Iterator[None]:
+        """Write without waiting for the disk: a kill loses nothing of it, a power failure may. Not in a transaction."""
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
 
     def _insert(self, table: str, conflict: str = "", **values: Any) -> int:
         """Add a row to one of our tables; ``conflict`` is what SQL does if it is there. Returns its number."""
@@ -346,11 +355,13 @@ class Storage:
     def log(self, attempt: LoggedAttempt, code: str, reason: str) -> int:
         """Store the verdict on a connection attempt. Returns the record's number, for `log_end`."""
         values = vars(attempt) | {"chain": json.dumps(attempt.chain)}
-        return self._insert("log", time=timestamp(), code=code, reason=reason, **values)
+        with self._unsynced():
+            return self._insert("log", time=timestamp(), code=code, reason=reason, **values)
 
     def log_end(self, record: int, ending: str) -> None:
         """Add to a connection's record when and why it ended."""
-        self._db.execute("UPDATE log SET ended = ?, ending = ? WHERE id = ?", (timestamp(), ending, record))
+        with self._unsynced():
+            self._db.execute("UPDATE log SET ended = ?, ending = ? WHERE id = ?", (timestamp(), ending, record))
 
     def end_interrupted_connections(self) -> None:
         """Mark connections without an end, which a kill leaves behind, as ended."""

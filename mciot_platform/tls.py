@@ -75,14 +75,15 @@ class TlsContexts:
 
 def _on_verify(tls: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
     """Correct OpenSSL's verdict on one certificate. One that can't be read raises, which ends the handshake."""
+    if ok:
+        return True
     certificate, stream = presented.to_cryptography(), tls.get_app_data()
-    if not ok and error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
+    if error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
         return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
-    if not ok and error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in stream.anchors):
+    if error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in stream.anchors):
         return True  # OpenSSL tried another trusted certificate of that name; `Trust.authorize` checks them all
-    if not ok:
-        stream.failed = FailedCertificate(certificate, depth, error)
-    return bool(ok)
+    stream.failed = FailedCertificate(certificate, depth, error)
+    return False
 
 
 class TlsStream:
