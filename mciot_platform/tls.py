@@ -161,12 +161,13 @@ class TlsStream:
             try:
                 return self._tls.recv(CHUNK)
             except SSL.WantReadError:
-                received = await self._reader.read(CHUNK)
-                if not received:
-                    return b""
-                self._tls.bio_write(received)
+                pass  # and wait below: as long as it is handled, the error holds the buffer that recv had made
             except (SSL.ZeroReturnError, SSL.SysCallError):
                 return b""
+            received = await self._reader.read(CHUNK)
+            if not received:
+                return b""
+            self._tls.bio_write(received)
 
     async def write(self, data: bytes) -> None:
         """Send ``data`` to the client. Raises: TimeoutError: if it does not read for `WRITE_SECONDS`."""
