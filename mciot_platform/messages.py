@@ -180,18 +180,16 @@ def notification(storage: Storage, operation: StoredOperation) -> Reply:
     return Reply(NOTIFICATIONS, json.dumps(body | what | source))
 
 
-def _create_device(storage: Storage, device: RegisteredDevice, values: Values) -> Sequence[Reply] | None:
-    if device.created:
-        return [Reply(ERRORS, line("41", "100", "Device already existing"))]
-    storage.create_device(device, values["name"] or f"MQTT Device {device.device}", values["type"] or DEVICE_TYPE)
-    return None
-
-
-def _create_child(storage: Storage, device: RegisteredDevice, values: Values) -> Sequence[Reply] | None:
-    child = values["child"]
-    if storage.device(device.tenant, child):
-        return [Reply(ERRORS, line("41", "101", "Device already existing"))]
-    storage.add_child(device, child, values["name"] or f"MQTT Device {child}", values["type"] or CHILD_TYPE)
+def _create(storage: Storage, device: RegisteredDevice, values: Values) -> Sequence[Reply] | None:
+    """Put a device or, with its name, a child of it into the inventory."""
+    child = values.get("child", "")
+    if storage.device(device.tenant, child) if child else device.created:
+        return [Reply(ERRORS, line("41", "101" if child else "100", "Device already existing"))]
+    named, kind = values["name"] or f"MQTT Device {child or device.device}", values["type"]
+    if child:
+        storage.add_child(device, child, named, kind or CHILD_TYPE)
+    else:
+        storage.create_device(device, named, kind or DEVICE_TYPE)
     return None
 
 
@@ -234,19 +232,15 @@ def _measurement(*fixed: str) -> Action:
 
 
 def _alarm(severity: str) -> Action:
-    def alarm(storage: Storage, device: RegisteredDevice, values: Values) -> None:
-        text = values["text"] or f"Alarm of type {values['type']} raised"
-        storage.raise_alarm(device, values["time"], values["type"], text, severity)
+    """Return what raises an alarm."""
+    return lambda storage, device, values: storage.raise_alarm(
+        device, values["time"], values["type"], values["text"] or f"Alarm of type {values['type']} raised", severity
+    )
 
-    return alarm
 
-
-def _change_alarm(storage: Storage, device: RegisteredDevice, values: Values) -> None:
-    kind, severity = values["type"], values.get("severity")
-    if severity not in (*SEVERITIES.values(), None):
-        raise BadMessage(f"The severity {severity!r} is none of {', '.join(SEVERITIES.values())}.")
-    if not storage.change_alarm(device, kind, {"severity": severity} if severity else {"status": "CLEARED"}):
-        raise BadMessage(f"No alarm of type {kind} is active.")
+def _clear_alarm(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    if not storage.clear_alarm(device, values["type"]):
+        raise BadMessage(f"No alarm of type {values['type']} is active.")
 
 
 def _location(storage: Storage, device: RegisteredDevice, values: Values) -> None:
@@ -258,21 +252,19 @@ def _location_of_device(storage: Storage, device: RegisteredDevice, values: Valu
     storage.set_fragments(device, {"c8y_Position": values})
 
 
-def _set_operation(after: str, before: str = "EXECUTING", several: bool = False) -> Action:
-    """Return what begins or ends an operation: the one named by its id, or the oldest of a fragment.
-
-    With ``several`` all of the fragment, or of any fragment where that is empty.
-    """
+def _set_operation(after: str, before: str = "EXECUTING") -> Action:
+    """Return what begins or ends an operation: the one named by its id, or the oldest of a fragment."""
 
     def set_operation(storage: Storage, device: RegisteredDevice, values: Values) -> None:
-        number, wanted = values.get("id"), values.get("fragment", "")
-        known = storage.operations(device, "" if number else before)
-        found = [one for one in known if (str(one.id) == number if number else wanted in (one.fragment, ""))]
-        if not found and not several:
-            what = f"{number} of {device.device} is known" if number else f"{wanted} is {before.lower()}"
+        if number := values.get("id"):
+            what = f"{number} of {device.device} is known"
+            found = [one for one in storage.operations(device) if str(one.id) == number]
+        else:
+            what = f"{values['fragment']} is {before.lower()}"
+            found = [one for one in storage.operations(device, before) if one.fragment == values["fragment"]]
+        if not found:
             raise BadMessage(f"No operation {what}.")
-        for operation in found if several else found[:1]:
-            storage.set_operation(operation, after, values.get("reason", ""))
+        storage.set_operation(found[0], after, values.get("reason", ""))
 
     return set_operation
 
@@ -281,10 +273,6 @@ def pending(storage: Storage, device: RegisteredDevice) -> list[StoredOperation]
     """Return what a device and all below it are to do."""
     family = (storage.device(device.tenant, name) for name in storage.family(device))
     return [one for member in family if member for one in storage.operations(member, "PENDING")]
-
-
-def _pending(storage: Storage, device: RegisteredDevice, _: Values) -> Sequence[Reply]:
-    return list(map(operation_reply, pending(storage, device)))
 
 
 PLACE, NAMES = "lat# lng# alt# accuracy#", "* name"
@@ -301,8 +289,8 @@ NO_DATA = ("100", "105", "123", "500")  # what asks, or creates a device itself
 #: By number: the values' names (``!``: must be there, ``#``: a number, ``@``: a time, behind ``*``: again and again),
 #: and what carries the message out. Of 125, a sign of life, nothing is kept.
 MESSAGES: dict[str, tuple[str, Action]] = {
-    "100": ("name type", _create_device),
-    "101": ("child! name type marker", _create_child),
+    "100": ("name type", _create),
+    "101": ("child! name type marker", _create),
     "102": ("service! type! name! status!", _create_service),
     "104": ("status!", lambda storage, device, values: storage.set_fragments(device, values)),
     "105": ("", lambda s, device, _: [Reply(ANSWERS, line("106", *s.children(device, SERVICE_TYPE)))]),
@@ -330,17 +318,15 @@ MESSAGES: dict[str, tuple[str, Action]] = {
     "211": ("value!# time@", _measurement("c8y_TemperatureMeasurement", "T", "C")),
     "212": ("value!# time@", _measurement("c8y_Battery", "level", "%")),
     **{number: ("type! text time@", _alarm(severity)) for number, severity in SEVERITIES.items()},
-    "305": ("type! severity!", _change_alarm),
-    "306": ("type!", _change_alarm),
+    "306": ("type!", _clear_alarm),
     "400": ("type! text! time@", lambda storage, device, values: storage.add_record("events", device, **values)),
     "401": (f"{PLACE} time@", _location),
     "402": (f"{PLACE} time@", _location_of_device),
-    "500": ("", _pending),
+    "500": ("", lambda storage, device, _: list(map(operation_reply, pending(storage, device)))),
     "501": ("fragment!", _set_operation("EXECUTING", "PENDING")),
     "502": ("fragment! reason", _set_operation("FAILED")),
     "503": ("fragment! reason", _set_operation("SUCCESSFUL")),
     "504": ("id!", _set_operation("EXECUTING")),
     "505": ("id! reason", _set_operation("FAILED")),
     "506": ("id! reason", _set_operation("SUCCESSFUL")),
-    "507": ("fragment reason", _set_operation("FAILED", several=True)),
 }

@@ -275,10 +275,10 @@ class Storage:
         if not changed:
             self.add_record("alarms", device, time, type=kind, text=text, severity=severity, status="ACTIVE", count=1)
 
-    def change_alarm(self, device: RegisteredDevice, kind: str, change: Mapping[str, str]) -> bool:
-        """Change columns of the active alarm of a type. Returns whether there was one."""
-        query = f"UPDATE alarms SET {', '.join(f'{name} = ?' for name in change)} WHERE {ACTIVE_ALARM}"
-        return self._db.execute(query, (*change.values(), device.tenant, device.device, kind)).rowcount > 0
+    def clear_alarm(self, device: RegisteredDevice, kind: str) -> bool:
+        """Clear the active alarm of a type. Returns whether there was one."""
+        query = f"UPDATE alarms SET status = 'CLEARED' WHERE {ACTIVE_ALARM}"
+        return self._db.execute(query, (device.tenant, device.device, kind)).rowcount > 0
 
     def add_operation(self, device: RegisteredDevice, fragment: str, text: str, description: str) -> StoredOperation:
         """Store something that a device is to do."""
