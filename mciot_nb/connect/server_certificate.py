@@ -230,7 +230,7 @@ def _problem(host: str, port: int, certificate: x509.Certificate) -> str:
             shown = secured.getpeercert(binary_form=True)
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
-    except (OSError, ValueError) as error:
-        return f"the handshake could not be finished, {error}"
+    except (OSError, ValueError):
+        return "the handshake could not be finished"
     # Else a man in the middle could show his own certificate first, and let the second connection through.
     return "" if shown == certificate.public_bytes(Encoding.DER) else "a second look showed another certificate"
