@@ -25,7 +25,7 @@ from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.files import disk_problem, write_whole
 from mciot_nb.pki.keys import encrypted_pem
 from mciot_nb.pki.keystore import read_key, read_store
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.secret import Secret, reveal
 
 #: The message of each severity of an alarm.
@@ -94,7 +94,7 @@ class Device(Connection):
             raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
         self.chain = tuple(read_certificates(chain)) if chain else ()
         self.certificate = self.chain[0] if chain else None
-        client_id = client_id or (common_name(self.certificate.subject) if self.certificate else None)
+        client_id = client_id or (common_name(name_of(self.certificate)) if self.certificate else None)
         if not client_id:
             raise OnboardingError(
                 "The device has no certificate with a common name, so its ClientId is unknown: give client_id.",

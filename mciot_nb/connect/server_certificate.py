@@ -21,7 +21,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons
 from mciot_nb.pki.files import write_whole
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
 
 #: Seconds for the server to take a connection, and then to show its certificate.
 TIMEOUT = 10.0
@@ -78,7 +78,8 @@ class ServerCertificate:
         if self.issuer is None:
             raise OnboardingError(
                 f"{self.host}:{self.port} does not surely show the certificate of its issuer, "
-                f"{readable(self.certificate.issuer)}: trust the server's own, or ask the platform's operator for it.",
+                f"{readable(name_of(self.certificate, 'issuer'))}: trust the server's own, or ask the platform's "
+                "operator for it.",
                 "NO_ISSUER",
             )
         return self.issuer

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint, to_pem
 from mciot_nb.pki.keys import PrivateKey, is_key_of
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -277,7 +277,7 @@ def _fingerprint(which: Which) -> str:
 def _upload_body(certificate: x509.Certificate, name: str, auto_registration: bool) -> dict[str, Any]:
     return {
         "status": "ENABLED",
-        "name": name or common_name(certificate.subject) or "CA",
+        "name": name or common_name(name_of(certificate)) or "CA",
         "autoRegistrationEnabled": auto_registration,
         "certInPemFormat": to_pem([certificate]).decode(),
     }

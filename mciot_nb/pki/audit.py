@@ -13,7 +13,7 @@ from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
 from mciot_nb.pki.files import disk_errors
-from mciot_nb.pki.names import BY_LONG_NAME, readable
+from mciot_nb.pki.names import BY_LONG_NAME, name_of, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import must_be_unique
 
@@ -188,9 +188,9 @@ def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
             if mine and certificate.serial_number not in known:
                 yield Finding(
                     "NO_ROW",
-                    f"{path.name}, the certificate of {readable(certificate.subject)}, is signed by this CA and has no "
-                    f"row in the database, so it could not be revoked: openssl ca -config {config.path.name} -valid "
-                    f"{path.name} adds it, or ca.revoke(certificate) revokes it.",
+                    f"{path.name}, the certificate of {readable(name_of(certificate))}, is signed by this CA and has "
+                    "no row in the database, so it could not be revoked: openssl ca -config "
+                    f"{config.path.name} -valid {path.name} adds it, or ca.revoke(certificate) revokes it.",
                 )
 
 

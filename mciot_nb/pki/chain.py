@@ -19,8 +19,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import readable
+from mciot_nb.pki.parts import extension_of
 
 Chain = Sequence[x509.Certificate]
+#: What is said of a certificate that is one, and that cryptography does not read: OpenSSL, less strict, may do so.
+DAMAGED = (
+    "The certificate is damaged, or has a form that is not read here: copy the file again, or let it be made anew."
+)
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,10 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion):  # which is none
-        raise OnboardingError(
-            "This is no certificate in PEM form: it needs a line -----BEGIN CERTIFICATE-----, the base64 text, "
-            "and a line -----END CERTIFICATE-----; copy the whole file again.",
-            "BAD_PEM",
-        ) from None
+        whole = b"-----BEGIN CERTIFICATE-----" in pem and b"-----END CERTIFICATE-----" in pem
+        markers = "a line -----BEGIN CERTIFICATE-----, the base64 text, and a line -----END CERTIFICATE-----"
+        none = f"This is no certificate in PEM form: it needs {markers}; copy the whole file again."
+        raise OnboardingError(DAMAGED if whole else none, "BAD_PEM") from None
 
 
 def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
@@ -268,7 +272,5 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
 
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether ``certificate`` says CA:true in its basic constraints (RFC 5280, section 4.2.1.9)."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return False
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca

@@ -22,7 +22,7 @@ from mciot_nb.pki import jks, pkcs12
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.keys import PrivateKey, is_key_of, read_private_key
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
 from mciot_nb.secret import Secret, reveal
 
 #: keytool's words for the kinds of entries, and ours for what Java does not show of a PKCS12.
@@ -299,8 +299,8 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
     for certificate, issuer in itertools.pairwise(chain):
         if certificate == issuer or not is_issued_by(certificate, issuer):
             raise OnboardingError(
-                f"The chain is in the wrong order, or something is missing in it: {readable(issuer.subject)} has not "
-                f"signed {readable(certificate.subject)}: let each certificate be followed by its issuer's.",
+                f"The chain is in the wrong order, or something is missing in it: {readable(name_of(issuer))} has not "
+                f"signed {readable(name_of(certificate))}: let each certificate be followed by its issuer's.",
                 "CHAIN_ORDER",
             )
 
