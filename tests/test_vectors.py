@@ -2,19 +2,21 @@
 
 import base64
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import cryptography_vectors
 import pytest
-from conftest import Run
+from conftest import PASSPHRASE, Run
 from cryptography import x509
 from platform_tools import make
 
 from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import keys, signing, uploads
+from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import build_chain, diagnose, read_certificates, to_pem
 from mciot_nb.pki.crl import read_crl, unlisted
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
@@ -174,6 +176,20 @@ def old(tmp_path: Path, openssl: Run) -> x509.Certificate:
     with pytest.raises(ValueError, match="asn1"):
         readable(certificate.subject)  # the control: cryptography can't
     return certificate
+
+
+def test_a_ca_of_the_old_kind_can_not_be_opened(old: x509.Certificate, ca: CertificateAuthority) -> None:
+    certificate, before = ca.config.ca_path("certificate"), ca.folder.with_name("before")
+    shutil.copytree(ca.folder, before)
+    certificate.write_bytes(to_pem([old]))
+    with pytest.raises(
+        OnboardingError, match="C=DE, O=Müller & Söhne, CN=Prüf-CA, is in an old string type"
+    ) as refused:
+        CertificateAuthority.open(ca.folder, PASSPHRASE)
+    assert refused.value.code == "BAD_NAME"
+    assert str(refused.value) in [finding.sentence for finding in CertificateAuthority.inspect(ca.folder).findings]
+    shutil.copy(before / certificate.name, certificate)
+    assert CertificateAuthority.open(ca.folder, PASSPHRASE).certificate == ca.certificate  # the control
 
 
 def test_a_ca_of_the_old_kind_is_shown_and_judged(old: x509.Certificate, tmp_path: Path, openssl: Run) -> None:

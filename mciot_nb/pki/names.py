@@ -137,6 +137,18 @@ def _attribute(oid: x509.ObjectIdentifier, value: asn1.TLV) -> x509.NameAttribut
     return x509.NameAttribute(oid, text, _validate=False)
 
 
+def check_issuer(certificate: x509.Certificate) -> None:
+    """Refuse a CA whose name can't be written into what it signs. Raises: OnboardingError: BAD_NAME."""
+    try:
+        certificate.subject  # noqa: B018
+    except UNREADABLE:
+        raise OnboardingError(
+            f"The CA's name, {readable(name_of(certificate))}, is in an old string type, such as T61String, which "
+            "can't be written here: sign with openssl ca, or make a new CA.",
+            "BAD_NAME",
+        ) from None
+
+
 def oneline(name: x509.Name) -> str:
     r"""Return ``name`` as ``database.txt`` holds it (openssl's X509_NAME_oneline): ``/C=DE/CN=device``.
 
