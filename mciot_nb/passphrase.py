@@ -93,7 +93,14 @@ class Passphrase:
 
     def _practice(self) -> Secret:
         data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
-        return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
+        try:
+            return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
+        except OnboardingError as error:
+            raise OnboardingError(
+                f"{self.practice_file} does not hold the practice passphrase any more: put the right file back, or run "
+                "workspace.start_over() in a cell, which begins anew.",
+                error.code,
+            ) from None
 
 
 def checked(passphrase: Secret) -> Secret:

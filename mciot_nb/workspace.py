@@ -22,11 +22,11 @@ from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetc
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
-from mciot_nb.local_platform import LocalPlatform
+from mciot_nb.local_platform import LocalPlatform, check_profile
 from mciot_nb.passphrase import Passphrase
 from mciot_nb.pki import keystore
 from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
-from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates
+from mciot_nb.pki.chain import build_chain, is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
@@ -71,6 +71,14 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
     if row is not None and row.status == "R":
         way_out = "for a new one, submit another kind of key or other days."
         print(f"Mind that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
+
+
+def check_asked(subject: object, key: object) -> None:
+    """Check that a caller asks with no mere text. Raises: OnboardingError: BAD_VALUE."""
+    if not isinstance(subject, DistinguishedName):
+        raise OnboardingError("Give the subject as DistinguishedName(common_name='device-0001'), say.", "BAD_VALUE")
+    if not isinstance(key, KeyChoice | None):
+        raise OnboardingError("Give the kind of key as KeyChoice(KeyType.P256, days=365), say.", "BAD_VALUE")
 
 
 @contextmanager
@@ -190,12 +198,20 @@ class Workspace:
                     "MISSING",
                 )
 
+    def _check_made(self, issuer: str) -> None:
+        """Check that a CA was made. Raises: OnboardingError: NO_FILE."""
+        if not self._has(issuer):
+            kind, way = ("CA", "") if issuer == "ca" else ("intermediate CA", ", and choose_issuer('ca') does without")
+            makes = f"workspace.catch_up({issuer!r}) makes one with the defaults{way}"
+            raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
+
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
 
         Raises: OnboardingError: if it is not made yet (NO_FILE), or its file is gone (MISSING).
         """
         if owner in ISSUERS:
+            self._check_made(owner)
             self._check_there(owner, "Cert.pem")
         return read_certificates(self._file(owner, "Cert.pem"))[0]
 
@@ -254,6 +270,7 @@ class Workspace:
         Without ``key``, what is there may have any key and days, and what is made has the guide's. Raises:
         OnboardingError: if it can't be made; then nothing has moved.
         """
+        check_asked(subject, key)
         if self.has_ca and self._is_what_was_asked("ca", subject, key):
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
@@ -275,6 +292,7 @@ class Workspace:
 
     def _open(self, issuer: str) -> CertificateAuthority:
         """Open a CA, or return the one that is open if its certificate and configuration are still the same."""
+        self._check_made(issuer)
         self._check_there(issuer, "Cert.pem", "Key.pem")
         folder, now = self.folder / ISSUERS[issuer], self.config(issuer)
         known = self._opened.get(issuer)
@@ -305,6 +323,7 @@ class Workspace:
 
         Raises: OnboardingError: SUBJECT_TAKEN, if the CA has a valid one for ``subject`` with another key or days.
         """
+        check_asked(subject, key)
         if self.has_intermediate and self._is_what_was_asked("intermediate", subject, key):
             if self._file("ca", "Config.cnf").exists():
                 mention_revoked(self.config("ca"), self.certificate("intermediate"))
@@ -400,6 +419,7 @@ class Workspace:
         Raises: OnboardingError: if the issuer's policy would refuse ``subject``, another certificate has it
             (SUBJECT_TAKEN), or it can't be made; then nothing has moved.
         """
+        check_asked(subject, key)
         wanted = self._as_signed(subject.to_x509())
         there = [name for name in DEVICE_FILES if self.device_file(name).exists()]
         is_same = self._has("device") and self.subject("device") == subject
@@ -441,6 +461,7 @@ class Workspace:
         Raises: OnboardingError: SUBJECT_TAKEN, if the database has another valid certificate for the subject, of
             another key or for other days; then nothing has moved.
         """
+        check_asked(DEFAULTS["device"], key)
         days = key.days if key else None
         path, request = self.device_file("deviceCert.pem"), self._request("device")
         self._as_signed(request.subject)
@@ -597,8 +618,7 @@ class Workspace:
 
         Raises: OnboardingError: if there is no such profile.
         """
-        if profile not in PROFILES:
-            raise OnboardingError(f"There is no profile {profile!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
+        check_profile(profile)
         if not os.environ.get("MCIOT_URL"):  # else what is kept is not what holds
             keep_settings(self.folder, replace(self.tenant_settings, profile=profile))
         running = LocalPlatform.running(self.folder)

@@ -58,6 +58,16 @@ def test_what_a_device_says_of_itself_is_in_the_inventory(platform: LocalPlatfor
     assert error == Message("s/e", "41,100,Device already existing")
 
 
+def test_pahos_notes_are_bounded(platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MOST_NOTES", 5)
+    with device_of(platform, tmp_path, make("noted", CA)) as device:
+        for _ in range(5):
+            device.create()
+        assert len(device.notes) == 5 and not any("CONNACK" in note for note in device.notes)
+        device.connect()
+        assert any("CONNACK" in note for note in device.notes)  # the control: it is noted
+
+
 def test_measurements_events_and_alarms_arrive_with_their_time(platform: LocalPlatform, device: Device) -> None:
     then, devices = datetime(2026, 1, 31, 9, 0, 0, 125000, timezone(timedelta(hours=2))), platform.tenant.devices
     device.create()

@@ -42,7 +42,7 @@ def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
     for check in checks:
         try:  # what can't be read is a finding too, and the next check goes on
             with disk_errors():
-                findings += check(config, folder, now)
+                findings += check(config, Path(folder), now)
         except OnboardingError as error:
             findings.append(Finding(error.code, str(error)))
     return Diagnosis(tuple(dict.fromkeys(findings)))

@@ -105,7 +105,7 @@ class CertificateAuthority:
         Raises: OnboardingError: if the folder exists already, or ``subject`` has no common name.
         """
         _check_common_name(subject)
-        begin = normalize_time(at)
+        folder, begin = Path(folder), normalize_time(at)
         end = signing.not_after(begin, days)
         with _new_folder(folder) as draft:
             config = _make_tree(draft, folder, "ca")
@@ -141,6 +141,7 @@ class CertificateAuthority:
         begin = normalize_time(at)  # once: a key takes seconds, and what is left of this CA's days is counted from here
         if days is None:
             days = signing.days_within(self.certificate, begin, INTERMEDIATE_DAYS)
+        folder = Path(folder)
         if not is_unfinished(folder, subject):
             with _new_folder(folder) as draft:
                 self.check_new(subject, days, at=begin)
@@ -199,7 +200,7 @@ class CertificateAuthority:
         database = SigningDatabase.of(config)
         recovered = recover(config, database)
         database.index()
-        return cls(folder, config, certificate, database, key, recovered)
+        return cls(Path(folder), config, certificate, database, key, recovered)
 
     inspect = staticmethod(audit)
 

@@ -73,6 +73,7 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
     Raises: OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for a
     PKCS12 that can't be read without losing something, with the keytool command that makes a JKS of it.
     """
+    path = Path(path)
     store = _load(path, password)
     if not isinstance(store, pkcs12.Pkcs12Store):
         entries = [Entry(e.alias, KEY_ENTRY if e.key else TRUSTED_ENTRY, e.certificates, e.created) for e in store]
@@ -319,6 +320,7 @@ def _check_aliases(aliases: list[str]) -> None:
 
 def _is_jks(path: Path) -> bool:
     """Whether the name of a new store says JKS. Raises: OnboardingError: if it says no type at all."""
+    path = Path(path)  # a str serves too, as everywhere
     if path.suffix.lower() not in (".jks", *PKCS12_NAMES):
         sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {', '.join(PKCS12_NAMES)}."
         raise OnboardingError(sentence, "BAD_NAME")
@@ -356,7 +358,7 @@ def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret |
     Raises: OnboardingError: if a file is missing, damaged or of another kind.
     """
     openings = []
-    for path in paths:
+    for path in map(Path, paths):
         if b"-----BEGIN" in read_file(path, f"There is no {path}: make it first."):
             openings.append((path.name, "the key", _fitting(partial(read_private_key, path), passwords)))
             continue
