@@ -57,7 +57,7 @@ class LocalPlatform:
         machine, which then listens on every address. It is a process of its own, which ends with the Lab, or with the
         script that started it. Raises: OnboardingError: if it can't start, or runs otherwise than you ask for.
         """
-        check_profile(profile)
+        PROFILES[profile]  # which refuses one that there is not
         folder = _folder(workspace)
         platform = cls.running(workspace) or cls._launch(folder, profile, tenants, host)
         otherwise, code = "", ""
@@ -89,7 +89,7 @@ class LocalPlatform:
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
-        check_profile(profile)
+        PROFILES[profile]  # which refuses one that there is not
         self.stop()
         ports = ["--mqtt-port", str(self.mqtt[1]), "--https-port", str(urlsplit(self.https).port)]
         return self._launch(self.folder, profile, len(self.tenant_ids), self.host, *ports)
@@ -198,12 +198,6 @@ class LocalPlatform:
     events = partialmethod(_table, "events", "time", "received")
     alarms = partialmethod(_table, "alarms", "time", "received")
     operations = partialmethod(_table, "operations", "time")
-
-
-def check_profile(name: str) -> None:
-    """Raises: OnboardingError: NO_PROFILE."""
-    if name not in PROFILES:
-        raise OnboardingError(f"There is no profile {name!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
 
 
 def _folder(workspace: Any) -> Path:

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
@@ -93,14 +94,10 @@ class Passphrase:
 
     def _practice(self) -> Secret:
         data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
-        try:
+        with suppress(OnboardingError):
             return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
-        except OnboardingError as error:
-            raise OnboardingError(
-                f"{self.practice_file} does not hold the practice passphrase any more: put the right file back, or run "
-                "workspace.start_over() in a cell, which begins anew.",
-                error.code,
-            ) from None
+        way_out = "put the right file back, or run workspace.start_over() in a cell, which begins anew"
+        raise OnboardingError(f"{self.practice_file} has lost the practice passphrase: {way_out}.", "BAD_PASSPHRASE")
 
 
 def checked(passphrase: Secret) -> Secret:

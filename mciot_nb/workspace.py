@@ -22,11 +22,11 @@ from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetc
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
-from mciot_nb.local_platform import LocalPlatform, check_profile
+from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.passphrase import Passphrase
 from mciot_nb.pki import keystore
 from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
-from mciot_nb.pki.chain import build_chain, is_ca, is_issued_by, read_certificates
+from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
@@ -618,7 +618,7 @@ class Workspace:
 
         Raises: OnboardingError: if there is no such profile.
         """
-        check_profile(profile)
+        PROFILES[profile]  # which refuses one that there is not
         if not os.environ.get("MCIOT_URL"):  # else what is kept is not what holds
             keep_settings(self.folder, replace(self.tenant_settings, profile=profile))
         running = LocalPlatform.running(self.folder)

@@ -59,8 +59,14 @@ ALERTS = {
 
 def no_answer(where: str) -> OnboardingError:
     """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
-    advice = "check that the port is the platform's TLS port, and that the platform is well"
+    advice = "check that the port is the platform's TLS port, 8883 mostly, and that the platform is well"
     return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
+
+
+def no_tls(where: str) -> OnboardingError:
+    """Return the error for ``where`` that speaks something else, or leaves before the handshake is over."""
+    advice = "check that the port is the platform's TLS port, 8883 mostly"
+    return OnboardingError(f"{where} takes the connection, and speaks no TLS or ends it early: {advice}.", "NO_TLS")
 
 
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
@@ -79,11 +85,7 @@ def connection_error(where: str, error: Exception | None = None, notes: Iterable
         meaning = ALERTS.get(name, "the platform ended the handshake")
         return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
     if isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
-        return OnboardingError(
-            f"{where} takes the connection, but speaks no TLS that a device understands, or ends it early: check that "
-            "the port is the platform's TLS port.",
-            "NO_TLS",
-        )
+        return no_tls(where)
     if error is not None:
         return OnboardingError(
             f"Nothing answers at {where}: check host, port and network, and that the platform runs.", "NOT_REACHED"

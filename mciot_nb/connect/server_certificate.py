@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
+from mciot_nb.connect.mqtt import connection_error, no_answer, no_tls
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons
@@ -191,11 +192,7 @@ def _handshake(
                 "BAD_CERTIFICATE",
             ) from None
     if not chain:
-        raise OnboardingError(
-            f"{where} does not speak TLS, or ends it before it shows a certificate: check the MQTT host and port in "
-            "00; the platform's port for certificates is 8883.",
-            "NO_TLS",
-        )
+        raise no_tls(where)
     return chain, finished
 
 
@@ -207,20 +204,14 @@ def _shake_hands(connection: SSL.Connection, plain: socket.socket, where: str) -
         except SSL.WantReadError:  # the socket has a time limit, so it does not wait by itself
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([plain], [], [], left)[0]:
-                raise OnboardingError(
-                    f"{where} takes the connection and then says nothing for {TIMEOUT:.0f} seconds: check the MQTT "
-                    "port in 00; the platform's port for certificates is 8883.",
-                    "NO_ANSWER",
-                ) from None
+                raise no_answer(where) from None
 
 
 def _connected(host: str, port: int) -> socket.socket:
     try:
         return socket.create_connection((host, port), TIMEOUT)
-    except (OSError, UnicodeError, OverflowError):
-        raise OnboardingError(
-            f"Nothing answers at {host}:{port}: check the MQTT host and port in 00, and the network.", "NOT_REACHED"
-        ) from None
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise connection_error(f"{host}:{port}", error) from None
 
 
 def _problem(host: str, port: int, certificate: x509.Certificate) -> str:

@@ -199,9 +199,9 @@ def read_settings(folder: Path) -> TenantSettings:
         return TenantSettings()
     try:
         kept = {"profile": TenantSettings.profile} | json.loads(read_file(path, ""))
-        PROFILES[kept["profile"]]
         settings = {field.name: kept[field.name] for field in fields(TenantSettings)}
-        if any(type(settings[name]) is not type(default) for name, default in asdict(TenantSettings()).items()):
+        kinds = [list(map(type, each.values())) for each in (settings, asdict(TenantSettings()))]
+        if kinds[0] != kinds[1] or settings["profile"] not in PROFILES:
             raise TypeError("Another version, or another hand, wrote it.")
         return TenantSettings(**settings)
     except (ValueError, TypeError, KeyError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -41,10 +42,19 @@ class Profile:
     has_proof_and_revocation: bool
 
 
-PROFILES = {
-    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, has_proof_and_revocation=False),
-    "current": Profile("current", longest_chain=10, device_alone=True, has_proof_and_revocation=True),
-}
+class _Profiles(dict[str, Profile]):
+    """The profiles by their names. Raises: OnboardingError: NO_PROFILE for another name."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise OnboardingError(f"There is no profile {name!r}: say {' or '.join(self)}.", "NO_PROFILE")
+
+
+PROFILES = _Profiles(
+    {
+        "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, has_proof_and_revocation=False),
+        "current": Profile("current", longest_chain=10, device_alone=True, has_proof_and_revocation=True),
+    }
+)
 
 
 def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certificate:

@@ -74,10 +74,6 @@ class KeyChoice:
     key_type: KeyType | None
     days: int
 
-    def __post_init__(self) -> None:
-        if self.key_type is not None:
-            object.__setattr__(self, "key_type", KeyType(self.key_type))
-
     @classmethod
     def of(cls, certificate: x509.Certificate) -> "KeyChoice":
         """Return the kind of key and the whole days of ``certificate``."""

@@ -11,7 +11,7 @@ from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID as _OID
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.parts import UNREADABLE, parse
+from mciot_nb.pki.parts import UNREADABLE, values
 
 
 class Field(NamedTuple):
@@ -122,19 +122,18 @@ def _shown(value: str | bytes) -> str:
 
 
 def name_of(certificate: x509.Certificate, which: str = "subject") -> x509.Name:
-    """Return the ``subject`` or the ``issuer``; what is no text in it as its bytes, a damaged name as an empty one."""
+    """Return the ``subject`` or the ``issuer``, with what is no text in it as its bytes in hex."""
     with suppress(*UNREADABLE):
         return certificate.subject if which == "subject" else certificate.issuer
-    with suppress(ValueError):
-        rdns = getattr(parse(certificate).content, which)
-        return x509.Name([_attribute(one.oid, one.value) for rdn in rdns for one in rdn.as_list()])
-    return x509.Name([])
+    fields = [content for tag, _, content in values(certificate.tbs_certificate_bytes, 1) if tag != 0xA0]  # version
+    rdns = values(fields[2 if which == "issuer" else 4])
+    return x509.Name([_attribute(*values(one)) for _, _, rdn in rdns for _, _, one in values(rdn)])
 
 
-def _attribute(oid: x509.ObjectIdentifier, value: asn1.TLV) -> x509.NameAttribute[str]:
-    (tag,), data = value.tag_bytes, bytes(value.data)
+def _attribute(oid: tuple[int, bytes, bytes], value: tuple[int, bytes, bytes]) -> x509.NameAttribute[str]:
+    (_, kind, _), (tag, _, data) = oid, value
     text = data.decode(_ENCODINGS[tag], "replace") if tag in _ENCODINGS else _shown(data)
-    return x509.NameAttribute(oid, text, _validate=False)
+    return x509.NameAttribute(asn1.decode_der(x509.ObjectIdentifier, kind), text, _validate=False)
 
 
 def check_issuer(certificate: x509.Certificate) -> None:
@@ -142,11 +141,9 @@ def check_issuer(certificate: x509.Certificate) -> None:
     try:
         certificate.subject  # noqa: B018
     except UNREADABLE:
-        raise OnboardingError(
-            f"The CA's name, {readable(name_of(certificate))}, is in an old string type, such as T61String, which "
-            "can't be written here: sign with openssl ca, or make a new CA.",
-            "BAD_NAME",
-        ) from None
+        name, how = readable(name_of(certificate)), "sign with openssl ca, or make a new CA"
+        why = f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here"
+        raise OnboardingError(f"{why}: {how}.", "BAD_NAME") from None
 
 
 def oneline(name: x509.Name) -> str:

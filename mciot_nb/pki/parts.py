@@ -3,13 +3,15 @@
 An umlaut in a T61String, or an ediPartyName among the alternative names, is enough. OpenSSL and Java read both.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from datetime import datetime
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 Extension = x509.Extension[x509.ExtensionType]
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
@@ -21,63 +23,43 @@ UNREADABLE = (
 )
 
 
-@asn1.sequence
-class _Attribute:
-    oid: x509.ObjectIdentifier
-    value: asn1.TLV
-
-
-@asn1.sequence
-class _Extension:
-    oid: x509.ObjectIdentifier
-    critical: Annotated[bool, asn1.Default(False)]
-    value: bytes
-
-
-@asn1.sequence
-class _Content:  # TBSCertificate in RFC 5280, section 4.1
-    version: Annotated[int | None, asn1.Explicit(0)]
-    serial: asn1.TLV
-    algorithm: asn1.TLV
-    issuer: list[asn1.SetOf[_Attribute]]
-    validity: asn1.TLV
-    subject: list[asn1.SetOf[_Attribute]]
-    key: asn1.TLV
-    issuer_id: Annotated[asn1.BitString | None, asn1.Implicit(1)]
-    subject_id: Annotated[asn1.BitString | None, asn1.Implicit(2)]
-    extensions: Annotated[list[_Extension] | None, asn1.Explicit(3)]
-
-
-@asn1.sequence
-class _Certificate:
-    content: _Content
-    algorithm: asn1.TLV
-    signature: asn1.BitString
-
-
 def extensions_of(certificate: x509.Certificate) -> list[Extension]:
     """Return the extensions; one that can't be read is an `x509.UnrecognizedExtension` with its bytes."""
     with suppress(*UNREADABLE):
         return list(certificate.extensions)
-    read: list[Extension] = []
-    with suppress(ValueError):
-        copy = parse(certificate)
-        for each in copy.content.extensions or ():
-            copy.content.extensions = [each]  # cryptography shall see no other
-            try:
-                read += x509.load_der_x509_certificate(asn1.encode_der(copy)).extensions
-            except UNREADABLE:
-                bare = x509.UnrecognizedExtension(each.oid, each.value)
-                read.append(x509.Extension(each.oid, each.critical, bare))
-    return read
+    *_, (_, _, whole) = values(certificate.tbs_certificate_bytes, 1)
+    return [_read(list(values(each))) for _, _, each in values(whole, 1)]
+
+
+def _read(parts: list[tuple[int, bytes, bytes]]) -> Extension:
+    """Let cryptography read one extension, as the only one of a certificate that is made for it."""
+    oid, critical = asn1.decode_der(x509.ObjectIdentifier, parts[0][1]), len(parts) > 2
+    bare = x509.Extension(oid, critical, x509.UnrecognizedExtension(oid, parts[-1][2]))
+    key, name, day = Ed25519PrivateKey.generate(), x509.Name([]), datetime(2000, 1, 1)
+    with suppress(*UNREADABLE):
+        return next(
+            iter(x509.CertificateBuilder(name, name, key.public_key(), 1, day, day, [bare]).sign(key, None).extensions)
+        )
+    return bare
 
 
 def extension_of(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None:
     """Return the value of the extension of this kind; None where there is none, or several."""
-    values = [each.value for each in extensions_of(certificate) if isinstance(each.value, kind)]
-    return values[0] if len(values) == 1 else None
+    found = [each.value for each in extensions_of(certificate) if isinstance(each.value, kind)]
+    return found[0] if len(found) == 1 else None
 
 
-def parse(certificate: x509.Certificate) -> _Certificate:
-    """Return what RFC 5280, section 4.1 has in a certificate, names and extensions unread. Raises: ValueError."""
-    return asn1.decode_der(_Certificate, certificate.public_bytes(Encoding.DER))
+def values(der: bytes, depth: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield what stands in DER that cryptography has checked: each value's tag, the value whole, and its content.
+
+    With ``depth``, what stands in the first value, or deeper (X.690, section 8.1).
+    """
+    while der:
+        size = max(der[1] - 0x80, 0)
+        begin = 2 + size
+        end = begin + (int.from_bytes(der[2:begin]) if size else der[1])
+        if depth:
+            yield from values(der[begin:end], depth - 1)
+            return
+        yield der[0], der[:end], der[begin:end]
+        der = der[end:]
