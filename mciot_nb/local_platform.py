@@ -57,7 +57,8 @@ class LocalPlatform:
         machine, which then listens on every address. It is a process of its own, which ends with the Lab, or with the
         script that started it. Raises: OnboardingError: if it can't start, or runs otherwise than you ask for.
         """
-        PROFILES[profile]  # which refuses one that there is not
+        if profile not in PROFILES:
+            raise OnboardingError(f"There is no profile {profile!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
         folder = _folder(workspace)
         platform = cls.running(workspace) or cls._launch(folder, profile, tenants, host)
         otherwise, code = "", ""
@@ -89,7 +90,6 @@ class LocalPlatform:
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
-        PROFILES[profile]  # which refuses one that there is not
         self.stop()
         ports = ["--mqtt-port", str(self.mqtt[1]), "--https-port", str(urlsplit(self.https).port)]
         return self._launch(self.folder, profile, len(self.tenant_ids), self.host, *ports)

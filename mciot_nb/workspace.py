@@ -73,10 +73,8 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
         print(f"Mind that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
 
 
-def check_asked(subject: object, key: object) -> None:
-    """Check that a caller asks with no mere text. Raises: OnboardingError: BAD_VALUE."""
-    if not isinstance(subject, DistinguishedName):
-        raise OnboardingError("Give the subject as DistinguishedName(common_name='device-0001'), say.", "BAD_VALUE")
+def check_choice(key: object) -> None:
+    """Raise OnboardingError, BAD_VALUE, for a kind of key that is no `KeyChoice`, such as a text."""
     if not isinstance(key, KeyChoice | None):
         raise OnboardingError("Give the kind of key as KeyChoice(KeyType.P256, days=365), say.", "BAD_VALUE")
 
@@ -201,8 +199,7 @@ class Workspace:
     def _check_made(self, issuer: str) -> None:
         """Check that a CA was made. Raises: OnboardingError: NO_FILE."""
         if not self._has(issuer):
-            kind, way = ("CA", "") if issuer == "ca" else ("intermediate CA", ", and choose_issuer('ca') does without")
-            makes = f"workspace.catch_up({issuer!r}) makes one with the defaults{way}"
+            kind, makes = issuer.replace("ca", "CA"), f"workspace.catch_up({issuer!r}) makes one with the defaults"
             raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
 
     def certificate(self, owner: str) -> x509.Certificate:
@@ -270,7 +267,7 @@ class Workspace:
         Without ``key``, what is there may have any key and days, and what is made has the guide's. Raises:
         OnboardingError: if it can't be made; then nothing has moved.
         """
-        check_asked(subject, key)
+        check_choice(key)
         if self.has_ca and self._is_what_was_asked("ca", subject, key):
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
@@ -323,7 +320,7 @@ class Workspace:
 
         Raises: OnboardingError: SUBJECT_TAKEN, if the CA has a valid one for ``subject`` with another key or days.
         """
-        check_asked(subject, key)
+        check_choice(key)
         if self.has_intermediate and self._is_what_was_asked("intermediate", subject, key):
             if self._file("ca", "Config.cnf").exists():
                 mention_revoked(self.config("ca"), self.certificate("intermediate"))
@@ -419,7 +416,7 @@ class Workspace:
         Raises: OnboardingError: if the issuer's policy would refuse ``subject``, another certificate has it
             (SUBJECT_TAKEN), or it can't be made; then nothing has moved.
         """
-        check_asked(subject, key)
+        check_choice(key)
         wanted = self._as_signed(subject.to_x509())
         there = [name for name in DEVICE_FILES if self.device_file(name).exists()]
         is_same = self._has("device") and self.subject("device") == subject
@@ -461,7 +458,7 @@ class Workspace:
         Raises: OnboardingError: SUBJECT_TAKEN, if the database has another valid certificate for the subject, of
             another key or for other days; then nothing has moved.
         """
-        check_asked(DEFAULTS["device"], key)
+        check_choice(key)
         days = key.days if key else None
         path, request = self.device_file("deviceCert.pem"), self._request("device")
         self._as_signed(request.subject)
@@ -618,7 +615,8 @@ class Workspace:
 
         Raises: OnboardingError: if there is no such profile.
         """
-        PROFILES[profile]  # which refuses one that there is not
+        if profile not in PROFILES:
+            raise OnboardingError(f"There is no profile {profile!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
         if not os.environ.get("MCIOT_URL"):  # else what is kept is not what holds
             keep_settings(self.folder, replace(self.tenant_settings, profile=profile))
         running = LocalPlatform.running(self.folder)

@@ -12,6 +12,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
+from mciot_nb.connect.http import no_tls
 from mciot_nb.connect.smartrest import line, parse
 from mciot_nb.errors import OnboardingError
 
@@ -63,12 +64,6 @@ def no_answer(where: str) -> OnboardingError:
     return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
 
 
-def no_tls(where: str) -> OnboardingError:
-    """Return the error for ``where`` that speaks something else, or leaves before the handshake is over."""
-    advice = "check that the port is the platform's TLS port, 8883 mostly"
-    return OnboardingError(f"{where} takes the connection, and speaks no TLS or ends it early: {advice}.", "NO_TLS")
-
-
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
     """Return the error for a connection to ``where`` that failed with ``error``, or of which paho logged ``notes``."""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -87,9 +82,8 @@ def connection_error(where: str, error: Exception | None = None, notes: Iterable
     if isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
         return no_tls(where)
     if error is not None:
-        return OnboardingError(
-            f"Nothing answers at {where}: check host, port and network, and that the platform runs.", "NOT_REACHED"
-        )
+        sentence = f"Nothing answers at {where}: check host, port and network, and that the platform runs."
+        return OnboardingError(sentence, "NOT_REACHED")
     return OnboardingError(
         f"{where} closed the connection without a reason: check that the port is the platform's TLS port, and look "
         "into its log.",
@@ -278,9 +272,8 @@ class Connection:
             self._pop([count])
             return answer.values[1:]
         self._connected("ask")
-        raise OnboardingError(
-            f"The platform took the question {question or topic!r} and did not answer it: try again later.", "NO_ANSWER"
-        )
+        sentence = f"The platform took the question {question or topic!r} and did not answer it: try again later."
+        raise OnboardingError(sentence, "NO_ANSWER")
 
     def _find(self, wanted: Callable[[Message], bool], seconds: float, since: int = 0) -> dict[int, Message]:
         """Wait up to ``seconds`` for ``wanted`` lines, numbered from ``since`` on, and return them by their numbers."""

@@ -17,7 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
-from mciot_nb.connect.mqtt import connection_error, no_answer, no_tls
+from mciot_nb.connect.http import no_tls
+from mciot_nb.connect.mqtt import connection_error, no_answer
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons

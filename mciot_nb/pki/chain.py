@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,10 +22,8 @@ from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import extension_of
 
 Chain = Sequence[x509.Certificate]
-#: What is said of a certificate that is one, and that cryptography does not read: OpenSSL, less strict, may do so.
-DAMAGED = (
-    "The certificate is damaged, or has a form that is not read here: copy the file again, or let it be made anew."
-)
+#: What is said of a certificate that cryptography does not read; OpenSSL, less strict, may do so.
+DAMAGED = "The certificate is damaged, or of a form that is not read here: copy it again, or let it be made anew."
 
 
 @dataclass(frozen=True)
@@ -42,19 +39,10 @@ class Profile:
     has_proof_and_revocation: bool
 
 
-class _Profiles(dict[str, Profile]):
-    """The profiles by their names. Raises: OnboardingError: NO_PROFILE for another name."""
-
-    def __missing__(self, name: str) -> NoReturn:
-        raise OnboardingError(f"There is no profile {name!r}: say {' or '.join(self)}.", "NO_PROFILE")
-
-
-PROFILES = _Profiles(
-    {
-        "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, has_proof_and_revocation=False),
-        "current": Profile("current", longest_chain=10, device_alone=True, has_proof_and_revocation=True),
-    }
-)
+PROFILES = {
+    "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, has_proof_and_revocation=False),
+    "current": Profile("current", longest_chain=10, device_alone=True, has_proof_and_revocation=True),
+}
 
 
 def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certificate:

@@ -125,7 +125,8 @@ def name_of(certificate: x509.Certificate, which: str = "subject") -> x509.Name:
     """Return the ``subject`` or the ``issuer``, with what is no text in it as its bytes in hex."""
     with suppress(*UNREADABLE):
         return certificate.subject if which == "subject" else certificate.issuer
-    fields = [content for tag, _, content in values(certificate.tbs_certificate_bytes, 1) if tag != 0xA0]  # version
+    content = next(values(certificate.tbs_certificate_bytes))[2]
+    fields = [field for tag, _, field in values(content) if tag != 0xA0]  # all but the version (RFC 5280, section 4.1)
     rdns = values(fields[2 if which == "issuer" else 4])
     return x509.Name([_attribute(*values(one)) for _, _, rdn in rdns for _, _, one in values(rdn)])
 
@@ -141,9 +142,12 @@ def check_issuer(certificate: x509.Certificate) -> None:
     try:
         certificate.subject  # noqa: B018
     except UNREADABLE:
-        name, how = readable(name_of(certificate)), "sign with openssl ca, or make a new CA"
-        why = f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here"
-        raise OnboardingError(f"{why}: {how}.", "BAD_NAME") from None
+        name = readable(name_of(certificate))
+        raise OnboardingError(
+            f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: sign "
+            "with openssl ca, or make a new CA.",
+            "BAD_NAME",
+        ) from None
 
 
 def oneline(name: x509.Name) -> str:

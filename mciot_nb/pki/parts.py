@@ -27,8 +27,8 @@ def extensions_of(certificate: x509.Certificate) -> list[Extension]:
     """Return the extensions; one that can't be read is an `x509.UnrecognizedExtension` with its bytes."""
     with suppress(*UNREADABLE):
         return list(certificate.extensions)
-    *_, (_, _, whole) = values(certificate.tbs_certificate_bytes, 1)
-    return [_read(list(values(each))) for _, _, each in values(whole, 1)]
+    *_, (_, _, whole) = values(next(values(certificate.tbs_certificate_bytes))[2])
+    return [_read(list(values(each))) for _, _, each in values(next(values(whole))[2])]
 
 
 def _read(parts: list[tuple[int, bytes, bytes]]) -> Extension:
@@ -49,17 +49,10 @@ def extension_of(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | No
     return found[0] if len(found) == 1 else None
 
 
-def values(der: bytes, depth: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield what stands in DER that cryptography has checked: each value's tag, the value whole, and its content.
-
-    With ``depth``, what stands in the first value, or deeper (X.690, section 8.1).
-    """
+def values(der: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield what stands in DER that cryptography has checked: each value's tag, itself and its content (X.690, 8.1)."""
     while der:
-        size = max(der[1] - 0x80, 0)
-        begin = 2 + size
-        end = begin + (int.from_bytes(der[2:begin]) if size else der[1])
-        if depth:
-            yield from values(der[begin:end], depth - 1)
-            return
+        begin = 2 + max(der[1] - 0x80, 0)
+        end = begin + (int.from_bytes(der[2:begin]) if begin > 2 else der[1])
         yield der[0], der[:end], der[begin:end]
         der = der[end:]

@@ -231,13 +231,10 @@ class DeviceConsole(Panel):
     def picture(self) -> Rendered:
         """Say which device it is, and what can be done here."""
         tenant = "the local platform" if self.tenant.is_local else f"{self.tenant.tenant_id} at {self.tenant.url}"
+        where = f"{self.device.host}:{self.device.port}"
         rows = [
             ("ClientId", self.name, "the common name of its certificate"),
-            (
-                "MQTT",
-                f"{self.device.host}:{self.device.port}",
-                "mutual TLS; nothing is connected until you press Connect",
-            ),
+            ("MQTT", where, "mutual TLS; nothing is connected until you press Connect"),
             ("Tenant", tenant, ""),
             ("Here you can", "connect, also under another ClientId, and read both ends of a refusal", ""),
             ("", "send a measurement, an event or an alarm; see each line that goes out, and what arrives", ""),
