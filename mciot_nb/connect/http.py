@@ -97,19 +97,16 @@ def _body(response: requests.Response, host: str) -> bytes:
     return bytes(body)
 
 
-def no_tls(where: str) -> OnboardingError:
-    """Return the error for a server that speaks something else, or leaves before the handshake is over."""
-    sentence = f"{where} does not speak TLS as the platform does, or ends it early: check the host and the port."
-    return OnboardingError(sentence, "NO_TLS")
-
-
 def _explain(host: str, error: Exception) -> OnboardingError:
     """Return the sentence for an exception of requests."""
     exceptions, cause = requests.exceptions, error.args[0] if error.args else None
     if isinstance(error, exceptions.SSLError):
         _, failed, reason = str(error).partition("certificate verify failed")
         if not failed:
-            return no_tls(host)
+            sentence = (
+                f"{host} does not speak TLS as a tenant does, or ends it early: check the host and port in the URL."
+            )
+            return OnboardingError(sentence, "NO_TLS")
         return OnboardingError(
             f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): check the host "
             "name, and that the certificate you trust is this server's.",

@@ -12,7 +12,6 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from mciot_nb.connect.http import no_tls
 from mciot_nb.connect.smartrest import line, parse
 from mciot_nb.errors import OnboardingError
 
@@ -62,6 +61,12 @@ def no_answer(where: str) -> OnboardingError:
     """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
     advice = "check that the port is the platform's TLS port, 8883 mostly, and that the platform is well"
     return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
+
+
+def no_tls(where: str) -> OnboardingError:
+    """Return the error for ``where`` that speaks something else, or leaves before the handshake is over."""
+    advice = "check host and port; the platform's port for certificates is 8883"
+    return OnboardingError(f"{where} does not speak TLS, or ends it too early: {advice}.", "NO_TLS")
 
 
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:

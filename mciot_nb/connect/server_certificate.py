@@ -17,8 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
-from mciot_nb.connect.http import no_tls
-from mciot_nb.connect.mqtt import connection_error, no_answer
+from mciot_nb.connect.mqtt import no_answer, no_tls
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons
@@ -211,8 +210,9 @@ def _shake_hands(connection: SSL.Connection, plain: socket.socket, where: str) -
 def _connected(host: str, port: int) -> socket.socket:
     try:
         return socket.create_connection((host, port), TIMEOUT)
-    except (OSError, UnicodeError, OverflowError) as error:
-        raise connection_error(f"{host}:{port}", error) from None
+    except (OSError, UnicodeError, OverflowError):
+        sentence = f"Nothing answers at {host}:{port}: check the MQTT host and port in 00, and the network."
+        raise OnboardingError(sentence, "NOT_REACHED") from None
 
 
 def _problem(host: str, port: int, certificate: x509.Certificate) -> str:
