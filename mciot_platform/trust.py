@@ -1,23 +1,22 @@
 """Which devices the local platform lets in: the verdict on each, with its reason."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mciot_nb.errors import Finding
-from mciot_nb.pki.chain import PROFILES, Chain, Profile, diagnose, fingerprint, path_to_anchor
-from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.chain import PROFILES, Chain, Profile, diagnose, path_to_anchor
+from mciot_nb.pki.names import common_name, name_of, readable
+from mciot_nb.pki.parts import UNREADABLE, extension_of
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, TrustAnchor
 
 BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
 MOST_REMEMBERED = 4096  # chains that were good
 LONGEST_CHAIN = max(profile.longest_chain for profile in PROFILES.values())
-ODD = (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm, ValueError)
 #: OpenSSL's own words for errors that `diagnose` does not name (X509_verify_cert_error_string, which pyOpenSSL hides).
 SIGNATURE_FAILURE, INVALID_PURPOSE = 7, 26
 OPENSSL_WORDS = {
@@ -62,9 +61,8 @@ def readable_certificates() -> Iterator[None]:
     """Raise ConnectionRejected for what cryptography raises on odd certificates: they are the client's fault."""
     try:
         yield
-    except ODD as error:
-        why = f"{type(error).__name__}, {error}"
-        sentence = f"A certificate that the client sent can't be read ({why}): sign a new one."
+    except UNREADABLE as error:
+        sentence = "A certificate that the client sent has a part that can't be read here: sign a new one."
         raise ConnectionRejected("INVALID", sentence, NOT_AUTHORIZED) from error
 
 
@@ -75,12 +73,12 @@ def device_identifier(client_id: str) -> str:
 
 def subject_and_serial(certificate: x509.Certificate) -> str:
     """Return what names a certificate in the log: subject, and serial number as ``openssl x509 -serial`` shows it."""
-    return f"{readable(certificate.subject)} (serial number {certificate.serial_number:X})"
+    return f"{readable(name_of(certificate))} (serial number {certificate.serial_number:X})"
 
 
 def note_chain(attempt: LoggedAttempt, chain: Chain) -> None:
     """Note for the log which certificates a client has presented."""
-    attempt.subject, attempt.chain = readable(chain[0].subject), list(map(subject_and_serial, chain))
+    attempt.subject, attempt.chain = readable(name_of(chain[0])), list(map(subject_and_serial, chain))
 
 
 class Trust:
@@ -175,7 +173,7 @@ class Trust:
         if not client_id:
             sentence = "The ClientId is empty: use the certificate's common name."
             raise ConnectionRejected("NO_CLIENT_ID", sentence, BAD_CLIENT_ID)
-        name = common_name(certificate.subject)
+        name = common_name(name_of(certificate))
         if device_identifier(client_id) == name:
             return
         subject, advice = readable(certificate.subject), "connect with that common name as ClientId."
@@ -208,7 +206,6 @@ def _in_openssl_words(failed: FailedCertificate) -> Finding:
 
 
 def _may_be_client(certificate: x509.Certificate) -> bool:
-    with suppress(x509.ExtensionNotFound):
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        return bool({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages))
-    return True
+    fitting = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    usages = extension_of(certificate, x509.ExtendedKeyUsage)
+    return usages is None or not fitting.isdisjoint(usages)

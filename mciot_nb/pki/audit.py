@@ -13,7 +13,7 @@ from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
 from mciot_nb.pki.files import disk_errors
-from mciot_nb.pki.names import BY_LONG_NAME, readable
+from mciot_nb.pki.names import BY_LONG_NAME, check_issuer, name_of, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import must_be_unique
 
@@ -42,7 +42,7 @@ def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
     for check in checks:
         try:  # what can't be read is a finding too, and the next check goes on
             with disk_errors():
-                findings += check(config, folder, now)
+                findings += check(config, Path(folder), now)
         except OnboardingError as error:
             findings.append(Finding(error.code, str(error)))
     return Diagnosis(tuple(dict.fromkeys(findings)))
@@ -112,6 +112,7 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
     if certificate.not_valid_after_utc < now:
         ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
         yield Finding("CA_EXPIRED", f"The CA's certificate expired on {ended}: make a new one.")
+    check_issuer(certificate)
 
 
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
@@ -189,9 +190,9 @@ def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
             if number not in known and is_issued_by(certificate, own):
                 yield Finding(
                     "NO_ROW",
-                    f"{path.name}, the certificate of {readable(certificate.subject)}, is signed by this CA and has no "
-                    f"row in the database, so it could not be revoked: openssl ca -config {config.path.name} -valid "
-                    f"{path.name} adds it, or ca.revoke(certificate) revokes it.",
+                    f"{path.name}, the certificate of {readable(name_of(certificate))}, is signed by this CA and has "
+                    "no row in the database, so it could not be revoked: openssl ca -config "
+                    f"{config.path.name} -valid {path.name} adds it, or ca.revoke(certificate) revokes it.",
                 )
 
 

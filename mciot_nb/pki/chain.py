@@ -20,10 +20,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.files import read_file
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
+from mciot_nb.pki.parts import extension_of
 
 Chain = Sequence[x509.Certificate]
-Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
+#: What is said of a certificate that cryptography does not read; OpenSSL, less strict, may do so.
+DAMAGED = "The certificate is damaged, or of a form that is not read here: copy it again, or let it be made anew."
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,10 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion):  # which is none
-        raise OnboardingError(
-            "This is no certificate in PEM form: it needs a line -----BEGIN CERTIFICATE-----, the base64 text, "
-            "and a line -----END CERTIFICATE-----; copy the whole file again.",
-            "BAD_PEM",
-        ) from None
+        whole = b"-----BEGIN CERTIFICATE-----" in pem and b"-----END CERTIFICATE-----" in pem
+        markers = "a line -----BEGIN CERTIFICATE-----, the base64 text, and a line -----END CERTIFICATE-----"
+        none = f"This is no certificate in PEM form: it needs {markers}; copy the whole file again."
+        raise OnboardingError(DAMAGED if whole else none, "BAD_PEM") from None
 
 
 def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
@@ -190,8 +191,8 @@ def build_chain(
         issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c, unchecked=True)), None)
         if issuer is None:
             raise OnboardingError(
-                f"The certificate of {readable(chain[-1].subject)} was signed by {readable(chain[-1].issuer)}, "
-                "whose certificate is not among those given: add it.",
+                f"The certificate of {readable(name_of(chain[-1]))} was signed by "
+                f"{readable(name_of(chain[-1], 'issuer'))}, whose certificate is not among those given: add it.",
                 "INCOMPLETE_CHAIN",
             )
         chain.append(issuer)
@@ -244,8 +245,8 @@ def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list
         if issuer:
             path.append(issuer)
             continue
-        subject, issuer_name = readable(last.subject), readable(last.issuer)
-        if any(c.subject == last.issuer for c in presented if c != last):
+        subject, issuer_name = readable(name_of(last)), readable(name_of(last, "issuer"))
+        if any(name_of(c) == name_of(last, "issuer") for c in presented if c != last):
             finding = Finding(
                 "BAD_SIGNATURE",
                 f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name in "
@@ -265,7 +266,7 @@ def _validity_findings(certificate: x509.Certificate, at: datetime) -> list[Find
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if begins <= at <= ends:
         return []
-    subject = f"The certificate of {readable(certificate.subject)}"
+    subject = f"The certificate of {readable(name_of(certificate))}"
     if at > ends:
         return [Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC: sign a new one.")]
     return [Finding("NOT_YET_VALID", f"{subject} is valid from {begins:%Y-%m-%d %H:%M} UTC only: check the clocks.")]
@@ -284,19 +285,19 @@ def _verifier_findings(path: Chain, at: datetime) -> list[Finding]:
     try:
         builder.build_client_verifier().verify(path[0], list(path[1:-1]))
     except verification.VerificationError as error:
-        return [Finding("INVALID", f"The chain of {readable(path[0].subject)} breaks a rule of X.509: {error}.")]
+        return [Finding("INVALID", f"The chain of {readable(name_of(path[0]))} breaks a rule of X.509: {error}.")]
     return []
 
 
 def _must_be_ca(_: verification.Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
     if not constraints.ca:
-        raise ValueError(f"{readable(certificate.subject)} is no CA, so it can't sign certificates")
+        raise ValueError(f"{readable(name_of(certificate))} is no CA, so it can't sign certificates")
 
 
 def _must_be_client(_: object, certificate: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
     fitting = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     if usage is not None and not fitting & {*usage}:
-        raise ValueError(f"the extended key usage of {readable(certificate.subject)} does not allow clientAuth")
+        raise ValueError(f"the extended key usage of {readable(name_of(certificate))} does not allow clientAuth")
 
 
 def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Profile) -> Iterator[Finding]:
@@ -305,30 +306,28 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
     if broken:
         yield Finding(
             "CHAIN_ORDER",
-            f"In the chain, {readable(broken[0].subject)} is followed by {readable(broken[1].subject)}, "
+            f"In the chain, {readable(name_of(broken[0]))} is followed by {readable(name_of(broken[1]))}, "
             "which did not sign it: put the device first, and each issuer behind what it signed.",
         )
     if is_ca(device):
-        sentence = f"The first certificate, {readable(device.subject)}, is a CA's own: present a device certificate."
+        sentence = f"The first certificate, {readable(name_of(device))}, is a CA's own: present a device certificate."
         yield Finding("CA_AS_DEVICE", sentence)
     if len(presented) > profile.longest_chain:
         yield Finding(
             "CHAIN_TOO_LONG",
-            f"The chain of {readable(device.subject)} has {len(presented)} certificates, and profile "
+            f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
             f"{profile.name} takes {profile.longest_chain} at most: upload the intermediate certificate and "
             "present the chain up to it.",
         )
     if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
         yield Finding(
             "INCOMPLETE_CHAIN",
-            f"The chain ends before the uploaded certificate of {readable(anchor.subject)}: "
+            f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
             "append that certificate to the chain.",
         )
 
 
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether ``certificate`` says CA:true in its basic constraints (RFC 5280, section 4.2.1.9)."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return False
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca

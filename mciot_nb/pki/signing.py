@@ -19,7 +19,7 @@ from mciot_nb.pki.chain import signature_fits
 from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA, Request
-from mciot_nb.pki.names import BY_OID, Field, label, oneline, readable
+from mciot_nb.pki.names import BY_OID, Field, label, name_of, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 
 Attribute = x509.NameAttribute[str | bytes]
@@ -57,7 +57,7 @@ def prepare(
 
 def row_of(certificate: x509.Certificate) -> DatabaseRow:
     """Return the row of a certificate that was just signed; openssl writes the serial for an empty subject."""
-    subject = oneline(certificate.subject) or hex_serial(certificate.serial_number)
+    subject = oneline(name_of(certificate)) or hex_serial(certificate.serial_number)
     return DatabaseRow("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)
 
 

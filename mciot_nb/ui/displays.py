@@ -13,7 +13,7 @@ from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
-from mciot_nb.pki.names import label, readable
+from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
@@ -85,7 +85,7 @@ def _entry_rows(entry: Entry) -> Iterator[Line]:
         yield "Private key", f"✓ is in it{kind}", "kept under the password, and never shown"
     numbered = _numbered("Certificate", entry.chain)
     for (name, certificate), signed in zip(numbered, _signatures(entry), strict=True):
-        yield name, readable(certificate.subject), signed
+        yield name, readable(name_of(certificate)), signed
     for name, certificate in numbered:
         yield f"{name}, valid", _validity(certificate), ""
         yield f"{name}, SHA-256", copyable(with_colons(fingerprint(certificate, "sha256"))), ""
@@ -108,12 +108,12 @@ def _signatures(entry: Entry) -> Iterator[str]:
         elif is_issued_by(certificate, certificate):
             yield f"{own}✓ signed by itself"
         else:
-            yield f"{own}signed by {readable(certificate.issuer)}, whose certificate is not in this entry"
+            yield f"{own}signed by {readable(name_of(certificate, 'issuer'))}, whose certificate is not in this entry"
         own = ""
 
 
 def _issuer(certificate: x509.Certificate) -> str:
-    return "itself" if is_issued_by(certificate, certificate) else readable(certificate.issuer)
+    return "itself" if is_issued_by(certificate, certificate) else readable(name_of(certificate, "issuer"))
 
 
 def _validity(certificate: x509.Certificate) -> str:
@@ -125,18 +125,18 @@ def _validity(certificate: x509.Certificate) -> str:
 
 def _server_rows(server: ServerCertificate) -> Iterator[Line]:
     for name, certificate in _numbered("Shown", server.chain):
-        yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
+        yield name, readable(name_of(certificate)), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
     until = f"{server.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     new = f"when the server gets a new one, by {until} at the latest, the device refuses it until its truststore has it"
     yield "If you trust the server", "this one certificate, and nothing else", new
-    issuer = "not possible: the server does not surely show it", readable(server.certificate.issuer)
+    issuer = "not possible: the server does not surely show it", readable(name_of(server.certificate, "issuer"))
     if server.issuer == server.certificate:
         issuer = "the same: this certificate is self-signed", "it is its own issuer"
     elif server.issuer:
         relying = "the server may renew its certificate; you rely on the issuer to give that name to nobody else"
-        issuer = f"every certificate that {readable(server.issuer.subject)} signs for {server.host}", relying
+        issuer = f"every certificate that {readable(name_of(server.issuer))} signs for {server.host}", relying
     yield "If you trust the issuer", *issuer
     compare = "of the server's own certificate; compare it with what its operator tells you"
     yield "SHA-256", copyable(server.fingerprint), compare
@@ -184,7 +184,7 @@ def register(ip: "InteractiveShell") -> None:
 def _print(thing: Any, printer: Any, _cycle: bool) -> None:
     """Print the display's text, as IPython's plain formatters do; inside a list or a dict one line is enough."""
     inside = len(printer.stack) > 1
-    line = f"<Certificate {readable(thing.subject)}>" if isinstance(thing, x509.Certificate) else repr(thing)
+    line = f"<Certificate {readable(name_of(thing))}>" if isinstance(thing, x509.Certificate) else repr(thing)
     for position, text in enumerate((line if inside else render(thing).text).split("\n")):
         if position:
             printer.break_()
