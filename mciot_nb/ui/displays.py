@@ -25,25 +25,23 @@ if TYPE_CHECKING:
 
 def _diagnosis(diagnosis: Diagnosis) -> Rendered:
     """Return whether all is well, and then each finding; a sign and a word say good or bad, not the colour alone."""
-    if diagnosis.ok:
-        nothing = ": nothing wrong was found."
-        return Rendered(f"✓ OK{nothing}", boxed("good", f"<strong>✓ OK</strong>{nothing}"))
-    not_ok = f"✗ Not OK: {counted(len(diagnosis.findings), 'finding', 'findings')}."
-    lines, items = [not_ok], []
+    verdict, kind = f"{'✓' if diagnosis.ok else '✗'} {diagnosis.verdict}", "good" if diagnosis.ok else "bad"
+    lines, items = [verdict], []
     for finding in diagnosis.findings:
         wrong, advice = what_to_do(finding)
         lines.append(f"  {visible(finding.code)}: {visible(wrong)}")
         lines += [f"    What to do: {visible(advice)}"] if advice else []
         more = f"<br><strong>What to do:</strong> {escape(advice)}" if advice else ""
         items.append(f'<li style="margin:6px 0"><code>{escape(finding.code)}</code>: {escape(wrong)}{more}</li>')
-    findings = f'<ul style="margin:0;padding-left:1.5em">{"".join(items)}</ul>'
-    return Rendered("\n".join(lines), boxed("bad", f"<strong>{not_ok}</strong>{findings}"))
+    findings = f'<ul style="margin:0;padding-left:1.5em">{"".join(items)}</ul>' if items else ""
+    bold = 4 if diagnosis.ok else len(verdict)  # a sign and a word
+    return Rendered("\n".join(lines), boxed(kind, f"<strong>{verdict[:bold]}</strong>{verdict[bold:]}{findings}"))
 
 
 def what_to_do(finding: Finding) -> tuple[str, str]:
     """Split a finding's sentence, "what is wrong: what to do", in two; the second is empty where it gives no advice."""
     ends = max(finding.sentence.rfind(mark) for mark in (": ", "; "))
-    if ends < 0 or finding.code == "INVALID":  # its sentence ends with the rule that was broken
+    if ends < 0:
         return finding.sentence, ""
     return f"{finding.sentence[:ends]}.", finding.sentence[ends + 2 :]
 
