@@ -23,6 +23,7 @@ from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import extension_of
 
 Chain = Sequence[x509.Certificate]
+_CONTENTS = ("certificate", "certlist", "certrequest")
 Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
 #: What is said of a certificate that cryptography does not read; OpenSSL, less strict, may do so.
 DAMAGED = "The certificate is damaged, or of a form that is not read here: copy it again, or let it be made anew."
@@ -131,14 +132,8 @@ def same_name(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return _comparable(name_of(certificate, "issuer")) == _comparable(name_of(issuer))
 
 
-def _comparable(name: x509.Name) -> list[set[tuple[str, bytes | str]]]:
-    return [
-        {
-            (field.oid.dotted_string, " ".join(field.value.casefold().split()) if isinstance(field.value, str) else b"")
-            for field in rdn
-        }
-        for rdn in name.rdns
-    ]
+def _comparable(name: x509.Name) -> list[set[tuple[x509.ObjectIdentifier, str]]]:
+    return [{(field.oid, " ".join(str(field.value).casefold().split())) for field in rdn} for rdn in name.rdns]
 
 
 def signature_fits(signed: Signed, signer: x509.Certificate | x509.CertificateSigningRequest) -> bool | None:
@@ -157,20 +152,13 @@ def signature_fits(signed: Signed, signer: x509.Certificate | x509.CertificateSi
             arguments = (ec.ECDSA(digest),)
         elif isinstance(key, dsa.DSAPublicKey):
             arguments = (digest,)
-        key.verify(signed.signature, _signed_content(signed), *arguments)
+        content = next(getattr(signed, f"tbs_{it}_bytes") for it in _CONTENTS if hasattr(signed, f"tbs_{it}_bytes"))
+        key.verify(signed.signature, content, *arguments)
     except (InvalidSignature, TypeError, AttributeError):  # the last two: a key of another kind made it
         return False
     except (ValueError, UnsupportedAlgorithm, InternalError):
         return None
     return True
-
-
-def _signed_content(signed: Signed) -> bytes:
-    if isinstance(signed, x509.Certificate):
-        return signed.tbs_certificate_bytes
-    if isinstance(signed, x509.CertificateRevocationList):
-        return signed.tbs_certlist_bytes
-    return signed.tbs_certrequest_bytes
 
 
 def build_chain(
