@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
@@ -100,7 +101,10 @@ class Passphrase:
 
     def _practice(self) -> Secret:
         data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
-        return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
+        with suppress(OnboardingError):
+            return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
+        way_out = "put the right file back, or run workspace.start_over() in a cell, which begins anew"
+        raise OnboardingError(f"{self.practice_file} has lost the practice passphrase: {way_out}.", "BAD_PASSPHRASE")
 
 
 def checked(passphrase: Secret) -> Secret:

@@ -73,6 +73,12 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
         print(f"Mind that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
 
 
+def check_choice(key: object) -> None:
+    """Raise OnboardingError, BAD_VALUE, for a kind of key that is no `KeyChoice`, such as a text."""
+    if not isinstance(key, KeyChoice | None):
+        raise OnboardingError("Give the kind of key as KeyChoice(KeyType.P256, days=365), say.", "BAD_VALUE")
+
+
 @contextmanager
 def way_out_if_taken(ca: CertificateAuthority, subject: x509.Name, call: str) -> Iterator[None]:
     """Add to a SUBJECT_TAKEN of the block how to revoke, with ``call``, the certificate that has ``subject``."""
@@ -190,12 +196,19 @@ class Workspace:
                     "MISSING",
                 )
 
+    def _check_made(self, issuer: str) -> None:
+        """Check that a CA was made. Raises: OnboardingError: NO_FILE."""
+        if not self._has(issuer):
+            kind, makes = issuer.replace("ca", "CA"), f"workspace.catch_up({issuer!r}) makes one with the defaults"
+            raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
+
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
 
         Raises: OnboardingError: if it is not made yet (NO_FILE), or its file is gone (MISSING).
         """
         if owner in ISSUERS:
+            self._check_made(owner)
             self._check_there(owner, "Cert.pem")
         return read_certificates(self._file(owner, "Cert.pem"))[0]
 
@@ -258,6 +271,7 @@ class Workspace:
         Without ``key``, what is there may have any key and days, and what is made has the guide's. Raises:
         OnboardingError: if it can't be made; then nothing has moved.
         """
+        check_choice(key)
         if self.has_ca and self._is_what_was_asked("ca", subject, key):
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
@@ -279,6 +293,7 @@ class Workspace:
 
     def _open(self, issuer: str) -> CertificateAuthority:
         """Open a CA, or return the one that is open if its certificate and configuration are still the same."""
+        self._check_made(issuer)
         self._check_there(issuer, "Cert.pem", "Key.pem")
         folder, now = self.folder / ISSUERS[issuer], self.config(issuer)
         known = self._opened.get(issuer)
@@ -309,6 +324,7 @@ class Workspace:
 
         Raises: OnboardingError: SUBJECT_TAKEN, if the CA has a valid one for ``subject`` with another key or days.
         """
+        check_choice(key)
         if self.has_intermediate and self._is_what_was_asked("intermediate", subject, key):
             if self._file("ca", "Config.cnf").exists():
                 mention_revoked(self.config("ca"), self.certificate("intermediate"))
@@ -404,6 +420,7 @@ class Workspace:
         Raises: OnboardingError: if the issuer's policy would refuse ``subject``, another certificate has it
             (SUBJECT_TAKEN), or it can't be made; then nothing has moved.
         """
+        check_choice(key)
         wanted = self._as_signed(subject.to_x509())
         there = [name for name in DEVICE_FILES if self.device_file(name).exists()]
         is_same = self._has("device") and self.subject("device") == subject
@@ -445,6 +462,7 @@ class Workspace:
         Raises: OnboardingError: SUBJECT_TAKEN, if the database has another valid certificate for the subject, of
             another key or for other days; then nothing has moved.
         """
+        check_choice(key)
         days = key.days if key else None
         path, request = self.device_file("deviceCert.pem"), self._request("device")
         self._as_signed(request.subject)

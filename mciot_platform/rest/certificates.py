@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
+from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import single_ca_certificate
 from mciot_platform.rest.handler import Handler, RestError, is_text
 from mciot_platform.storage import TrustAnchor, timestamp
@@ -63,13 +64,13 @@ class CertificateCall(Handler):
             "autoRegistrationEnabled": trusted.auto_registration,
             "certInPemFormat": "\n".join(certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]),
             "fingerprint": trusted.fingerprint,
-            "issuer": reversed_name(certificate.issuer),
+            "issuer": reversed_name(name_of(certificate, "issuer")),
             "name": trusted.name,
             "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
             "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
             "serialNumber": str(certificate.serial_number),
             "status": trusted.status,
-            "subject": reversed_name(certificate.subject),
+            "subject": reversed_name(name_of(certificate)),
             "version": certificate.version.value + 1,
             "self": self.address(path),
         }
