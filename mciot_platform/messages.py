@@ -177,7 +177,11 @@ MESSAGES: dict[str, Callable[[DeviceMessage], list[Reply] | None]] = {
     **dict.fromkeys(SEVERITIES, _alarm),
     "306": _clear_alarm,
     "400": _event,
-    "500": lambda message: [*map(operation_reply, message.storage.operations(message.device, "PENDING"))],
+    "500": lambda message: [
+        operation_reply(pending)
+        for pending in message.storage.operations(message.device, "PENDING")
+        if pending.fragment in (RESTART, COMMAND)
+    ],
     "501": _set_operation(("PENDING",), "EXECUTING"),
     "502": _set_operation(("EXECUTING", "PENDING"), "FAILED"),
     "503": _set_operation(("EXECUTING", "PENDING"), "SUCCESSFUL"),

@@ -238,7 +238,8 @@ class InventoryCalls(Handler):
         fragments = as_fragments(body, *OPERATIONS_OWN)
         operation = self.platform.storage.add_operation(device, **values, fragments=fragments)
         self.respond(self._operation(operation), 201)
-        await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
+        if kind in (RESTART, COMMAND):  # others have no message of their own here
+            await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
 
     def _show_operation(self, number: str) -> None:
         """Show an operation, with what the device said of it."""
