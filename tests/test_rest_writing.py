@@ -1,4 +1,4 @@
-"""What the vendor's clients write over REST: objects, names, records, operations and options; and what they look for."""
+"""What clients write over REST: objects, names, records, operations and options; and what they look for."""
 
 import json
 from pathlib import Path
