@@ -193,17 +193,13 @@ class Storage:
         query = f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?"
         self._db.execute(query, (*values.values(), number))
 
-    def is_json(self, text: str) -> bool:
-        """Whether the file's queries can read a JSON text: NaN and very deep nesting they can't."""
-        return bool(self.select("SELECT json_valid(?)", text)[0][0])
-
     def delete(self, table: str, **values: object) -> None:
         """Delete the rows with these values."""
         where = " AND ".join(f"{name} = ?" for name in values)
         self._db.execute(f"DELETE FROM {table} WHERE {where}", tuple(values.values()))
 
     def page(
-        self, table: str, clauses: Sequence[Clause], first: int, size: int, order: str = "id"
+        self, table: str, clauses: Sequence[Clause], order: str, first: int, size: int
     ) -> tuple[list[sqlite3.Row], int]:
         """Return ``size`` rows from number ``first``, of those that fulfil all clauses, and how many these are."""
         where = " AND ".join(f"({condition})" for condition, _ in clauses)

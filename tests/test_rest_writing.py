@@ -84,6 +84,8 @@ QUERIES = [
     ("c8y_Size.open eq true", "yard", "c8y_Size.open eq 1"),
     ("note eq 'it''s \\[hot\\]'", "hall", "note eq 'it''s hot'"),
     ("note eq 'a\\*b'", "kit", "note eq 'a\\*'"),
+    ("note eq 'a\\**'", "kit", "note eq '*\\*'"),
+    ("note eq '*s*t*'", "hall", "note eq '*t*s*t*s*'"),
     (
         "creationTime.date gt '2026-01-01T00:00:00+01:00'",
         "pump-1 pump-2 hall yard kit",

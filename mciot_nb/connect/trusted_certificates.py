@@ -241,8 +241,9 @@ class TrustedCertificates:
     def revoke(self, which: Iterable[x509.Certificate | int | str], at: datetime | None = None) -> str:
         """Tell the platform which certificates are revoked, by serial numbers (as text: in hex); it can't be undone.
 
-        Returns whether anything will come of it: a platform heeds its list only after `check_revocations`. ``at`` bears a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for
-        what is known stays as it is. Raises: OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
+        Returns whether anything will come of it: a platform heeds its list only after `check_revocations`. ``at`` bears
+        a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for what is known
+        stays as it is. Raises: OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
         """
         date = {}
         if at is not None:

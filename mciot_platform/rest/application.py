@@ -6,7 +6,7 @@ from urllib.parse import quote
 from tornado.web import Application
 
 from mciot_platform.rest import certificates, chains, inventory, records
-from mciot_platform.rest.handler import JSON, Call, Handler, Platform, RestError, is_text, unprocessable
+from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, Platform, RestError, is_text, unprocessable
 
 LONGEST_BODY = 1024 * 1024
 TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
@@ -70,14 +70,14 @@ class TenantCalls(Handler):
 OPTIONS, OPTION = "/tenant/options", "/tenant/options/{category}/{key}"
 CALLS: dict[type[Handler], tuple[Call, ...]] = {
     TenantCalls: (
-        Call("GET", "/tenant/loginOptions", TenantCalls._login_options, by_anyone=True),
+        Call("GET", "/tenant/loginOptions", TenantCalls._login_options, ANYONE),
         Call("GET", "/tenant/currentTenant", TenantCalls._current_tenant, produces=(TENANT_TYPE, JSON)),
         Call("GET", "/user/currentUser", TenantCalls._current_user),
-        Call("GET", OPTIONS, TenantCalls._list_options, admins_only=True),
-        Call("POST", OPTIONS, TenantCalls._set_option, admins_only=True),
-        Call("GET", OPTION, TenantCalls._show_option, admins_only=True),
-        Call("PUT", OPTION, TenantCalls._set_option, admins_only=True),
-        Call("DELETE", OPTION, TenantCalls._delete_option, admins_only=True),
+        Call("GET", OPTIONS, TenantCalls._list_options, ADMINS),
+        Call("POST", OPTIONS, TenantCalls._set_option, ADMINS),
+        Call("GET", OPTION, TenantCalls._show_option, ADMINS),
+        Call("PUT", OPTION, TenantCalls._set_option, ADMINS),
+        Call("DELETE", OPTION, TenantCalls._delete_option, ADMINS),
     ),
     certificates.CertificateCalls: certificates.CALLS,
     chains.ChainCalls: chains.CALLS,

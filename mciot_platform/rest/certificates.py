@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.uploads import single_ca_certificate
-from mciot_platform.rest.handler import Call, Handler, RestError, is_text, zulu
+from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, is_text, zulu
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
@@ -74,14 +74,12 @@ class CertificateCalls(Handler):
         }
 
     def _find(self, identifier: str) -> TrustAnchor:
-        """Return the certificate of this fingerprint. Raises: RestError: if the tenant has none."""
         trusted = self.platform.storage.trusted_certificate(identifier)
         if trusted is None or trusted.deleted or trusted.tenant != self.login.tenant:
             raise RestError(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
         return trusted
 
     def _store(self, trusted: TrustAnchor) -> None:
-        """Store a certificate that changed, and answer it."""
         self.platform.storage.put_trusted_certificate(trusted)
         self.respond(self._as_json(trusted))
 
@@ -195,19 +193,12 @@ def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:
 TRUSTED = "/tenant/tenants/{tenant}/trusted-certificates"
 PROOF = TRUSTED + "-pop/{identifier}"
 CALLS = (
-    Call("GET", TRUSTED, CertificateCalls._list_trusted, admins_only=True),
-    Call("POST", TRUSTED, CertificateCalls._add, admins_only=True),
-    Call("POST", TRUSTED + "/bulk", CertificateCalls._add_several, admins_only=True),
-    Call("GET", TRUSTED + "/{identifier}", CertificateCalls._show, admins_only=True),
-    Call("PUT", TRUSTED + "/{identifier}", CertificateCalls._change, admins_only=True),
-    Call("DELETE", TRUSTED + "/{identifier}", CertificateCalls._delete, admins_only=True),
-    Call("POST", PROOF + "/verification-code", CertificateCalls._make_code, admins_only=True, after_guide=True),
-    Call(
-        "POST",
-        PROOF + "/pop",
-        CertificateCalls._prove,
-        admins_only=True,
-        after_guide=True,
-        plain_json_errors=(400, 422),
-    ),
+    Call("GET", TRUSTED, CertificateCalls._list_trusted, ADMINS),
+    Call("POST", TRUSTED, CertificateCalls._add, ADMINS),
+    Call("POST", TRUSTED + "/bulk", CertificateCalls._add_several, ADMINS),
+    Call("GET", TRUSTED + "/{identifier}", CertificateCalls._show, ADMINS),
+    Call("PUT", TRUSTED + "/{identifier}", CertificateCalls._change, ADMINS),
+    Call("DELETE", TRUSTED + "/{identifier}", CertificateCalls._delete, ADMINS),
+    Call("POST", PROOF + "/verification-code", CertificateCalls._make_code, ADMINS, after_guide=True),
+    Call("POST", PROOF + "/pop", CertificateCalls._prove, ADMINS, after_guide=True, plain_errors=(400, 422)),
 )

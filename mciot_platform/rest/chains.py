@@ -15,7 +15,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.names import common_name
 from mciot_nb.pki.uploads import parse_upload
 from mciot_platform.rest.certificates import reversed_name
-from mciot_platform.rest.handler import JSON, Call, Handler, RestError
+from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, RestError
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice
 from mciot_platform.trust import ConnectionRejected, note_chain, readable_certificates
 
@@ -161,19 +161,10 @@ def _date(text: Any, default: datetime) -> datetime:
 
 
 VERIFY, LIST = "/tenant/trusted-certificates/verify-cert-chain", "/tenant/trusted-certificates/settings/crl"
-FORMS = (FORM, "application/x-www-form-urlencoded")
+TOKEN, FORMS = "/devicecontrol/deviceAccessToken", (FORM, "application/x-www-form-urlencoded")
 CALLS = (
-    Call("POST", VERIFY, ChainCalls._verify_chain, admins_only=True, consumes=FORMS),
+    Call("POST", VERIFY, ChainCalls._verify_chain, ADMINS, consumes=FORMS),
     Call("GET", LIST, ChainCalls._send_revocations, after_guide=True, produces=(CRL, JSON)),
-    Call(
-        "PUT", LIST, ChainCalls._add_revocations, True, after_guide=True, consumes=(JSON, FORM), unreadable_status=400
-    ),
-    Call(
-        "POST",
-        "/devicecontrol/deviceAccessToken",
-        ChainCalls._device_token,
-        by_anyone=True,
-        after_guide=True,
-        plain_json_errors=(422,),
-    ),
+    Call("PUT", LIST, ChainCalls._add_revocations, ADMINS, after_guide=True, consumes=(JSON, FORM), unreadable=400),
+    Call("POST", TOKEN, ChainCalls._device_token, ANYONE, after_guide=True, plain_errors=(422,)),
 )

@@ -5,11 +5,10 @@ import json
 import math
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from sqlite3 import Row
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -18,7 +17,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from mciot_platform.identity import Credentials, Tokens
 from mciot_platform.mqtt_server import MqttServer
-from mciot_platform.storage import Clause, Storage, TrustAnchor
+from mciot_platform.storage import Storage, TrustAnchor
 from mciot_platform.tls import ServerIdentity
 from mciot_platform.trust import Trust
 
@@ -96,6 +95,11 @@ class Login:
     user: str = ""
 
 
+#: Who may make a call.
+ANYONE, ANY_LOGIN, ADMINS = "anyone", "any login", "administrators"
+WRITER = "administrators, the device itself"
+
+
 class Call(NamedTuple):
     """One row of the table of calls: method, path with the names of its parts in braces, and what carries it out."""
 
@@ -103,18 +107,17 @@ class Call(NamedTuple):
     path: str
     #: Gets the handler, and the parts of the path by name.
     run: Callable[..., Awaitable[None] | None]
-    #: Whether ROLE_TENANT_ADMIN is needed, and whether any login is.
-    admins_only: bool = False
-    by_anyone: bool = False
+    #: ADMINS have ROLE_TENANT_ADMIN. That a call is a WRITER's is checked where the device is known.
+    who: str = ANY_LOGIN
     #: Whether the call came after the guide's time: then the profile `guide-2021` has it not.
     after_guide: bool = False
     #: What media types it reads and writes; types that end in ``+json`` go where JSON does.
     consumes: tuple[str, ...] = (JSON,)
     produces: tuple[str, ...] = (JSON,)
     #: Which of its errors the vendor's description gives as plain JSON.
-    plain_json_errors: tuple[int, ...] = ()
+    plain_errors: tuple[int, ...] = ()
     #: The status for a body that is no JSON: the description of a call knows either 400 or 422.
-    unreadable_status: int = 422
+    unreadable: int = 422
 
 
 UNKNOWN = Call("", "", lambda call: None)
@@ -136,12 +139,12 @@ class Handler(RequestHandler):
         if self.known and self.request.method not in self.calls:
             raise HTTPError(405)
         self.call = self.calls.get(str(self.request.method), UNKNOWN)
-        self.login = Login("") if self.call.by_anyone else self.log_in()
+        self.login = Login("") if self.call.who == ANYONE else self.log_in()
         if not self.known:
             raise RestError(404, "general/Not Found", f"There is nothing at {self.request.path}.")
         if self.path_kwargs.get("tenant", self.login.tenant) != self.login.tenant:
             raise RestError(404, "security/Not Found", f"There is no tenant with id = {self.path_kwargs['tenant']}")
-        if self.call.admins_only:
+        if self.call.who == ADMINS:
             self.require_admin()
         self._check_media_types()
 
@@ -195,16 +198,17 @@ class Handler(RequestHandler):
             self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         if status_code == 405:
             self.set_header("Allow", ", ".join(name for name in METHODS if name in self.calls))
-        self.set_header("Content-Type", JSON if status_code in self.call.plain_json_errors else ERROR_TYPE)
+        self.set_header("Content-Type", JSON if status_code in self.call.plain_errors else ERROR_TYPE)
         self.finish(json.dumps({"error": known.error, "message": known.message, "info": INFO}))
 
     def body(self) -> dict[str, Any]:
         """Return the request's JSON object. Raises: RestError: if it is none."""
         with suppress(ValueError, RecursionError):
             body = json.loads(self.request.body)
-            if isinstance(body, dict) and self.platform.storage.is_json(json.dumps(body)):
+            # SQLite reads neither NaN nor what is nested very deeply
+            if isinstance(body, dict) and self.platform.storage.select("SELECT json_valid(?)", json.dumps(body))[0][0]:
                 return body
-        raise RestError(self.call.unreadable_status, "general/Bad Request", "The body must be a JSON object.")
+        raise RestError(self.call.unreadable, "general/Bad Request", "The body must be a JSON object.")
 
     def number(self, name: str, default: int, largest: int | None = None) -> int:
         """Return a query parameter that counts from one. Raises: RestError, whose status 422 is not verified."""
@@ -228,7 +232,9 @@ class Handler(RequestHandler):
             self.clear_header("Content-Type")
             self.finish()
 
-    def respond_page(self, name: str, rows: Callable[[int, int], tuple[Iterable[Mapping[str, Any]], int]]) -> None:
+    def respond_page(
+        self, name: str, rows: Callable[[int, int], tuple[Iterable[Any], int]], as_json: Callable[[Any], Any] = dict
+    ) -> None:
         """Answer a page of what ``rows`` returns, given the first row's number and how many, with the count of all."""
         page, size = self.number("currentPage", 1), self.number("pageSize", DEFAULT_PAGE, LARGEST_PAGE)
         found, count = rows((page - 1) * size, size)
@@ -237,23 +243,12 @@ class Handler(RequestHandler):
             statistics["totalElements"] = count
         if self.flag("withTotalPages"):
             statistics["totalPages"] = math.ceil(count / size)
-        answer = {name: list(found), "statistics": statistics, "self": self._page(page, size)}
+        answer = {name: [as_json(one) for one in found], "statistics": statistics, "self": self._page(page, size)}
         if page > 1:
             answer["prev"] = self._page(page - 1, size)
         if page * size < count:
             answer["next"] = self._page(page + 1, size)
         self.respond(answer)
-
-    def respond_rows(
-        self, table: str, clauses: Sequence[Clause], order: str, as_json: Callable[[Row], Mapping[str, Any]]
-    ) -> None:
-        """Answer a page of a table's rows."""
-
-        def rows(first: int, size: int) -> tuple[list[Mapping[str, Any]], int]:
-            page, count = self.platform.storage.page(table, clauses, first, size, order)
-            return [as_json(row) for row in page], count
-
-        self.respond_page(table, rows)
 
     def _page(self, number: int, size: int) -> str:
         """Return the address of another page of the same query."""

@@ -4,11 +4,22 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from mciot_platform.messages import COMMAND, RESTART
-from mciot_platform.rest.handler import Call, Handler, RestError, is_text, read_time, unprocessable, zulu
+from mciot_platform.rest.handler import (
+    ADMINS,
+    WRITER,
+    Call,
+    Handler,
+    RestError,
+    is_text,
+    read_time,
+    unprocessable,
+    zulu,
+)
 from mciot_platform.rest.query import parse
 from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOperation, timestamp
 
@@ -34,18 +45,13 @@ def texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def unquoted(text: str) -> str:
-    """Return a text without the quotes that the vendor's Python client sets where it holds a blank."""
-    return text[1:-1].replace("''", "'") if " " in text and text[0] == text[-1] == "'" else text
-
-
-#: By parameter: whether an object is one of those that are asked for.
+#: By parameter: whether an object is one of those that are asked for. The vendor's Python client quotes blanks.
 INVENTORY: dict[str, Callable[[dict[str, Any], str], bool]] = {
     "fragmentType": lambda one, text: text in one,
     "type": lambda one, text: one.get("type") == text,
     "owner": lambda one, text: one.get("owner") == text,
     "ids": lambda one, text: one["id"] in text.split(","),
-    "text": lambda one, text: unquoted(text) in texts(one),
+    "text": lambda one, text: (text.strip("'") if " " in text else text) in texts(one),
     "q": lambda one, _: "c8y_IsDevice" in one,
 }
 
@@ -223,7 +229,8 @@ class InventoryCalls(Handler):
     def _list_operations(self) -> None:
         """List operations, the oldest first; with revert the newest."""
         order = "id DESC" if self.flag("revert") else "id"
-        self.respond_rows("operations", self._clauses(OPERATIONS), order, self._operation)
+        rows = partial(self.platform.storage.page, "operations", self._clauses(OPERATIONS), order)
+        self.respond_page("operations", rows, self._operation)
 
     async def _add_operation(self) -> None:
         """Add an operation, and send it to the device at once if that is connected."""
@@ -262,16 +269,16 @@ OBJECTS, OPERATION = "/inventory/managedObjects", "/devicecontrol/operations"
 NAME, NAMES = "/identity/externalIds/{kind}/{name}", "/identity/globalIds/{number}/externalIds"
 CALLS = (
     Call("GET", OBJECTS, InventoryCalls._list_objects),
-    Call("POST", OBJECTS, InventoryCalls._add_object, admins_only=True),
+    Call("POST", OBJECTS, InventoryCalls._add_object, ADMINS),
     Call("GET", OBJECTS + "/{number}", InventoryCalls._show_object),
-    Call("PUT", OBJECTS + "/{number}", InventoryCalls._change_object),
-    Call("DELETE", OBJECTS + "/{number}", InventoryCalls._delete_object, admins_only=True),
+    Call("PUT", OBJECTS + "/{number}", InventoryCalls._change_object, WRITER),
+    Call("DELETE", OBJECTS + "/{number}", InventoryCalls._delete_object, ADMINS),
     Call("GET", NAME, InventoryCalls._find_name),
-    Call("DELETE", NAME, InventoryCalls._delete_name, admins_only=True),
+    Call("DELETE", NAME, InventoryCalls._delete_name, ADMINS),
     Call("GET", NAMES, InventoryCalls._list_names),
-    Call("POST", NAMES, InventoryCalls._add_name, admins_only=True),
+    Call("POST", NAMES, InventoryCalls._add_name, ADMINS),
     Call("GET", OPERATION, InventoryCalls._list_operations),
-    Call("POST", OPERATION, InventoryCalls._add_operation, admins_only=True),
+    Call("POST", OPERATION, InventoryCalls._add_operation, ADMINS),
     Call("GET", OPERATION + "/{number}", InventoryCalls._show_operation),
-    Call("PUT", OPERATION + "/{number}", InventoryCalls._change_operation),
+    Call("PUT", OPERATION + "/{number}", InventoryCalls._change_operation, WRITER),
 )

@@ -27,10 +27,8 @@ Test = Callable[[dict[str, Any]], bool]
 
 def refused(what: str) -> RestError:
     """Return the answer to a query that can't be carried out."""
-    known = "eq, gt, ge, lt, le, and, or, not, has(), * and $orderby"
-    return RestError(
-        422, "inventory/Invalid Data", f"The local platform can't use {what} in a query: it knows {known}."
-    )
+    sentence = f"The local platform can't use {what} in a query: it knows {', '.join(OPERATORS)}, and, or, not, has()."
+    return RestError(422, "inventory/Invalid Data", sentence)
 
 
 def parse(text: str) -> tuple[Test, list[tuple[Callable[[dict[str, Any]], Any], bool]]]:
@@ -43,13 +41,10 @@ def parse(text: str) -> tuple[Test, list[tuple[Callable[[dict[str, Any]], Any], 
     test: Test = _joined(tokens, "or") if tokens else lambda _: True
     if tokens:
         raise refused(repr(tokens[0]))
-    keys: list[tuple[Callable[[dict[str, Any]], Any], bool]] = []
-    for name, *direction in (part.split() for part in order.split(",") if part.strip()):
-        if direction not in ([], ["asc"], ["desc"]):
-            raise refused(f"the order {order!r}")
-        value = _property(name)
-        keys.append((partial(_rank, value), direction == ["desc"]))
-    return test, keys
+    keys = [part.split() for part in order.split(",") if part.strip()]
+    if not all(direction in ([], ["asc"], ["desc"]) for _, *direction in keys):
+        raise refused(f"the order {order!r}")
+    return test, [(partial(_rank, _property(name)), direction == ["desc"]) for name, *direction in keys]
 
 
 def _rank(value: Callable[[Any], Any], one: dict[str, Any]) -> tuple[str, Any]:
@@ -132,6 +127,7 @@ def _literal(token: str) -> bool | float | str | re.Pattern[str]:
         return token == "true" if token in ("true", "false") else float(token.rstrip("fFdDlL"))
     text = token[1:-1].replace("''", "'") if token.startswith("'") else token
     parts = re.findall(r"\\.|.", text, re.DOTALL)
-    if "*" in parts:
-        return re.compile("".join(".*" if part == "*" else re.escape(part[-1]) for part in parts), re.DOTALL)
+    if "*" in parts:  # with atomic groups, so that many of them cost no more than a few
+        first, *inner, last = "".join("\n*" if part == "*" else re.escape(part[-1]) for part in parts).split("\n*")
+        return re.compile(first + "".join(f"(?>.*?{part})" for part in inner) + ".*" + last, re.DOTALL)
     return "".join(part[-1] for part in parts)

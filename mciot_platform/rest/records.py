@@ -3,9 +3,10 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-from mciot_platform.rest.handler import JSON, Call, RestError, read_time, unprocessable, zulu
+from mciot_platform.rest.handler import ANY_LOGIN, JSON, WRITER, Call, RestError, read_time, unprocessable, zulu
 from mciot_platform.rest.inventory import (
     HAS_FRAGMENT,
     IN_STATUS,
@@ -99,21 +100,22 @@ class RecordCalls(InventoryCalls):
         raise RestError(404, f"{self.name}/Not Found", f"There is no {self.name} {number}.")
 
     def _list_records(self) -> None:
-        """List them: events and alarms the newest first, measurements the oldest; with revert the other way round."""
+        """List what was sent, events and alarms the newest first; with revert the other way round."""
         direction = "DESC" if self.kind.newest_first ^ self.flag("revert") else "ASC"
-        order, clauses = f"time {direction}, id {direction}", self._clauses(self.kind.filters)
-        self.respond_rows(self.kind.table, clauses, order, self._record)
+        order, table = f"time {direction}, id {direction}", self.kind.table
+        rows = partial(self.platform.storage.page, table, self._clauses(self.kind.filters), order)
+        self.respond_page(table, rows, self._record)
 
     def _count_records(self) -> None:
-        """Count those that the filters select."""
-        self.respond(self.platform.storage.page(self.kind.table, self._clauses(self.kind.filters), 0, 1)[1])
+        """Count what the filters select."""
+        self.respond(self.platform.storage.page(self.kind.table, self._clauses(self.kind.filters), "id", 0, 1)[1])
 
     def _show_record(self, number: str) -> None:
-        """Show one."""
+        """Show one record."""
         self.respond(self._record(self._find_record(number)))
 
     def _change_record(self, number: str) -> None:
-        """Change one: its text, an alarm's severity and status, and fragments."""
+        """Change a text, an alarm's severity or status, or fragments."""
         row, body = self._find_record(number), self.body()
         self._require_writer(row["device"])
         values = {name: checked(body, name, row[name]) for name in self.kind.changed}
@@ -141,7 +143,7 @@ class RecordCalls(InventoryCalls):
         return self._record(self._find_record(str(number)))
 
     def _add_records(self) -> None:
-        """Add one, or several measurements in one body, all of them or none."""
+        """Add a record; of measurements several in one body, all of them or none."""
         body = self.body()
         several = body.get("measurements") if self.name == "measurement" else None
         with self.platform.storage.transaction():
@@ -152,7 +154,7 @@ class RecordCalls(InventoryCalls):
 CALLS = (
     Call("GET", "/alarm/alarms/count", RecordCalls._count_records, produces=("text/plain", JSON)),
     *(
-        Call(method, f"/{name}/{kind.table}{below}", run)
+        Call(method, f"/{name}/{kind.table}{below}", run, ANY_LOGIN if method == "GET" else WRITER)
         for name, kind in KINDS.items()
         for method, below, run in (
             ("GET", "", RecordCalls._list_records),
