@@ -272,7 +272,7 @@ def test_the_client_for_javascript(platform: LocalPlatform, tmp_path: Path, monk
     assert {0xAB01, 0xAB02} <= set(revoked)
     assert found == {
         **{"tenant": platform.tenant_id, "loginOptions": ["BASIC"], "user": "admin", "admin": True},
-        **{"listed": True, "own": 0, "disabled": "DISABLED", "proven": True, "option": "true", "options": 1},
+        **{"listed": True, "own": 0, "disabled": "DISABLED", "proven": True, "option": "true", "options": True},
         **{"query": ["js [1]"], "devices": 1, "renamed": "js 2", "detail": "js 2", "page": 2},
         **{"identity": True, "names": 1, "measurement": 21, "measurements": 1, "event": "two", "events": 1},
         **{"alarm": "CLEARED", "alarms": 1, "count": 1, "operation": "EXECUTING", "operations": 1, "refused": 401},

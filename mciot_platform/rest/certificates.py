@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -19,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.uploads import single_ca_certificate
-from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, is_text, zulu
+from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, is_text, unfit, zulu
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
@@ -39,6 +40,7 @@ def _algorithm(certificate: x509.Certificate) -> str:
 
 
 LONGEST_NAME = 256
+invalid = partial(unfit, room="certificate")
 CODE_VALIDITY = timedelta(days=7)  # not verified
 
 
@@ -102,9 +104,8 @@ class CertificateCalls(Handler):
     def _list_trusted(self, tenant: str) -> None:
         """List the tenant's trusted certificates."""
         stored = self.platform.storage.trusted_certificates(self.login.tenant)
-        known = [self._as_json(trusted) for trusted in stored if not trusted.deleted]
-        if self.flag("certificateAuthority"):
-            known = []  # the tenant's own CA, which the local platform does not have
+        # the local platform's tenants have no CA of their own
+        known = [self._as_json(one) for one in stored if not one.deleted and not self.flag("certificateAuthority")]
         self.respond_page("certificates", lambda first, size: (known[first : first + size], len(known)))
 
     def _add(self, tenant: str) -> None:
@@ -170,11 +171,6 @@ def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) 
             key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
             return True
     return False
-
-
-def invalid(message: str) -> RestError:
-    """Return the answer to a body that can be read but not used."""
-    return RestError(422, "certificate/Unprocessable Entity", message)
 
 
 def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:

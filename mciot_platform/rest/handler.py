@@ -36,9 +36,9 @@ class RestError(HTTPError):
         self.error, self.message = error, message
 
 
-def unprocessable(sentence: str) -> RestError:
+def unfit(sentence: str, room: str = "general") -> RestError:
     """Return the answer to what can be read but not carried out."""
-    return RestError(422, "general/Unprocessable Entity", sentence)
+    return RestError(422, f"{room}/Unprocessable Entity", sentence)
 
 
 def is_text(value: Any) -> bool:
@@ -57,7 +57,7 @@ def read_time(text: object, name: str) -> datetime:
         time = datetime.fromisoformat(str(text).replace(" ", "+"))  # an unquoted +01:00
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise unprocessable(f"{name} must be a time in ISO 8601.") from None
+        raise unfit(f"{name} must be a time in ISO 8601.") from None
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ class Platform:
             for trusted in added:
                 self.context.load_verify_locations(cadata=trusted.certificate.public_bytes(Encoding.DER))
         except ssl.SSLError:
-            sentence = "OpenSSL can't read the certificate: make it anew."
-            raise RestError(422, "certificate/Unprocessable Entity", sentence) from None
+            raise unfit("OpenSSL can't read the certificate: make it anew.", "certificate") from None
         with self.storage.transaction():
             for trusted in added:
                 self.storage.put_trusted_certificate(trusted)
@@ -215,7 +214,7 @@ class Handler(RequestHandler):
         text = self.get_query_argument(name, str(default))
         if not (text.isascii() and text.isdigit() and len(text) < 1000 and 1 <= int(text) <= (largest or int(text))):
             limit = f" to {largest}" if largest else ""
-            raise RestError(422, "general/Unprocessable Entity", f"{name} must be a number from 1{limit}.")
+            raise unfit(f"{name} must be a number from 1{limit}.")
         return int(text)
 
     def flag(self, name: str) -> bool:

@@ -9,17 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mciot_platform.messages import COMMAND, RESTART
-from mciot_platform.rest.handler import (
-    ADMINS,
-    WRITER,
-    Call,
-    Handler,
-    RestError,
-    is_text,
-    read_time,
-    unprocessable,
-    zulu,
-)
+from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, is_text, read_time, unfit, zulu
 from mciot_platform.rest.query import parse
 from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOperation, timestamp
 
@@ -56,15 +46,10 @@ INVENTORY: dict[str, Callable[[dict[str, Any], str], bool]] = {
 }
 
 
-def is_id(number: str) -> bool:
-    """Whether a text of a request can be the number of a row."""
-    return number.isascii() and number.isdigit() and len(number) < 19
-
-
 def as_text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
     """Return a text of a body. Raises: RestError: 422 if it is missing or none."""
     if not is_text(text := body.get(name, default)):
-        raise unprocessable(f"{name} must be a text.")
+        raise unfit(f"{name} must be a text.")
     return str(text)
 
 
@@ -83,10 +68,16 @@ class InventoryCalls(Handler):
         return device
 
     def _by_id(self, number: object) -> RegisteredDevice:
-        text, storage = str(number), self.platform.storage
-        return self._visible(
-            storage.device(self.login.tenant, int(text)) if is_id(text) else None, f"The device {text}"
-        )
+        is_id = (text := str(number)).isascii() and text.isdigit() and len(text) < 19
+        found = self.platform.storage.device(self.login.tenant, int(text) if is_id else 0)
+        return self._visible(found, f"The device {text}")
+
+    def _row(self, table: str, number: str) -> sqlite3.Row:
+        query = f"SELECT * FROM {table} WHERE id = ? AND CAST(id AS TEXT) = ? AND tenant = ? AND ? IN ('', device)"
+        values = (number, number, self.login.tenant, self.login.device or "")
+        for row in self.platform.storage.select(query, *values):
+            return row
+        raise RestError(404, f"{table[:-1]}/Not Found", f"There is no {table[:-1]} {number}.")
 
     def _require_writer(self, device: str) -> None:
         if self.login.device != device:
@@ -97,7 +88,7 @@ class InventoryCalls(Handler):
         given = {name: ",".join(self.get_query_arguments(name)) for name in self.request.query_arguments}
         for name in sorted(UNSUPPORTED & given.keys()):
             if given[name].lower() != "false":
-                raise unprocessable(f"The local platform does not know the filter {name}: leave it out.")
+                raise unfit(f"The local platform does not know the filter {name}: leave it out.")
         return given
 
     def _clauses(self, filters: Filters) -> list[Clause]:
@@ -194,7 +185,7 @@ class InventoryCalls(Handler):
         device, body, storage = self._by_id(number), self.body(), self.platform.storage
         kind, name = as_text(body, "type"), as_text(body, "externalId")
         if not kind or not name:
-            raise unprocessable("type and externalId must not be empty.")
+            raise unfit("type and externalId must not be empty.")
         if storage.find_object(device.tenant, kind, name):
             raise RestError(409, "identity/Duplicate", f"There is the {kind} {name} already.")
         storage.insert("external_ids", tenant=device.tenant, type=kind, name=name, object=device.id)
@@ -203,12 +194,12 @@ class InventoryCalls(Handler):
     def _delete_name(self, kind: str, name: str) -> None:
         """Take an external id away from its object, but not the one that a device has from its certificate."""
         if (kind, self._named(kind, name).device) == ("c8y_Serial", name):
-            raise unprocessable(f"{name} is the device's own name, by its certificate: delete the device.")
+            raise unfit(f"{name} is the device's own name, by its certificate: delete the device.")
         self.platform.storage.delete("external_ids", tenant=self.login.tenant, type=kind, name=name)
         self.set_status(204)
 
-    def _operation(self, row: StoredOperation | sqlite3.Row) -> dict[str, Any]:
-        operation = row if isinstance(row, StoredOperation) else StoredOperation(**row)
+    def _operation(self, row: Mapping[str, Any] | sqlite3.Row) -> dict[str, Any]:
+        operation = StoredOperation(**row)
         device = self.platform.storage.device(operation.tenant, operation.device)
         body: dict[str, Any] = {"id": str(operation.id), "deviceId": str(device.id) if device else ""}
         body |= {"status": operation.status, "creationTime": zulu(operation.time), "description": operation.description}
@@ -219,12 +210,6 @@ class InventoryCalls(Handler):
         elif operation.reason and isinstance(body[operation.fragment], dict):
             body[operation.fragment]["result"] = operation.reason
         return {**body, "self": self.address(f"{OPERATION}/{operation.id}")}
-
-    def _find_operation(self, number: str) -> StoredOperation:
-        operation = self.platform.storage.operation(self.login.tenant, int(number)) if is_id(number) else None
-        if operation is None or self.login.device not in (None, operation.device):
-            raise RestError(404, "devicecontrol/Not Found", f"There is no operation {number}.")
-        return operation
 
     def _list_operations(self) -> None:
         """List operations, the oldest first; with revert the newest."""
@@ -240,25 +225,25 @@ class InventoryCalls(Handler):
         kind = next((name for name in (RESTART, COMMAND, *kinds) if name in kinds), None)
         text = body[COMMAND].get("text") if kind == COMMAND else ""
         if kind is None or not is_text(text):
-            raise unprocessable(f"An operation has a fragment, an object such as {RESTART}, or {COMMAND} with a text.")
+            raise unfit(f"An operation has a fragment, an object such as {RESTART}, or {COMMAND} with a text.")
         values = {"fragment": kind, "text": text, "description": as_text(body, "description", "")}
         fragments = as_fragments(body, *OPERATIONS_OWN)
         operation = self.platform.storage.add_operation(device, **values, fragments=fragments)
-        self.respond(self._operation(operation), 201)
+        self.respond(self._operation(vars(operation)), 201)
         if kind in (RESTART, COMMAND):  # others have no message of their own here
             await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
 
     def _show_operation(self, number: str) -> None:
         """Show an operation, with what the device said of it."""
-        self.respond(self._operation(self._find_operation(number)))
+        self.respond(self._operation(self._row("operations", number)))
 
     def _change_operation(self, number: str) -> None:
         """Store what is said of an operation: its status, the reason of a failure, and fragments."""
-        operation, body = self._find_operation(number), self.body()
+        operation, body = StoredOperation(**self._row("operations", number)), self.body()
         self._require_writer(operation.device)
         status, reason = body.get("status", operation.status), as_text(body, "failureReason", operation.reason)
         if status not in STATES:
-            raise unprocessable(f"status must be one of {', '.join(STATES)}.")
+            raise unfit(f"status must be one of {', '.join(STATES)}.")
         fragments = as_fragments(json.loads(operation.fragments) | body, *OPERATIONS_OWN)
         storage = self.platform.storage
         storage.update("operations", operation.id, status=status, reason=reason, fragments=fragments)

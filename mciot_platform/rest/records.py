@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from mciot_platform.rest.handler import ANY_LOGIN, JSON, WRITER, Call, RestError, read_time, unprocessable, zulu
+from mciot_platform.rest.handler import ANY_LOGIN, JSON, WRITER, Call, read_time, unfit, zulu
 from mciot_platform.rest.inventory import (
     HAS_FRAGMENT,
     IN_STATUS,
@@ -15,7 +15,6 @@ from mciot_platform.rest.inventory import (
     InventoryCalls,
     as_fragments,
     as_text,
-    is_id,
 )
 
 ALLOWED = {"severity": ("CRITICAL", "MAJOR", "MINOR", "WARNING"), "status": ("ACTIVE", "ACKNOWLEDGED", "CLEARED")}
@@ -54,7 +53,7 @@ def checked(body: Mapping[str, Any], name: str, default: str | None = None) -> s
     """Return a text of a body. Raises: RestError: 422 if it is missing, or none of those that there are."""
     text = as_text(body, name, default)
     if text not in ALLOWED.get(name, (text,)):
-        raise unprocessable(f"{name} must be one of {', '.join(ALLOWED[name])}.")
+        raise unfit(f"{name} must be one of {', '.join(ALLOWED[name])}.")
     return text
 
 
@@ -65,7 +64,7 @@ def measured(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             if isinstance(value, dict) and "value" in value:
                 number = value["value"]
                 if type(number) not in (int, float) or abs(number) > 1e308:
-                    raise unprocessable(f"The value of {fragment}.{name} must be a number.")
+                    raise unfit(f"The value of {fragment}.{name} must be a number.")
                 yield {"fragment": fragment, "series": name, "value": float(number), "unit": as_text(value, "unit", "")}
 
 
@@ -92,13 +91,6 @@ class RecordCalls(InventoryCalls):
         path = self.address(f"/{self.name}/{self.kind.table}/{row['id']}")
         return {**body, "id": str(row["id"]), **times, "source": source, "self": path}
 
-    def _find_record(self, number: str) -> sqlite3.Row:
-        query = f"SELECT * FROM {self.kind.table} WHERE tenant = ? AND id = ? AND ? IN ('', device)"
-        values = (self.login.tenant, int(number) if is_id(number) else 0, self.login.device or "")
-        for row in self.platform.storage.select(query, *values):
-            return row
-        raise RestError(404, f"{self.name}/Not Found", f"There is no {self.name} {number}.")
-
     def _list_records(self) -> None:
         """List what was sent, events and alarms the newest first; with revert the other way round."""
         direction = "DESC" if self.kind.newest_first ^ self.flag("revert") else "ASC"
@@ -112,11 +104,11 @@ class RecordCalls(InventoryCalls):
 
     def _show_record(self, number: str) -> None:
         """Show one record."""
-        self.respond(self._record(self._find_record(number)))
+        self.respond(self._record(self._row(self.kind.table, number)))
 
     def _change_record(self, number: str) -> None:
         """Change a text, an alarm's severity or status, or fragments."""
-        row, body = self._find_record(number), self.body()
+        row, body = self._row(self.kind.table, number), self.body()
         self._require_writer(row["device"])
         values = {name: checked(body, name, row[name]) for name in self.kind.changed}
         values["fragments"] = as_fragments(json.loads(row["fragments"]) | body, *RESERVED)
@@ -127,20 +119,20 @@ class RecordCalls(InventoryCalls):
         """Store a new one; an alarm of a type that is active is counted on. Returns it as it is sent."""
         source, storage = body.get("source") if isinstance(body, dict) else None, self.platform.storage
         if not isinstance(source, dict) or "id" not in source:
-            raise unprocessable("source, an object with the id of a device, is required.")
+            raise unfit("source, an object with the id of a device, is required.")
         self._require_writer((device := self._by_id(source["id"])).device)
         values: dict[str, Any] = {name: checked(body, name) for name in self.kind.required}
         time, fragments = read_time(body.get("time"), "time"), as_fragments(body, *RESERVED)
         if self.name == "measurement":
             if not (found := list(measured(body))):
-                raise unprocessable('A measurement has a fragment, a series, a value: "c8y_P": {"T": {"value": 1}}.')
+                raise unfit('A measurement has a fragment, a series, a value: "c8y_P": {"T": {"value": 1}}.')
             values |= found[0]
         if self.name == "alarm":
             number = storage.raise_alarm(device, time, *values.values())
             storage.update("alarms", number, status=checked(body, "status", "ACTIVE"), fragments=fragments)
         else:
             number = storage.add_record(self.kind.table, device, time, fragments=fragments, **values)
-        return self._record(self._find_record(str(number)))
+        return self._record(self._row(self.kind.table, str(number)))
 
     def _add_records(self) -> None:
         """Add a record; of measurements several in one body, all of them or none."""
