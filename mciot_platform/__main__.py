@@ -94,7 +94,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     # only now: a start that fails must not change the certificate that learners have copied
     identity = ServerIdentity(key, server_certificate(folder, key, options.host))
     trust, tokens = Trust(storage, PROFILES[options.profile]), Tokens(key)
-    mqtt_server = MqttServer(storage, trust, tokens, identity)
+    mqtt_server = MqttServer(storage, trust, tokens, identity, credentials)
     _raise_file_limit()
     await mqtt_server.listen(mqtt_sockets)
     context = _https_context(folder, trust)

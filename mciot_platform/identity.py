@@ -114,6 +114,21 @@ def read_credentials(file: Path, tenants: int) -> Credentials:
     return known
 
 
+def find_login(
+    credentials: Credentials, user: str, password: str, *, with_tenant: bool = False
+) -> tuple[str, bool] | None:
+    """Return whose login this is, the tenant and whether an administrator's, or None; ``user`` may name the tenant.
+
+    It must ``with_tenant``, as over MQTT, where no host name tells which it is.
+    """
+    for tenant, admin in credentials.items():
+        for login in (admin, *admin.get("others", ())):
+            right_user = user == f"{tenant}/{login['user']}" or (user == login["user"] and not with_tenant)
+            if right_user and secrets.compare_digest(password.encode(), login["password"].encode()):
+                return tenant, login is admin
+    return None
+
+
 def _new_login(user: str) -> dict[str, Any]:
     return {"user": user, "password": secrets.token_urlsafe(18)}
 

@@ -1,188 +1,330 @@
-"""What the platform does with SmartREST messages, and what it answers."""
+"""What the platform does with SmartREST messages: the static templates, as one table, and what it answers.
 
+What the error lines look like, apart from ``41,100,Device already existing``, is not verified on a real tenant.
+"""
+
+import json
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from mciot_nb.connect.smartrest import line, parse
-from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation
+from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, timestamp
 
 ANSWERS, ERRORS, TOKENS = "s/ds", "s/e", "s/dat"
+NOTIFICATIONS, JSON_ERRORS = "devicecontrol/notifications", "error"
 RESTART, COMMAND = "c8y_Restart", "c8y_Command"
+DEVICE_TYPE, CHILD_TYPE, SERVICE_TYPE = "c8y_MQTTDevice", "c8y_MQTTChildDevice", "c8y_Service"
 #: Stricter than float, which takes 1_000 and the digits of other scripts too.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+Values = dict[str, Any]
 
 
 class Reply(NamedTuple):
-    """A line for the device, and the topic on which it goes out."""
+    """A text for the device, and the topic on which it goes out."""
 
     topic: str
     text: str
+
+
+#: What carries a message out: for whom, and with its values by the names in `MESSAGES`. A list are its replies.
+Action = Callable[[Storage, RegisteredDevice, Values], object]
 
 
 class BadMessage(Exception):
     """A message that can't be carried out: one sentence for the device."""
 
 
-@dataclass(frozen=True)
-class DeviceMessage:
-    """One message with what is needed to carry it out; ``values`` are those behind the message's ``number``."""
+def decimal(text: str) -> float:
+    """Return a number. Raises: BadMessage: if it is none, or not finite."""
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise BadMessage(f"The value {text!r} is no number.")
+    return value
 
-    number: str
-    values: list[str]
-    storage: Storage
-    device: RegisteredDevice
 
-    def value(self, index: int, name: str) -> str:
-        """Return a value. Raises: BadMessage: if it is empty or missing."""
-        if not self.optional(index):
+def moment(text: str) -> datetime:
+    """Return a time in ISO 8601, or now where it was left out. Raises: BadMessage: if it is none."""
+    try:
+        time = datetime.fromisoformat(text) if text else datetime.now(UTC)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadMessage(f"{text!r} is no time in ISO 8601.") from None
+
+
+@lru_cache
+def _described(fields: str) -> tuple[list[tuple[str, bool, Callable[[str], Any]]], str, int]:
+    """Return a message's fields (name, whether it must be there, how it is read), those that repeat, and how many."""
+    once, _, several = fields.partition("*")
+    readers: dict[str, Callable[[str], Any]] = {"#": lambda text: text and decimal(text), "@": moment}
+    described = [(name.strip("!#@"), "!" in name, readers.get(name[-1], str)) for name in once.split()]
+    return described, several, len(several.split())
+
+
+def read_fields(fields: str, texts: Sequence[str]) -> Values:
+    """Return a message's values by their names, as `MESSAGES` describes them. Raises: BadMessage."""
+    described, several, size = _described(fields)
+    found: Values = {}
+    for index, (name, needed, read) in enumerate(described):
+        text = texts[index] if index < len(texts) else ""
+        if needed and not text:
             raise BadMessage(f"The {name} is missing.")
-        return self.values[index]
-
-    def optional(self, index: int, default: str = "") -> str:
-        """Return a value, or the default where it was left out."""
-        return self.values[index] if index < len(self.values) and self.values[index] else default
-
-    def decimal(self, index: int) -> float:
-        """Return a number. Raises: BadMessage: if it is none, or not finite."""
-        text = self.value(index, "value")
-        value = float(text) if NUMBER.fullmatch(text) else math.nan
-        if not math.isfinite(value):
-            raise BadMessage(f"The value {text!r} is no number.")
-        return value
-
-    def time(self, index: int) -> datetime:
-        """Return a time in ISO 8601, or that of receipt where it was left out. Raises: BadMessage: if it is none."""
-        try:
-            time = datetime.fromisoformat(self.optional(index) or datetime.now(UTC).isoformat())
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise BadMessage(f"{self.values[index]!r} is no time in ISO 8601.") from None
+        found[name] = read(text)
+    if several:
+        end = max(len(texts), len(described) + ("!" in several))  # then there must be one
+        each = [read_fields(several, texts[at : at + size]) for at in range(len(described), end, size)]
+        found["each"] = [value for one in each for value in one.values() if value] if size == 1 else each
+    return found
 
 
-def answer(payload: bytes, storage: Storage, device: RegisteredDevice) -> list[Reply]:
-    """Carry out every line of ``payload`` and return the replies; a payload that is no CSV is refused as a whole.
+def answer(payload: bytes, storage: Storage, sender: RegisteredDevice, child: str = "") -> list[Reply]:
+    """Carry out every line of ``payload`` for the sender or a child of it, and return the replies.
 
-    What the error lines look like, apart from ``41,100,Device already existing``, is not verified on a real tenant.
+    A payload that is no CSV is refused as a whole.
     """
     try:
         rows = parse(payload)
     except ValueError as problem:
         return [Reply(ERRORS, line("50", "", str(problem)))]
     replies: list[Reply] = []
-    current = storage.device(device.tenant, device.device) or device
-    for number, *values in rows:
-        if number == "100":  # an earlier one may have created it
-            current = storage.device(device.tenant, device.device) or device
+    for number, *texts in rows:
         try:
-            if number not in MESSAGES:
-                raise BadMessage("There is no message of this number here.")
-            replies += MESSAGES[number](DeviceMessage(number, values, storage, current)) or []
+            replies += _carry_out(storage, sender, child, number, texts)
         except BadMessage as problem:
             replies.append(Reply(ERRORS, line("50", number, str(problem))))
     return replies
 
 
-def operation_reply(operation: StoredOperation) -> Reply:
-    """Return an operation as the device receives it: 510 to restart, 511 for a command."""
+def answer_json(
+    topic: str, target: str, payload: bytes, storage: Storage, sender: RegisteredDevice, packet_id: int
+) -> list[Reply]:
+    """Carry out JSON that was sent on one of the topics of `AS_STATIC`, or to update ``target`` in the inventory.
+
+    Measurements, events and alarms are a child's where their externalSource says so. Several come as a list.
+    """
+    try:
+        body = json.loads(payload)
+        json.dumps(body, ensure_ascii=False).encode()  # JSON can hold half of a surrogate pair
+        if target:
+            changes = {name: value for name, value in body.items() if name not in NO_FRAGMENTS}
+            storage.set_fragments(_meant(storage, sender, target, create=True), changes)
+            return []
+        for one in body.get(topic.partition("/")[2], [body]):
+            number, *values = AS_STATIC[topic](one)
+            child = one.get("externalSource", {}).get("externalId", "")
+            _carry_out(storage, sender, child, number, list(map(str, values)))
+        return []
+    except BadMessage as problem:
+        said = str(problem)
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        said = "The message is no JSON object, or lacks what is needed here."
+    error = {"error": "undefined/validationError", "message": said, "messageId": packet_id}
+    return [Reply(JSON_ERRORS, json.dumps(error))]
+
+
+def _series(body: Values) -> list[Any]:
+    """Return a measurement in JSON as the values of a static one."""
+    found = ["201", body["type"], body.get("time", "")]
+    for fragment, series in body.items():
+        if fragment not in NO_FRAGMENTS and isinstance(series, dict):
+            for name, one in series.items():
+                found += [fragment, name, one["value"], one.get("unit", "")]
+    return found
+
+
+def _carry_out(
+    storage: Storage, sender: RegisteredDevice, child: str, number: str, texts: Sequence[str]
+) -> Sequence[Reply]:
+    if number not in MESSAGES:
+        raise BadMessage("There is no message of this number here.")
+    fields, carry_out = MESSAGES[number]
+    values = read_fields(fields, texts)
+    replies = carry_out(storage, _meant(storage, sender, child, create=number not in NO_DATA), values)
+    return replies if isinstance(replies, list) else []
+
+
+def _meant(storage: Storage, sender: RegisteredDevice, child: str, *, create: bool) -> RegisteredDevice:
+    """Return whom a topic means: its sender, or the child or service below it that the topic ends with.
+
+    Who is not in the inventory is put there, as the vendor documents it of data that come before message 100.
+    Raises: BadMessage: for the name of another device.
+    """
+    device = storage.device(sender.tenant, sender.device) or sender
+    if not device.created and (create or child):
+        storage.create_device(device, f"MQTT Device {device.device}", DEVICE_TYPE)
+        device = storage.device(sender.tenant, sender.device) or sender
+    if child in ("", device.device):
+        return device
+    known = storage.device(device.tenant, child)
+    if known and child not in storage.family(device):
+        raise BadMessage(f"{child} is no child of {device.device}.")
+    return known or storage.add_child(device, child, f"MQTT Device {child}", CHILD_TYPE)
+
+
+def operation_replies(storage: Storage, operation: StoredOperation) -> list[Reply]:
+    """Return an operation as devices receive it: 510 to restart, 511 for a command; and any, in JSON."""
+    device = storage.device(operation.tenant, operation.device)
+    body: Values = {"id": str(operation.id), "deviceId": str(device.id if device else ""), "status": operation.status}
+    body |= {"creationTime": operation.time.replace("+00:00", "Z"), "description": operation.description}
+    body |= {"externalSource": {"externalId": operation.device, "type": "c8y_Serial"}}
+    replies = [Reply(NOTIFICATIONS, json.dumps(json.loads(operation.fragments) | body))]
     if operation.fragment == RESTART:
-        return Reply(ANSWERS, line("510", operation.device))
-    return Reply(ANSWERS, line("511", operation.device, operation.text))
+        return [Reply(ANSWERS, line("510", operation.device)), *replies]
+    return [Reply(ANSWERS, line("511", operation.device, operation.text))] * (operation.fragment == COMMAND) + replies
 
 
-def _create_device(message: DeviceMessage) -> list[Reply] | None:
-    device = message.device
-    if device.created:
-        return [Reply(ERRORS, line("41", "100", "Device already existing"))]
-    name = message.optional(0, f"MQTT Device {device.device}")
-    message.storage.create_device(device, name, message.optional(1, "c8y_MQTTDevice"))
+def _create(storage: Storage, device: RegisteredDevice, values: Values) -> Sequence[Reply] | None:
+    """Put a device or, with its name, a child of it into the inventory."""
+    child = values.get("child", "")
+    if storage.device(device.tenant, child) if child else device.created:
+        return [Reply(ERRORS, line("41", "101" if child else "100", "Device already existing"))]
+    named, kind = values["name"] or f"MQTT Device {child or device.device}", values["type"]
+    if child:
+        storage.add_child(device, child, named, kind or CHILD_TYPE)
+    else:
+        storage.create_device(device, named, kind or DEVICE_TYPE)
     return None
 
 
-def _hardware(message: DeviceMessage) -> None:
-    names = ("serialNumber", "model", "revision")
-    hardware = {name: message.optional(index) for index, name in enumerate(names)}
-    message.storage.set_fragment(message.device, "c8y_Hardware", hardware)
+def _create_service(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    """Add a service, or set the status of the one that is there. It is no device, but has a name like a child's."""
+    service = storage.device(device.tenant, values["service"])
+    if service and service.device not in storage.family(device):
+        raise BadMessage(f"{service.device} is no service of {device.device}.")
+    service = service or storage.add_child(device, values["service"], values["name"], SERVICE_TYPE)
+    storage.set_fragments(service, {"serviceType": values["type"], "status": values["status"]})
 
 
-def _required_interval(message: DeviceMessage) -> None:
-    text = message.value(0, "interval")
-    if not re.fullmatch(r"-?\d{1,6}", text, re.ASCII):  # a negative one means maintenance
-        raise BadMessage(f"The interval {text!r} is no number of minutes.")
-    message.storage.set_fragment(message.device, "c8y_RequiredAvailability", {"responseInterval": int(text)})
+def _fragment(name: str) -> Action:
+    """Return what stores a message's values as a fragment of its device."""
+    return lambda storage, device, values: storage.set_fragments(device, {name: values.get("each", values)})
 
 
-def _measurement(message: DeviceMessage) -> None:
-    """Store a value. A device that has not sent 100 may measure too: that this is so is not verified."""
-    values = {"value": message.decimal(2), "fragment": message.value(0, "fragment")}
-    values |= {"series": message.value(1, "series"), "unit": message.optional(3)}
-    message.storage.add_record("measurements", message.device, message.time(4), **values)
+def _required_interval(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    """Set the interval, but only where there is none yet."""
+    if not re.fullmatch(r"-?\d{1,6}", values["interval"], re.ASCII):  # a negative one means maintenance
+        raise BadMessage(f"The interval {values['interval']!r} is no number of minutes.")
+    required = {"c8y_RequiredAvailability": {"responseInterval": int(values["interval"])}}
+    storage.set_fragments(device, required | storage.fragments(device))
 
 
-def _fixed_measurement(message: DeviceMessage) -> None:
-    values = dict(zip(("fragment", "series", "unit"), FIXED_MEASUREMENTS[message.number], strict=True))
-    time = message.time(1)
-    message.storage.add_record("measurements", message.device, time, value=message.decimal(0), **values)
+def _configuration(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    kept = values | {"name": values["name"] or values["type"], "time": timestamp(values["time"])}
+    storage.set_fragments(device, {f"c8y_Configuration_{values['type']}": kept})
 
 
-def _alarm(message: DeviceMessage) -> None:
-    kind, time = message.value(0, "type"), message.time(2)
-    text = message.optional(1, f"Alarm of type {kind} raised")
-    message.storage.raise_alarm(message.device, time, kind, text, SEVERITIES[message.number])
+def _measurements(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    for one in values["each"]:
+        storage.add_record("measurements", device, values["time"], type=values["type"], **one)
 
 
-def _clear_alarm(message: DeviceMessage) -> None:
-    kind = message.value(0, "type")
-    if not message.storage.clear_alarm(message.device, kind):
-        raise BadMessage(f"No alarm of type {kind} is active.")
+def _measurement(*fixed: str) -> Action:
+    """Return what stores one value; fragment, series and unit may be ``fixed``, the real platform's own."""
+    names = dict(zip(("fragment", "series", "unit"), fixed, strict=False))
+    return lambda storage, device, values: storage.add_record("measurements", device, **(values | names))
 
 
-def _event(message: DeviceMessage) -> None:
-    kind, text = message.value(0, "type"), message.value(1, "text")
-    message.storage.add_record("events", message.device, message.time(2), type=kind, text=text)
+def _alarm(severity: str) -> Action:
+    """Return what raises an alarm."""
+    return lambda storage, device, values: storage.raise_alarm(
+        device, values["time"], values["type"], values["text"] or f"Alarm of type {values['type']} raised", severity
+    )
 
 
-def _set_operation(before: tuple[str, ...], after: str) -> Callable[[DeviceMessage], None]:
-    """Return what puts the oldest operation of the message's fragment from one of these statuses into the next.
+def _clear_alarm(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    if not storage.clear_alarm(device, values["type"]):
+        raise BadMessage(f"No alarm of type {values['type']} is active.")
 
-    Documented of 502 and 503 is the one that is EXECUTING. That one still PENDING may end too is not documented.
-    """
 
-    def set_operation(message: DeviceMessage) -> None:
-        fragment = message.value(0, "fragment")
-        for status in before:
-            for operation in message.storage.operations(message.device, status):
-                if operation.fragment == fragment:
-                    return message.storage.set_operation(operation, after, message.optional(1))
-        raise BadMessage(f"No operation {fragment} is {' or '.join(before).lower()}.")
+def _location(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    time, event = values.pop("time"), {"type": "c8y_LocationUpdate", "text": "Location updated"}
+    storage.add_record("events", device, time, fragments=json.dumps({"c8y_Position": values}), **event)
+
+
+def _location_of_device(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+    _location(storage, device, values)
+    storage.set_fragments(device, {"c8y_Position": values})
+
+
+def _set_operation(after: str, before: str = "EXECUTING") -> Action:
+    """Return what begins or ends an operation: the one named by its id, or the oldest of a fragment."""
+
+    def set_operation(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+        if number := values.get("id"):
+            what = f"{number} of {device.device} is known"
+            found = [one for one in storage.operations(device) if str(one.id) == number]
+        else:
+            what = f"{values['fragment']} is {before.lower()}"
+            found = [one for one in storage.operations(device, before) if one.fragment == values["fragment"]]
+        if not found:
+            raise BadMessage(f"No operation {what}.")
+        storage.set_operation(found[0], after, values.get("reason", ""))
 
     return set_operation
 
 
-#: The real platform's own fragments, series and units.
-FIXED_MEASUREMENTS = {"211": ("c8y_TemperatureMeasurement", "T", "C"), "212": ("c8y_Battery", "level", "%")}
+def pending(storage: Storage, device: RegisteredDevice, topic: str = ANSWERS) -> list[Reply]:
+    """Return what a device and all below it are to do, as it is told on a topic."""
+    family = (storage.device(device.tenant, name) for name in storage.family(device))
+    found = [one for member in family if member for one in storage.operations(member, "PENDING")]
+    return [reply for one in found for reply in operation_replies(storage, one) if reply.topic == topic]
+
+
+PLACE, NAMES = "lat# lng# alt# accuracy#", "* name"
 SEVERITIES = {"301": "CRITICAL", "302": "MAJOR", "303": "MINOR", "304": "WARNING"}
-#: By number.
-MESSAGES: dict[str, Callable[[DeviceMessage], list[Reply] | None]] = {
-    "100": _create_device,
-    "110": _hardware,
-    "114": lambda message: message.storage.set_fragment(message.device, "c8y_SupportedOperations", message.values),
-    "117": _required_interval,
-    "123": lambda message: [Reply(ANSWERS, line("124", str(message.device.id)))],
-    "200": _measurement,
-    **dict.fromkeys(FIXED_MEASUREMENTS, _fixed_measurement),
-    **dict.fromkeys(SEVERITIES, _alarm),
-    "306": _clear_alarm,
-    "400": _event,
-    "500": lambda message: [
-        operation_reply(pending)
-        for pending in message.storage.operations(message.device, "PENDING")
-        if pending.fragment in (RESTART, COMMAND)
-    ],
-    "501": _set_operation(("PENDING",), "EXECUTING"),
-    "502": _set_operation(("EXECUTING", "PENDING"), "FAILED"),
-    "503": _set_operation(("EXECUTING", "PENDING"), "SUCCESSFUL"),
+NUMBERS = {severity: number for number, severity in SEVERITIES.items()}
+#: How JSON is written as a static message, by its topic before /create; what the message does not name is left out.
+AS_STATIC: dict[str, Callable[[Values], list[Any]]] = {
+    "measurement/measurements": _series,
+    "event/events": lambda body: ["400", body["type"], body["text"], body["time"]],
+    "alarm/alarms": lambda body: [NUMBERS[body["severity"]], body["type"], body["text"], body["time"]],
+}
+NO_FRAGMENTS = ("id", "self", "name", "type", "time", "owner", "source", "externalSource", "creationTime")
+NO_DATA = ("100", "105", "123", "500")  # what asks, or creates a device itself
+#: By number: the values' names (``!``: must be there, ``#``: a number, ``@``: a time, behind ``*``: again and again),
+#: and what carries the message out. Of 125, a sign of life, nothing is kept.
+MESSAGES: dict[str, tuple[str, Action]] = {
+    "100": ("name type", _create),
+    "101": ("child! name type marker", _create),
+    "102": ("service! type! name! status!", _create_service),
+    "104": ("status!", lambda storage, device, values: storage.set_fragments(device, values)),
+    "105": ("", lambda s, device, _: [Reply(ANSWERS, line("106", *s.children(device, SERVICE_TYPE)))]),
+    "107": (NAMES, lambda storage, device, values: storage.set_fragments(device, dict.fromkeys(values["each"]))),
+    "110": ("serialNumber model revision", _fragment("c8y_Hardware")),
+    "111": ("imei iccid imsi mcc mnc lac cellId", _fragment("c8y_Mobile")),
+    "112": (PLACE, _fragment("c8y_Position")),
+    "113": ("config", _fragment("c8y_Configuration")),
+    "114": (NAMES, _fragment("c8y_SupportedOperations")),
+    "115": ("name version url", _fragment("c8y_Firmware")),
+    "116": ("* name version url", _fragment("c8y_SoftwareList")),
+    "117": ("interval!", _required_interval),
+    "118": (NAMES, _fragment("c8y_SupportedLogs")),
+    "119": (NAMES, _fragment("c8y_SupportedConfigurations")),
+    "120": ("type! url! name time@", _configuration),
+    "121": ("profileExecuted! profileId", _fragment("c8y_Profile")),
+    "122": ("name! version! url maintainer!", _fragment("c8y_Agent")),
+    "123": ("", lambda _, device, __: [Reply(ANSWERS, line("124", str(device.id)))]),
+    "125": ("", lambda *_: None),
+    "140": ("* name! version! softwareType url", _fragment("c8y_SoftwareList")),
+    "143": (NAMES, _fragment("c8y_SupportedSoftwareTypes")),
+    "150": (NAMES, _fragment("c8y_RemoteAccessSupportedProtocols")),
+    "200": ("fragment! series! value!# unit time@", _measurement()),
+    "201": ("type! time@ * fragment! series! value!# unit", _measurements),
+    "211": ("value!# time@", _measurement("c8y_TemperatureMeasurement", "T", "C")),
+    "212": ("value!# time@", _measurement("c8y_Battery", "level", "%")),
+    **{number: ("type! text time@", _alarm(severity)) for number, severity in SEVERITIES.items()},
+    "306": ("type!", _clear_alarm),
+    "400": ("type! text! time@", lambda storage, device, values: storage.add_record("events", device, **values)),
+    "401": (f"{PLACE} time@", _location),
+    "402": (f"{PLACE} time@", _location_of_device),
+    "500": ("", lambda storage, device, _: pending(storage, device)),
+    "501": ("fragment!", _set_operation("EXECUTING", "PENDING")),
+    "502": ("fragment! reason", _set_operation("FAILED")),
+    "503": ("fragment! reason", _set_operation("SUCCESSFUL")),
+    "504": ("id!", _set_operation("EXECUTING")),
+    "505": ("id! reason", _set_operation("FAILED")),
+    "506": ("id! reason", _set_operation("SUCCESSFUL")),
 }

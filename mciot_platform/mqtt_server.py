@@ -1,28 +1,42 @@
-"""The MQTT server: takes connections by mutual TLS, and lets devices in or refuses them with a reason."""
+"""The MQTT server: takes connections by TLS, and lets devices in or refuses them with a reason."""
 
 import asyncio
 import logging
 from contextlib import suppress
 from socket import socket
+from typing import Any
 
 from amqtt.mqtt import ConnackPacket, packet  # type: ignore[import-untyped]
+from cryptography import x509
 from OpenSSL import SSL
 
-from mciot_platform.identity import Tokens
-from mciot_platform.packets import MalformedPacket, PacketReader
+from mciot_platform.identity import Credentials, Tokens, find_login
+from mciot_platform.packets import MalformedPacket, PacketReader, Publish
 from mciot_platform.session import Session
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation
-from mciot_platform.tls import ServerIdentity, TlsStream
-from mciot_platform.trust import ConnectionRejected, Trust, note_chain, readable_certificates
+from mciot_platform.tls import ServerIdentity, TlsContexts, TlsStream
+from mciot_platform.trust import (
+    BAD_CLIENT_ID,
+    NOT_AUTHORIZED,
+    ConnectionRejected,
+    Trust,
+    device_identifier,
+    note_chain,
+    readable_certificates,
+)
 
 HANDSHAKE_SECONDS = 10.0
+BAD_CREDENTIALS = 4  # CONNACK return code (MQTT 3.1.1, table 3.1)
 
 
 class MqttServer:
     """Takes connections, lets devices in or refuses them with a record in the log, and knows the live sessions."""
 
-    def __init__(self, storage: Storage, trust: Trust, tokens: Tokens, identity: ServerIdentity) -> None:
-        self.storage, self.trust, self.tokens, self.identity = storage, trust, tokens, identity
+    def __init__(
+        self, storage: Storage, trust: Trust, tokens: Tokens, identity: ServerIdentity, credentials: Credentials
+    ) -> None:
+        self.storage, self.trust, self.tokens, self.credentials = storage, trust, tokens, credentials
+        self._contexts = TlsContexts(identity, storage)
         self._sessions: dict[tuple[str, str], Session] = {}  # by tenant and device
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -35,7 +49,7 @@ class MqttServer:
     def end_sessions(self, fingerprint: str, sentence: str) -> None:
         """End the live sessions under a trusted certificate."""
         for session in list(self._sessions.values()):
-            if session.anchor.fingerprint == fingerprint:
+            if session.anchor and session.anchor.fingerprint == fingerprint:
                 session.end(sentence)
 
     def end_device(self, device: RegisteredDevice, sentence: str) -> None:
@@ -44,9 +58,14 @@ class MqttServer:
             session.end(sentence)
 
     async def deliver(self, operation: StoredOperation) -> None:
-        """Send an operation to its device, if that is connected."""
-        if session := self._sessions.get((operation.tenant, operation.device)):
-            await session.deliver(operation)
+        """Send an operation to its device, or to the one above it, if that is connected."""
+        name = operation.device
+        while not (session := self._sessions.get((operation.tenant, name))):
+            known = self.storage.device(operation.tenant, name)
+            if known is None or not known.parent:
+                return
+            name = known.parent
+        await session.deliver(operation)
 
     async def close(self) -> None:
         """End everything."""
@@ -64,7 +83,7 @@ class MqttServer:
         assert task is not None
         self._tasks.add(task)
         attempt = LoggedAttempt(address="{}:{}".format(*writer.get_extra_info("peername", ("", ""))))
-        stream = TlsStream(reader, writer, self.identity, self.trust.enabled)
+        stream = TlsStream(reader, writer, self._contexts)
         try:
             await self._serve(stream, attempt)
         except asyncio.CancelledError:  # the platform closes; asyncio in Python 3.11 would print a traceback
@@ -96,8 +115,11 @@ class MqttServer:
         else:
             await self._run_session(session, attempt)
 
-    async def _handshake(self, stream: TlsStream, attempt: LoggedAttempt) -> None:
-        """Do the TLS handshake, and note for the log what it showed. Raises: ConnectionRejected, OSError, SSL.Error."""
+    async def _handshake(self, stream: TlsStream, attempt: LoggedAttempt) -> list[x509.Certificate]:
+        """Do the TLS handshake, note what it showed for the log, and return the certificates that the client sent.
+
+        Raises: ConnectionRejected, OSError, SSL.Error.
+        """
         try:
             await stream.handshake()
         except SSL.Error as error:
@@ -107,28 +129,61 @@ class MqttServer:
             raise self.trust.explain_failed_handshake(stream.path, stream.failed) from error
         finally:
             attempt.tls = stream.version
-        note_chain(attempt, stream.presented)
+        if presented := stream.presented:
+            note_chain(attempt, presented)
+        return presented
 
     async def _authorize(self, stream: TlsStream, attempt: LoggedAttempt) -> Session:
         """Do the handshake and read CONNECT. Raises: ConnectionRejected, MalformedPacket, OSError."""
-        await self._handshake(stream, attempt)
+        presented = await self._handshake(stream, attempt)
         packets = PacketReader(stream)
         connect = await packets.next()
         if connect is None:
             sentence = "The client ended the connection after the TLS handshake, without CONNECT."
             raise ConnectionRejected("NO_CONNECT", sentence)
-        if connect.fixed_header.packet_type != packet.CONNECT:
+        if isinstance(connect, Publish) or connect.fixed_header.packet_type != packet.CONNECT:
             raise MalformedPacket("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
-        device, anchor = self.trust.authorize(stream.presented, attempt)
-        return Session(packets, self.storage, self.tokens, device, anchor, connect)
+        if presented:
+            device, anchor = self.trust.authorize(presented, attempt)
+            return Session(packets, self.storage, self.tokens, device, anchor, connect)
+        device = self._authorize_user(connect, attempt)
+        return Session(packets, self.storage, self.tokens, device, None, connect)
+
+    def _authorize_user(self, connect: Any, attempt: LoggedAttempt) -> RegisteredDevice:
+        """Let a device without a certificate in by user and password. Raises: ConnectionRejected.
+
+        That a user without the role may not send anything, and is refused at once, is not verified.
+        """
+        user, password = connect.username, connect.password
+        if not user or not password:
+            sentence = "The client sent no certificate, and no user with a password: give it the device's certificate "
+            sentence += "chain and private key; some clients hold back one whose issuer is not trusted here."
+            raise ConnectionRejected("NO_CREDENTIALS", sentence, NOT_AUTHORIZED)
+        login = find_login(self.credentials, user, password, with_tenant=True)
+        if login is None:
+            sentence = "The client sent no certificate, and a user or password that is wrong: send a certificate, or a "
+            sentence += "user as tenantID/username with its password."
+            raise ConnectionRejected("BAD_CREDENTIALS", sentence, BAD_CREDENTIALS)
+        attempt.tenant, is_admin = login
+        if not is_admin:
+            raise ConnectionRejected("NO_ROLE", f"The user {user} may not send data: take another.", NOT_AUTHORIZED)
+        if not (identifier := device_identifier(attempt.client_id)):
+            raise ConnectionRejected("NO_CLIENT_ID", "The ClientId is empty: use the device's name.", BAD_CLIENT_ID)
+        self.storage.register(attempt.tenant, identifier, with_user=False)
+        device = self.storage.device(attempt.tenant, identifier)
+        assert device is not None
+        return device
 
     async def _run_session(self, session: Session, attempt: LoggedAttempt) -> None:
         key, anchor = (session.device.tenant, session.device.device), session.anchor
         if earlier := self._sessions.get(key):
             earlier.end(f"The same ClientId connected again, from {attempt.address}.")
         self._sessions[key] = session
-        reason = f"{attempt.subject} is connected under the trusted certificate {anchor.name or anchor.fingerprint}."
+        reason = f"{attempt.client_id} is connected by user and password, without a certificate."
+        if anchor:
+            name = anchor.name or anchor.fingerprint
+            reason = f"{attempt.subject} is connected under the trusted certificate {name}."
         record = self.storage.log(attempt, "CONNECTED", reason)
         try:
             with suppress(OSError, SSL.Error):
@@ -148,9 +203,6 @@ class MqttServer:
 def _handshake_failure(error: SSL.Error) -> ConnectionRejected:
     """Return why a handshake failed, where no certificate of the client's did."""
     reason = error.args[0][-1][2] if error.args and error.args[0] else "the client ended it"
-    if reason == "peer did not return a certificate":
-        sentence = "The client sent no certificate: give it the device's certificate chain and private key."
-        return ConnectionRejected("NO_CLIENT_CERT", sentence)
     sentence = f"The client refused the platform's certificate ({reason}): give it serverCert.pem as trusted CA"
     if "alert unknown ca" in reason:
         sentence += "."

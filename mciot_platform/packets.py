@@ -1,7 +1,7 @@
 """MQTT packets out of bytes: amqtt's packet classes as codec, with the checks of MQTT 3.1.1 that they leave out."""
 
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from amqtt.adapters import BufferReader  # type: ignore[import-untyped]
 from amqtt.errors import AMQTTError, MQTTError, NoDataError  # type: ignore[import-untyped]
@@ -11,19 +11,29 @@ from amqtt.mqtt.connect import ConnectVariableHeader  # type: ignore[import-unty
 from mciot_platform.tls import NO_WEBSOCKET, TlsStream
 from mciot_platform.trust import ConnectionRejected
 
-LONGEST_PAYLOAD = 16184  # bytes, as the vendor documents it
-LONGEST_PACKET = LONGEST_PAYLOAD + 1024  # room for the topic
+LONGEST_PACKET = 16184  # bytes, header and payload, as the vendor documents it
 BAD_PROTOCOL_LEVEL = 1  # CONNACK return code (MQTT 3.1.1, table 3.1)
 #: What a client may send, with the flags that MQTT prescribes (None: they carry meaning).
 CLIENT_PACKETS: dict[int, int | None] = {packet.PUBLISH: None}
-CLIENT_PACKETS |= dict.fromkeys((packet.CONNECT, packet.PUBACK, packet.PINGREQ, packet.DISCONNECT), 0)
+CLIENT_PACKETS |= dict.fromkeys((packet.CONNECT, packet.PUBACK, packet.PUBREC, packet.PUBCOMP), 0)
+CLIENT_PACKETS |= dict.fromkeys((packet.PINGREQ, packet.DISCONNECT), 0)
 CLIENT_PACKETS |= dict.fromkeys((packet.PUBREL, packet.SUBSCRIBE, packet.UNSUBSCRIBE), 2)
-WITH_PACKET_ID = (packet.PUBACK, packet.PUBREL, packet.SUBSCRIBE, packet.UNSUBSCRIBE)
+WITHOUT_PACKET_ID = (packet.CONNECT, packet.PINGREQ, packet.DISCONNECT)
 BAD_PARTS = "The client sent a packet with a part missing, bytes left over, or text that is not UTF-8."
 
 
 class MalformedPacket(Exception):
     """The client broke the protocol, in one sentence; the connection ends."""
+
+
+class Publish(NamedTuple):
+    """A client's message; ``size`` is that of its packet in bytes, ``packet_id`` 0 where its QoS is."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    packet_id: int
+    size: int
 
 
 class PacketReader:
@@ -33,51 +43,75 @@ class PacketReader:
         self.stream, self._buffer = stream, b""
 
     async def next(self) -> Any:
-        """Return the next packet, or None at the end of the connection.
+        """Return the next packet, a `Publish` or one of amqtt's, or None at the end of the connection.
 
         Raises: MalformedPacket: if the bytes are none; ConnectionRejected: if they are another protocol's.
         """
+        while (whole := self._cut()) is None:
+            if not (received := await self.stream.read()):
+                return None
+            self._buffer += received
+        first, body = whole
+        if first >> 4 == packet.PUBLISH:
+            return _publish(first, body)
         try:
-            while (header := await self._complete_header()) is None:
-                received = await self.stream.read()
-                if not received:
-                    return None
-                self._buffer += received
-            start, end = _body(self._buffer)
-            body, self._buffer = self._buffer[start:end], self._buffer[end:]
-            if header.packet_type == packet.CONNECT:
+            if first >> 4 == packet.CONNECT:
                 await _check_protocol_level(body)
-            received = await packet_dict[header.packet_type].from_stream(BufferReader(body), header)
-            _check_content(received, body)
-            return received
+            header = MQTTFixedHeader(first >> 4, first & 15, len(body))
+            read = await packet_dict[header.packet_type].from_stream(BufferReader(body), header)
+            _check_content(read, body)
+            return read
         except (AMQTTError, MQTTError, NoDataError, AttributeError, ValueError, struct.error) as error:
             raise MalformedPacket("The client sent something that is no MQTT packet.") from error
 
-    def has_message(self) -> bool:
-        """Whether a whole PUBLISH has been read already, so that `next` returns it without waiting."""
-        start, end = _body(self._buffer)
-        return start > 0 and self._buffer[0] >> 4 == packet.PUBLISH and len(self._buffer) >= end
+    def message(self) -> Publish | None:
+        """Return the next packet if it is a message that has been read already. Raises: MalformedPacket."""
+        if self._buffer and self._buffer[0] >> 4 == packet.PUBLISH and (whole := self._cut()):
+            return _publish(*whole)
+        return None
 
-    async def _complete_header(self) -> Any:
-        """Return the fixed header once the whole packet is in the buffer, None before."""
-        if self._buffer.startswith(b"GET "):
+    def _cut(self) -> tuple[int, bytes] | None:
+        """Take the next packet, its first byte and its body, out of the buffer; None before it is there as a whole."""
+        data, length, start = self._buffer, 0, 1
+        if data.startswith(b"GET "):
             raise ConnectionRejected("WEBSOCKET", NO_WEBSOCKET)
-        header = await MQTTFixedHeader.from_stream(BufferReader(self._buffer))
-        if header is None:
-            return None
-        flags = CLIENT_PACKETS.get(header.packet_type, -1)
-        if flags not in (None, header.flags):
+        for start in range(1, 5):  # of more bytes than needed, too
+            if start >= len(data):
+                return None
+            length |= (data[start] & 127) << 7 * (start - 1)
+            if data[start] < 128:
+                break
+        else:
+            raise MalformedPacket("The client sent a packet with a length that MQTT does not allow.")
+        if CLIENT_PACKETS.get(data[0] >> 4, -1) not in (None, data[0] & 15):
             raise MalformedPacket("The client sent a packet of a type or with flags that MQTT does not allow.")
-        if header.remaining_length > LONGEST_PACKET:
-            sentence = f"The client sent a packet of {header.remaining_length} bytes: {LONGEST_PAYLOAD} at most."
-            raise MalformedPacket(sentence)
-        return header if len(self._buffer) >= _body(self._buffer)[1] else None
+        if (end := start + 1 + length) > LONGEST_PACKET:
+            raise MalformedPacket(f"The client sent more than {LONGEST_PACKET} bytes in a packet, with its header.")
+        if len(data) < end:
+            return None
+        self._buffer = data[end:]
+        return data[0], data[start + 1 : end]
 
 
-def _body(data: bytes) -> tuple[int, int]:
-    """Return where a packet's body begins and ends, 0 before the length (of more bytes than needed, too) is there."""
-    start = next((index + 1 for index in range(1, min(5, len(data))) if data[index] < 128), 0)
-    return start, start + sum((data[index] & 127) << 7 * (index - 1) for index in range(1, start))
+def _publish(first: int, body: bytes) -> Publish:
+    """Read a message, and refuse what MQTT forbids (MQTT 3.1.1, sections 1.5.3, 2.3.1 and 3.3)."""
+    qos, end = first >> 1 & 3, 2 + int.from_bytes(body[:2])
+    begin = end + 2 * bool(qos)
+    number = int.from_bytes(body[end:begin])
+    try:
+        topic = body[2:end].decode()
+    except UnicodeDecodeError:
+        raise MalformedPacket(BAD_PARTS) from None
+    faults = {
+        "The client sent a message with QoS 3.": qos == 3,
+        BAD_PARTS: len(body) < max(begin, 2),
+        "The client sent a message of QoS 0 as one that it sent before.": first & 8 and not qos,
+        "The client sent a message without a topic, or with a wildcard in it.": not topic or set(topic) & set("+#\0"),
+        "The client sent a packet with the identifier 0.": qos and not number,
+    }
+    if any(faults.values()):
+        raise MalformedPacket(next(sentence for sentence, is_so in faults.items() if is_so))
+    return Publish(topic, body[begin:], qos, number, len(body))
 
 
 async def _check_protocol_level(connect: bytes) -> None:
@@ -94,21 +128,12 @@ async def _check_protocol_level(connect: bytes) -> None:
 
 
 def _check_content(received: Any, body: bytes) -> None:
-    """Refuse what amqtt reads although MQTT forbids it (MQTT 3.1.1, sections 1.5.3, 2.3.1, 3.3, 3.8.3)."""
+    """Refuse what amqtt reads although MQTT forbids it (MQTT 3.1.1, sections 1.5.3, 2.3.1, 3.8.3)."""
     kind, parts = received.fixed_header.packet_type, (received.variable_header, received.payload)
     if kind == packet.CONNECT:
         return _check_connect(received, body)
     faults: dict[str, bool] = {BAD_PARTS: b"".join(part.to_bytes() for part in parts if part) != body}
-    if kind == packet.PUBLISH:
-        bad_topic = not received.topic_name or bool(set(received.topic_name) & set("+#\0"))
-        repeated = bool(received.dup_flag and not received.qos)
-        faults |= {
-            "The client sent a message with QoS 3.": received.qos == 3,
-            f"The client sent more than {LONGEST_PAYLOAD} bytes in a message.": len(received.data) > LONGEST_PAYLOAD,
-            "The client sent a message of QoS 0 as one that it sent before.": repeated,
-            "The client sent a message without a topic, or with a wildcard in it.": bad_topic,
-        }
-    elif kind in (packet.SUBSCRIBE, packet.UNSUBSCRIBE):
+    if kind in (packet.SUBSCRIBE, packet.UNSUBSCRIBE):
         pairs = [topic if kind == packet.SUBSCRIBE else (topic, 0) for topic in received.payload.topics]
         bad_topic = any(not topic or "\0" in topic for topic, _ in pairs)
         faults |= {
@@ -116,8 +141,8 @@ def _check_content(received: Any, body: bytes) -> None:
             "The client sent a SUBSCRIBE with a QoS that there is not.": any(qos > 2 for _, qos in pairs),
             "The client sent a SUBSCRIBE or UNSUBSCRIBE with a topic that MQTT does not allow.": bad_topic,
         }
-    numbered = kind in WITH_PACKET_ID or (kind == packet.PUBLISH and received.qos > 0)
-    faults["The client sent a packet with the identifier 0."] = numbered and not received.variable_header.packet_id
+    unnumbered = kind not in WITHOUT_PACKET_ID and not received.variable_header.packet_id
+    faults["The client sent a packet with the identifier 0."] = unnumbered
     for sentence, is_so in faults.items():
         if is_so:
             raise MalformedPacket(sentence)

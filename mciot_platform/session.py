@@ -4,6 +4,7 @@ It is no general broker: a device publishes to the platform's topics and receive
 """
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -14,14 +15,16 @@ from OpenSSL import SSL
 from mciot_nb.connect.smartrest import line
 from mciot_platform import messages
 from mciot_platform.identity import Tokens
-from mciot_platform.packets import LONGEST_PAYLOAD, MalformedPacket, PacketReader
+from mciot_platform.packets import LONGEST_PACKET, MalformedPacket, PacketReader, Publish
 from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, TrustAnchor
 from mciot_platform.tls import WRITE_SECONDS
 from mciot_platform.trust import ConnectionRejected
 
-MESSAGES, TOKEN_REQUESTS = "s/us", "s/uat"
-SUBSCRIBE_TOPICS = (messages.ANSWERS, messages.ERRORS, messages.TOKENS)
+#: What a device may hear: answers, errors, tokens, and what is never sent here: on templates of its own (s/dt, s/dc),
+#: on JSON, and on SmartREST 1.0 (s/dl, s/ol). All of it is its own, so a wildcard behind s/dc does no harm.
+SUBSCRIBE_TOPICS = re.compile(r"s/(ds|e|dat|dt|(dc|dl|ol)(/[^+]+)?)|error|devicecontrol/notifications")
 FAILED_SUBSCRIPTION = 0x80
+ACKNOWLEDGED = {1: b"\x40\2", 2: b"\x50\2"}  # PUBACK and PUBREC, by QoS, before the packet's identifier
 MOST_UNRELEASED = 1000  # they are stored anew at every QoS 2 message
 MOST_AT_ONCE = 50  # messages of one device, while others wait
 
@@ -31,7 +34,7 @@ class ConnectionEnded(Exception):
 
 
 class Session:
-    """One device's connection, from its CONNACK to its end.
+    """One device's connection, from its CONNACK to its end. It has no ``anchor`` where a password let it in.
 
     Its subscriptions and unfinished QoS 2 messages outlive it if the client asked for that (clean session 0).
     """
@@ -42,7 +45,7 @@ class Session:
         storage: Storage,
         tokens: Tokens,
         device: RegisteredDevice,
-        anchor: TrustAnchor,
+        anchor: TrustAnchor | None,
         connect: Any,
     ) -> None:
         self.packets, self.storage, self.tokens, self.device, self.anchor = packets, storage, tokens, device, anchor
@@ -76,8 +79,9 @@ class Session:
 
     async def deliver(self, operation: StoredOperation) -> None:
         """Send an operation to the device if it has subscribed; else it asks for it with message 500."""
+        replies = messages.operation_replies(self.storage, operation)
         with suppress(OSError, SSL.Error):  # TimeoutError is one too; the session itself notices a broken connection
-            await self.packets.stream.write(self._publication(messages.operation_reply(operation)))
+            await self.packets.stream.write(b"".join(map(self._publication, replies)))
 
     def end(self, sentence: str) -> None:
         """End the connection from outside; ``sentence`` goes into the log."""
@@ -90,7 +94,7 @@ class Session:
         try:
             while True:
                 received = await self._next(self.keep_alive)
-                if received.fixed_header.packet_type == packet.PUBLISH:
+                if isinstance(received, Publish):
                     await self._receive_messages(received)
                 else:
                     await self._handle_packet(received)
@@ -112,7 +116,7 @@ class Session:
             raise ConnectionEnded(sentence) from None
         if received is None:
             raise ConnectionEnded("The client closed the connection.")
-        if received.fixed_header.packet_type == packet.DISCONNECT:
+        if not isinstance(received, Publish) and received.fixed_header.packet_type == packet.DISCONNECT:
             self._will = None
             raise ConnectionEnded("The client disconnected.")
         return received
@@ -123,6 +127,8 @@ class Session:
                 self._unreleased.discard(received.variable_header.packet_id)
                 self._store()
                 await self._send(mqtt.PubcompPacket.build(received.variable_header.packet_id))
+            case packet.PUBREC:  # of a message of ours of QoS 2, which the client releases by PUBCOMP
+                await self._send(mqtt.PubrelPacket.build(received.variable_header.packet_id))
             case packet.SUBSCRIBE:
                 await self._subscribe(received)
             case packet.UNSUBSCRIBE:
@@ -135,16 +141,15 @@ class Session:
             case packet.CONNECT:
                 raise MalformedPacket("The client sent CONNECT twice.")
 
-    async def _receive_messages(self, first: Any) -> None:
+    async def _receive_messages(self, first: Publish) -> None:
         """Store a message, and those that lie whole behind it: one commit serves them all. Then acknowledge them."""
-        received, size, problem = [first], len(first.data), None
-        while len(received) < MOST_AT_ONCE and size < LONGEST_PAYLOAD and self.packets.has_message():
-            try:
-                received.append(await self.packets.next())
-                size += len(received[-1].data)
-            except MalformedPacket as error:  # those before it are good
-                problem = error
-                break
+        received, size, problem = [first], first.size, None
+        try:
+            while len(received) < MOST_AT_ONCE and size < LONGEST_PACKET and (more := self.packets.message()):
+                received.append(more)
+                size += more.size
+        except MalformedPacket as error:  # those before it are good
+            problem = error
         replies: list[messages.Reply] = []
         sent = b""
         with self.storage.transaction():
@@ -157,20 +162,34 @@ class Session:
                     self._unreleased.add(message.packet_id)
                     self._store()
                 if new_qos_2 or message.qos < 2:
-                    replies += self._handle_message(message.topic_name, message.data)
-                sent += _acknowledgement(message)
+                    replies += self._handle_message(*message[:2], message.packet_id)
+                if message.qos:
+                    sent += ACKNOWLEDGED[message.qos] + message.packet_id.to_bytes(2)
         await self.packets.stream.write(sent + b"".join(map(self._publication, replies)))
         if problem:
             raise problem
 
-    def _handle_message(self, topic: str, payload: bytes) -> list[messages.Reply]:
-        """Do what a message asks for; it may be acknowledged once the transaction around this has ended."""
-        if topic == MESSAGES:
-            return messages.answer(payload, self.storage, self.device)
-        if topic == TOKEN_REQUESTS:
-            token = self.tokens.issue(self.device.tenant, self.device.device)
-            return [messages.Reply(messages.TOKENS, line("71", token))]
-        sentence = f"A device publishes on {MESSAGES} or {TOKEN_REQUESTS}."
+    def _handle_message(self, topic: str, payload: bytes, packet_id: int = 0) -> list[messages.Reply]:
+        """Do what a message asks for; it may be acknowledged once the transaction around this has ended.
+
+        What is sent to be processed in another way (t/, q/, c/) is stored like the rest.
+        """
+        match topic.split("/"):
+            case ["s" | "t" | "q" | "c", "us", *child] if len(child) < 2:
+                return messages.answer(payload, self.storage, self.device, "".join(child))
+            case [api, resource, "create" | "createBulk"] if f"{api}/{resource}" in messages.AS_STATIC:
+                return messages.answer_json(f"{api}/{resource}", "", payload, self.storage, self.device, packet_id)
+            case ["inventory", "managedObjects", "update", target] if target:
+                return messages.answer_json("", target, payload, self.storage, self.device, packet_id)
+            case ["s", "uat"]:
+                token = self.tokens.issue(self.device.tenant, self.device.device)
+                return [messages.Reply(messages.TOKENS, line("71", token))]
+            case ["s", "ut", collection] if not payload:
+                return [messages.Reply("s/dt", line("41", collection))]  # there is none of this name
+            case ["s" | "t" | "q" | "c", "ut" | "uc", collection, *_]:
+                sentence = f"The local platform keeps no templates of a device's own, so not {collection} either."
+            case _:
+                sentence = "A device publishes on s/us or s/uat."
         return [messages.Reply(messages.ERRORS, line("50", "", sentence))]
 
     def _publication(self, reply: messages.Reply) -> bytes:
@@ -186,19 +205,15 @@ class Session:
     async def _subscribe(self, request: Any) -> None:
         granted = []
         for topic, qos in request.payload.topics:
-            allowed = topic in SUBSCRIBE_TOPICS and qos <= 2
+            allowed = SUBSCRIBE_TOPICS.fullmatch(topic)
             if allowed:
-                self._subscribed[topic] = min(qos, 1)
-            granted.append(min(qos, 1) if allowed else FAILED_SUBSCRIPTION)
+                self._subscribed[topic] = qos
+            granted.append(qos if allowed else FAILED_SUBSCRIPTION)
         self._store()
         await self._send(mqtt.SubackPacket.build(request.variable_header.packet_id, granted))
+        if messages.NOTIFICATIONS in (topic for topic, _ in request.payload.topics):
+            waiting = messages.pending(self.storage, self.device, messages.NOTIFICATIONS)
+            await self.packets.stream.write(b"".join(map(self._publication, waiting)))
 
     async def _send(self, answer: Any) -> None:
         await self.packets.stream.write(answer.to_bytes())
-
-
-def _acknowledgement(message: Any) -> bytes:
-    if message.qos == 0:
-        return b""
-    kind = mqtt.PubackPacket if message.qos == 1 else mqtt.PubrecPacket
-    return bytes(kind.build(message.packet_id).to_bytes())

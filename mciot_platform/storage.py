@@ -57,10 +57,16 @@ LATER_COLUMNS = (
     ("trusted_certificates", "code_until", "TEXT NOT NULL DEFAULT ''"),
     *((table, "fragments", "TEXT NOT NULL DEFAULT '{}'") for table in ("devices", *DEVICE_TABLES)),
     ("devices", "updated", "TEXT"),
+    ("devices", "parent", "TEXT NOT NULL DEFAULT ''"),
     ("measurements", "type", "TEXT NOT NULL DEFAULT ''"),
     ("log", "tls", "TEXT NOT NULL DEFAULT ''"),
     ("log", "chain", "TEXT NOT NULL DEFAULT '[]'"),
 )
+DEVICE_COLUMNS = "id, tenant, device, created, name, type, registered, parent"
+#: A device and all below it. Each child is made once, below one that is there, so this ends.
+FAMILY = """WITH RECURSIVE family (device) AS (
+    SELECT :device UNION SELECT d.device FROM devices d, family f WHERE d.tenant = :tenant AND d.parent = f.device)
+    SELECT device FROM family"""
 INDEXES = "".join(f"CREATE INDEX IF NOT EXISTS {t}_of_device ON {t} (tenant, device, time);" for t in DEVICE_TABLES)
 #: The tenant's option that makes its list of revoked serial numbers count; off where it is not set.
 CRL_OPTION = ("configuration", "crl.offline.check.enabled")
@@ -78,7 +84,11 @@ def timestamp(at: datetime | None = None) -> str:
 
 @dataclass(frozen=True)
 class RegisteredDevice:
-    """A registered device; ``created`` is when its message 100 has put it into the inventory, None before."""
+    """A device; ``created`` is when a message of its has put it into the inventory, None before.
+
+    ``registered`` is when it got a user of its own, with which it may connect: empty for a child or a service of its
+    ``parent``, and for one that has connected with a person's user and password only.
+    """
 
     id: int
     tenant: str
@@ -86,6 +96,8 @@ class RegisteredDevice:
     created: str | None
     name: str = ""
     type: str = ""
+    registered: str = ""
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,11 +166,12 @@ def _trust_anchor(row: sqlite3.Row) -> TrustAnchor:
 
 
 class Storage:
-    """The file, opened. Every call is durable when it returns; those inside `transaction` when that ends."""
+    """The file, opened. Every call but the log's is durable when it returns, inside `transaction` when that ends."""
 
     def __init__(self, file: Path) -> None:
         self._db = sqlite3.connect(file, isolation_level=None)
         self._db.row_factory = sqlite3.Row
+        self._trusted: list[TrustAnchor] | None = None
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + SCHEMA + INDEXES)
         for table, column, kind in LATER_COLUMNS:
             if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info ({table})")}:
@@ -176,8 +189,18 @@ class Storage:
             yield
         except BaseException:
             self._db.execute("ROLLBACK")
+            self._trusted = None
             raise
         self._db.execute("COMMIT")
+
+    @contextmanager
+    def _unsynced(self) -> Iterator[None]:
+        """Write without waiting for the disk: a kill loses nothing of it, a power failure may. Not in a transaction."""
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
 
     def insert(self, table: str, conflict: str = "", **values: Any) -> int:
         """Add a row to one of our tables; ``conflict`` is what SQL does if it is there. Returns its number."""
@@ -213,18 +236,38 @@ class Storage:
     def device(self, tenant: str, device: str | int) -> RegisteredDevice | None:
         """Return a registered device by its identifier or its number, None where there is none."""
         column = "id" if isinstance(device, int) else "device"
-        query = f"SELECT id, tenant, device, created, name, type FROM devices WHERE tenant = ? AND {column} = ?"
+        query = f"SELECT {DEVICE_COLUMNS} FROM devices WHERE tenant = ? AND {column} = ?"
         row = self._db.execute(query, (tenant, device)).fetchone()
         return RegisteredDevice(*row) if row else None
 
-    def register(self, tenant: str, device: str) -> None:
-        """Add the device's user, with which it may connect from now on; what REST has given its name becomes it."""
+    def register(self, tenant: str, device: str, *, with_user: bool = True) -> None:
+        """Add a device, with a user of its own, with which it may connect from now on, or without.
+
+        What REST has given its name becomes it.
+        """
         if found := self.find_object(tenant, "c8y_Serial", device):
             for table in (*DEVICE_TABLES, "devices"):
                 query = f"UPDATE {table} SET device = ? WHERE tenant = ? AND device = ?"
                 self._db.execute(query, (device, tenant, found.device))
-        query = "INSERT OR IGNORE INTO devices (tenant, device, registered) VALUES (?, ?, ?)"
-        self._db.execute(query, (tenant, device, timestamp()))
+        query = "INSERT INTO devices (tenant, device, registered) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO "
+        query += "UPDATE SET registered = excluded.registered WHERE registered = ''"
+        self._db.execute(query, (tenant, device, timestamp() if with_user else ""))
+
+    def add_child(self, parent: RegisteredDevice, child: str, name: str, kind: str) -> RegisteredDevice:
+        """Add a child or a service to the inventory, below its parent."""
+        values = {"tenant": parent.tenant, "device": child, "registered": "", "created": timestamp()}
+        number = self.insert("devices", **values, name=name, type=kind, parent=parent.device)
+        return RegisteredDevice(number, **values, name=name, type=kind, parent=parent.device)
+
+    def children(self, device: RegisteredDevice, *without: str) -> list[str]:
+        """Return the names of what is right below a device, in the order in which it came, ``without`` some types."""
+        query = "SELECT device, type FROM devices WHERE tenant = ? AND parent = ? ORDER BY id"
+        return [name for name, kind in self._db.execute(query, (device.tenant, device.device)) if kind not in without]
+
+    def family(self, device: RegisteredDevice) -> list[str]:
+        """Return the names of a device and of all below it."""
+        rows = self._db.execute(FAMILY, {"tenant": device.tenant, "device": device.device})
+        return [name for (name,) in rows]
 
     def create_device(self, device: RegisteredDevice, name: str, kind: str) -> None:
         """Add a registered device to the inventory."""
@@ -243,7 +286,7 @@ class Storage:
             for table in (*DEVICE_TABLES, "sessions", "devices"):
                 self.delete(table, tenant=device.tenant, device=device.device)
             self.delete("external_ids", object=device.id)
-            if not with_user and not device.device.startswith(NO_DEVICE):
+            if device.registered and not with_user and not device.device.startswith(NO_DEVICE):
                 self.register(device.tenant, device.device)
 
     def fragments(self, device: RegisteredDevice) -> dict[str, Any]:
@@ -251,10 +294,11 @@ class Storage:
         row = self._db.execute("SELECT fragments FROM devices WHERE id = ?", (device.id,)).fetchone()
         return dict(json.loads(row[0]))
 
-    def set_fragment(self, device: RegisteredDevice, fragment: str, value: Any) -> None:
-        """Store one thing that a device tells of itself."""
-        found = self.fragments(device) | {fragment: value}
-        self.update("devices", device.id, fragments=json.dumps(found), updated=timestamp())
+    def set_fragments(self, device: RegisteredDevice, changes: Mapping[str, Any]) -> None:
+        """Store what a device tells of itself; None removes a fragment."""
+        found = self.fragments(device) | dict(changes)
+        kept = {name: value for name, value in found.items() if value is not None}
+        self.update("devices", device.id, fragments=json.dumps(kept), updated=timestamp())
 
     def add_record(self, table: str, device: RegisteredDevice, time: datetime, **values: Any) -> int:
         """Store a measurement, an event or an alarm. Returns its number."""
@@ -286,9 +330,9 @@ class Storage:
         row = self._db.execute("SELECT * FROM operations WHERE tenant = ? AND id = ?", (tenant, number)).fetchone()
         return StoredOperation(**row) if row else None
 
-    def operations(self, device: RegisteredDevice, status: str) -> list[StoredOperation]:
-        """Return a device's operations of a status, the oldest first."""
-        query = "SELECT * FROM operations WHERE tenant = ? AND device = ? AND status = ? ORDER BY id"
+    def operations(self, device: RegisteredDevice, status: str = "") -> list[StoredOperation]:
+        """Return a device's operations, of a status or all, the oldest first."""
+        query = "SELECT * FROM operations WHERE tenant = ? AND device = ? AND ? IN (status, '') ORDER BY id"
         return [StoredOperation(**row) for row in self._db.execute(query, (device.tenant, device.device, status))]
 
     def set_operation(self, operation: StoredOperation, status: str, reason: str = "") -> None:
@@ -310,10 +354,15 @@ class Storage:
         """Delete what was stored of a session."""
         self.delete("sessions", tenant=device.tenant, device=device.device)
 
-    def trusted_certificates(self, tenant: str | None = None) -> list[TrustAnchor]:
-        """Return every certificate ever uploaded, the deleted ones too, in the order of their first upload."""
-        query = "SELECT * FROM trusted_certificates WHERE ? IS NULL OR tenant = ? ORDER BY rowid"
-        return [_trust_anchor(row) for row in self._db.execute(query, (tenant, tenant))]
+    def trusted_certificates(self, tenant: str | None = None) -> Sequence[TrustAnchor]:
+        """Return every certificate ever uploaded, the deleted ones too, in the order of their first upload.
+
+        Those of all tenants are the same object until one of them changes.
+        """
+        if self._trusted is None:
+            rows = self._db.execute("SELECT * FROM trusted_certificates ORDER BY rowid")
+            self._trusted = list(map(_trust_anchor, rows))
+        return self._trusted if tenant is None else [one for one in self._trusted if one.tenant == tenant]
 
     def trusted_certificate(self, fingerprint: str) -> TrustAnchor | None:
         """Return a certificate that was ever uploaded, by any tenant."""
@@ -327,6 +376,7 @@ class Storage:
         updates = ", ".join(f"{name} = excluded.{name}" for name in changing)
         der = trusted.certificate.public_bytes(Encoding.DER)
         values: dict[str, Any] = {"fingerprint": trusted.fingerprint, "der": der, "uploaded": timestamp(), **changing}
+        self._trusted = None
         self.insert("trusted_certificates", f"ON CONFLICT (fingerprint) DO UPDATE SET {updates}", **values)
 
     def revoke(self, tenant: str, serials: Iterable[tuple[int, datetime]], *, replace: bool) -> None:
@@ -353,11 +403,13 @@ class Storage:
     def log(self, attempt: LoggedAttempt, code: str, reason: str) -> int:
         """Store the verdict on a connection attempt. Returns the record's number, for `log_end`."""
         values = vars(attempt) | {"chain": json.dumps(attempt.chain)}
-        return self.insert("log", time=timestamp(), code=code, reason=reason, **values)
+        with self._unsynced():
+            return self.insert("log", time=timestamp(), code=code, reason=reason, **values)
 
     def log_end(self, record: int, ending: str) -> None:
         """Add to a connection's record when and why it ended."""
-        self._db.execute("UPDATE log SET ended = ?, ending = ? WHERE id = ?", (timestamp(), ending, record))
+        with self._unsynced():
+            self._db.execute("UPDATE log SET ended = ?, ending = ? WHERE id = ?", (timestamp(), ending, record))
 
     def end_interrupted_connections(self) -> None:
         """Mark connections without an end, which a kill leaves behind, as ended."""

@@ -4,7 +4,7 @@ asyncio's own TLS sends no alert when a client's certificate fails, so the clien
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +16,9 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 
 from mciot_nb.pki.chain import is_ca, is_issued_by
+from mciot_platform.storage import Storage, TrustAnchor
 from mciot_platform.trust import INVALID_PURPOSE, SIGNATURE_FAILURE, ConnectionRejected, FailedCertificate
 
-Anchors = Callable[[], Iterable[x509.Certificate]]
 CHUNK = 65536  # bytes
 LINGER_SECONDS = 2.0
 WRITE_SECONDS = 30.0
@@ -36,22 +36,26 @@ class ServerIdentity:
     certificate: x509.Certificate
 
 
-class TlsStream:
-    """The TLS side of one connection."""
+class TlsContexts:
+    """The context for the next connection: one for all, until what is trusted changes.
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: ServerIdentity, anchors: Anchors
-    ) -> None:
-        """Take a connection; ``anchors`` is called when the handshake begins, for they may change until then."""
-        with suppress(OSError):  # a client that died may never say so: the system asks it from time to time
-            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
-        self._reader, self._writer = reader, writer
-        self._identity, self._anchors = identity, anchors
-        self.failed: FailedCertificate | None = None
-        self._tls: SSL.Connection | None = None  # made when the client speaks: many that connect never do
+    No session is ever resumed, on TLS 1.2 or 1.3, for that would go past the check of the certificate.
+    """
 
-    def _context(self) -> SSL.Context:
-        """Return a context for this connection alone: today's anchors, and no earlier session to resume past them."""
+    def __init__(self, identity: ServerIdentity, storage: Storage) -> None:
+        self._identity, self._storage = identity, storage
+        self._known: Sequence[TrustAnchor] = ()
+        self._current: tuple[SSL.Context, list[x509.Certificate]] | None = None
+
+    def current(self) -> tuple[SSL.Context, list[x509.Certificate]]:
+        """Return the context, and what it trusts."""
+        known = self._storage.trusted_certificates()  # the same object as long as nothing has changed
+        if self._current is None or known is not self._known:
+            anchors = [one.certificate for one in known if one.enabled]
+            self._known, self._current = known, (self._make(anchors), anchors)
+        return self._current
+
+    def _make(self, anchors: list[x509.Certificate]) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
@@ -59,24 +63,40 @@ class TlsStream:
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # most devices are silent for most of the time
         context.use_certificate(self._identity.certificate)
         context.use_privatekey(self._identity.key)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._on_verify)
+        context.set_verify(SSL.VERIFY_PEER, _on_verify)  # none is needed where a password comes
         store = context.get_cert_store()
         assert store is not None  # every context has one
         store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
-        for anchor in self._anchors():
+        for anchor in anchors:
             store.add_cert(_to_openssl(anchor))
+            context.add_client_ca(_to_openssl(anchor))  # the list of issuers that clients are sent
         return context
 
-    def _on_verify(self, _: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
-        """Correct OpenSSL's verdict on one certificate. One that can't be read raises, which ends the handshake."""
-        certificate = presented.to_cryptography()
-        if not ok and error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
-            return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
-        if not ok and error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in self._anchors()):
-            return True  # OpenSSL tried another trusted certificate of that name; `Trust.authorize` checks them all
-        if not ok:
-            self.failed = FailedCertificate(certificate, depth, error)
-        return bool(ok)
+
+def _on_verify(tls: SSL.Connection, presented: X509, error: int, depth: int, ok: int) -> bool:
+    """Correct OpenSSL's verdict on one certificate. One that can't be read raises, which ends the handshake."""
+    if ok:
+        return True
+    certificate, stream = presented.to_cryptography(), tls.get_app_data()
+    if error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
+        return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
+    if error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in stream.anchors):
+        return True  # OpenSSL tried another trusted certificate of that name; `Trust.authorize` checks them all
+    stream.failed = FailedCertificate(certificate, depth, error)
+    return False
+
+
+class TlsStream:
+    """The TLS side of one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, contexts: TlsContexts) -> None:
+        """Take a connection. Its context is chosen when the handshake begins, for it may change until then."""
+        with suppress(OSError):  # a client that died may never say so: the system asks it from time to time
+            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        self._reader, self._writer, self._contexts = reader, writer, contexts
+        self.anchors: list[x509.Certificate] = []
+        self.failed: FailedCertificate | None = None
+        self._tls: SSL.Connection | None = None  # made when the client speaks: many that connect never do
 
     async def handshake(self) -> None:
         """Do the TLS handshake. `close` sends the alert, so that the log has its record before the client learns of it.
@@ -93,7 +113,9 @@ class TlsStream:
         if first and first[:1] != b"\x16":
             sentence = "The client's first bytes are no TLS handshake: connect with MQTT over TLS."
             raise ConnectionRejected("NOT_TLS", sentence)
-        self._tls = SSL.Connection(self._context(), None)
+        context, self.anchors = self._contexts.current()
+        self._tls = SSL.Connection(context, None)
+        self._tls.set_app_data(self)
         self._tls.set_accept_state()
         while first:
             self._tls.bio_write(first)
@@ -139,12 +161,13 @@ class TlsStream:
             try:
                 return self._tls.recv(CHUNK)
             except SSL.WantReadError:
-                received = await self._reader.read(CHUNK)
-                if not received:
-                    return b""
-                self._tls.bio_write(received)
+                pass  # and wait below: as long as it is handled, the error holds the buffer that recv had made
             except (SSL.ZeroReturnError, SSL.SysCallError):
                 return b""
+            received = await self._reader.read(CHUNK)
+            if not received:
+                return b""
+            self._tls.bio_write(received)
 
     async def write(self, data: bytes) -> None:
         """Send ``data`` to the client. Raises: TimeoutError: if it does not read for `WRITE_SECONDS`."""
@@ -182,4 +205,6 @@ class TlsStream:
         except (OSError, SSL.Error):
             pass
         finally:
+            if self._tls:
+                self._tls.set_app_data(None)  # or the two hold each other
             self._writer.transport.abort()  # a client that does not read would keep the connection for ever

@@ -1,6 +1,6 @@
 """Which devices the local platform lets in: the verdict on each, with its reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +10,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mciot_nb.errors import Finding
-from mciot_nb.pki.chain import PROFILES, Chain, Profile, diagnose, path_to_anchor
+from mciot_nb.pki.chain import PROFILES, Chain, Profile, diagnose, fingerprint, path_to_anchor
 from mciot_nb.pki.names import common_name, readable
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, TrustAnchor
 
 BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
+MOST_REMEMBERED = 4096  # chains that were good
 LONGEST_CHAIN = max(profile.longest_chain for profile in PROFILES.values())
 ODD = (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm, ValueError)
 #: OpenSSL's own words for errors that `diagnose` does not name (X509_verify_cert_error_string, which pyOpenSSL hides).
@@ -87,6 +88,8 @@ class Trust:
 
     def __init__(self, storage: Storage, profile: Profile) -> None:
         self.storage, self.profile = storage, profile
+        self._known: Sequence[TrustAnchor] = ()
+        self._good: dict[tuple[str | None, ...], tuple[TrustAnchor, datetime]] = {}  # until when, by fingerprints
 
     def enabled(self, tenant: str | None = None) -> dict[x509.Certificate, TrustAnchor]:
         """Return what devices may connect under now, in one tenant or in any."""
@@ -110,19 +113,31 @@ class Trust:
         tenant known. A connection that is there when its certificate is revoked stays (not verified either).
         Raises: ConnectionRejected: if a device with this chain is not let in.
         """
-        anchors = self.enabled(tenant)
-        if finding := self._first_finding(presented, list(anchors), self.profile):
-            raise ConnectionRejected(finding.code, finding.sentence, NOT_AUTHORIZED)
-        path, _ = path_to_anchor(presented, list(anchors), datetime.now(UTC))
-        trusted = anchors[path[-1]]
+        trusted = self._anchor_of(presented, tenant)
         if attempt:
             attempt.tenant = trusted.tenant
         revoked = self.storage.revoked(trusted.tenant) if self.profile.has_proof_and_revocation else {}
-        for certificate in (*presented, *path):
+        for certificate in (*presented, trusted.certificate):
             if since := revoked.get(certificate.serial_number):
                 name = subject_and_serial(certificate)
                 sentence = f"The certificate {name} was revoked on {since:%Y-%m-%d}: sign a new one."
                 raise ConnectionRejected("REVOKED", sentence, NOT_AUTHORIZED)
+        return trusted
+
+    def _anchor_of(self, presented: Chain, tenant: str | None) -> TrustAnchor:
+        """Return what a chain leads to; what was good is so again, until a date or what is trusted changes."""
+        now, known = datetime.now(UTC), self.storage.trusted_certificates()
+        if known is not self._known or len(self._good) > MOST_REMEMBERED:
+            self._known, self._good = known, {}
+        key = (tenant, *(fingerprint(one, "sha256") for one in presented))
+        trusted, until = self._good.get(key, (None, now))
+        if trusted is None or until <= now:
+            anchors = self.enabled(tenant)
+            if finding := self._first_finding(presented, list(anchors), self.profile):
+                raise ConnectionRejected(finding.code, finding.sentence, NOT_AUTHORIZED)
+            path, _ = path_to_anchor(presented, list(anchors), now)
+            trusted = anchors[path[-1]]
+            self._good[key] = trusted, min(one.not_valid_after_utc for one in (*presented, *path))
         return trusted
 
     def explain_failed_handshake(self, path: Chain, failed: FailedCertificate) -> ConnectionRejected:
@@ -172,10 +187,10 @@ class Trust:
     def get_or_register(self, identifier: str, trusted: TrustAnchor) -> RegisteredDevice:
         """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""
         device = self.storage.device(trusted.tenant, identifier)
-        if device is None and trusted.auto_registration:
+        if not (device and device.registered) and trusted.auto_registration:
             self.storage.register(trusted.tenant, identifier)
             device = self.storage.device(trusted.tenant, identifier)
-        if device is None:
+        if device is None or not device.registered:
             sentence = f"The device {identifier} is not registered, and auto-registration is off for the trusted "
             sentence += f"certificate of {readable(trusted.certificate.subject)}: switch it on there."
             raise ConnectionRejected("NOT_REGISTERED", sentence, NOT_AUTHORIZED)

@@ -140,6 +140,7 @@ def device(
     version: ssl.TLSVersion | None = None,
     protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311,
     host: str = "localhost",
+    login: tuple[str, str] | None = None,
 ) -> Iterator[tuple[mqtt.Client, Seen]]:
     """Connect with paho; ``chain`` is what follows the entity's certificate, its issuers by default."""
     seen = Seen()
@@ -149,6 +150,8 @@ def device(
     client.on_message = lambda _c, _u, m: seen.messages.append((m.topic, m.payload.decode()))
     client.on_disconnect = lambda *_: seen.gone.set()
     client.tls_set_context(context := client_context(platform, version))
+    if login:
+        client.username_pw_set(*login)
     if entity:
         sent = entity.chain if chain is None else [link.certificate for link in (entity, *chain)]
         context.load_cert_chain(write_chain(entity, folder / "chain.pem", sent))

@@ -92,6 +92,10 @@ def test_an_operation_is_sent_carried_out_and_followed(platform: LocalPlatform, 
     device.executing(OperationRequest("c8y_Restart"))
     assert devices.operation(restart.id).status == "EXECUTING"
     device.done(OperationRequest("c8y_Restart"))
+    device.failed(OperationRequest("c8y_Command"), "too early")  # the control: it is not EXECUTING
+    error = device.receive(60)
+    assert error and error.values[1] == "502" and devices.operation(waiting.id).status == "PENDING"
+    device.executing(OperationRequest("c8y_Command"))
     device.failed(OperationRequest("c8y_Command"), "no such command")
     assert devices.operation(restart.id).status == "SUCCESSFUL"
     failed = devices.operation(waiting.id)

@@ -272,6 +272,11 @@ def test_no_secret_is_in_the_log_the_messages_or_the_database(world: mqtt.World)
     known = json.loads((platform.folder / "credentials.json").read_text())
     SECRETS.update(login["password"].encode() for login in known.values())
     SECRETS.update([b"not-the-pass-word", b"the-mqtt-pass-word", b"the-bearer-token"])
+    user, right = tools.login(platform)
+    for secret, code in ((b"the-mqtt-pass-word", 4), (right.encode(), 0)):  # without a certificate
+        with mqtt.Raw(platform, tools.client_context(platform)).tls as tls:
+            tls.sendall(mqtt.connect_with(mqtt.USER | mqtt.PASSWORD, user, secret))
+            assert tls.recv(4) == bytes([0x20, 2, 0, code])
     raw = mqtt.Raw(platform, world.context("dev"))
     assert raw.ask(mqtt.connect_with(mqtt.USER | mqtt.PASSWORD, "user", b"the-mqtt-pass-word")) == b"\x20\2\0\0"
     raw.until_pong(mqtt.subscribe("s/dat"))

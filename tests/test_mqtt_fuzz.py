@@ -83,7 +83,7 @@ WRONG_PACKETS += [publish("400,t,x", qos=1, number=0), publish("400,t,x", qos=3)
 WRONG_PACKETS += [packet(0x82, b"\0\7"), packet(0xA2, b"\0\7")]  # no topics
 WRONG_PACKETS += [packet(0x82, b"\0\0" + text("s/e") + b"\0"), connect("dev")]
 #: What only servers send, and what nobody sends.
-WRONG_PACKETS += [b"\x20\2\0\0", b"\x50\2\0\1", b"\x90\3\0\7\0", b"\xd0\0", b"\0\0", b"\xf0\0"]
+WRONG_PACKETS += [b"\x20\2\0\0", b"\x50\2\0\0", b"\x90\3\0\7\0", b"\xd0\0", b"\0\0", b"\xf0\0"]
 
 
 @pytest.mark.parametrize("wrong", WRONG_PACKETS)

@@ -7,7 +7,7 @@ import pytest
 import raw_mqtt as mqtt
 from platform_tools import wait_for
 
-LONGEST_PAYLOAD = 16184
+LONGEST_PACKET = 16184  # with its header
 
 
 world = mqtt.world_fixture()
@@ -145,9 +145,25 @@ def test_a_takeover_keeps_the_second_and_its_session(world: mqtt.World) -> None:
 
 def test_a_device_reads_its_own_topics_and_no_other(world: mqtt.World) -> None:
     raw = world.dial("topics")
-    assert raw.ask(mqtt.subscribe("s/ds", "s/e", "s/dat", qos=0)) == b"\x90\5\0\7\0\0\0"
-    assert raw.ask(mqtt.subscribe("s/ds", "s/e", "s/dat", qos=2)) == b"\x90\5\0\7\1\1\1"
-    others = ("#", "+", "+/ds", "s/#", "s/+", "s/us", "s/uat", "s/ds/topics", "$SYS/#", "S/DS", "/s/ds", "s/ds ")
+    for qos in (2, 1, 0):
+        assert raw.ask(mqtt.subscribe("s/ds", "s/e", "s/dat", qos=qos)) == b"\x90\5\0\7" + bytes([qos] * 3)
+    granted = ("s/dt", "s/dc/x", "s/dc/#", "s/dc", "error", "devicecontrol/notifications", "s/dl/x", "s/ol/x")
+    assert raw.ask(mqtt.subscribe(*granted)) == mqtt.packet(0x90, b"\0\7" + b"\1" * len(granted))
+    others = (
+        "#",
+        "+",
+        "+/ds",
+        "s/#",
+        "s/+",
+        "s/us",
+        "s/uat",
+        "s/ds/topics",
+        "$SYS/#",
+        "S/DS",
+        "/s/ds",
+        "s/ds ",
+        "s/uc/x",
+    )
     answer = raw.ask(mqtt.subscribe(*others))
     assert answer == mqtt.packet(0x90, b"\0\7" + b"\x80" * len(others))
     (error,) = raw.messages(mqtt.publish("x", topic="elsewhere"))
@@ -155,12 +171,27 @@ def test_a_device_reads_its_own_topics_and_no_other(world: mqtt.World) -> None:
     raw.leave()
 
 
+def test_a_subscription_of_qos_2_is_served_in_qos_2(world: mqtt.World) -> None:
+    raw = world.dial("exactly")
+    assert raw.ask(mqtt.subscribe("s/ds", qos=2)) == b"\x90\3\0\7\2"
+    for number in (1, 2):
+        message = raw.ask(mqtt.publish("123"))
+        assert message[0] == mqtt.PUBLISH | 4 and mqtt.read_message(message)[1].startswith("124,")
+        assert message[8:10] == number.to_bytes(2)  # behind the topic
+        for _ in range(2):  # what is sent again is answered again, and the message does not come twice
+            assert raw.ask(mqtt.acknowledged(mqtt.PUBREC, number)) == mqtt.acknowledged(mqtt.PUBREL, number)
+            assert raw.ask(mqtt.acknowledged(mqtt.PUBCOMP, number), mqtt.PING) == mqtt.PONG
+    raw.leave()
+
+
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_a_payload_is_16184_bytes_at_most(world: mqtt.World, qos: int) -> None:
+def test_a_packet_is_16184_bytes_at_most(world: mqtt.World, qos: int) -> None:
     raw, name = world.dial("long"), "long"
     before, head = len(world.texts(name)), "400,t,"
-    raw.until_pong(mqtt.publish(head + "x" * (LONGEST_PAYLOAD - len(head)), qos, 1))
+    room = LONGEST_PACKET - len(mqtt.publish(head + "x" * 1000, qos)) + 1000
+    assert len(mqtt.publish(head + "x" * room, qos)) == LONGEST_PACKET
+    raw.until_pong(mqtt.publish(head + "x" * room, qos, 1))
     assert len(world.texts(name)) == before + 1
-    assert raw.ask(mqtt.publish(head + "x" * (LONGEST_PAYLOAD - len(head) + 1), qos, 2)) == b""
+    assert raw.ask(mqtt.publish(head + "x" * (room + 1), qos, 2)) == b""
     assert len(world.texts(name)) == before + 1
-    wait_for(lambda: f"more than {LONGEST_PAYLOAD} bytes" in world.ending(name)[-1])
+    wait_for(lambda: f"more than {LONGEST_PACKET} bytes" in world.ending(name)[-1])

@@ -8,14 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import platform_tools as tools
 import pytest
 from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, Raw, acknowledged, connect, publish
 
 from mciot_nb.local_platform import LocalPlatform
+from mciot_nb.pki.chain import PROFILES
 from mciot_platform.storage import LATER_COLUMNS, LoggedAttempt, Storage, TrustAnchor
+from mciot_platform.trust import ConnectionRejected, Trust
 
 WINDOW = 20  # messages under way at once
 
@@ -197,3 +201,52 @@ def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path)
         storage.put_trusted_certificate(replace(known, name="renamed", code="1"))
         storage.log(LoggedAttempt("127.0.0.1:6", tls="TLSv1.3"), "CONNECTED", "It is.")
         storage.close()
+
+
+def test_a_good_chain_is_remembered_until_trust_or_a_date_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(tmp_path / "platform.sqlite")
+    ca = tools.make("CA", ca=True)
+    kept = TrustAnchor(ca.fingerprint, "t1001", ca.certificate, "", "ENABLED", True)
+    storage.put_trusted_certificate(kept)
+    decided, asked = Trust(storage, PROFILES["current"]), list[str | None]()
+    enabled = decided.enabled
+    monkeypatch.setattr(decided, "enabled", lambda tenant=None: asked.append(tenant) or enabled(tenant))
+    chain = tools.make("dev", ca, ends=2 * tools.DAY).chain
+    for changed, times in ((None, 1), (None, 1), (replace(kept, name="renamed"), 2), (None, 2)):
+        if changed:
+            storage.put_trusted_certificate(changed)
+        assert decided.verify_chain(chain).fingerprint == ca.fingerprint and len(asked) == times
+    with pytest.raises(RuntimeError), storage.transaction():  # what is not kept is not remembered either
+        storage.put_trusted_certificate(replace(kept, status="DISABLED"))
+        assert not storage.trusted_certificates()[0].enabled
+        raise RuntimeError
+    assert decided.verify_chain(chain).enabled and len(asked) == 3
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Later":
+            return cls.fromtimestamp(datetime.now(UTC).timestamp() + 3 * 86400, tz)
+
+    monkeypatch.setattr("mciot_platform.trust.datetime", Later)
+    with contextlib.suppress(ConnectionRejected):
+        decided.verify_chain(chain)
+    assert len(asked) == 4
+    storage.put_trusted_certificate(replace(kept, status="DISABLED"))
+    with pytest.raises(ConnectionRejected, match="disabled"):
+        decided.verify_chain(chain)
+    storage.close()
+
+
+def test_all_but_the_log_is_on_the_disk_when_it_is_acknowledged(tmp_path: Path) -> None:
+    storage, statements = Storage(tmp_path / "platform.sqlite"), list[str]()
+    storage._db.set_trace_callback(statements.append)
+    storage.log_end(storage.log(LoggedAttempt(""), "CONNECTED", "x"), "y")
+    storage._db.set_trace_callback(None)
+    assert [each.split()[-1] if "PRAGMA" in each else each.split()[0] for each in statements] == [
+        *("NORMAL", "INSERT", "FULL"),
+        *("NORMAL", "UPDATE", "FULL"),
+    ]
+    assert storage._db.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+    storage.close()

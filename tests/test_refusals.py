@@ -14,6 +14,7 @@ import platform_tools as tools
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from raw_mqtt import World, connect, new_world
 
@@ -129,6 +130,23 @@ def taken_away(world: World, how: str) -> Steps:
     yield {"entity": entity}
 
 
+def no_certificate(world: World, user: str | None = None, password: str | None = None, **options: Any) -> Steps:
+    """Without a certificate user and password decide, the right ones where they are not given."""
+    right = tools.login(world.platform, **options)
+    if user or password or options:
+        yield {
+            "entity": None,
+            "login": (right[0] if user is None else user, right[1] if password is None else password),
+        }
+    else:
+        yield {"entity": None}
+    yield {"entity": None, "login": tools.login(world.platform)}
+
+
+def expired_with_a_password(world: World) -> Steps:
+    yield {"entity": tools.make("dev", world.root, **OLD), "login": tools.login(world.platform)}
+
+
 def revoked_intermediate(world: World) -> Steps:
     intermediate = revoke(world, trusted(world, "Intermediate", world.root))
     yield {"entity": tools.make("dev", intermediate), "chain": (intermediate,)}
@@ -148,7 +166,6 @@ class Row:
 
 OLD, EARLY = {"begins": -9 * tools.DAY, "ends": -tools.DAY}, {"begins": tools.DAY}
 WS, WS_ERROR = {"transport": "websockets"}, mqtt.WebsocketConnectionError
-NO_CERTIFICATE = ("alert handshake failure", "alert certificate required")
 ROWS = [
     Row("wrong ClientId", "CLIENT_ID_MISMATCH", 5, lambda w: [{"entity": w.device, "client_id": "another"}]),
     Row("device alone", "INCOMPLETE_CHAIN", 5, lambda w: [{"entity": w.device, "chain": ()}], "CN=Root", (GUIDE,)),
@@ -171,7 +188,14 @@ ROWS = [
     Row("not yet valid", "NOT_YET_VALID", BAD_CERTIFICATE, lambda w: [{"entity": tools.make("dev", w.root, **EARLY)}]),
     Row("revoked", "REVOKED", 5, lambda w: [{"entity": revoke(w, tools.make("dev", w.root))}], profiles=(CURRENT,)),
     Row("intermediate revoked", "REVOKED", 5, revoked_intermediate, "CN=Intermediate", (CURRENT,)),
-    Row("no certificate", "NO_CLIENT_CERT", NO_CERTIFICATE, lambda _: [{"entity": None}], ""),
+    Row("no certificate", "NO_CREDENTIALS", 5, no_certificate, ""),
+    Row("no password", "NO_CREDENTIALS", 5, lambda w: no_certificate(w, password=""), ""),
+    Row("wrong password", "BAD_CREDENTIALS", 4, lambda w: no_certificate(w, password="wrong"), "tenantID/"),
+    Row("wrong user", "BAD_CREDENTIALS", 4, lambda w: no_certificate(w, user="t1001/nobody"), ""),
+    Row("no tenant", "BAD_CREDENTIALS", 4, lambda w: no_certificate(w, user="admin"), "tenantID/"),
+    Row("another tenant", "BAD_CREDENTIALS", 4, lambda w: no_certificate(w, user="t1002/admin"), ""),
+    Row("no role", "NO_ROLE", 5, lambda w: no_certificate(w, viewer=True), "viewer"),
+    Row("expired, password", "EXPIRED", EXPIRED, expired_with_a_password),
     Row("wss", "WEBSOCKET", WS_ERROR, lambda w: [{"entity": w.device, **WS}], ""),
     Row("ws", "WEBSOCKET", WS_ERROR, lambda _: [{"entity": None, **WS, "tls": False}], ""),
     Row("plain MQTT", "PLAIN_MQTT", None, lambda _: [{"entity": None, "tls": False}], ""),
@@ -253,7 +277,7 @@ def check(world: World, version: ssl.TLSVersion, options: dict[str, Any], row: R
     assert record["address"].startswith("127.0.0.1:")
     assert record["tls"] == (VERSIONS[version] if options.get("tls", True) else "")
     assert record["subject"] == (entity.certificate.subject.rfc4514_string() if entity else "")
-    assert record["client_id"] == (options.get("client_id", "dev") if not row or row.sees == 5 else "")
+    assert record["client_id"] == (options.get("client_id", "dev") if not row or row.sees in (4, 5) else "")
     failed_handshake = row and entity and isinstance(row.sees, tuple)  # then it is as long as OpenSSL tells
     assert record["chain"] == (sent[: max(1, len(record["chain"]))] if failed_handshake else sent)
 
@@ -387,11 +411,43 @@ def ask_for_token(tls: ssl.SSLSocket) -> int:
     return answer.status
 
 
+@both_versions
+def test_the_list_of_accepted_issuers_is_what_is_trusted_now(world: World, version: ssl.TLSVersion) -> None:
+    """A client may leave its certificate at home if the list does not name its issuer."""
+    ca = trusted(world, f"Listed {version}")
+
+    def listed() -> bool:
+        context, heard = SSL.Context(SSL.TLS_CLIENT_METHOD), b""
+        context.set_max_proto_version(SSL.TLS1_2_VERSION if version == tools.TLS[0] else SSL.TLS1_3_VERSION)
+        with socket.create_connection(world.platform.mqtt, tools.SECONDS) as plain:
+            tls = SSL.Connection(context, None)
+            tls.set_connect_state()
+            with contextlib.suppress(SSL.WantReadError):
+                tls.do_handshake()
+            plain.sendall(tls.bio_read(65536))
+            names: list[Any] = []
+            while not names:
+                heard = plain.recv(65536)
+                assert heard
+                tls.bio_write(heard)
+                with contextlib.suppress(SSL.WantReadError):
+                    tls.do_handshake()
+                names = tls.get_client_ca_list()
+        return common_name(ca.certificate.subject) in [name.CN for name in names]
+
+    assert listed()
+    change(world, ca, status="DISABLED")
+    assert not listed()
+
+
 @one_profile
 @both_ways
 def test_a_ca_taken_away_between_handshake_and_connect_lets_nobody_in(world: World, how: str) -> None:
     ca, before = trusted(world), world.logged()
     context = context_of(world, tools.make("dev", ca), ssl.TLSVersion.TLSv1_2)  # there both know that it is over
+    with connection(world.platform.mqtt[1], context) as tls:  # that this chain was good must not be remembered too long
+        assert connack(tls) == b"\x20\x02\x00\x00"
+    before += 1
     with connection(world.platform.mqtt[1], context) as tls:
         take_away(world, ca, how)
         assert connack(tls) == b"\x20\x02\x00\x05"

@@ -358,6 +358,9 @@ def test_the_inventory_lists_devices_once_they_say_what_they_are(platform: Local
         assert rest(platform, "GET", f"{path}/{number}").status_code == 404
 
 
+ANSWERS = ("501,c8y_Restart", "503,c8y_Restart", "501,c8y_Command", "502,c8y_Command,no such thing")
+
+
 def test_an_operation_is_ordered_and_listed(platform: LocalPlatform, tmp_path: Path) -> None:
     """How its device receives it and what it answers is in test_smartrest.py."""
     root, path = uploaded(platform), "/devicecontrol/operations"
@@ -377,7 +380,7 @@ def test_an_operation_is_ordered_and_listed(platform: LocalPlatform, tmp_path: P
     restart = order(201, c8y_Restart={}, description="now")
     made = [restart["id"], order(201, c8y_Command={"text": "say a, b"})["id"], order(201, c8y_Restart={})["id"]]
     assert (restart["deviceId"], restart["status"], restart["description"]) == (number, "PENDING", "now")
-    send(platform, tmp_path, make("works", root), "works", "503,c8y_Restart", "502,c8y_Command,no such thing")
+    send(platform, tmp_path, make("works", root), "works", *ANSWERS)
     found = all_of(platform, path, deviceId=number, pageSize=2)
     assert [each["id"] for each in found] == made
     assert [each["status"] for each in found] == ["SUCCESSFUL", "FAILED", "PENDING"]

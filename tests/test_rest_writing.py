@@ -305,6 +305,12 @@ def test_an_operation_is_written_to(platform: LocalPlatform, tmp_path: Path) -> 
     assert found(revert="true") == [second, made["id"]] and found(dateTo="2026-01-01") == []
     assert found(status="FAILED,PENDING") == [made["id"], second] and found(status="FAILED") == [made["id"]]
     assert found(fragmentType="c8y_Restart") == [second] and found(fragmentType="c8y_Rest") == []
+    # an agent's operations are those of its children too
+    send(platform, tmp_path, make("obeys", uploaded(platform)), "obeys", "101,obeys-child,Child,c8y_Test")
+    child = number_of(platform, "obeys-child")
+    third = call(platform, "POST", path, 201, {"deviceId": child, "c8y_Restart": {}})["id"]
+    assert [one["id"] for one in all_of(platform, path, agentId=number)] == [made["id"], second, third]
+    assert [one["id"] for one in all_of(platform, path, agentId=child)] == [third] and third not in found()
 
 
 def test_options_are_set_and_taken_away(platform: LocalPlatform) -> None:

@@ -38,6 +38,20 @@ in them is refused as well.
 """
 
 
+MESSAGES_HEAD = """## MQTT messages
+
+On `s/us` for the device itself, on `s/us/NAME` for a child or a service below it; `t/us`, `q/us`, `c/us` do the same.
+JSON on `event/events/create`, `alarm/alarms/create`, `measurement/measurements/create` and their `createBulk`, and on
+`inventory/managedObjects/update/NAME`, is read as far as these messages can say it. Answers come on `s/ds`, errors on
+`s/e` (of JSON on `error`), tokens (an empty message to `s/uat`) on `s/dat`, operations on `s/ds` and in JSON on
+`devicecontrol/notifications`. Templates of a device's own (`s/uc`, `s/ut`) are answered with an error. What stands in
+brackets may be left out, what stands before … may be there again and again. Tested with what thin-edge.io and the
+vendor's agent c8ydm send first.
+
+| Number | Values |
+|---|---|"""
+
+
 def _row(call: Call, clients: dict[str, list[str]]) -> str:
     description = re.split(r"\.(?:\s|$)", inspect.getdoc(call.run) or "")[0]
     tested = ", ".join(clients.get(f"{call.method} {call.path}", ["our tests"]))
@@ -54,7 +68,16 @@ def _filter_rows() -> list[str]:
 
 def message_rows() -> list[str]:
     """Return a row for each message by its number, for the page's second table."""
-    return [f"| `{number}` |" for number in sorted(MESSAGES)]
+
+    def named(fields: str) -> str:
+        names = ((name.strip("!#@"), "!" in name) for name in fields.split())
+        return ", ".join(name if needed else f"[{name}]" for name, needed in names)
+
+    parts = {number: fields.partition("*") for number, (fields, _) in sorted(MESSAGES.items())}
+    rows = {
+        number: ", ".join(filter(None, map(named, (once, several)))) for number, (once, _, several) in parts.items()
+    }
+    return [f"| `{number}` | {row}{' …' * bool(parts[number][1])} |" for number, row in rows.items()]
 
 
 def page() -> str:
@@ -65,7 +88,7 @@ def page() -> str:
     calls = [_row(call, clients) for own in CALLS.values() for call in own]
     head = ["| Call | What it does | Who may | Profile | Tested with |", "|---|---|---|---|---|"]
     filters = FILTERS.format(unsupported=unsupported, operators=operators) + "\n".join(_filter_rows())
-    messages = ["## MQTT messages", "", "| Number |", "|---|", *message_rows()]
+    messages = [MESSAGES_HEAD, *message_rows()]
     return "\n".join([INTRODUCTION, "## REST calls", "", *head, *calls, "", filters, "", *messages, ""])
 
 

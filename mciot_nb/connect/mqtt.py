@@ -19,8 +19,8 @@ from mciot_nb.errors import OnboardingError
 TIMEOUT = 15.0
 #: Seconds of silence after which several answers to one question are taken to be all.
 QUIET = 0.3
-#: The largest payload that the platform takes, in bytes.
-LARGEST_PAYLOAD = 16184
+#: The largest message that the platform takes, in bytes, and what of it is not payload, apart from the topic.
+LARGEST_MESSAGE, HEADER = 16184, 7
 #: How many of paho's log lines are kept, the last ones: it logs each message, and a connection may last for days.
 MOST_NOTES = 100
 #: Where a device publishes SmartREST, and where it hears answers and errors.
@@ -210,9 +210,9 @@ class Connection:
             payload = "\n".join(lines).encode()
         except UnicodeEncodeError:
             raise OnboardingError("The message holds half a character: correct its text.", "BAD_VALUE") from None
-        if len(payload) > LARGEST_PAYLOAD:
+        if (size := HEADER + len(topic.encode()) + len(payload)) > LARGEST_MESSAGE:
             raise OnboardingError(
-                f"The payload has {len(payload)} bytes, and the platform takes {LARGEST_PAYLOAD}: send less at a time.",
+                f"The message has {size} bytes, and the platform takes {LARGEST_MESSAGE}: send less at a time.",
                 "TOO_LARGE",
             )
         client = self._connected("publish")

@@ -3,7 +3,6 @@
 import base64
 import json
 import math
-import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 from cryptography.hazmat.primitives.serialization import Encoding
 from tornado.web import HTTPError, RequestHandler
 
-from mciot_platform.identity import Credentials, Tokens
+from mciot_platform.identity import Credentials, Tokens, find_login
 from mciot_platform.mqtt_server import MqttServer
 from mciot_platform.storage import Storage, TrustAnchor
 from mciot_platform.tls import ServerIdentity
@@ -181,12 +180,8 @@ class Handler(RequestHandler):
             user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
         except ValueError:  # no base64, or no UTF-8
             scheme = user = password = ""
-        for tenant, admin in self.platform.credentials.items():
-            for login in (admin, *admin.get("others", ())):
-                right_user = user in (login["user"], f"{tenant}/{login['user']}")
-                right_password = secrets.compare_digest(password.encode(), login["password"].encode())
-                if scheme.lower() == "basic" and right_user and right_password:
-                    return Login(tenant, is_admin=login is admin, user=login["user"])
+        if scheme.lower() == "basic" and (found := find_login(self.platform.credentials, user, password)):
+            return Login(*found, user=user.rpartition("/")[2])
         raise RestError(401, "security/Unauthorized", "Invalid credentials! : Bad credentials")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:

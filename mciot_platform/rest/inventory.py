@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from mciot_platform.messages import COMMAND, RESTART
+from mciot_platform.messages import COMMAND, RESTART, SERVICE_TYPE
 from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, is_text, read_time, unfit, zulu
 from mciot_platform.rest.query import parse
 from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOperation, timestamp
@@ -21,8 +21,8 @@ Filters = Mapping[str, str]
 HAS_FRAGMENT = "EXISTS (SELECT 1 FROM json_each(fragments) WHERE key = ?)"
 PERIOD: Filters = {"dateFrom": "time >= ?", "dateTo": "time <= ?"}
 IN_STATUS = "instr(',' || ? || ',', ',' || status || ',') > 0"
-OF_DEVICE = "device = ?"
-OPERATIONS = {**PERIOD, "deviceId": OF_DEVICE, "agentId": OF_DEVICE, "status": IN_STATUS, "fragmentType": HAS_FRAGMENT}
+OF_DEVICE, OF_FAMILY = "device = ?", "device IN (SELECT value FROM json_each(?))"
+OPERATIONS = {**PERIOD, "deviceId": OF_DEVICE, "agentId": OF_FAMILY, "status": IN_STATUS, "fragmentType": HAS_FRAGMENT}
 STATES = ("PENDING", "EXECUTING", "SUCCESSFUL", "FAILED")
 #: What of an operation's body is no fragment.
 OPERATIONS_OWN = ("deviceId", "status", "description", "failureReason", "bulkOperationId")
@@ -98,7 +98,9 @@ class InventoryCalls(Handler):
             clauses.append(("device = ?", [self.login.device]))
         for name in filters.keys() & given.keys():
             value = timestamp(read_time(given[name], name)) if name.endswith(("From", "To")) else given[name]
-            value = self._by_id(value).device if filters[name] == OF_DEVICE else value
+            if filters[name] in (OF_DEVICE, OF_FAMILY):
+                device = self._by_id(value)
+                value = device.device if name != "agentId" else json.dumps(self.platform.storage.family(device))
             clauses.append((filters[name], [value] * filters[name].count("?")))
         return clauses
 
@@ -109,7 +111,8 @@ class InventoryCalls(Handler):
         """Return an object as the inventory shows it; a device is its own owner."""
         query = "SELECT fragments, updated FROM devices WHERE id = ?"
         ((fragments, updated),) = self.platform.storage.select(query, device.id)
-        own = {} if device.device.startswith(NO_DEVICE) else {"owner": f"device_{device.device}", "c8y_IsDevice": {}}
+        is_device = not device.device.startswith(NO_DEVICE) and device.type != SERVICE_TYPE
+        own = {"owner": f"device_{device.device}", "c8y_IsDevice": {}} if is_device else {}
         named = {name: value for name, value in (("name", device.name), ("type", device.type)) if value}
         times = {"creationTime": zulu(device.created or ""), "lastUpdated": zulu(updated or device.created or "")}
         return {**own, **json.loads(fragments), **named, **times, **self._reference(device)}
@@ -230,8 +233,7 @@ class InventoryCalls(Handler):
         fragments = as_fragments(body, *OPERATIONS_OWN)
         operation = self.platform.storage.add_operation(device, **values, fragments=fragments)
         self.respond(self._operation(vars(operation)), 201)
-        if kind in (RESTART, COMMAND):  # others have no message of their own here
-            await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
+        await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
 
     def _show_operation(self, number: str) -> None:
         """Show an operation, with what the device said of it."""
