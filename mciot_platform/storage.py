@@ -325,11 +325,6 @@ class Storage:
         values["time"] = timestamp()
         return StoredOperation(id=self.insert("operations", **values), **values)
 
-    def operation(self, tenant: str, number: int) -> StoredOperation | None:
-        """Return an operation by its number, None where there is none."""
-        row = self._db.execute("SELECT * FROM operations WHERE tenant = ? AND id = ?", (tenant, number)).fetchone()
-        return StoredOperation(**row) if row else None
-
     def operations(self, device: RegisteredDevice, status: str = "") -> list[StoredOperation]:
         """Return a device's operations, of a status or all, the oldest first."""
         query = "SELECT * FROM operations WHERE tenant = ? AND device = ? AND ? IN (status, '') ORDER BY id"
