@@ -3,7 +3,7 @@
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,7 @@ PERIOD: Filters = {"dateFrom": "time >= ?", "dateTo": "time <= ?"}
 IN_STATUS = "instr(',' || ? || ',', ',' || status || ',') > 0"
 OF_DEVICE, OF_FAMILY = "device = ?", "device IN (SELECT value FROM json_each(?))"
 OPERATIONS = {**PERIOD, "deviceId": OF_DEVICE, "agentId": OF_FAMILY, "status": IN_STATUS, "fragmentType": HAS_FRAGMENT}
-STATES = ("PENDING", "EXECUTING", "SUCCESSFUL", "FAILED")
+STATES = {"status": ("PENDING", "EXECUTING", "SUCCESSFUL", "FAILED")}
 #: What of an operation's body is no fragment.
 OPERATIONS_OWN = ("deviceId", "status", "description", "failureReason", "bulkOperationId")
 
@@ -46,10 +46,13 @@ INVENTORY: dict[str, Callable[[dict[str, Any], str], bool]] = {
 }
 
 
-def as_text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """Return a text of a body. Raises: RestError: 422 if it is missing or none."""
-    if not is_text(text := body.get(name, default)):
-        raise unfit(f"{name} must be a text.")
+def as_text(
+    body: Mapping[str, Any], name: str, default: str | None = None, allowed: Mapping[str, Sequence[str]] = {}
+) -> str:
+    """Return a text of a body. Raises: RestError: 422 if it is missing, none, or not allowed."""
+    text = body.get(name, default)
+    if not is_text(text) or text not in allowed.get(name, (text,)):
+        raise unfit(f"{name} must be {'one of ' + ', '.join(allowed[name]) if name in allowed else 'a text'}.")
     return str(text)
 
 
@@ -243,9 +246,8 @@ class InventoryCalls(Handler):
         """Store what is said of an operation: its status, the reason of a failure, and fragments."""
         operation, body = StoredOperation(**self._row("operations", number)), self.body()
         self._require_writer(operation.device)
-        status, reason = body.get("status", operation.status), as_text(body, "failureReason", operation.reason)
-        if status not in STATES:
-            raise unfit(f"status must be one of {', '.join(STATES)}.")
+        status = as_text(body, "status", operation.status, STATES)
+        reason = as_text(body, "failureReason", operation.reason)
         fragments = as_fragments(json.loads(operation.fragments) | body, *OPERATIONS_OWN)
         storage = self.platform.storage
         storage.update("operations", operation.id, status=status, reason=reason, fragments=fragments)
