@@ -286,7 +286,7 @@ class Storage:
             for table in (*DEVICE_TABLES, "sessions", "devices"):
                 self.delete(table, tenant=device.tenant, device=device.device)
             self.delete("external_ids", object=device.id)
-            if device.registered and not with_user and not device.device.startswith(NO_DEVICE):
+            if device.registered and not with_user:
                 self.register(device.tenant, device.device)
 
     def fragments(self, device: RegisteredDevice) -> dict[str, Any]:
