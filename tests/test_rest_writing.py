@@ -388,27 +388,10 @@ def test_a_file_in_a_form_needs_no_name(platform: LocalPlatform, tmp_path: Path)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["1", TIME])
-KEYS = st.sampled_from(
-    [
-        "id",
-        "name",
-        "type",
-        "text",
-        "time",
-        "source",
-        "value",
-        "status",
-        "severity",
-        "c8y_X",
-        "c8y_Command",
-        "deviceId",
-        "owner",
-    ]
-)
+KEYS = st.sampled_from(["id", "name", "type", "text", "time", "source", "value", "status", "severity", "category"])
+KEYS |= st.sampled_from(["key", "c8y_X", "c8y_Command", "deviceId", "owner", "externalId", "crls"])
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5))
-WORDS = st.sampled_from(
-    ["name", "eq", "gt", "'a*'", "(", ")", "and", "or", "not", "has", "5", "$orderby=", "$filter=", ","]
-)
+WORDS = st.sampled_from(["name", "eq", "gt", "'a*'", "(", ")", "and", "or", "not", "has", "$orderby=", "$filter=", ","])
 
 
 @examples(150)
