@@ -30,8 +30,8 @@ class Reply(NamedTuple):
     text: str
 
 
-#: What carries a message out: for whom, and with its values by the names in `MESSAGES`.
-Action = Callable[[Storage, RegisteredDevice, Values], Sequence[Reply] | None]
+#: What carries a message out: for whom, and with its values by the names in `MESSAGES`. A list are its replies.
+Action = Callable[[Storage, RegisteredDevice, Values], object]
 
 
 class BadMessage(Exception):
@@ -142,7 +142,8 @@ def _carry_out(
         raise BadMessage("There is no message of this number here.")
     fields, carry_out = MESSAGES[number]
     values = read_fields(fields, texts)
-    return carry_out(storage, _meant(storage, sender, child, create=number not in NO_DATA), values) or ()
+    replies = carry_out(storage, _meant(storage, sender, child, create=number not in NO_DATA), values)
+    return replies if isinstance(replies, list) else []
 
 
 def _meant(storage: Storage, sender: RegisteredDevice, child: str, *, create: bool) -> RegisteredDevice:
@@ -163,21 +164,16 @@ def _meant(storage: Storage, sender: RegisteredDevice, child: str, *, create: bo
     return known or storage.add_child(device, child, f"MQTT Device {child}", CHILD_TYPE)
 
 
-def operation_reply(operation: StoredOperation) -> Reply:
-    """Return an operation as the device receives it: 510 to restart, 511 for a command."""
-    if operation.fragment == RESTART:
-        return Reply(ANSWERS, line("510", operation.device))
-    return Reply(ANSWERS, line("511", operation.device, operation.text))
-
-
-def notification(storage: Storage, operation: StoredOperation) -> Reply:
-    """Return an operation in JSON, as a device receives it that has subscribed to that."""
+def operation_replies(storage: Storage, operation: StoredOperation) -> list[Reply]:
+    """Return an operation as devices receive it: 510 to restart, 511 for a command; and any, in JSON."""
     device = storage.device(operation.tenant, operation.device)
-    body = {"id": str(operation.id), "deviceId": str(device.id if device else ""), "status": operation.status}
+    body: Values = {"id": str(operation.id), "deviceId": str(device.id if device else ""), "status": operation.status}
     body |= {"creationTime": operation.time.replace("+00:00", "Z"), "description": operation.description}
-    what = {operation.fragment: {"text": operation.text} if operation.fragment == COMMAND else {}}
-    source = {"externalSource": {"externalId": operation.device, "type": "c8y_Serial"}}
-    return Reply(NOTIFICATIONS, json.dumps(body | what | source))
+    body |= {"externalSource": {"externalId": operation.device, "type": "c8y_Serial"}}
+    replies = [Reply(NOTIFICATIONS, json.dumps(json.loads(operation.fragments) | body))]
+    if operation.fragment == RESTART:
+        return [Reply(ANSWERS, line("510", operation.device)), *replies]
+    return [Reply(ANSWERS, line("511", operation.device, operation.text))] * (operation.fragment == COMMAND) + replies
 
 
 def _create(storage: Storage, device: RegisteredDevice, values: Values) -> Sequence[Reply] | None:
@@ -222,7 +218,7 @@ def _configuration(storage: Storage, device: RegisteredDevice, values: Values) -
 
 def _measurements(storage: Storage, device: RegisteredDevice, values: Values) -> None:
     for one in values["each"]:
-        storage.add_record("measurements", device, values["time"], **one)
+        storage.add_record("measurements", device, values["time"], type=values["type"], **one)
 
 
 def _measurement(*fixed: str) -> Action:
@@ -244,7 +240,8 @@ def _clear_alarm(storage: Storage, device: RegisteredDevice, values: Values) -> 
 
 
 def _location(storage: Storage, device: RegisteredDevice, values: Values) -> None:
-    storage.add_record("events", device, values.pop("time"), type="c8y_LocationUpdate", text="Location updated")
+    time, event = values.pop("time"), {"type": "c8y_LocationUpdate", "text": "Location updated"}
+    storage.add_record("events", device, time, fragments=json.dumps({"c8y_Position": values}), **event)
 
 
 def _location_of_device(storage: Storage, device: RegisteredDevice, values: Values) -> None:
@@ -269,10 +266,11 @@ def _set_operation(after: str, before: str = "EXECUTING") -> Action:
     return set_operation
 
 
-def pending(storage: Storage, device: RegisteredDevice) -> list[StoredOperation]:
-    """Return what a device and all below it are to do."""
+def pending(storage: Storage, device: RegisteredDevice, topic: str = ANSWERS) -> list[Reply]:
+    """Return what a device and all below it are to do, as it is told on a topic."""
     family = (storage.device(device.tenant, name) for name in storage.family(device))
-    return [one for member in family if member for one in storage.operations(member, "PENDING")]
+    found = [one for member in family if member for one in storage.operations(member, "PENDING")]
+    return [reply for one in found for reply in operation_replies(storage, one) if reply.topic == topic]
 
 
 PLACE, NAMES = "lat# lng# alt# accuracy#", "* name"
@@ -322,7 +320,7 @@ MESSAGES: dict[str, tuple[str, Action]] = {
     "400": ("type! text! time@", lambda storage, device, values: storage.add_record("events", device, **values)),
     "401": (f"{PLACE} time@", _location),
     "402": (f"{PLACE} time@", _location_of_device),
-    "500": ("", lambda storage, device, _: list(map(operation_reply, pending(storage, device)))),
+    "500": ("", lambda storage, device, _: pending(storage, device)),
     "501": ("fragment!", _set_operation("EXECUTING", "PENDING")),
     "502": ("fragment! reason", _set_operation("FAILED")),
     "503": ("fragment! reason", _set_operation("SUCCESSFUL")),

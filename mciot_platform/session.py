@@ -79,7 +79,7 @@ class Session:
 
     async def deliver(self, operation: StoredOperation) -> None:
         """Send an operation to the device if it has subscribed; else it asks for it with message 500."""
-        replies = messages.operation_reply(operation), messages.notification(self.storage, operation)
+        replies = messages.operation_replies(self.storage, operation)
         with suppress(OSError, SSL.Error):  # TimeoutError is one too; the session itself notices a broken connection
             await self.packets.stream.write(b"".join(map(self._publication, replies)))
 
@@ -212,8 +212,8 @@ class Session:
         self._store()
         await self._send(mqtt.SubackPacket.build(request.variable_header.packet_id, granted))
         if messages.NOTIFICATIONS in (topic for topic, _ in request.payload.topics):
-            for operation in messages.pending(self.storage, self.device):
-                await self.packets.stream.write(self._publication(messages.notification(self.storage, operation)))
+            waiting = messages.pending(self.storage, self.device, messages.NOTIFICATIONS)
+            await self.packets.stream.write(b"".join(map(self._publication, waiting)))
 
     async def _send(self, answer: Any) -> None:
         await self.packets.stream.write(answer.to_bytes())

@@ -36,6 +36,12 @@ CREATE TABLE IF NOT EXISTS alarms (
 CREATE TABLE IF NOT EXISTS operations (
     id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL,
     fragment TEXT NOT NULL, text TEXT NOT NULL, description TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS external_ids (
+    tenant TEXT NOT NULL, type TEXT NOT NULL, name TEXT NOT NULL, object INTEGER NOT NULL,
+    PRIMARY KEY (tenant, type, name));
+CREATE TABLE IF NOT EXISTS options (
+    tenant TEXT NOT NULL, category TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (tenant, category, key));
 CREATE TABLE IF NOT EXISTS sessions (
     tenant TEXT NOT NULL, device TEXT NOT NULL, subscriptions TEXT NOT NULL, unreleased TEXT NOT NULL,
     PRIMARY KEY (tenant, device));
@@ -43,13 +49,16 @@ CREATE TABLE IF NOT EXISTS log (
     id INTEGER PRIMARY KEY, time TEXT NOT NULL, address TEXT NOT NULL, tenant TEXT NOT NULL, subject TEXT NOT NULL,
     client_id TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, ended TEXT, ending TEXT);
 """
+DEVICE_TABLES = ("measurements", "events", "alarms", "operations")
 #: Added to the tables, which in a file of an earlier version lack them: table, column, type.
 LATER_COLUMNS = (
     ("trusted_certificates", "proven", "INTEGER NOT NULL DEFAULT 0"),
     ("trusted_certificates", "code", "TEXT NOT NULL DEFAULT ''"),
     ("trusted_certificates", "code_until", "TEXT NOT NULL DEFAULT ''"),
-    ("devices", "fragments", "TEXT NOT NULL DEFAULT '{}'"),
+    *((table, "fragments", "TEXT NOT NULL DEFAULT '{}'") for table in ("devices", *DEVICE_TABLES)),
+    ("devices", "updated", "TEXT"),
     ("devices", "parent", "TEXT NOT NULL DEFAULT ''"),
+    ("measurements", "type", "TEXT NOT NULL DEFAULT ''"),
     ("log", "tls", "TEXT NOT NULL DEFAULT ''"),
     ("log", "chain", "TEXT NOT NULL DEFAULT '[]'"),
 )
@@ -58,8 +67,13 @@ DEVICE_COLUMNS = "id, tenant, device, created, name, type, registered, parent"
 FAMILY = """WITH RECURSIVE family (device) AS (
     SELECT :device UNION SELECT d.device FROM devices d, family f WHERE d.tenant = :tenant AND d.parent = f.device)
     SELECT device FROM family"""
-DEVICE_TABLES = ("measurements", "events", "alarms", "operations")
 INDEXES = "".join(f"CREATE INDEX IF NOT EXISTS {t}_of_device ON {t} (tenant, device, time);" for t in DEVICE_TABLES)
+#: The tenant's option that makes its list of revoked serial numbers count; off where it is not set.
+CRL_OPTION = ("configuration", "crl.offline.check.enabled")
+#: Begins the identifier of an object that is no MQTT device's: no ClientId holds a colon.
+NO_DEVICE = ":"
+#: A condition, in SQL of ours, and the values for its marks.
+Clause = tuple[str, Sequence[object]]
 ACTIVE_ALARM = "tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'"
 
 
@@ -88,7 +102,7 @@ class RegisteredDevice:
 
 @dataclass(frozen=True)
 class StoredOperation:
-    """Something that a device is to do: ``fragment`` is its kind, ``text`` a command's."""
+    """Something that a device is to do: ``fragment`` is its kind, ``text`` a command's; ``fragments`` JSON, as sent."""
 
     id: int
     tenant: str
@@ -99,6 +113,7 @@ class StoredOperation:
     description: str
     status: str
     reason: str
+    fragments: str = "{}"
 
 
 @dataclass(frozen=True)
@@ -187,25 +202,36 @@ class Storage:
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
 
-    def _insert(self, table: str, conflict: str = "", **values: Any) -> int:
+    def insert(self, table: str, conflict: str = "", **values: Any) -> int:
         """Add a row to one of our tables; ``conflict`` is what SQL does if it is there. Returns its number."""
         query = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) {conflict}"
         return self._db.execute(query, tuple(values.values())).lastrowid or 0
 
-    def page(
-        self, table: str, conditions: Mapping[str, object], first: int, size: int, *, newest_first: bool = False
-    ) -> tuple[list[sqlite3.Row], int]:
-        """Return ``size`` rows from number ``first``, of those that fulfil the conditions, and how many these are.
+    def select(self, query: str, *values: object) -> list[sqlite3.Row]:
+        """Return the rows of a query of ours, which changes nothing."""
+        return self._db.execute(query, values).fetchall()
 
-        A condition is a piece of SQL of ours with one mark, such as ``tenant = ?``, and the value for it.
-        """
-        where, values = " AND ".join(conditions), tuple(conditions.values())
-        (count,) = self._db.execute(f"SELECT count(*) FROM {table} WHERE {where}", values).fetchone()
+    def update(self, table: str, number: int, **values: object) -> None:
+        """Change values of one row."""
+        query = f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in values)} WHERE id = ?"
+        self._db.execute(query, (*values.values(), number))
+
+    def delete(self, table: str, **values: object) -> None:
+        """Delete the rows with these values."""
+        where = " AND ".join(f"{name} = ?" for name in values)
+        self._db.execute(f"DELETE FROM {table} WHERE {where}", tuple(values.values()))
+
+    def page(
+        self, table: str, clauses: Sequence[Clause], order: str, first: int, size: int
+    ) -> tuple[list[sqlite3.Row], int]:
+        """Return ``size`` rows from number ``first``, of those that fulfil all clauses, and how many these are."""
+        where = " AND ".join(f"({condition})" for condition, _ in clauses)
+        values = [value for _, given in clauses for value in given]
+        ((count,),) = self.select(f"SELECT count(*) FROM {table} WHERE {where}", *values)
         if first >= count:  # also where the number is larger than SQLite can hold
             return [], count
-        time, order = "created" if table == "devices" else "time", "DESC" if newest_first else "ASC"
-        query = f"SELECT * FROM {table} WHERE {where} ORDER BY {time} {order}, id {order} LIMIT ? OFFSET ?"
-        return self._db.execute(query, (*values, size, first)).fetchall(), count
+        query = f"SELECT * FROM {table} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        return self.select(query, *values, size, first), count
 
     def device(self, tenant: str, device: str | int) -> RegisteredDevice | None:
         """Return a registered device by its identifier or its number, None where there is none."""
@@ -215,7 +241,14 @@ class Storage:
         return RegisteredDevice(*row) if row else None
 
     def register(self, tenant: str, device: str, *, with_user: bool = True) -> None:
-        """Add a device, with a user of its own, with which it may connect from now on, or without."""
+        """Add a device, with a user of its own, with which it may connect from now on, or without.
+
+        What REST has given its name becomes it.
+        """
+        if found := self.find_object(tenant, "c8y_Serial", device):
+            for table in (*DEVICE_TABLES, "devices"):
+                query = f"UPDATE {table} SET device = ? WHERE tenant = ? AND device = ?"
+                self._db.execute(query, (device, tenant, found.device))
         query = "INSERT INTO devices (tenant, device, registered) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO "
         query += "UPDATE SET registered = excluded.registered WHERE registered = ''"
         self._db.execute(query, (tenant, device, timestamp() if with_user else ""))
@@ -223,7 +256,7 @@ class Storage:
     def add_child(self, parent: RegisteredDevice, child: str, name: str, kind: str) -> RegisteredDevice:
         """Add a child or a service to the inventory, below its parent."""
         values = {"tenant": parent.tenant, "device": child, "registered": "", "created": timestamp()}
-        number = self._insert("devices", **values, name=name, type=kind, parent=parent.device)
+        number = self.insert("devices", **values, name=name, type=kind, parent=parent.device)
         return RegisteredDevice(number, **values, name=name, type=kind, parent=parent.device)
 
     def children(self, device: RegisteredDevice, *without: str) -> list[str]:
@@ -238,15 +271,21 @@ class Storage:
 
     def create_device(self, device: RegisteredDevice, name: str, kind: str) -> None:
         """Add a registered device to the inventory."""
-        query = "UPDATE devices SET created = ?, name = ?, type = ? WHERE id = ?"
-        self._db.execute(query, (timestamp(), name, kind, device.id))
+        self.update("devices", device.id, created=timestamp(), name=name, type=kind)
+
+    def find_object(self, tenant: str, kind: str, name: str) -> RegisteredDevice | None:
+        """Return what bears an external id, None where nothing does."""
+        if kind == "c8y_Serial" and (found := self.device(tenant, name)):
+            return found
+        query = "SELECT object FROM external_ids WHERE tenant = ? AND type = ? AND name = ?"
+        return next((self.device(tenant, number) for (number,) in self.select(query, tenant, kind, name)), None)
 
     def delete_device(self, device: RegisteredDevice, *, with_user: bool) -> None:
         """Delete a device and all that it sent from the inventory; without its user it can't connect any more."""
         with self.transaction():
-            for table in (*DEVICE_TABLES, "sessions"):
-                self._db.execute(f"DELETE FROM {table} WHERE tenant = ? AND device = ?", (device.tenant, device.device))
-            self._db.execute("DELETE FROM devices WHERE id = ?", (device.id,))
+            for table in (*DEVICE_TABLES, "sessions", "devices"):
+                self.delete(table, tenant=device.tenant, device=device.device)
+            self.delete("external_ids", object=device.id)
             if device.registered and not with_user:
                 self.register(device.tenant, device.device)
 
@@ -259,37 +298,32 @@ class Storage:
         """Store what a device tells of itself; None removes a fragment."""
         found = self.fragments(device) | dict(changes)
         kept = {name: value for name, value in found.items() if value is not None}
-        self._db.execute("UPDATE devices SET fragments = ? WHERE id = ?", (json.dumps(kept), device.id))
+        self.update("devices", device.id, fragments=json.dumps(kept), updated=timestamp())
 
-    def add_record(self, table: str, device: RegisteredDevice, time: datetime, **values: Any) -> None:
-        """Store a measurement, an event or an alarm."""
+    def add_record(self, table: str, device: RegisteredDevice, time: datetime, **values: Any) -> int:
+        """Store a measurement, an event or an alarm. Returns its number."""
         owner = {"tenant": device.tenant, "device": device.device}
-        self._insert(table, **owner, time=timestamp(time), received=timestamp(), **values)
+        return self.insert(table, **owner, time=timestamp(time), received=timestamp(), **values)
 
-    def raise_alarm(self, device: RegisteredDevice, time: datetime, kind: str, text: str, severity: str) -> None:
-        """Store an alarm; one of the same type that is active is counted on, as the real platform does."""
+    def raise_alarm(self, device: RegisteredDevice, time: datetime, kind: str, text: str, severity: str) -> int:
+        """Store an alarm, or count on the active one of its type, as the real platform does. Returns its number."""
         changed = self._db.execute(
-            f"UPDATE alarms SET count = count + 1, time = ?, text = ?, severity = ? WHERE {ACTIVE_ALARM}",
+            f"UPDATE alarms SET count = count + 1, time = ?, text = ?, severity = ? WHERE {ACTIVE_ALARM} RETURNING id",
             (timestamp(time), text, severity, device.tenant, device.device, kind),
-        ).rowcount
-        if not changed:
-            self.add_record("alarms", device, time, type=kind, text=text, severity=severity, status="ACTIVE", count=1)
+        ).fetchall()
+        new = {"type": kind, "text": text, "severity": severity, "status": "ACTIVE", "count": 1}
+        return int(changed[0]["id"]) if changed else self.add_record("alarms", device, time, **new)
 
     def clear_alarm(self, device: RegisteredDevice, kind: str) -> bool:
         """Clear the active alarm of a type. Returns whether there was one."""
         query = f"UPDATE alarms SET status = 'CLEARED' WHERE {ACTIVE_ALARM}"
         return self._db.execute(query, (device.tenant, device.device, kind)).rowcount > 0
 
-    def add_operation(self, device: RegisteredDevice, fragment: str, text: str, description: str) -> StoredOperation:
-        """Store something that a device is to do."""
-        values = {"time": timestamp(), "fragment": fragment, "text": text, "description": description}
+    def add_operation(self, device: RegisteredDevice, **values: str) -> StoredOperation:
+        """Store something that a device is to do: its fragment, text, description and fragments."""
         values |= {"status": "PENDING", "reason": "", "tenant": device.tenant, "device": device.device}
-        return StoredOperation(id=self._insert("operations", **values), **values)
-
-    def operation(self, tenant: str, number: int) -> StoredOperation | None:
-        """Return an operation by its number, None where there is none."""
-        row = self._db.execute("SELECT * FROM operations WHERE tenant = ? AND id = ?", (tenant, number)).fetchone()
-        return StoredOperation(**row) if row else None
+        values["time"] = timestamp()
+        return StoredOperation(id=self.insert("operations", **values), **values)
 
     def operations(self, device: RegisteredDevice, status: str = "") -> list[StoredOperation]:
         """Return a device's operations, of a status or all, the oldest first."""
@@ -313,7 +347,7 @@ class Storage:
 
     def delete_session(self, device: RegisteredDevice) -> None:
         """Delete what was stored of a session."""
-        self._db.execute("DELETE FROM sessions WHERE tenant = ? AND device = ?", (device.tenant, device.device))
+        self.delete("sessions", tenant=device.tenant, device=device.device)
 
     def trusted_certificates(self, tenant: str | None = None) -> Sequence[TrustAnchor]:
         """Return every certificate ever uploaded, the deleted ones too, in the order of their first upload.
@@ -338,7 +372,7 @@ class Storage:
         der = trusted.certificate.public_bytes(Encoding.DER)
         values: dict[str, Any] = {"fingerprint": trusted.fingerprint, "der": der, "uploaded": timestamp(), **changing}
         self._trusted = None
-        self._insert("trusted_certificates", f"ON CONFLICT (fingerprint) DO UPDATE SET {updates}", **values)
+        self.insert("trusted_certificates", f"ON CONFLICT (fingerprint) DO UPDATE SET {updates}", **values)
 
     def revoke(self, tenant: str, serials: Iterable[tuple[int, datetime]], *, replace: bool) -> None:
         """Store revoked serial numbers; ``replace`` the dates of those that are there already."""
@@ -347,16 +381,25 @@ class Storage:
             ((tenant, f"{serial:x}", timestamp(date)) for serial, date in serials),
         )
 
-    def revoked(self, tenant: str) -> dict[int, datetime]:
-        """Return a tenant's revoked serial numbers, and since when."""
-        rows = self._db.execute("SELECT serial, date FROM revoked WHERE tenant = ? ORDER BY rowid", (tenant,))
+    def revocations(self, tenant: str) -> dict[int, datetime]:
+        """Return the serial numbers on a tenant's list of revoked certificates, and since when they are."""
+        rows = self.select("SELECT serial, date FROM revoked WHERE tenant = ? ORDER BY rowid", tenant)
         return {int(serial, 16): datetime.fromisoformat(date) for serial, date in rows}
+
+    def revoked(self, tenant: str) -> dict[int, datetime]:
+        """Return what of that list counts: all or, as long as the tenant's option does not say so, nothing."""
+        return self.revocations(tenant) if self.options(tenant).get(CRL_OPTION) == "true" else {}
+
+    def options(self, tenant: str) -> dict[tuple[str, str], str]:
+        """Return the options of a tenant that are set, by category and key."""
+        rows = self.select("SELECT * FROM options WHERE tenant = ? ORDER BY category, key", tenant)
+        return {(row["category"], row["key"]): row["value"] for row in rows}
 
     def log(self, attempt: LoggedAttempt, code: str, reason: str) -> int:
         """Store the verdict on a connection attempt. Returns the record's number, for `log_end`."""
         values = vars(attempt) | {"chain": json.dumps(attempt.chain)}
         with self._unsynced():
-            return self._insert("log", time=timestamp(), code=code, reason=reason, **values)
+            return self.insert("log", time=timestamp(), code=code, reason=reason, **values)
 
     def log_end(self, record: int, ending: str) -> None:
         """Add to a connection's record when and why it ended."""

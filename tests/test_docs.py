@@ -1,12 +1,14 @@
 """The documents: errors.md is made from the code, every link leads somewhere, and every name in them exists."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from tools import platform_page
 from tools.error_pages import PACKAGES, PAGE, coded_errors, page
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -16,6 +18,13 @@ def test_the_page_of_errors_is_up_to_date() -> None:
     entries = coded_errors()
     assert PAGE.read_text(encoding="utf-8") == page(entries), "run python -m tools.error_pages"
     assert page(entries[:-1]) != page(entries)  # the control
+
+
+def test_the_page_of_calls_and_messages_is_up_to_date() -> None:
+    written = platform_page.PAGE.read_text(encoding="utf-8")
+    assert written == platform_page.page(), "run python -m tools.platform_page"
+    tested = json.loads((ROOT / "tests" / "client_calls.json").read_text(encoding="utf-8"))
+    assert set(tested) <= set(re.findall(r"`((?:GET|POST|PUT|DELETE) [^`]+)`", written))  # of calls that there are
 
 
 def test_each_way_of_writing_a_coded_error_is_found(tmp_path: Path) -> None:

@@ -173,6 +173,10 @@ def test_measurements_events_and_alarms_are_kept_in_either_form(world: mqtt.Worl
     own = [["cpu", "idle", 97.5, ""], ["cpu", "user", 2.0, "%"], ["disk", "free", 1e9, ""]]
     assert kept == {"edge": own + in_json, "edge:child": [["c", "one", 1.0, "C"], *in_json, *in_json]}
     assert world.texts("edge:child")[-2:] == ["SmartREST", "JSON"]
+    place = {"lat": 51.1, "lng": 6.9, "alt": "", "accuracy": ""}
+    assert json.loads(world.platform.events().query("device == 'edge'").iloc[-2]["fragments"]) == {
+        "c8y_Position": place
+    }
     assert world.texts("edge")[-2:] == ["Location updated", "JSON"]
     alarms = world.platform.alarms().query("device == 'edge'")[["type", "severity", "status"]].to_numpy().tolist()
     assert alarms == [["temperature", "CRITICAL", "ACTIVE"], ["a", "MINOR", "ACTIVE"]]

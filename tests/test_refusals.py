@@ -52,6 +52,8 @@ def revoke(world: World, entity: tools.Entity) -> tools.Entity:
     body = {"crls": [{"serialNumberInHex": f"{entity.certificate.serial_number:x}"}]}
     answer = world.rest("PUT", "/tenant/trusted-certificates/settings/crl", json=body)
     assert answer.status_code == (204 if world.platform.profile == CURRENT else 404)
+    option = "/tenant/options/configuration/crl.offline.check.enabled"  # without it the list does nothing
+    assert world.rest("PUT", option, json={"value": "true"}).status_code == 200
     return entity
 
 

@@ -233,10 +233,13 @@ def test_what_is_sent_and_wanted_must_be_json(platform: LocalPlatform) -> None:
 
 
 ALLOWED = {"": "GET, POST", "bulk": "POST", "0" * 40: "GET, PUT, DELETE", "/tenant/currentTenant": "GET"}
-ALLOWED |= {VERIFY: "POST", CRL: "GET, PUT", TOKEN: "POST", "/identity/externalIds/c8y_Serial/x": "GET"}
-ALLOWED |= {"/inventory/managedObjects": "GET", "/inventory/managedObjects/7": "GET, DELETE"}
-ALLOWED |= {f"/{name}/{name}s": "GET" for name in ("measurement", "event", "alarm")}
-ALLOWED |= {"/devicecontrol/operations": "GET, POST", "/devicecontrol/operations/7": "GET"}
+ALLOWED |= {VERIFY: "POST", CRL: "GET, PUT", TOKEN: "POST", "/identity/externalIds/c8y_Serial/x": "GET, DELETE"}
+ALLOWED |= {"/identity/globalIds/7/externalIds": "GET, POST", "/tenant/loginOptions": "GET", "/user/currentUser": "GET"}
+ALLOWED |= {"/tenant/options": "GET, POST", "/tenant/options/a/b": "GET, PUT, DELETE", "/alarm/alarms/count": "GET"}
+ALLOWED |= {"/inventory/managedObjects": "GET, POST", "/inventory/managedObjects/7": "GET, PUT, DELETE"}
+ALLOWED |= {f"/{name}/{name}s": "GET, POST" for name in ("measurement", "event", "alarm")}
+ALLOWED |= {"/measurement/measurements/7": "GET", "/event/events/7": "GET, PUT", "/alarm/alarms/7": "GET, PUT"}
+ALLOWED |= {"/devicecontrol/operations": "GET, POST", "/devicecontrol/operations/7": "GET, PUT"}
 
 
 def test_each_call_has_its_methods(platform: LocalPlatform) -> None:

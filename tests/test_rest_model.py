@@ -131,10 +131,12 @@ class Calls(RuleBasedStateMachine):
         self.codes: dict[str, list[str]] = {ca.fingerprint: [] for ca in world.cas}
         #: By tenant and serial number: between which moments the revocation must lie.
         self.revoked: dict[str, dict[int, tuple[datetime, datetime]]] = {tenant: {} for tenant in self.tenants}
+        self.checked: set[str] = set()  # the tenants whose option says that the list counts
         self.game = next(world.games)  # a list of revoked numbers only grows, so each game has numbers of its own
         self.order: dict[str, list[str]] = {tenant: [] for tenant in self.tenants}
         self.seen: Counter[tuple[str, int]] = Counter()
-        for tenant in self.tenants:
+        for number, tenant in enumerate(self.tenants):
+            self.heed(number, "admin", False)
             for shown in self.everything(tenant):
                 self.ask("cleared", tenant, "admin", "DELETE", shown["fingerprint"], {204})
 
@@ -332,6 +334,13 @@ class Calls(RuleBasedStateMachine):
                     model[self.game << 8 | low] = period
         self.compare_revoked()
 
+    @rule(of=tenants, who=who.filter(lambda who: who != "other"), on=st.booleans())
+    def heed(self, of: int, who: str, on: bool) -> None:
+        """Say whether the list of what is revoked counts; as long as nobody has, it does not."""
+        tenant, path = self.tenants[of], "/tenant/options/configuration/crl.offline.check.enabled"
+        if self.ask("heed", tenant, who, "PUT", path, {200}, json={"value": str(on).lower()}):
+            (self.checked.add if on else self.checked.discard)(tenant)
+
     @rule(which=which, who=who, low=st.integers(0, 3), alone=st.booleans())
     def judge_a_device(self, which: int, who: str, low: int, alone: bool) -> None:
         """A device of that CA is let in where its CA is trusted now, and its serial number is not revoked."""
@@ -340,7 +349,7 @@ class Calls(RuleBasedStateMachine):
         serial = self.game << 8 | low
         builder = x509.CertificateBuilder(ca.certificate.subject, name, key, serial, now - DAY, now + DAY)
         chain = [builder.sign(ca.key, hashes.SHA256()), ca.certificate][: 1 if alone else 2]
-        good = kept and kept.status == "ENABLED" and serial not in self.revoked[tenant]
+        good = kept and kept.status == "ENABLED" and (tenant not in self.checked or serial not in self.revoked[tenant])
         files, form = {"file": ("chain.pem", to_pem(chain))}, {"tenantId": tenant}
         answer = self.ask("judge", tenant, who, "POST", VERIFY, {200} if good else {401}, files=files, data=form)
         assert answer is None or answer.json()["tenantId"] == tenant
@@ -373,13 +382,15 @@ def test_a_game_in_which_every_call_has_every_outcome(world: World) -> None:
         (game.revoke, [(1, "admin", [(3, None), (3, "2001-02-03T04:05:06.000Z")], "CSV without a heading")]),
         (game.revoke, [(0, "admin", [(3, None)], kind, bad) for bad in range(6) for kind in ("JSON", "CSV")]),
         (game.judge_a_device, [(first, "admin", 1, True), (first, "admin", 3, False)]),
+        (game.heed, [(0, "admin", True)]),
+        (game.judge_a_device, [(first, "admin", 1, True), (first, "admin", 0, False)]),
     ]
     for who in REFUSED:
         turns += [(game.upload, [(1, who, 4, 0, fields)]), (game.bulk, [(1, who, [(4, fields)])])]
         turns += [(game.list_a_page, [(0, who, 1, 5)]), (game.judge_a_device, [(first, who, 0, True)])]
         turns += [(game.change, [(first, who, status)]), (game.prove, [(first, who, "right", True)])]
         turns += [(call, [(first, who)]) for call in (game.get, game.ask_for_a_code, game.delete)]
-        turns += [(game.revoke, [(0, who, [(0, None)], "JSON")])] if who != "other" else []
+        turns += [(game.revoke, [(0, who, [(0, None)], "JSON")]), (game.heed, [(0, who, 0)])] if who != "other" else []
     turns += [(game.delete, [(first, "admin"), (absent, "admin")]), (game.upload, [(1, "admin", 0, 0, fields)])]
     game.both_lists_are_as_the_model_says()
     for call, times in turns:
@@ -390,6 +401,6 @@ def test_a_game_in_which_every_call_has_every_outcome(world: World) -> None:
     assert not game.known[world.cas[0].fingerprint].proven  # its second life began anew, at the other tenant
     expected = {"upload": {201, 404, 409, 422}, "get": {200, 404}, "page": {200, 404, 422}, "change": {200, 404, 422}}
     expected |= {"delete": {204, 404}, "code": {200, 404}, "prove": {200, 400, 404, 422}, "revoke": {204, 400}}
-    expected |= {"bulk": expected["upload"], "judge": {200}}
+    expected |= {"bulk": expected["upload"], "judge": {200}, "heed": {200}}
     for name, statuses in expected.items():
         assert {status for call, status in game.seen if call == name} == statuses | {401, 403}, name

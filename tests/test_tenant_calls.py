@@ -311,12 +311,22 @@ def test_a_chain_is_verified_and_a_revoked_one_refused(
     assert "ten certificates" in refused("HTTP_400", lambda: trusted.verify_chain(leaf.chain * 6))
     with device_of(platform, tmp_path, leaf):  # the control
         pass
-    trusted.revoke([leaf.certificate, 0x1000, "1f:FE"], datetime.now(UTC) - timedelta(days=1))
+    said = trusted.revoke([leaf.certificate, 0x1000, "1f:FE"], datetime.now(UTC) - timedelta(days=1))
     assert {leaf.certificate.serial_number, 0x1000, 0x1FFE} <= set(trusted.revoked())
-    refused("HTTP_401", lambda: trusted.verify_chain(leaf.chain))
-    with pytest.raises(OnboardingError):
-        device_of(platform, tmp_path, leaf).connect()
-    assert trusted.verify_chain(stays.chain).subject == "CN=stays"
+    assert "nothing comes of it" in said and "check_revocations()" in said and not trusted.checks_revocations()
+    for on in (False, True, False):  # the first and the last are the control
+        trusted.check_revocations(on)
+        assert trusted.checks_revocations() is on
+        assert ("refused from now on" in trusted.revoke([])) == on
+        if on:
+            refused("HTTP_401", lambda: trusted.verify_chain(leaf.chain))
+            with pytest.raises(OnboardingError):
+                device_of(platform, tmp_path, leaf).connect()
+        else:
+            assert trusted.verify_chain(leaf.chain).subject == "CN=leaf"
+            with device_of(platform, tmp_path, leaf):
+                pass
+        assert trusted.verify_chain(stays.chain).subject == "CN=stays"
 
 
 def test_serial_numbers_go_in_batches(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,8 +337,8 @@ def test_serial_numbers_go_in_batches(tenant: Tenant, monkeypatch: pytest.Monkey
     assert set(range(0x20000, 0x20005)) <= set(trusted.revoked()) and len(trusted.revoked()) == before + 5
     with scripted(tenant, answer(b"", "204 No Content")) as (odd, calls):
         odd.trusted_certificates.revoke(range(1, 6))
-        odd.trusted_certificates.revoke([])
-    assert [len(json.loads(call.body)["crls"]) for call in calls] == [2, 2, 1]
+        assert "can't be read with this login" in odd.trusted_certificates.revoke([])
+    assert [len(json.loads(call.body)["crls"]) for call in calls if call.method == "PUT"] == [2, 2, 1]
     assert json.loads(calls[0].body)["crls"] == [{"serialNumberInHex": "1"}, {"serialNumberInHex": "2"}]
     for wrong in (0, -5, "", "xyz", "1 2", "f" * 41):
         refused("BAD_SERIAL", lambda wrong=wrong: trusted.revoke([wrong]))  # type: ignore[misc]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: How many serial numbers the platform takes at once.
 LONGEST_REVOCATION = 5000
 _CRL, _VERIFY = "/tenant/trusted-certificates/settings/crl", "/tenant/trusted-certificates/verify-cert-chain"
+#: The tenant's option that makes the list count; where it is not set, the list is kept and not heeded.
+_CHECK = "/tenant/options/configuration/crl.offline.check.enabled"
 _CODE, _SIGNED_CODE = "proofOfPossessionUnsignedVerificationCode", "proofOfPossessionSignedVerificationCode"
 _NO_PROOF = (
     "either the certificate is not uploaded here, or this platform has no proof of possession: list what there is"
@@ -234,11 +236,12 @@ class TrustedCertificates:
                 "HTTP_401",
             ) from None
 
-    def revoke(self, which: Iterable[x509.Certificate | int | str], at: datetime | None = None) -> None:
+    def revoke(self, which: Iterable[x509.Certificate | int | str], at: datetime | None = None) -> str:
         """Tell the platform which certificates are revoked, by serial numbers (as text: in hex); it can't be undone.
 
-        ``at`` bears a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for
-        what is known stays as it is. Raises: OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
+        Returns whether anything will come of it: a platform heeds its list only after `check_revocations`. ``at`` bears
+        a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for what is known
+        stays as it is. Raises: OnboardingError: BAD_SERIAL, HTTP_404 where the platform has no such list.
         """
         date = {}
         if at is not None:
@@ -249,6 +252,28 @@ class TrustedCertificates:
         for start in range(0, len(entries), LONGEST_REVOCATION):
             body = {"crls": entries[start : start + LONGEST_REVOCATION]}
             self.tenant.request("PUT", _CRL, lambda _: None, meaning=_REVOCATION, json=body)
+        try:
+            if self.checks_revocations():
+                return "They are on the list, and this tenant checks it: their devices are refused from now on."
+        except OnboardingError:
+            return "They are on the list. Whether this tenant checks it can't be read with this login."
+        return (
+            "They are on the list, but nothing comes of it: this tenant does not check its list, as long as "
+            "tenant.trusted_certificates.check_revocations() has not turned that on."
+        )
+
+    def checks_revocations(self) -> bool:
+        """Return whether the platform heeds its list of revoked certificates (the offline check)."""
+        try:
+            return self.tenant.request("GET", _CHECK, lambda body: _text(body["value"])) == "true"
+        except OnboardingError as error:
+            if error.code == "HTTP_404":
+                return False
+            raise
+
+    def check_revocations(self, on: bool = True) -> None:
+        """Make the platform heed its list of revoked certificates, or no longer: for all devices of the tenant."""
+        self.tenant.request("PUT", _CHECK, lambda _: None, json={"value": str(on).lower()})
 
     def revoked(self) -> "builtins.list[int]":
         """Return the serial numbers of all certificates that the platform knows to be revoked."""

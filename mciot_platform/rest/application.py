@@ -1,55 +1,105 @@
-"""The HTTPS server's application: which call is at which path."""
+"""The HTTPS server's application: which call is at which path, with those for the tenant itself."""
 
-import json
+import re
+from urllib.parse import quote
 
 from tornado.web import Application
 
-from mciot_platform.rest import certificates, chains, inventory
-from mciot_platform.rest.handler import Handler, Platform
+from mciot_platform.rest import certificates, chains, inventory, records
+from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, Platform, RestError, is_text, unfit
 
 LONGEST_BODY = 1024 * 1024
 TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
-TRUSTED = r"/tenant/tenants/(?P<tenant>[^/]+)/trusted-certificates"
-PROOF = TRUSTED + r"-pop/(?P<identifier>[^/]+)"
+ADMIN_ROLES = ("ROLE_TENANT_ADMIN", "ROLE_OPTION_MANAGEMENT_ADMIN")
 
 
-class CurrentTenant(Handler):
-    """The tenant of the login."""
+class TenantCalls(Handler):
+    """The calls for the tenant and the user of the login."""
 
-    def get(self) -> None:
-        """Show it."""
-        self.set_header("Content-Type", TENANT_TYPE)
+    def _current_tenant(self) -> None:
+        """Show the tenant of the login."""
         tenant = {"name": self.login.tenant, "domainName": self.request.host_name, "allowCreateTenants": False}
         parent = {"parent": "management"} if self.flag("withParent") else {}
-        own = {"customProperties": {}, "self": self.address(self.request.path)}
-        self.finish(json.dumps({**tenant, **parent, **own}))
+        self.respond({**tenant, **parent, "customProperties": {}, "self": self.address(self.request.path)})
+
+    def _current_user(self) -> None:
+        """Show the user of the login, with its roles."""
+        roles = [{"id": role, "name": role} for role in (ADMIN_ROLES if self.login.is_admin else ())]
+        user = {"id": self.login.user, "userName": self.login.user, "shouldResetPassword": False}
+        references = {"references": [{"role": role} for role in roles]}
+        self.respond({**user, "roles": references, "effectiveRoles": roles, "self": self.address(self.request.path)})
+
+    def _login_options(self) -> None:
+        """Show how users may log in: with Basic alone."""
+        basic = {"id": "BASIC", "type": "BASIC", "userManagementSource": "INTERNAL", "visibleOnLoginPage": True}
+        self.respond({"loginOptions": [basic], "self": self.address(self.request.path)})
+
+    def _option(self, category: str, key: str) -> dict[str, str]:
+        value = self.platform.storage.options(self.login.tenant).get((category, key))
+        if value is None:
+            raise RestError(404, "options/Not Found", f"The option {key} of {category} is not set.")
+        path = f"{OPTIONS}/{quote(category, safe='')}/{quote(key, safe='')}"
+        return {"category": category, "key": key, "value": value, "self": self.address(path)}
+
+    def _list_options(self) -> None:
+        """List the options that the tenant has set."""
+        found = [self._option(*name) for name in self.platform.storage.options(self.login.tenant)]
+        self.respond_page("options", lambda first, size: (found[first : first + size], len(found)))
+
+    def _set_option(self, **name: str) -> None:
+        """Set an option; crl.offline.check.enabled of configuration alone does something here."""
+        given = {**self.body(), **name}
+        option = {part: given.get(part) for part in ("category", "key", "value")}
+        if not all(map(is_text, option.values())) or not option["category"] or not option["key"]:
+            raise unfit("category, key and value, texts, are required.")
+        change = "ON CONFLICT DO UPDATE SET value = excluded.value"
+        self.platform.storage.insert("options", change, tenant=self.login.tenant, **option)
+        self.respond(self._option(str(option["category"]), str(option["key"])), 200 if name else 201)
+
+    def _show_option(self, category: str, key: str) -> None:
+        """Show an option."""
+        self.respond(self._option(category, key))
+
+    def _delete_option(self, category: str, key: str) -> None:
+        """Take an option away, so that its default counts."""
+        self._option(category, key)
+        self.platform.storage.delete("options", tenant=self.login.tenant, category=category, key=key)
+        self.set_status(204)
 
 
-ROUTES: list[tuple[str, type[Handler]]] = [
-    ("/tenant/currentTenant", CurrentTenant),
-    (TRUSTED, certificates.TrustedCertificatesCall),
-    (TRUSTED + "/bulk", certificates.BulkUpload),
-    (TRUSTED + r"/(?P<identifier>[^/]+)", certificates.OneTrustedCertificate),
-    ("/tenant/trusted-certificates/verify-cert-chain", chains.VerifyChain),
-    (r"/identity/externalIds/c8y_Serial/(?P<external_id>[^/]+)", inventory.Identity),
-    ("/inventory/managedObjects", inventory.ManagedObjects),
-    (r"/inventory/managedObjects/(?P<number>[^/]+)", inventory.ManagedObject),
-    *((path, inventory.Records) for path in inventory.KINDS),
-    ("/devicecontrol/operations", inventory.OperationsCall),
-    (r"/devicecontrol/operations/(?P<number>[^/]+)", inventory.OneOperation),
-    (PROOF + "/verification-code", certificates.VerificationCode),
-    (PROOF + "/pop", certificates.ProofOfPossession),
-    ("/tenant/trusted-certificates/settings/crl", chains.Revocations),
-    ("/devicecontrol/deviceAccessToken", chains.DeviceToken),
-]
+OPTIONS, OPTION = "/tenant/options", "/tenant/options/{category}/{key}"
+CALLS: dict[type[Handler], tuple[Call, ...]] = {
+    TenantCalls: (
+        Call("GET", "/tenant/loginOptions", TenantCalls._login_options, ANYONE),
+        Call("GET", "/tenant/currentTenant", TenantCalls._current_tenant, produces=(TENANT_TYPE, JSON)),
+        Call("GET", "/user/currentUser", TenantCalls._current_user),
+        Call("GET", OPTIONS, TenantCalls._list_options, ADMINS),
+        Call("POST", OPTIONS, TenantCalls._set_option, ADMINS),
+        Call("GET", OPTION, TenantCalls._show_option, ADMINS),
+        Call("PUT", OPTION, TenantCalls._set_option, ADMINS),
+        Call("DELETE", OPTION, TenantCalls._delete_option, ADMINS),
+    ),
+    certificates.CertificateCalls: certificates.CALLS,
+    chains.ChainCalls: chains.CALLS,
+    inventory.InventoryCalls: inventory.CALLS,
+    records.RecordCalls: records.CALLS,
+}
+
+
+def pattern(path: str) -> str:
+    """Return the expression for a path; the vendor's Python client doubles slashes, and sets some at the end."""
+    return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path.replace("/", "/+")) + "/*"
 
 
 def make_application(platform: Platform) -> Application:
     """Return the REST interface as a tornado application."""
-    own = {"platform": platform}
+    paths = {call.path: (kind, calls) for kind, calls in CALLS.items() for call in calls}
     return Application(
-        [(path, handler, own) for path, handler in ROUTES],
+        [
+            (pattern(path), kind, {"platform": platform, "calls": [call for call in calls if call.path == path]})
+            for path, (kind, calls) in paths.items()
+        ],
         default_handler_class=Handler,
-        default_handler_args=own,
+        default_handler_args={"platform": platform},
         log_function=lambda _: None,
     )

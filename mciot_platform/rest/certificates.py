@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cryptography import x509
@@ -20,7 +21,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import single_ca_certificate
-from mciot_platform.rest.handler import Handler, RestError, is_text
+from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, is_text, unfit, zulu
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
@@ -40,23 +41,23 @@ def _algorithm(certificate: x509.Certificate) -> str:
 
 
 LONGEST_NAME = 256
+invalid = partial(unfit, room="certificate")
 CODE_VALIDITY = timedelta(days=7)  # not verified
 
 
-class CertificateCall(Handler):
-    """What the calls share."""
+class CertificateCalls(Handler):
+    """The calls for trusted certificates."""
 
-    admins_only = True
-
-    def as_json(self, trusted: TrustAnchor) -> dict[str, Any]:
+    def _as_json(self, trusted: TrustAnchor) -> dict[str, Any]:
         """Return a trusted certificate as it is sent, under the vendor's names."""
         certificate = trusted.certificate
         proof: dict[str, Any] = {}
         if self.platform.trust.profile.has_proof_and_revocation:
             proof["proofOfPossessionValid"] = trusted.proven
+            proof["tenantCertificateAuthority"] = False  # the local platform has none
         if proof and trusted.code:
             proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
-            proof["proofOfPossessionVerificationCodeUsableUntil"] = trusted.code_until.replace("+00:00", "Z")
+            proof["proofOfPossessionVerificationCodeUsableUntil"] = zulu(trusted.code_until)
         path = f"/tenant/tenants/{trusted.tenant}/trusted-certificates/{trusted.fingerprint}"
         return {
             **proof,
@@ -66,8 +67,8 @@ class CertificateCall(Handler):
             "fingerprint": trusted.fingerprint,
             "issuer": reversed_name(name_of(certificate, "issuer")),
             "name": trusted.name,
-            "notAfter": f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%S}.000Z",
-            "notBefore": f"{certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%S}.000Z",
+            "notAfter": zulu(timestamp(certificate.not_valid_after_utc)),
+            "notBefore": zulu(timestamp(certificate.not_valid_before_utc)),
             "serialNumber": str(certificate.serial_number),
             "status": trusted.status,
             "subject": reversed_name(name_of(certificate)),
@@ -75,19 +76,17 @@ class CertificateCall(Handler):
             "self": self.address(path),
         }
 
-    def find(self, identifier: str) -> TrustAnchor:
-        """Return the certificate of this fingerprint. Raises: RestError: if the tenant has none."""
+    def _find(self, identifier: str) -> TrustAnchor:
         trusted = self.platform.storage.trusted_certificate(identifier)
         if trusted is None or trusted.deleted or trusted.tenant != self.login.tenant:
             raise RestError(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
         return trusted
 
-    def store(self, trusted: TrustAnchor) -> None:
-        """Store a certificate that changed, and answer it."""
+    def _store(self, trusted: TrustAnchor) -> None:
         self.platform.storage.put_trusted_certificate(trusted)
-        self.respond(self.as_json(trusted))
+        self.respond(self._as_json(trusted))
 
-    def read_trusted(self, body: Any) -> TrustAnchor:
+    def _read_trusted(self, body: Any) -> TrustAnchor:
         """Return what is to be added. Raises: RestError: 422 if it can't be, 409 if any tenant has it already."""
         if not isinstance(body, dict) or not isinstance(body.get("certInPemFormat"), str) or "status" not in body:
             raise invalid("certInPemFormat, a text, and status are required.")
@@ -100,80 +99,57 @@ class CertificateCall(Handler):
         if known and not known.deleted:
             raise RestError(409, "certificate/Conflict", f"The certificate {identifier} is trusted already.")
         trusted = with_changes(TrustAnchor(identifier, self.login.tenant, certificate, "", "ENABLED", False), body)
-        self.as_json(trusted)  # what can't be described must not be in the list
+        self._as_json(trusted)  # what can't be described must not be in the list
         return trusted
 
-
-class TrustedCertificatesCall(CertificateCall):
-    """All trusted certificates of a tenant."""
-
-    def get(self, tenant: str) -> None:
-        """List a page of them."""
+    def _list_trusted(self, tenant: str) -> None:
+        """List the tenant's trusted certificates."""
         stored = self.platform.storage.trusted_certificates(self.login.tenant)
-        known = [self.as_json(trusted) for trusted in stored if not trusted.deleted]
+        # the local platform's tenants have no CA of their own
+        known = [self._as_json(one) for one in stored if not one.deleted and not self.flag("certificateAuthority")]
         self.respond_page("certificates", lambda first, size: (known[first : first + size], len(known)))
 
-    def post(self, tenant: str) -> None:
-        """Add one."""
-        trusted = self.read_trusted(self.body())
+    def _add(self, tenant: str) -> None:
+        """Add a trusted certificate."""
+        trusted = self._read_trusted(self.body())
         self.platform.add_trusted(trusted)
-        self.respond(self.as_json(trusted), 201)
+        self.respond(self._as_json(trusted), 201)
 
-
-class BulkUpload(CertificateCall):
-    """Several trusted certificates at once."""
-
-    def post(self, tenant: str) -> None:
-        """Add all of them, or none. (That none is added where one can't be is not verified.)"""
+    def _add_several(self, tenant: str) -> None:
+        """Add all of several trusted certificates, or none. (That none is added where one can't be is not verified.)"""
         given = self.body().get("certificates")
         if not isinstance(given, list):
             raise invalid("certificates, a list, is required.")
-        added = {trusted.fingerprint: trusted for trusted in map(self.read_trusted, given)}
+        added = {trusted.fingerprint: trusted for trusted in (self._read_trusted(one) for one in given)}
         if len(added) < len(given):
             raise RestError(409, "certificate/Conflict", "The same certificate stands in the list twice.")
         self.platform.add_trusted(*added.values())
-        self.respond({"certificates": [self.as_json(trusted) for trusted in added.values()]}, 201)
+        self.respond({"certificates": [self._as_json(trusted) for trusted in added.values()]}, 201)
 
+    def _show(self, tenant: str, identifier: str) -> None:
+        """Show a trusted certificate."""
+        self.respond(self._as_json(self._find(identifier)))
 
-class OneTrustedCertificate(CertificateCall):
-    """One trusted certificate."""
-
-    def get(self, tenant: str, identifier: str) -> None:
-        """Show it."""
-        self.respond(self.as_json(self.find(identifier)))
-
-    def put(self, tenant: str, identifier: str) -> None:
+    def _change(self, tenant: str, identifier: str) -> None:
         """Change its name, its status or its auto-registration."""
-        self.store(trusted := with_changes(self.find(identifier), self.body()))
+        self._store(trusted := with_changes(self._find(identifier), self.body()))
         if not trusted.enabled:
             self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was disabled.")
 
-    def delete(self, tenant: str, identifier: str) -> None:
+    def _delete(self, tenant: str, identifier: str) -> None:
         """Delete it: the live sessions under it end."""
-        self.platform.storage.put_trusted_certificate(replace(self.find(identifier), deleted=timestamp()))
+        self.platform.storage.put_trusted_certificate(replace(self._find(identifier), deleted=timestamp()))
         self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was deleted.")
         self.set_status(204)
 
-
-class VerificationCode(CertificateCall):
-    """The code that the owner of a certificate's key signs."""
-
-    after_guide = True
-
-    def post(self, tenant: str, identifier: str) -> None:
-        """Make a new one; the previous one is void."""
+    def _make_code(self, tenant: str, identifier: str) -> None:
+        """Make the code that the owner of its key is to sign; the previous one is void."""
         until = timestamp(datetime.now(UTC) + CODE_VALIDITY)
-        self.store(replace(self.find(identifier), code=secrets.token_hex(20), code_until=until))
+        self._store(replace(self._find(identifier), code=secrets.token_hex(20), code_until=until))
 
-
-class ProofOfPossession(CertificateCall):
-    """The verification code, signed. (That devices may connect without it is not verified.)"""
-
-    plain_json_errors, after_guide = (400, 422), True
-
-    def post(self, tenant: str, identifier: str) -> None:
-        """Check the signature."""
-        trusted, signed = self.find(identifier), self.body().get("proofOfPossessionSignedVerificationCode")
+    def _prove(self, tenant: str, identifier: str) -> None:
+        """Check the signature of the code. (That devices may connect without it is not verified.)"""
+        trusted, signed = self._find(identifier), self.body().get("proofOfPossessionSignedVerificationCode")
         signature = b""
         with suppress(ValueError):  # no base64, or no ASCII
             signature = base64.b64decode(signed, validate=True) if isinstance(signed, str) else b""
@@ -183,7 +159,7 @@ class ProofOfPossession(CertificateCall):
         if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode()):
             sentence = "The signature is not that of the code with this certificate's key: sign its exact bytes."
             raise RestError(400, "tenants/Bad Request", sentence)
-        self.store(replace(trusted, proven=True, code="", code_until=""))
+        self._store(replace(trusted, proven=True, code="", code_until=""))
 
 
 def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) -> bool:
@@ -198,11 +174,6 @@ def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) 
     return False
 
 
-def invalid(message: str) -> RestError:
-    """Return the answer to a body that can be read but not used."""
-    return RestError(422, "certificate/Unprocessable Entity", message)
-
-
 def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:
     """Return ``trusted`` with what a request sets. Raises: RestError: if a value is not allowed."""
     name, status = trusted.name if body.get("name") is None else body["name"], body.get("status", trusted.status)
@@ -214,3 +185,17 @@ def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:
     if automatic not in (True, False, "true", "false"):
         raise invalid("autoRegistrationEnabled must be true or false.")
     return replace(trusted, name=name, status=status, auto_registration=automatic in (True, "true"))
+
+
+TRUSTED = "/tenant/tenants/{tenant}/trusted-certificates"
+PROOF = TRUSTED + "-pop/{identifier}"
+CALLS = (
+    Call("GET", TRUSTED, CertificateCalls._list_trusted, ADMINS),
+    Call("POST", TRUSTED, CertificateCalls._add, ADMINS),
+    Call("POST", TRUSTED + "/bulk", CertificateCalls._add_several, ADMINS),
+    Call("GET", TRUSTED + "/{identifier}", CertificateCalls._show, ADMINS),
+    Call("PUT", TRUSTED + "/{identifier}", CertificateCalls._change, ADMINS),
+    Call("DELETE", TRUSTED + "/{identifier}", CertificateCalls._delete, ADMINS),
+    Call("POST", PROOF + "/verification-code", CertificateCalls._make_code, ADMINS, after_guide=True),
+    Call("POST", PROOF + "/pop", CertificateCalls._prove, ADMINS, after_guide=True, plain_errors=(400, 422)),
+)

@@ -15,7 +15,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.uploads import parse_upload
 from mciot_platform.rest.certificates import reversed_name
-from mciot_platform.rest.handler import Handler, Login, RestError
+from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, RestError
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice
 from mciot_platform.trust import ConnectionRejected, note_chain, readable_certificates
 
@@ -41,19 +41,20 @@ def _unreadable(message: str) -> RestError:
     return RestError(400, "Device Certificates/Bad Request", message)
 
 
-class VerifyChain(Handler):
-    """Whether a device with this chain would be let in."""
+class ChainCalls(Handler):
+    """The calls for chains and revocations."""
 
-    admins_only = True
-    consumes = (FORM, "application/x-www-form-urlencoded")
+    def _uploaded_file(self) -> bytes | None:
+        """Return the part ``file`` of a form, with a file's name or without; None where there is none."""
+        files, fields = self.request.files.get("file"), self.request.body_arguments.get("file")
+        return bytes(files[0].body) if files else fields[0] if fields else None
 
-    def post(self) -> None:
-        """Check the chain of the form's file, or of a header."""
-        if given := self.request.files.get("file"):
-            chain = read_chain(given[0].body, LONGEST_FILE)
+    def _verify_chain(self) -> None:
+        """Say whether a device with the chain of a form's file, or of a header, would be let in."""
+        if (given := self._uploaded_file()) is not None:
+            chain = read_chain(given, LONGEST_FILE)
         else:
-            header = self.request.headers.get("X-Cumulocity-Client-Cert-Chain", "")
-            chain = read_chain(header, LONGEST_HEADER)
+            chain = read_chain(self.request.headers.get("X-Cumulocity-Client-Cert-Chain", ""), LONGEST_HEADER)
         tenant = self.get_body_argument("tenantId", "") or self.request.headers.get("X-Cumulocity-TenantId")
         if tenant and tenant not in self.platform.credentials:
             raise RestError(404, "Device Certificates/Not Found", f"There is no tenant {tenant}.")
@@ -67,27 +68,19 @@ class VerifyChain(Handler):
         names = {each: reversed_name(name_of(chain[0], each)) for each in ("issuer", "subject")}
         self.respond({"successfullyValidated": True, "tenantId": self.login.tenant, **names})
 
-
-class Revocations(Handler):
-    """The tenant's list of revoked serial numbers. It only ever grows."""
-
-    consumes, produces = ("application/json", FORM), (CRL, *Handler.produces)
-    unreadable_status, after_guide = 400, True
-
-    def get(self) -> None:
-        """Send it as a certificate revocation list, signed by the platform. (Who signs it is not verified.)"""
+    def _send_revocations(self) -> None:
+        """Send the list of revoked certificates, signed by the platform. (Who signs it is not verified.)"""
         identity, now = self.platform.identity, datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder(identity.certificate.subject, now, now + timedelta(days=7))
-        for serial, date in self.platform.storage.revoked(self.login.tenant).items():
+        for serial, date in self.platform.storage.revocations(self.login.tenant).items():
             builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, date).build())
         self.set_header("Content-Type", CRL)
         self.finish(builder.sign(identity.key, hashes.SHA256()).public_bytes(Encoding.DER))
 
-    def put(self) -> None:
-        """Add to it: JSON, where what is there stays, or a file of CSV, where the later one counts."""
-        self.require_admin()
-        if given := self.request.files.get("file"):
-            serials, replace = list(_from_csv(given[0].body)), True
+    def _add_revocations(self) -> None:
+        """Add serial numbers to it: JSON, where what is there stays, or a file of CSV, where the later one counts."""
+        if (given := self._uploaded_file()) is not None:
+            serials, replace = list(_from_csv(given)), True
         else:
             serials, replace = list(_from_json(self.body().get("crls"))), False
         if len(serials) > LONGEST_LIST:
@@ -95,6 +88,39 @@ class Revocations(Handler):
         with self.platform.storage.transaction():
             self.platform.storage.revoke(self.login.tenant, serials, replace=replace)
         self.set_status(204)
+
+    def _device_token(self) -> None:
+        """Issue a token to a device that shows its certificate in the TLS handshake: mutual TLS over HTTPS."""
+        attempt = LoggedAttempt(self.request.remote_ip or "", tls="HTTPS")
+        try:
+            with readable_certificates():
+                device = self._authorize(attempt)
+        except ConnectionRejected as refusal:
+            self.platform.storage.log(attempt, refusal.code, refusal.sentence)
+            if refusal.code == "NOT_REGISTERED":
+                raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
+            raise RestError(*NOT_LET_IN) from None
+        token = self.platform.tokens.issue(device.tenant, device.device)
+        self.platform.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
+        self.respond({"access_token": token, "accessToken": token})  # the description's name, and that of other pages
+
+    def _authorize(self, attempt: LoggedAttempt) -> RegisteredDevice:
+        """Check the handshake's certificate, with the chain in the header. Raises: ConnectionRejected, RestError."""
+        der = self.request.get_ssl_certificate(binary_form=True)
+        if not isinstance(der, bytes):
+            sentence = "The client sent no certificate: give it the device's chain and key."
+            raise ConnectionRejected("NO_CLIENT_CERT", sentence)
+        own = x509.load_der_x509_certificate(der)
+        header = self.request.headers.get("X-Ssl-Cert-Chain")
+        given = read_chain(header, LONGEST_FILE) if header else []
+        chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
+        note_chain(attempt, chain)
+        trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(name_of(own)) or ""
+        attempt.tenant = trusted.tenant
+        if not attempt.client_id or ":" in attempt.client_id:
+            sentence = "The common name is no device's: sign one without a colon in it."
+            raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)
+        return self.platform.trust.get_or_register(attempt.client_id, trusted)
 
 
 def _from_json(entries: Any) -> Iterator[tuple[int, datetime]]:
@@ -111,7 +137,7 @@ def _from_csv(text: bytes) -> Iterator[tuple[int, datetime]]:
         rows = [row for row in csv.reader(io.StringIO(text.decode("utf-8-sig")), strict=True) if row]
     except (UnicodeDecodeError, csv.Error):
         raise _unreadable("The file is no CSV.") from None
-    if rows and rows[0][0].strip().upper() == "SERIAL NO.":
+    if rows and "SERIAL" in rows[0][0].upper():  # a heading: SERIAL NO.
         del rows[0]
     for serial, *date in rows:
         if (since := _date(date[0].strip() if date else None, now)) <= now:  # one in the future is passed over
@@ -134,44 +160,11 @@ def _date(text: Any, default: datetime) -> datetime:
     raise _unreadable("A date must be written like 2026-01-31T09:00:00.000Z.")
 
 
-class DeviceToken(Handler):
-    """A token for a device that shows its certificate in the TLS handshake: mutual TLS over HTTPS."""
-
-    plain_json_errors, after_guide = (422,), True
-
-    def log_in(self) -> Login:
-        """Need no login: the certificate is one."""
-        return Login("")
-
-    def post(self) -> None:
-        """Issue the token, under the description's name and under the one that other pages of the vendor's have."""
-        attempt = LoggedAttempt(self.request.remote_ip or "", tls="HTTPS")
-        try:
-            with readable_certificates():
-                device = self._authorize(attempt)
-        except ConnectionRejected as refusal:
-            self.platform.storage.log(attempt, refusal.code, refusal.sentence)
-            if refusal.code == "NOT_REGISTERED":
-                raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
-            raise RestError(*NOT_LET_IN) from None
-        token = self.platform.tokens.issue(device.tenant, device.device)
-        self.platform.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
-        self.respond({"access_token": token, "accessToken": token})
-
-    def _authorize(self, attempt: LoggedAttempt) -> RegisteredDevice:
-        """Check the handshake's certificate, with the chain in the header. Raises: ConnectionRejected, RestError."""
-        der = self.request.get_ssl_certificate(binary_form=True)
-        if not isinstance(der, bytes):
-            sentence = "The client sent no certificate: give it the device's chain and key."
-            raise ConnectionRejected("NO_CLIENT_CERT", sentence)
-        own = x509.load_der_x509_certificate(der)
-        header = self.request.headers.get("X-Ssl-Cert-Chain")
-        given = read_chain(header, LONGEST_FILE) if header else []
-        chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
-        note_chain(attempt, chain)
-        trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(name_of(own)) or ""
-        attempt.tenant = trusted.tenant
-        if not attempt.client_id or ":" in attempt.client_id:
-            sentence = "The common name is no device's: sign one without a colon in it."
-            raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)
-        return self.platform.trust.get_or_register(attempt.client_id, trusted)
+VERIFY, LIST = "/tenant/trusted-certificates/verify-cert-chain", "/tenant/trusted-certificates/settings/crl"
+TOKEN, FORMS = "/devicecontrol/deviceAccessToken", (FORM, "application/x-www-form-urlencoded")
+CALLS = (
+    Call("POST", VERIFY, ChainCalls._verify_chain, ADMINS, consumes=FORMS),
+    Call("GET", LIST, ChainCalls._send_revocations, after_guide=True, produces=(CRL, JSON)),
+    Call("PUT", LIST, ChainCalls._add_revocations, ADMINS, after_guide=True, consumes=(JSON, FORM), unreadable=400),
+    Call("POST", TOKEN, ChainCalls._device_token, ANYONE, after_guide=True, plain_errors=(422,)),
+)

@@ -4,10 +4,11 @@ import base64
 import json
 import math
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,7 +21,10 @@ from mciot_platform.tls import ServerIdentity
 from mciot_platform.trust import Trust
 
 DEFAULT_PAGE, LARGEST_PAGE = 5, 2000
-ERROR_TYPE = "application/vnd.com.nsn.cumulocity.error+json"
+JSON, ERROR_TYPE = "application/json", "application/vnd.com.nsn.cumulocity.error+json"
+METHODS = ("GET", "POST", "PUT", "DELETE")
+#: What the vendor's description names in each error: the page on errors.
+INFO = "https://www.cumulocity.com/guides/reference-guide/#error_reporting"
 
 
 class RestError(HTTPError):
@@ -31,9 +35,28 @@ class RestError(HTTPError):
         self.error, self.message = error, message
 
 
+def unfit(sentence: str, room: str = "general") -> RestError:
+    """Return the answer to what can be read but not carried out."""
+    return RestError(422, f"{room}/Unprocessable Entity", sentence)
+
+
 def is_text(value: Any) -> bool:
     """Whether ``value`` is a text that can be stored and sent: JSON can hold half of a surrogate pair."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def zulu(time: str) -> str:
+    """Return a stored time as answers have it: ending in Z."""
+    return time.replace("+00:00", "Z")
+
+
+def read_time(text: object, name: str) -> datetime:
+    """Return a time of a request. Raises: RestError: 422 if it is none."""
+    try:
+        time = datetime.fromisoformat(str(text).replace(" ", "+"))  # an unquoted +01:00
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise unfit(f"{name} must be a time in ISO 8601.") from None
 
 
 @dataclass(frozen=True)
@@ -54,8 +77,7 @@ class Platform:
             for trusted in added:
                 self.context.load_verify_locations(cadata=trusted.certificate.public_bytes(Encoding.DER))
         except ssl.SSLError:
-            sentence = "OpenSSL can't read the certificate: make it anew."
-            raise RestError(422, "certificate/Unprocessable Entity", sentence) from None
+            raise unfit("OpenSSL can't read the certificate: make it anew.", "certificate") from None
         with self.storage.transaction():
             for trusted in added:
                 self.storage.put_trusted_certificate(trusted)
@@ -68,46 +90,67 @@ class Login:
     tenant: str
     is_admin: bool = False
     device: str | None = None
+    user: str = ""
+
+
+#: Who may make a call.
+ANYONE, ANY_LOGIN, ADMINS = "anyone", "any login", "administrators"
+WRITER = "administrators, the device itself"
+
+
+class Call(NamedTuple):
+    """One row of the table of calls: method, path with the names of its parts in braces, and what carries it out."""
+
+    method: str
+    path: str
+    #: Gets the handler, and the parts of the path by name.
+    run: Callable[..., Awaitable[None] | None]
+    #: ADMINS have ROLE_TENANT_ADMIN. That a call is a WRITER's is checked where the device is known.
+    who: str = ANY_LOGIN
+    #: Whether the call came after the guide's time: then the profile `guide-2021` has it not.
+    after_guide: bool = False
+    #: What media types it reads and writes; types that end in ``+json`` go where JSON does.
+    consumes: tuple[str, ...] = (JSON,)
+    produces: tuple[str, ...] = (JSON,)
+    #: Which of its errors the vendor's description gives as plain JSON.
+    plain_errors: tuple[int, ...] = ()
+    #: The status for a body that is no JSON: the description of a call knows either 400 or 422.
+    unreadable: int = 422
+
+
+UNKNOWN = Call("", "", lambda call: None)
 
 
 class Handler(RequestHandler):
-    """The base of all calls. By itself it answers every unknown path."""
+    """Carries out the calls of one path. Without calls it answers every unknown path."""
 
-    platform: Platform
-    login: Login
-    #: Whether ROLE_TENANT_ADMIN is needed, and what media types a call reads and writes.
-    admins_only = False
-    consumes: tuple[str, ...] = ("application/json",)
-    produces: tuple[str, ...] = ("application/json", "application/*", "*/*")
-    #: Whether the call came after the guide's time: then the profile `guide-2021` has it not.
-    after_guide = False
-    #: Which of a call's errors the vendor's description gives as plain JSON.
-    plain_json_errors: tuple[int, ...] = ()
-    #: The status for a body that is no JSON: the description of a call knows either 400 or 422.
-    unreadable_status = 422
-
-    def initialize(self, platform: Platform) -> None:
+    def initialize(self, platform: Platform, calls: Sequence[Call] = ()) -> None:
         """Take what the application hands to every handler."""
-        self.platform = platform
+        self.platform, self.media, self.login, self.call = platform, JSON, Login(""), UNKNOWN
+        is_late = platform.trust.profile.has_proof_and_revocation
+        self.known, self.calls = calls, {call.method: call for call in calls if is_late or not call.after_guide}
 
     def prepare(self) -> None:
         """Check method, login, tenant, role and media types before any call is carried out."""
-        if self.after_guide and not self.platform.trust.profile.has_proof_and_revocation:
+        if self.known and not self.calls:
             raise RestError(404, "Not Found", "A platform of the profile guide-2021 has no such call.")
-        if type(self) is not Handler and self.request.method not in self._methods():
+        if self.known and self.request.method not in self.calls:
             raise HTTPError(405)
-        self.login = self.log_in()
-        if type(self) is Handler:
+        self.call = self.calls.get(str(self.request.method), UNKNOWN)
+        self.login = Login("") if self.call.who == ANYONE else self.log_in()
+        if not self.known:
             raise RestError(404, "general/Not Found", f"There is nothing at {self.request.path}.")
         if self.path_kwargs.get("tenant", self.login.tenant) != self.login.tenant:
             raise RestError(404, "security/Not Found", f"There is no tenant with id = {self.path_kwargs['tenant']}")
-        if self.admins_only:
+        if self.call.who == ADMINS:
             self.require_admin()
         self._check_media_types()
 
-    def _methods(self) -> list[str]:
-        names = ("GET", "POST", "PUT", "DELETE")
-        return [name for name in names if getattr(type(self), name.lower()) is not getattr(Handler, name.lower())]
+    async def _run(self, **parts: str) -> None:
+        if (waiting := self.call.run(self, **parts)) is not None:
+            await waiting
+
+    get = post = put = delete = _run
 
     def require_admin(self) -> None:
         """Refuse devices, and users without the role. Raises: RestError: 403."""
@@ -116,26 +159,29 @@ class Handler(RequestHandler):
 
     def _check_media_types(self) -> None:
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        known = kind in ("", *self.consumes) or (kind.startswith("application/") and kind.endswith("+json"))
+        known = kind in ("", *self.call.consumes) or (kind.startswith("application/") and kind.endswith("+json"))
         if self.request.body and not known:
-            sentence = f"The body must be {' or '.join(self.consumes)}, not {kind}."
+            sentence = f"The body must be {' or '.join(self.call.consumes)}, not {kind}."
             raise RestError(415, "general/Unsupported Media Type", sentence)
+        produces = self.call.produces
         accepted = [part.partition(";")[0].strip() for part in (self.request.headers.get("Accept") or "*/*").split(",")]
-        if not any(kind in self.produces or kind.endswith("+json") for kind in accepted):
-            raise RestError(406, "general/Not Acceptable", f"The answer is {self.produces[0]}: accept that.")
+        wanted = [each for each in accepted if each in (*produces, "application/*", "*/*") or each.endswith("+json")]
+        if not wanted:
+            raise RestError(406, "general/Not Acceptable", f"The answer is {produces[0]}: accept that.")
+        self.media = produces[0] if "*" in wanted[0] else wanted[0]
 
     def log_in(self) -> Login:
         """Return who calls: by ``tenant/user:password``, also without the tenant, or by a device's token; or 401."""
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
         known = self.platform.tokens.read(given) if scheme.lower() == "bearer" else None
         if known and self.platform.storage.device(*known):  # its user may be gone
-            return Login(known[0], device=known[1])
+            return Login(known[0], device=known[1], user=f"device_{known[1]}")
         try:
             user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
         except ValueError:  # no base64, or no UTF-8
             scheme = user = password = ""
-        if scheme.lower() == "basic" and (login := find_login(self.platform.credentials, user, password)):
-            return Login(*login)
+        if scheme.lower() == "basic" and (found := find_login(self.platform.credentials, user, password)):
+            return Login(*found, user=user.rpartition("/")[2])
         raise RestError(401, "security/Unauthorized", "Invalid credentials! : Bad credentials")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -145,40 +191,44 @@ class Handler(RequestHandler):
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         if status_code == 405:
-            self.set_header("Allow", ", ".join(self._methods()))
-        self.set_header("Content-Type", "application/json" if status_code in self.plain_json_errors else ERROR_TYPE)
-        self.finish(json.dumps({"error": known.error, "message": known.message, "info": ""}))
+            self.set_header("Allow", ", ".join(name for name in METHODS if name in self.calls))
+        self.set_header("Content-Type", JSON if status_code in self.call.plain_errors else ERROR_TYPE)
+        self.finish(json.dumps({"error": known.error, "message": known.message, "info": INFO}))
 
     def body(self) -> dict[str, Any]:
         """Return the request's JSON object. Raises: RestError: if it is none."""
         with suppress(ValueError, RecursionError):
             body = json.loads(self.request.body)
-            if isinstance(body, dict):
+            # SQLite reads neither NaN nor what is nested very deeply
+            if isinstance(body, dict) and self.platform.storage.select("SELECT json_valid(?)", json.dumps(body))[0][0]:
                 return body
-        raise RestError(self.unreadable_status, "general/Bad Request", "The body must be a JSON object.")
+        raise RestError(self.call.unreadable, "general/Bad Request", "The body must be a JSON object.")
 
     def number(self, name: str, default: int, largest: int | None = None) -> int:
         """Return a query parameter that counts from one. Raises: RestError, whose status 422 is not verified."""
         text = self.get_query_argument(name, str(default))
         if not (text.isascii() and text.isdigit() and len(text) < 1000 and 1 <= int(text) <= (largest or int(text))):
             limit = f" to {largest}" if largest else ""
-            raise RestError(422, "general/Unprocessable Entity", f"{name} must be a number from 1{limit}.")
+            raise unfit(f"{name} must be a number from 1{limit}.")
         return int(text)
 
     def flag(self, name: str) -> bool:
         """Return a query parameter that is true or false."""
         return self.get_query_argument(name, "false").lower() == "true"
 
-    def respond(self, body: Mapping[str, Any], status: int = 200) -> None:
+    def respond(self, body: Any, status: int = 200) -> None:
         """Write JSON, except that POST and PUT without an Accept header answer nothing, as the real platform does."""
         self.set_status(status)
         if self.request.method == "GET" or self.request.headers.get("Accept"):
-            self.finish(dict(body))
+            self.set_header("Content-Type", f"{self.media}; charset=UTF-8")
+            self.finish(json.dumps(body))
         else:
             self.clear_header("Content-Type")
             self.finish()
 
-    def respond_page(self, name: str, rows: Callable[[int, int], tuple[Iterable[Mapping[str, Any]], int]]) -> None:
+    def respond_page(
+        self, name: str, rows: Callable[[int, int], tuple[Iterable[Any], int]], as_json: Callable[[Any], Any] = dict
+    ) -> None:
         """Answer a page of what ``rows`` returns, given the first row's number and how many, with the count of all."""
         page, size = self.number("currentPage", 1), self.number("pageSize", DEFAULT_PAGE, LARGEST_PAGE)
         found, count = rows((page - 1) * size, size)
@@ -187,7 +237,7 @@ class Handler(RequestHandler):
             statistics["totalElements"] = count
         if self.flag("withTotalPages"):
             statistics["totalPages"] = math.ceil(count / size)
-        answer = {name: list(found), "statistics": statistics, "self": self._page(page, size)}
+        answer = {name: [as_json(one) for one in found], "statistics": statistics, "self": self._page(page, size)}
         if page > 1:
             answer["prev"] = self._page(page - 1, size)
         if page * size < count:
@@ -196,9 +246,10 @@ class Handler(RequestHandler):
 
     def _page(self, number: int, size: int) -> str:
         """Return the address of another page of the same query."""
-        given = {name: values[-1].decode("utf-8", "replace") for name, values in self.request.query_arguments.items()}
-        kept = {name: value for name, value in given.items() if name not in ("pageSize", "currentPage")}
-        return self.address(f"{self.request.path}?{urlencode(kept | {'pageSize': size, 'currentPage': number})}")
+        given = self.request.query_arguments.items()
+        kept = {name: values for name, values in given if name not in ("pageSize", "currentPage")}
+        query = urlencode(kept | {"pageSize": size, "currentPage": number}, doseq=True)
+        return self.address(f"{self.request.path}?{query}")
 
     def address(self, path: str) -> str:
         """Return the full URL of a path."""

@@ -1,216 +1,272 @@
-"""The REST calls for devices and what they sent, as far as the tutorial uses them, in the vendor's shapes."""
+"""The REST calls for the inventory, the names of its objects, and what devices are to do."""
 
+import json
+import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import quote
 
-from mciot_platform.messages import COMMAND, RESTART
-from mciot_platform.rest.handler import Handler, RestError, is_text
-from mciot_platform.storage import RegisteredDevice, StoredOperation, timestamp
+from mciot_platform.messages import COMMAND, RESTART, SERVICE_TYPE
+from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, is_text, read_time, unfit, zulu
+from mciot_platform.rest.query import parse
+from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOperation, timestamp
 
-Conditions = dict[str, object]  # as for `Storage.page`
-RowToJson = Callable[[sqlite3.Row], dict[str, Any]]
-PAGING = ("currentPage", "pageSize", "withTotalElements", "withTotalPages")
+#: Documented filters that are not done here: a list without them would be a wrong one.
+UNSUPPORTED = {"bulkOperationId", "fragmentValue", "lastUpdatedFrom", "lastUpdatedTo", "onlyRoots", "withSourceAssets"}
+UNSUPPORTED |= {"childAdditionId", "childAssetId", "childDeviceId", "withSourceDevices"}
+#: By parameter: the SQL of a filter, whose marks all stand for the parameter's value. That of a time begins with date.
+Filters = Mapping[str, str]
+HAS_FRAGMENT = "EXISTS (SELECT 1 FROM json_each(fragments) WHERE key = ?)"
+PERIOD: Filters = {"dateFrom": "time >= ?", "dateTo": "time <= ?"}
+IN_STATUS = "instr(',' || ? || ',', ',' || status || ',') > 0"
+OF_DEVICE, OF_FAMILY = "device = ?", "device IN (SELECT value FROM json_each(?))"
+OPERATIONS = {**PERIOD, "deviceId": OF_DEVICE, "agentId": OF_FAMILY, "status": IN_STATUS, "fragmentType": HAS_FRAGMENT}
+STATES = {"status": ("PENDING", "EXECUTING", "SUCCESSFUL", "FAILED")}
+#: What of an operation's body is no fragment.
+OPERATIONS_OWN = ("deviceId", "status", "description", "failureReason", "bulkOperationId")
 
 
-class DeviceCall(Handler):
-    """What the calls share. A device, logged in by its token, meets nothing but itself."""
+def texts(value: Any) -> list[str]:
+    """Return all texts in a JSON value."""
+    if isinstance(value, dict | list):
+        return [text for inner in (value.values() if isinstance(value, dict) else value) for text in texts(inner)]
+    return [value] if isinstance(value, str) else []
 
-    def visible(self, device: RegisteredDevice | None, what: str) -> RegisteredDevice:
-        """Return a device of the inventory. Raises: RestError: if there is none that the login may see."""
+
+#: By parameter: whether an object is one of those that are asked for. The vendor's Python client quotes blanks.
+INVENTORY: dict[str, Callable[[dict[str, Any], str], bool]] = {
+    "fragmentType": lambda one, text: text in one,
+    "type": lambda one, text: one.get("type") == text,
+    "owner": lambda one, text: one.get("owner") == text,
+    "ids": lambda one, text: one["id"] in text.split(","),
+    "text": lambda one, text: (text.strip("'") if " " in text else text) in texts(one),
+    "q": lambda one, _: "c8y_IsDevice" in one,
+}
+
+
+def as_text(
+    body: Mapping[str, Any], name: str, default: str | None = None, allowed: Mapping[str, Sequence[str]] = {}
+) -> str:
+    """Return a text of a body. Raises: RestError: 422 if it is missing, none, or not allowed."""
+    text = body.get(name, default)
+    if not is_text(text) or text not in allowed.get(name, (text,)):
+        raise unfit(f"{name} must be {'one of ' + ', '.join(allowed[name]) if name in allowed else 'a text'}.")
+    return str(text)
+
+
+def as_fragments(body: Mapping[str, Any], *reserved: str) -> str:
+    """Return all of a body but what is reserved, and but what is null, as JSON."""
+    left_out = ("id", "self", "creationTime", "lastUpdated", *reserved)
+    return json.dumps({name: value for name, value in body.items() if name not in left_out and value is not None})
+
+
+class InventoryCalls(Handler):
+    """The calls. A device, logged in by its token, meets nothing but itself."""
+
+    def _visible(self, device: RegisteredDevice | None, what: str) -> RegisteredDevice:
         if device is None or device.created is None or self.login.device not in (None, device.device):
             raise RestError(404, "inventory/Not Found", f"{what} is not in the inventory.")
         return device
 
-    def by_id(self, number: str) -> RegisteredDevice:
-        """Return a device by the number in a path or a body. Raises: RestError: if there is none."""
-        found = self.platform.storage.device(self.login.tenant, int(number)) if is_id(number) else None
-        return self.visible(found, f"The device {number}")
+    def _by_id(self, number: object) -> RegisteredDevice:
+        is_id = (text := str(number)).isascii() and text.isdigit() and len(text) < 19
+        found = self.platform.storage.device(self.login.tenant, int(text) if is_id else 0)
+        return self._visible(found, f"The device {text}")
 
-    def time_argument(self, name: str) -> str:
-        """Return a query parameter that is a time. Raises: RestError: if it is none."""
-        try:
-            time = datetime.fromisoformat(self.get_query_argument(name).replace(" ", "+"))  # an unquoted +01:00
-            return timestamp(time if time.tzinfo else time.replace(tzinfo=UTC))
-        except (ValueError, OverflowError):
-            raise RestError(422, "general/Unprocessable Entity", f"{name} must be a time in ISO 8601.") from None
+    def _row(self, table: str, number: str) -> sqlite3.Row:
+        query = f"SELECT * FROM {table} WHERE id = ? AND CAST(id AS TEXT) = ? AND tenant = ? AND ? IN ('', device)"
+        values = (number, number, self.login.tenant, self.login.device or "")
+        for row in self.platform.storage.select(query, *values):
+            return row
+        raise RestError(404, f"{table[:-1]}/Not Found", f"There is no {table[:-1]} {number}.")
 
-    def conditions(self, source: str | None, *known: str) -> Conditions:
-        """Return the rows that the login and the parameter ``source`` select.
+    def _require_writer(self, device: str) -> None:
+        if self.login.device != device:
+            self.require_admin()
 
-        Raises: RestError: for a parameter that is not ``known``, for a filter that does nothing misleads.
-        """
-        if others := sorted(set(self.request.query_arguments) - {source, *known, *PAGING}):
-            sentence = f"The local platform does not know the parameter {others[0]} here."
-            raise RestError(422, "general/Unprocessable Entity", sentence)
-        conditions: Conditions = {"tenant = ?": self.login.tenant}
-        device = self.login.device
-        if source is not None and source in self.request.query_arguments:
-            device = self.by_id(self.get_query_argument(source)).device
-        return conditions | ({"device = ?": device} if device else {})
+    def _given(self) -> dict[str, str]:
+        """Return the query's parameters, lists with commas. Raises: RestError: 422 for a filter that is not done."""
+        given = {name: ",".join(self.get_query_arguments(name)) for name in self.request.query_arguments}
+        for name in sorted(UNSUPPORTED & given.keys()):
+            if given[name].lower() != "false":
+                raise unfit(f"The local platform does not know the filter {name}: leave it out.")
+        return given
 
-    def respond_rows(
-        self, table: str, conditions: Conditions, as_json: RowToJson, newest_first: bool = False, name: str = ""
-    ) -> None:
-        """Answer a page of a table's rows."""
+    def _clauses(self, filters: Filters) -> list[Clause]:
+        """Return what the login and the filters select; other parameters are ignored, as by the real platform."""
+        given, clauses = self._given(), list[Clause]([("tenant = ?", [self.login.tenant])])
+        if self.login.device:
+            clauses.append(("device = ?", [self.login.device]))
+        for name in filters.keys() & given.keys():
+            value = timestamp(read_time(given[name], name)) if name.endswith(("From", "To")) else given[name]
+            if filters[name] in (OF_DEVICE, OF_FAMILY):
+                device = self._by_id(value)
+                value = device.device if name != "agentId" else json.dumps(self.platform.storage.family(device))
+            clauses.append((filters[name], [value] * filters[name].count("?")))
+        return clauses
 
-        def rows(first: int, size: int) -> tuple[list[dict[str, Any]], int]:
-            page, count = self.platform.storage.page(table, conditions, first, size, newest_first=newest_first)
-            return [as_json(row) for row in page], count
+    def _reference(self, device: RegisteredDevice | None) -> dict[str, str]:
+        return {"id": str(device.id), "self": self.address(f"{OBJECTS}/{device.id}")} if device else {}
 
-        self.respond_page(name or table, rows)
+    def _objects(self, number: int | None = None) -> list[dict[str, Any]]:
+        """Return what the login sees of the inventory, all or one; a device is its own owner."""
+        query = "SELECT * FROM devices WHERE tenant = ? AND created > '' AND ? IN ('', device) AND ifnull(?, id) = id"
+        found, values = [], (self.login.tenant, self.login.device or "", number)
+        for row in self.platform.storage.select(f"{query} ORDER BY created, id", *values):
+            is_device = not row["device"].startswith(NO_DEVICE) and row["type"] != SERVICE_TYPE
+            own = {"owner": f"device_{row['device']}", "c8y_IsDevice": {}} if is_device else {}
+            own |= json.loads(row["fragments"]) | {name: row[name] for name in ("name", "type") if row[name]}
+            own |= {"creationTime": zulu(row["created"]), "lastUpdated": zulu(row["updated"] or row["created"])}
+            found.append(own | {"id": str(row["id"]), "self": self.address(f"{OBJECTS}/{row['id']}")})
+        return found
 
-    def reference(self, device: RegisteredDevice | None) -> dict[str, str]:
-        """Return how an answer refers to a device."""
-        if device is None:
-            return {}
-        return {"id": str(device.id), "self": self.address(f"/inventory/managedObjects/{device.id}")}
+    def _list_objects(self) -> None:
+        """List the inventory: devices, and what was added by REST."""
+        given, found = self._given(), self._objects()
+        for name in INVENTORY.keys() & given.keys():
+            found = [one for one in found if INVENTORY[name](one, given[name])]
+        for name in {"q", "query"} & given.keys():
+            test, keys = parse(given[name])
+            found = [one for one in found if test(one)]
+            for key, descending in reversed(keys):
+                found.sort(key=key, reverse=descending)
+        self.respond_page("managedObjects", lambda first, size: (found[first : first + size], len(found)))
 
-    def managed_object(self, device: RegisteredDevice) -> dict[str, Any]:
-        """Return a device as the inventory shows it."""
-        fixed = {"name": device.name, "type": device.type, "owner": f"device_{device.device}", "c8y_IsDevice": {}}
-        times = {"creationTime": device.created, "lastUpdated": device.created}
-        return {**self.platform.storage.fragments(device), **fixed, **times, **self.reference(device)}
+    def _show_object(self, number: str) -> None:
+        """Show an object of the inventory."""
+        self.respond(self._objects(self._by_id(number).id)[0])
 
-    def operation(self, operation: StoredOperation) -> dict[str, Any]:
-        """Return an operation as it is sent."""
-        device = self.platform.storage.device(operation.tenant, operation.device)
-        body: dict[str, Any] = {"id": str(operation.id), "deviceId": str(device.id) if device else ""}
-        body |= {"status": operation.status, "creationTime": operation.time, "description": operation.description}
-        body[operation.fragment] = {"text": operation.text} if operation.fragment == COMMAND else {}
-        if operation.status == "FAILED":
-            body["failureReason"] = operation.reason
-        elif operation.reason:
-            body[operation.fragment]["result"] = operation.reason
-        return {**body, "self": self.address(f"/devicecontrol/operations/{operation.id}")}
+    def _object_values(self, body: Mapping[str, Any]) -> dict[str, str]:
+        name, kind, _ = (as_text(body, name, "") for name in ("name", "type", "owner"))
+        return {"name": name, "type": kind, "fragments": as_fragments(body, "name", "type")}
 
+    def _add_object(self) -> None:
+        """Add an object to the inventory; the login is its owner, unless another one is named."""
+        values = self._object_values({"owner": self.login.user, **self.body()})
+        values |= {"tenant": self.login.tenant, "device": f"{NO_DEVICE}{secrets.token_hex(8)}"}
+        number = self.platform.storage.insert("devices", registered="", created=timestamp(), **values)
+        self.respond(self._objects(number)[0], 201)
 
-def is_id(number: str) -> bool:
-    """Whether a text of a request can be the number of a row."""
-    return number.isascii() and number.isdigit() and len(number) < 19
+    def _change_object(self, number: str) -> None:
+        """Change an object: what is given, of which null takes a fragment away."""
+        device, body = self._by_id(number), self.body()
+        self._require_writer(device.device)
+        values = self._object_values(self._objects(device.id)[0] | body)
+        self.platform.storage.update("devices", device.id, updated=timestamp(), **values)
+        self._show_object(number)
 
-
-class Identity(DeviceCall):
-    """The device with this serial, which is its ClientId."""
-
-    def get(self, external_id: str) -> None:
-        """Find it."""
-        what = f"The device with the serial {external_id}"
-        device = self.visible(self.platform.storage.device(self.login.tenant, external_id), what)
-        found = {"externalId": external_id, "type": "c8y_Serial", "managedObject": self.reference(device)}
-        self.respond({**found, "self": self.address(self.request.path)})
-
-
-class ManagedObjects(DeviceCall):
-    """The inventory."""
-
-    def get(self) -> None:
-        """List a page of the devices."""
-        conditions = self.conditions(None, "fragmentType") | {"created > ?": ""}
-        if self.get_query_argument("fragmentType", "c8y_IsDevice") != "c8y_IsDevice":
-            conditions["id = ?"] = None  # there is nothing but devices
-        name = "managedObjects"
-        self.respond_rows("devices", conditions, lambda row: self.managed_object(self.by_id(str(row["id"]))), name=name)
-
-
-class ManagedObject(DeviceCall):
-    """One device of the inventory."""
-
-    def get(self, number: str) -> None:
-        """Show it."""
-        self.respond(self.managed_object(self.by_id(number)))
-
-    def delete(self, number: str) -> None:
+    def _delete_object(self, number: str) -> None:
         """Delete it, with its user too if asked: then it can't connect until it is registered again."""
-        self.require_admin()
-        device, with_user = self.by_id(number), self.flag("withDeviceUser")
+        device, with_user = self._by_id(number), self.flag("withDeviceUser")
         self.platform.storage.delete_device(device, with_user=with_user)
         if with_user:
             self.platform.mqtt_server.end_device(device, "The device was deleted.")
         self.set_status(204)
 
+    def _name(self, device: RegisteredDevice, kind: str, name: str) -> dict[str, Any]:
+        path = self.address(f"/identity/externalIds/{quote(kind, safe='')}/{quote(name, safe='')}")
+        return {"externalId": name, "type": kind, "managedObject": self._reference(device), "self": path}
 
-def _measurement(row: sqlite3.Row) -> dict[str, Any]:
-    return {"type": row["fragment"], row["fragment"]: {row["series"]: {"value": row["value"], "unit": row["unit"]}}}
+    def _named(self, kind: str, name: str) -> RegisteredDevice:
+        found = self.platform.storage.find_object(self.login.tenant, kind, name)
+        return self._visible(found, f"The device with the {kind} {name}")
 
+    def _find_name(self, kind: str, name: str) -> None:
+        """Find an object by an external id; the c8y_Serial of a device is its ClientId."""
+        self.respond(self._name(self._named(kind, name), kind, name))
 
-def _some(*columns: str) -> RowToJson:
-    return lambda row: {name: row[name] for name in columns}
+    def _list_names(self, number: str) -> None:
+        """List the external ids of an object."""
+        device = self._by_id(number)
+        own = [] if device.device.startswith(NO_DEVICE) else [("c8y_Serial", device.device)]
+        rows = self.platform.storage.select("SELECT type, name FROM external_ids WHERE object = ?", device.id)
+        found = [self._name(device, *each) for each in dict.fromkeys([*own, *map(tuple, rows)])]
+        self.respond({"externalIds": found, "self": self.address(self.request.path)})
 
+    def _add_name(self, number: str) -> None:
+        """Add an external id to an object; a device that registers later with this c8y_Serial becomes it."""
+        device, body, storage = self._by_id(number), self.body(), self.platform.storage
+        kind, name = as_text(body, "type"), as_text(body, "externalId")
+        if not kind or not name:
+            raise unfit("type and externalId must not be empty.")
+        if storage.find_object(device.tenant, kind, name):
+            raise RestError(409, "identity/Duplicate", f"There is the {kind} {name} already.")
+        storage.insert("external_ids", tenant=device.tenant, type=kind, name=name, object=device.id)
+        self.respond(self._name(device, kind, name), 201)
 
-class RecordKind(NamedTuple):
-    """Measurements, events or alarms: how they are shown, selected (query parameter: column) and sorted."""
+    def _delete_name(self, kind: str, name: str) -> None:
+        """Take an external id away from its object, but not the one that a device has from its certificate."""
+        if (kind, self._named(kind, name).device) == ("c8y_Serial", name):
+            raise unfit(f"{name} is the device's own name, by its certificate: delete the device.")
+        self.platform.storage.delete("external_ids", tenant=self.login.tenant, type=kind, name=name)
+        self.set_status(204)
 
-    table: str
-    as_json: RowToJson
-    columns: Mapping[str, str]
-    newest_first: bool = True
+    def _operation(self, row: Mapping[str, Any] | sqlite3.Row) -> dict[str, Any]:
+        operation = StoredOperation(**row)
+        device = self.platform.storage.device(operation.tenant, operation.device)
+        body: dict[str, Any] = {"id": str(operation.id), "deviceId": str(device.id) if device else ""}
+        body |= {"status": operation.status, "creationTime": zulu(operation.time), "description": operation.description}
+        body[operation.fragment] = {"text": operation.text} if operation.fragment == COMMAND else {}
+        body |= json.loads(operation.fragments)
+        if operation.status == "FAILED":
+            body["failureReason"] = operation.reason
+        elif operation.reason and isinstance(body[operation.fragment], dict):
+            body[operation.fragment]["result"] = operation.reason
+        return {**body, "self": self.address(f"{OPERATION}/{operation.id}")}
 
+    def _list_operations(self) -> None:
+        """List operations, the oldest first; with revert the newest."""
+        order = "id DESC" if self.flag("revert") else "id"
+        rows = partial(self.platform.storage.page, "operations", self._clauses(OPERATIONS), order)
+        self.respond_page("operations", rows, self._operation)
 
-MEASURED = {"type": "fragment", "valueFragmentType": "fragment", "valueFragmentSeries": "series"}
-STATE = {name: name for name in ("type", "severity", "status")}
-#: By path.
-KINDS = {
-    "/measurement/measurements": RecordKind("measurements", _measurement, MEASURED, newest_first=False),
-    "/event/events": RecordKind("events", _some("type", "text"), {"type": "type"}),
-    "/alarm/alarms": RecordKind("alarms", _some("type", "text", "severity", "status", "count"), STATE),
-}
-
-
-class Records(DeviceCall):
-    """What devices sent, of the path's kind."""
-
-    def get(self) -> None:
-        """List a page of them."""
-        kind, given = KINDS[self.request.path], self.request.query_arguments
-        conditions = self.conditions("source", "dateFrom", "dateTo", "revert", *kind.columns)
-        for name in kind.columns.keys() & given.keys():
-            conditions[f"{kind.columns[name]} = ?"] = self.get_query_argument(name)
-        for name, condition in (("dateFrom", "time >= ?"), ("dateTo", "time <= ?")):
-            if name in given:
-                conditions[condition] = self.time_argument(name)
-
-        def as_json(row: sqlite3.Row) -> dict[str, Any]:
-            source = self.reference(self.platform.storage.device(row["tenant"], row["device"]))
-            common = {"id": str(row["id"]), "time": row["time"], "creationTime": row["received"], "source": source}
-            return {**common, **kind.as_json(row)}
-
-        self.respond_rows(kind.table, conditions, as_json, kind.newest_first ^ self.flag("revert"))
-
-
-class OperationsCall(DeviceCall):
-    """Operations for devices."""
-
-    def get(self) -> None:
-        """List a page of them, the oldest first."""
-        conditions = self.conditions("deviceId", "status")
-        if status := self.get_query_argument("status", ""):
-            conditions["status = ?"] = status
-        self.respond_rows("operations", conditions, lambda row: self.operation(StoredOperation(**row)))
-
-    async def post(self) -> None:
-        """Add one, and send it to the device at once if that is connected."""
-        self.require_admin()
+    async def _add_operation(self) -> None:
+        """Add an operation, and send it to the device at once if that is connected."""
         body = self.body()
-        device = self.by_id(str(body.get("deviceId", "")))
-        fragment = next((name for name in (RESTART, COMMAND) if isinstance(body.get(name), dict)), None)
-        text = body[COMMAND].get("text") if fragment == COMMAND else ""
-        description = body.get("description", "")
-        if fragment is None or not is_text(text) or not is_text(description):
-            sentence = f"An operation of the local platform is {RESTART} or {COMMAND}, with a text."
-            raise RestError(422, "devicecontrol/Unprocessable Entity", sentence)
-        operation = self.platform.storage.add_operation(device, fragment, text, description)
-        self.respond(self.operation(operation), 201)
+        device = self._by_id(body.get("deviceId", ""))
+        kinds = [name for name, value in body.items() if name not in OPERATIONS_OWN and isinstance(value, dict)]
+        kind = next((name for name in (RESTART, COMMAND, *kinds) if name in kinds), None)
+        text = body[COMMAND].get("text") if kind == COMMAND else ""
+        if kind is None or not is_text(text):
+            raise unfit(f"An operation has a fragment, an object such as {RESTART}, or {COMMAND} with a text.")
+        values = {"fragment": kind, "text": text, "description": as_text(body, "description", "")}
+        fragments = as_fragments(body, *OPERATIONS_OWN)
+        operation = self.platform.storage.add_operation(device, **values, fragments=fragments)
+        self.respond(self._operation(vars(operation)), 201)
         await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
 
+    def _show_operation(self, number: str) -> None:
+        """Show an operation, with what the device said of it."""
+        self.respond(self._operation(self._row("operations", number)))
 
-class OneOperation(DeviceCall):
-    """One operation."""
+    def _change_operation(self, number: str) -> None:
+        """Store what is said of an operation: its status, the reason of a failure, and fragments."""
+        operation, body = StoredOperation(**self._row("operations", number)), self.body()
+        self._require_writer(operation.device)
+        status = as_text(body, "status", operation.status, STATES)
+        reason = as_text(body, "failureReason", operation.reason)
+        fragments = as_fragments(json.loads(operation.fragments) | body, *OPERATIONS_OWN)
+        storage = self.platform.storage
+        storage.update("operations", operation.id, status=status, reason=reason, fragments=fragments)
+        self._show_operation(number)
 
-    def get(self, number: str) -> None:
-        """Show it, with what the device said of it."""
-        operation = self.platform.storage.operation(self.login.tenant, int(number)) if is_id(number) else None
-        if operation is None or self.login.device not in (None, operation.device):
-            raise RestError(404, "devicecontrol/Not Found", f"There is no operation {number}.")
-        self.respond(self.operation(operation))
+
+OBJECTS, OPERATION = "/inventory/managedObjects", "/devicecontrol/operations"
+NAME, NAMES = "/identity/externalIds/{kind}/{name}", "/identity/globalIds/{number}/externalIds"
+CALLS = (
+    Call("GET", OBJECTS, InventoryCalls._list_objects),
+    Call("POST", OBJECTS, InventoryCalls._add_object, ADMINS),
+    Call("GET", OBJECTS + "/{number}", InventoryCalls._show_object),
+    Call("PUT", OBJECTS + "/{number}", InventoryCalls._change_object, WRITER),
+    Call("DELETE", OBJECTS + "/{number}", InventoryCalls._delete_object, ADMINS),
+    Call("GET", NAME, InventoryCalls._find_name),
+    Call("DELETE", NAME, InventoryCalls._delete_name, ADMINS),
+    Call("GET", NAMES, InventoryCalls._list_names),
+    Call("POST", NAMES, InventoryCalls._add_name, ADMINS),
+    Call("GET", OPERATION, InventoryCalls._list_operations),
+    Call("POST", OPERATION, InventoryCalls._add_operation, ADMINS),
+    Call("GET", OPERATION + "/{number}", InventoryCalls._show_operation),
+    Call("PUT", OPERATION + "/{number}", InventoryCalls._change_operation, WRITER),
+)
