@@ -323,7 +323,7 @@ def test_keytools_truststore_is_read(name: str, options: tuple[str, ...], remark
     assert store.remark.startswith(remark) and bool(store.remark) == bool(remark)
     if store.type == "JKS":
         entries = jks.load(path.read_bytes(), PASSWORD)
-        own = [jks.JksEntry(entry.alias, entry.created, (store.trusted[entry.alias],)) for entry in entries]
+        own = [jks.Entry(entry.alias, TRUSTED_ENTRY, (store.trusted[entry.alias],), entry.created) for entry in entries]
         assert jks.dump(own, PASSWORD) == path.read_bytes() != jks.dump(own[::-1], PASSWORD), "ours to the byte"
 
 

@@ -54,11 +54,11 @@ def refused(folder: Path, code: str, call: Callable[..., object], *arguments: An
 PLAIN, OTHER_PLAIN = (key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) for key in (KEY, OTHER_KEY))
 
 
-def encrypted(alias: str = "key", chain: Any = LEAF_ONLY, key: bytes = PLAIN, password: str = PASSWORD) -> jks.JksEntry:
-    return jks.JksEntry(alias, NOW, chain, jks.encrypt_key(key, password))
+def encrypted(alias: str = "key", chain: Any = LEAF_ONLY, key: bytes = PLAIN, password: str = PASSWORD) -> jks.Entry:
+    return jks.Entry(alias, KEY_ENTRY, chain, NOW, jks.encrypt_key(key, password))
 
 
-def jks_of(folder: Path, *entries: jks.JksEntry) -> Path:
+def jks_of(folder: Path, *entries: jks.Entry) -> Path:
     (folder / "made.jks").write_bytes(jks.dump(entries, PASSWORD))
     return folder / "made.jks"
 
@@ -250,15 +250,15 @@ def test_of_two_keys_one_must_be_named(tmp_path: Path) -> None:
         (encrypted(chain=(ROOT,)), "KEY_MISMATCH"),
         (encrypted(key=b"not a key"), "BAD_KEY"),
         (encrypted(key=b""), "BAD_KEY"),
-        (jks.JksEntry("key", NOW, LEAF_ONLY, b"not encrypted"), "BAD_KEY"),
-        (jks.JksEntry("key", NOW, LEAF_ONLY, PLAIN), "BAD_KEY"),
+        (jks.Entry("key", KEY_ENTRY, LEAF_ONLY, NOW, b"not encrypted"), "BAD_KEY"),
+        (jks.Entry("key", KEY_ENTRY, LEAF_ONLY, NOW, PLAIN), "BAD_KEY"),
     ],
     ids=["password", "no chain", "other key", "other chain", "no PKCS #8", "nothing", "not encrypted", "in the open"],
 )
-def test_a_key_in_a_jks_of_no_use_is_named(entry: jks.JksEntry, code: str, tmp_path: Path) -> None:
+def test_a_key_in_a_jks_of_no_use_is_named(entry: jks.Entry, code: str, tmp_path: Path) -> None:
     path = jks_of(tmp_path, entry)
     listed = read_store(path, PASSWORD).entries[0]
-    assert (listed.kind, listed.chain) == (KEY_ENTRY, entry.certificates)
+    assert (listed.kind, listed.chain) == (KEY_ENTRY, entry.chain)
     refused(path.parent, code, read_key, path, PASSWORD)
     if code == "WRONG_KEY_PASSWORD":
         refused(path.parent, code, read_key, path, PASSWORD, "short")
