@@ -1,15 +1,12 @@
 """PKCS12s as no tool of ours writes them, put together bag by bag: each is to us what it is to keytool."""
 
-import itertools
-from pathlib import Path
 
 import pytest
-from conftest import Run
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from test_keystore_matrix import CHAINS, KEYS, PASSWORD, ROOT, SERVER, Tools, dateless, shown, slow, smoke, tools
 
-from mciot_nb.pki.keystore import HIDDEN_ENTRY, Keystore, read_key, read_store
+from mciot_nb.pki.keystore import HIDDEN_ENTRY, Keystore, read_store
 
 __all__ = ["tools"]
 DATA, TRUST = "2a864886f70d010701", "6086480186f966adca7b0101"

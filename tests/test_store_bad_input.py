@@ -88,7 +88,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         (LEAF.public_bytes(Encoding.DER), "certificate"),
         (b"\0\0\0\1" + b"\0\0\0\x14" + bytes(range(20)) + b"\0\0\x04\0" + b"\1", "BKS"),
         (b"\0\0\0\2" + b"\0\0\0\x14" + bytes(range(20)) + b"\0\0\x04\0" + b"\1", "BKS"),
-        (b"\xce\xce\xce\xce\0\0\0\2" + bytes(60), "is a JCEKS, which is not read here: convert it with keytool"),
+        (b"\xce\xce\xce\xce\0\0\0\2" + bytes(60), "is a JCEKS, which is not read here: keytool -importkeystore"),
     ],
     ids=["empty", "zeros", "JSON", "anything", "PEM", "PEM with a head", "DER", "BKS 1", "BKS 2", "JCEKS"],
 )
