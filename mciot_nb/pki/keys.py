@@ -44,6 +44,7 @@ _KEY_BLOCK = re.compile(
 #: Kinds of keys, by how their numbers begin (RFC 8017, RFC 5480, RFC 8410, RFC 9881).
 _KINDS = {
     **{"1.2.840.113549.1.1.": "RSA", "1.2.840.10045.2.": "EC", "1.2.840.10040.4.": "DSA", "1.2.840.113549.1.3.": "DH"},
+    "1.2.840.10046.2.": "DH",
     **{"1.3.101.110": "X25519", "1.3.101.111": "X448", "1.3.101.112": "Ed25519", "1.3.101.113": "Ed448"},
     **{"2.16.840.1.101.3.4.3.": "ML-DSA", "2.16.840.1.101.3.4.4.": "ML-KEM"},
 }
@@ -152,7 +153,7 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
         convert = f"ssh-keygen -p -m PKCS8 -f {name} writes it anew in another"
         raise OnboardingError(f"{path} is in OpenSSH's own form, which is not read here: {convert}.", "BAD_KEY")
     try:
-        return _load_pem(block[0], encode_passphrase(passphrase).decode() if b"ENCRYPTED" in block[0] else "")
+        return _load_pem(block[0], reveal(passphrase) if b"ENCRYPTED" in block[0] else "")
     except OtherKey as other:
         raise OnboardingError(f"{path} holds {other}.", "BAD_KEY") from None
     except pbe.UnknownEncryption as unknown:
@@ -202,7 +203,11 @@ def _usable(data: bytes, inside: bytes, kind: str) -> PrivateKey:
     if kind == "RSA":
         version, *_ = pbe.contents(pbe.contents(inside)[0])
         raise OtherKey("an RSA key of more than two primes" if version == b"\1" else "a damaged RSA key")
-    raise OtherKey("an EC key that is damaged, or on an unknown curve" if kind == "EC" else f"a key of the kind {kind}")
+    raise OtherKey(
+        "an EC key that is damaged, or whose curve is unknown or unnamed"
+        if kind == "EC"
+        else f"a key of the kind {kind}"
+    )
 
 
 def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:

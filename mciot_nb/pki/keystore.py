@@ -38,10 +38,8 @@ _ALIAS = re.compile("[a-z0-9._-]{1,64}")
 _ARMOUR = re.compile(rb"-----BEGIN PKCS12-----([^-]+)-----END PKCS12-----")
 _KEYTOOL = "which is not read here: keytool -importkeystore -srckeystore {file} -destkeystore NEW.p12 -srcstoretype"
 _BOUNCY_CASTLE = "-provider org.bouncycastle.jce.provider.BouncyCastleProvider -providerpath BCPROV.jar"
-_LENGTH, _PKCS7 = (
-    rb"\x30.{1,5}?",
-    "is PKCS7 (.p7b), certificates alone: openssl pkcs7 -print_certs -in {file} -out NEW.pem",
-)
+_LENGTH = rb"\x30.{1,5}?"
+_PKCS7 = "is PKCS7, as .p7b files are: openssl pkcs7 -print_certs -in {file} -out NEW.pem"
 #: How other files begin, what they are, and what to do about it.
 _OTHER_KINDS = {
     rb"\0*$": "is empty: make it anew",
@@ -50,8 +48,9 @@ _OTHER_KINDS = {
     3 * _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d": (
         f"is a BCFKS of Bouncy Castle, {_KEYTOOL} BCFKS {_BOUNCY_CASTLE} writes it anew"
     ),
-    _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02": f"{_PKCS7} -inform DER writes them in PEM form",
-    rb".*-----BEGIN PKCS7-": f"{_PKCS7} writes them in PEM form",
+    _LENGTH
+    + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02": f"{_PKCS7} -inform DER writes its certificates in PEM form",
+    rb".*-----BEGIN PKCS7-": f"{_PKCS7} writes its certificates in PEM form",
     rb".*-----BEGIN TRUSTED CERTIFICATE-": (
         "is a certificate with notes of OpenSSL's on trust: openssl x509 -in {file} -out NEW.pem leaves them out"
     ),

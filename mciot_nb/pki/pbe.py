@@ -157,7 +157,7 @@ def derived_key(derivation: bytes, password: str, size: int = 0) -> bytes:
     kind, parameters = contents(derivation)
     (_, salt), (_, first), *more = split(parameters)
     if oid(kind) != "1.2.840.113549.1.5.12":
-        raise UnknownEncryption(f"another hash of the password than PBKDF2 ({oid(kind)})")
+        raise UnknownEncryption(f"a password hash other than PBKDF2 ({oid(kind)})")
     size = size or min([64, *(int.from_bytes(content) for tag, content in more if tag == INTEGER)])
     digest = next((oid(contents(value)[0]) for tag, value in more if tag == SEQUENCE), next(iter(HMACS)))
     return hashlib.pbkdf2_hmac(known(HMACS, digest), password.encode(), salt, _checked(first), size)
