@@ -1,6 +1,5 @@
 """PKCS12s as no tool of ours writes them, put together bag by bag: each is to us what it is to keytool."""
 
-
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat

@@ -40,7 +40,14 @@ _KEYTOOL = "which is not read here: keytool -importkeystore -srckeystore {file} 
 _BOUNCY_CASTLE = "-provider org.bouncycastle.jce.provider.BouncyCastleProvider -providerpath BCPROV.jar"
 _LENGTH = rb"\x30.{1,5}?"
 _PKCS7 = "is PKCS7, as .p7b files are: openssl pkcs7 -print_certs -in {file} -out NEW.pem"
-#: How other files begin, what they are, and what to do about it.
+#: How OpenSSL's other forms of certificates begin, what they are, and what to do about it.
+_OF_CERTIFICATES = {
+    _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02": f"{_PKCS7} -inform DER writes its certificates as PEM",
+    rb".*-----BEGIN PKCS7-": f"{_PKCS7} writes its certificates as PEM",
+    rb".*-----BEGIN TRUSTED CERTIFICATE-": (
+        "is a certificate with notes of OpenSSL's on trust: openssl x509 -in {file} -out NEW.pem leaves them out"
+    ),
+}
 _OTHER_KINDS = {
     rb"\0*$": "is empty: make it anew",
     rb"\xce\xce\xce\xce": f"is a JCEKS, {_KEYTOOL} JCEKS writes it anew",
@@ -48,12 +55,7 @@ _OTHER_KINDS = {
     3 * _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d": (
         f"is a BCFKS of Bouncy Castle, {_KEYTOOL} BCFKS {_BOUNCY_CASTLE} writes it anew"
     ),
-    _LENGTH
-    + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02": f"{_PKCS7} -inform DER writes its certificates in PEM form",
-    rb".*-----BEGIN PKCS7-": f"{_PKCS7} writes its certificates in PEM form",
-    rb".*-----BEGIN TRUSTED CERTIFICATE-": (
-        "is a certificate with notes of OpenSSL's on trust: openssl x509 -in {file} -out NEW.pem leaves them out"
-    ),
+    **_OF_CERTIFICATES,
     rb"\x30": "is no PKCS12, or damaged: give a store, and for a certificate alone let keytool -importcert make one",
     rb".*-----BEGIN": "is a PEM file: openssl pkcs12 -export, or keytool -importcert, makes a store of it",
     rb"": "is no keystore of a known kind: give a PKCS12 or a JKS",
@@ -113,7 +115,7 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
             raise OnboardingError(
                 f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
             ) from None
-        raise OnboardingError(f"{path} {other_kind(data, shlex.quote(str(path)))}.", "NO_STORE") from None
+        raise OnboardingError(f"{path} {other_form(data, shlex.quote(str(path)), _OTHER_KINDS)}.", "NO_STORE") from None
     except ValueError:  # which a password that can't be encoded is, too
         raise OnboardingError(
             f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
@@ -129,9 +131,9 @@ def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
     return f"{unknown}: {read}, then openssl pkcs12 -export -in NEW.pem -out NEW.p12, write it anew"
 
 
-def other_kind(data: bytes, file: str) -> str:
-    """Return what a file is that is neither PKCS12 nor JKS, and what to do about it."""
-    return next(says for begin, says in _OTHER_KINDS.items() if re.match(begin, data, re.DOTALL)).format(file=file)
+def other_form(data: bytes, file: str, kinds: Mapping[bytes, str] = _OF_CERTIFICATES) -> str:
+    """Return what a file in another form is, and what to do about it; "" if it is none of these."""
+    return next((says for begin, says in kinds.items() if re.match(begin, data, re.DOTALL)), "").format(file=file)
 
 
 def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mapping[str, bool]) -> str:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import jks
 from mciot_nb.pki.chain import is_ca, parse_certificates
+from mciot_nb.pki.keystore import other_form
 from mciot_nb.pki.names import readable
 
 #: How files begin that hold keys under a password: JKS, JCEKS, BKS.
@@ -62,6 +63,8 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
         sentence = str(error)
     if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
         sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
+    elif says := other_form(values[0], "FILE"):
+        sentence = f"This {says}."
     elif b"CERTIFICATE REQUEST" in data:
         sentence = "This is a certificate signing request: give the certificate that was signed from it."
     raise OnboardingError(sentence, "BAD_PEM")
