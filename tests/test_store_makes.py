@@ -79,9 +79,9 @@ def test_an_unknown_encryption_of_a_key_is_named(command: str, name: str, tools:
 #: Commands that make a key, and what ours calls it.
 OTHERS = [
     slow("dsaparam -genkey -out plain.pem 2048", "a key of the kind DSA"),
-    smoke("genrsa -primes 3 -out plain.pem 2048", "an RSA key of more than two primes"),
+    smoke("genrsa -primes 3 -out plain.pem 2048", "a key of the kind RSA of more than two primes"),
     smoke("genpkey -algorithm ED25519 -out plain.pem", "a key of the kind Ed25519"),
-    slow("ecparam -genkey -name brainpoolP512t1 -out plain.pem", "whose curve is unknown"),
+    slow("ecparam -genkey -name brainpoolP512t1 -out plain.pem", "of a curve that is unknown"),
 ]
 
 
@@ -130,7 +130,7 @@ def test_keytools_dsa_certificate_is_named(tools: Tools) -> None:
             "-genkeypair", "-alias", "d", "-keyalg", "DSA", "-dname", "CN=d", "-keystore", path, "-storetype", kind
         )
         assert tools.listed(path)[1][0][:2] == ("d", KEY_ENTRY)
-        assert "a certificate that can't be read here (of a DSA key)" in refusal(read_store, path, "ODD_STORE")
+        assert "can't be read (a certificate of a DSA key)" in refusal(read_store, path, "DAMAGED")
 
 
 # --- stores ---------------------------------------------------------------------------------------------------------

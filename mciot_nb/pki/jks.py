@@ -29,11 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Damaged(Exception):
-    """A store that is not whole; says what is wrong with it."""
-
-
-class OddCertificate(Exception):
-    """A certificate in a store that can't be read here; says of what kind it is."""
+    """A store that can't be read; says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def dump(entries: Iterable[Entry], password: str) -> bytes:
 
 
 def load(data: bytes, password: str) -> list[Entry]:
-    """Return a store's entries. Raises: Damaged; OddCertificate; pbe.WrongPassword if only the checksum is wrong."""
+    """Return a store's entries. Raises: Damaged; pbe.WrongPassword if only the checksum is wrong."""
     file = io.BytesIO(data[:-20])
     try:
         if (file.read(4), _number(file)) != (MAGIC, _VERSION):
@@ -162,12 +158,12 @@ def _certificate(file: io.BytesIO) -> x509.Certificate:
 
 
 def read_certificate(der: bytes) -> x509.Certificate:
-    """Return a certificate. Raises: OddCertificate."""
+    """Return a certificate. Raises: Damaged."""
     try:
         return x509.load_der_x509_certificate(der)
     except (ValueError, x509.InvalidVersion):
         is_dsa = b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01" in der  # 1.2.840.10040.4.1
-        raise OddCertificate("of a DSA key" if is_dsa else "damaged, or of an unusual kind") from None
+        raise Damaged(f"a certificate {'of a DSA key' if is_dsa else 'that is damaged, or unusual'}") from None
 
 
 def _entry(file: io.BytesIO) -> Entry:

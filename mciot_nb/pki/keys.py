@@ -51,10 +51,7 @@ _KINDS = {
 
 
 class OtherKey(ValueError):
-    """A private key that is of no use here; says of what kind it is, and what to do."""
-
-    def __str__(self) -> str:
-        return f"{self.args[0]}: make an RSA key, or an EC key on P-256"
+    """A private key that is of no use here; says of what kind it is."""
 
 
 class KeyType(StrEnum):
@@ -155,11 +152,12 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     try:
         return _load_pem(block[0], reveal(passphrase) if b"ENCRYPTED" in block[0] else "")
     except OtherKey as other:
-        raise OnboardingError(f"{path} holds {other}.", "BAD_KEY") from None
+        raise OnboardingError(f"{path} holds {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
     except pbe.UnknownEncryption as unknown:
         legacy = "-provider legacy -provider default " if pbe.OLDER_CIPHER in str(unknown) else ""
         convert = f"openssl pkey {legacy}-aes256 -in {name} -out NEW.pem writes it anew"
-        raise OnboardingError(f"{path} is encrypted with {unknown}: {convert}.", "BAD_KEY") from None
+        sentence = f"{path} is encrypted with {unknown}, which is not read here: {convert}."
+        raise OnboardingError(sentence, "BAD_KEY") from None
     except ValueError:
         raise OnboardingError(
             f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with.",
@@ -190,7 +188,7 @@ def open_key(data: bytes, password: str) -> PrivateKey:
     (tag, first), (second, content), *rest = pbe.split(whole)
     if tag == pbe.SEQUENCE:
         return open_key(pbe.decrypt(first, pbe.octets(second, content), password), "")
-    number, ((_, inside), *_) = pbe.oid(pbe.contents(content)[0]), rest
+    number, ((_, inside), *_) = pbe.number_of(content), rest
     return _usable(data, inside, next((name for begin, name in _KINDS.items() if number.startswith(begin)), number))
 
 
@@ -201,13 +199,10 @@ def _usable(data: bytes, inside: bytes, kind: str) -> PrivateKey:
         if isinstance(key, PrivateKey):
             return key
     if kind == "RSA":
-        version, *_ = pbe.contents(pbe.contents(inside)[0])
-        raise OtherKey("an RSA key of more than two primes" if version == b"\1" else "a damaged RSA key")
-    raise OtherKey(
-        "an EC key that is damaged, or whose curve is unknown or unnamed"
-        if kind == "EC"
-        else f"a key of the kind {kind}"
-    )
+        (numbers,) = pbe.contents(inside)
+        version, *_ = pbe.contents(numbers)
+        kind = "RSA of more than two primes" if version == b"\1" else "RSA, damaged"
+    raise OtherKey(f"a key of the kind {kind.replace('EC', 'EC, damaged or of a curve that is unknown or unnamed')}")
 
 
 def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:

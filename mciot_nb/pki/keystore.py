@@ -91,23 +91,17 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
             entries = tuple(jks.load(data, reveal(password)))
             return Keystore(path, "JKS", entries, _remark(path, "JKS", entries, {}))
         armour = _ARMOUR.search(data)
-        store = pkcs12.load(base64.b64decode(armour[1]) if armour else data, reveal(password))
+        entries, mac = pkcs12.load(base64.b64decode(armour[1]) if armour else data, reveal(password))
         oddities = {
-            "It has no checksum, so a change to it would not be noticed.": not store.has_mac,
+            "It has no checksum, so a change to it would not be noticed.": not mac,
             "Its checksum is PBMAC1 (RFC 9579), which no Java up to 25 knows: write_keystore or write_truststore makes "
-            "a store that Java opens.": store.is_pbmac1,
+            "a store that Java opens.": mac == pbe.PBMAC1,
             "It is in PEM form, which Java does not read: openssl asn1parse -noout -in "
             f"{shlex.quote(str(path))} -out NEW.p12 takes that off.": bool(armour),
         }
-        return Keystore(path, "PKCS12", store.entries, _remark(path, "PKCS12", store.entries, oddities))
+        return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, oddities))
     except jks.Damaged as error:
-        raise OnboardingError(f"{path} is damaged ({error}): copy or make it anew.", "DAMAGED") from None
-    except jks.OddCertificate as odd:
-        raise OnboardingError(
-            f"{path} holds a certificate that can't be read here ({odd}): make the store anew, with RSA or EC keys of "
-            "common sizes.",
-            "ODD_STORE",
-        ) from None
+        raise OnboardingError(f"{path} can't be read ({error}): copy or make it anew.", "DAMAGED") from None
     except pbe.UnknownEncryption as unknown:
         raise OnboardingError(f"{path} is protected with {_anew(path, unknown)}.", "ODD_STORE") from None
     except pkcs12.NotPkcs12:
@@ -127,8 +121,8 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
 def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
     """Return what is not known, and how a PKCS12 is written without it."""
     legacy = " -legacy" if pbe.OLDER_CIPHER in str(unknown) else ""
-    read = f"openssl pkcs12{legacy} -in {shlex.quote(str(path))} -out NEW.pem"
-    return f"{unknown}: {read}, then openssl pkcs12 -export -in NEW.pem -out NEW.p12, write it anew"
+    read = f"{unknown}, which is not read here: openssl pkcs12{legacy} -in {shlex.quote(str(path))} -out NEW.pem"
+    return f"{read}, then openssl pkcs12 -export -in NEW.pem -out NEW.p12, write it anew"
 
 
 def other_form(data: bytes, file: str, kinds: Mapping[bytes, str] = _OF_CERTIFICATES) -> str:
@@ -191,30 +185,24 @@ def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
     found = [one for one in aliases if one == alias] or [one for one in aliases if one.lower() == (alias or "").lower()]
     if alias is None or not found:
         there = f"its keys are {', '.join(aliases)}" if aliases else "it holds no key at all"
-        raise OnboardingError(
-            f"{path} does not say which key is meant, {there}: give an alias that is there.", "NO_KEY"
-        )
+        sentence = f"{path} does not say which key is meant, {there}: give an alias that is there."
+        raise OnboardingError(sentence, "NO_KEY")
     return found[0]
 
 
 def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
-    where, is_jks = f"he key {entry.alias} in {store.path}", store.type == "JKS"
+    key = f"The key {entry.alias} in {store.path}"
     try:
-        return open_key(jks.decrypt_key(entry.key, password) if is_jks else entry.key, password)
+        return open_key(jks.decrypt_key(entry.key, password) if store.type == "JKS" else entry.key, password)
     except pbe.WrongPassword:
-        why = (
-            "a JKS that keytool converted keeps the PKCS12's for it"
-            if is_jks
-            else "a PKCS12 has, as a rule, one for both"
-        )
-        sentence = f"The password does not open t{where}, though the store may open with it: {why}."
-        raise OnboardingError(sentence, "WRONG_KEY_PASSWORD") from None
+        why = "a PKCS12 has, as a rule, one for both, and a JKS that keytool converted keeps the PKCS12's for its key"
+        raise OnboardingError(f"{key} does not open with the password: {why}.", "WRONG_KEY_PASSWORD") from None
     except OtherKey as other:
-        raise OnboardingError(f"T{where} is {other}.", "BAD_KEY") from None
+        raise OnboardingError(f"{key} is {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
     except pbe.UnknownEncryption as unknown:
-        raise OnboardingError(f"T{where} is encrypted with {_anew(store.path, unknown)}.", "BAD_KEY") from None
+        raise OnboardingError(f"{key} is encrypted with {_anew(store.path, unknown)}.", "BAD_KEY") from None
     except ValueError:
-        raise OnboardingError(f"T{where} is damaged, or hidden in an unknown way: make it anew.", "BAD_KEY") from None
+        raise OnboardingError(f"{key} is damaged, or hidden in an unknown way: make it anew.", "BAD_KEY") from None
 
 
 def write_keystore(
@@ -241,21 +229,22 @@ def write_keystore(
     refuse a password or an alias, or the file is there already; then nothing is written.
     """
     _check_chain(key, chain)
-    secret, others = store_password(password), trusted or {}
+    secret, others, plain = store_password(password), trusted or {}, (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     _check_aliases([alias, *others])
-    if not _is_jks(path):
-        if others or (key_password is not None and reveal(key_password) != secret):
-            raise OnboardingError(
-                f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: give it a name "
-                "that ends in .jks for more.",
-                "NEEDS_JKS",
-            )
-        return write_whole(path, pkcs12.dump_key(alias, key, chain, secret.encode()), private=True, replace=replace)
-    plain, created = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), at or datetime.now(UTC)
-    encrypted = jks.encrypt_key(plain, secret if key_password is None else store_password(key_password))
-    entries = [Entry(alias, KEY_ENTRY, tuple(chain), created, encrypted)]
-    entries += [Entry(name, TRUSTED_ENTRY, (one,), created) for name, one in others.items()]
-    write_whole(path, jks.dump(entries, secret), private=True, replace=replace)
+    if _is_jks(path):
+        key_secret = secret if key_password is None else store_password(key_password)
+        encrypted, created = jks.encrypt_key(key.private_bytes(*plain), key_secret), at or datetime.now(UTC)
+        entries = [Entry(alias, KEY_ENTRY, tuple(chain), created, encrypted), *_trusted_entries(others, created)]
+        data = jks.dump(entries, secret)
+    elif others or (key_password is not None and reveal(key_password) != secret):
+        raise OnboardingError(
+            f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: give it a name that "
+            "ends in .jks for more.",
+            "NEEDS_JKS",
+        )
+    else:
+        data = pkcs12.dump_key(alias, key, chain, secret.encode())
+    write_whole(path, data, private=True, replace=replace)
 
 
 def write_truststore(
@@ -277,16 +266,14 @@ def write_truststore(
     """
     if not trusted:
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
-    secret, created = store_password(password), at or datetime.now(UTC)
+    secret, entries = store_password(password), _trusted_entries(trusted, at or datetime.now(UTC))
     _check_aliases([*trusted])
-    if not _is_jks(path):
-        return write_whole(path, pkcs12.dump_trusted(trusted, secret.encode()), private=True, replace=replace)
-    write_whole(
-        path,
-        jks.dump([Entry(name, TRUSTED_ENTRY, (one,), created) for name, one in trusted.items()], secret),
-        private=True,
-        replace=replace,
-    )
+    data = jks.dump(entries, secret) if _is_jks(path) else pkcs12.dump_trusted(trusted, secret.encode())
+    write_whole(path, data, private=True, replace=replace)
+
+
+def _trusted_entries(trusted: Mapping[str, x509.Certificate], created: datetime) -> list[Entry]:
+    return [Entry(alias, TRUSTED_ENTRY, (certificate,), created) for alias, certificate in trusted.items()]
 
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:

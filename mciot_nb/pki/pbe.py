@@ -8,6 +8,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from cryptography import x509
@@ -50,9 +51,6 @@ T = TypeVar("T")
 class UnknownEncryption(ValueError):
     """Something is encrypted in a way that is not known here; says in which."""
 
-    def __str__(self) -> str:
-        return f"{self.args[0]}, which is not read here"
-
 
 class WrongPassword(ValueError):
     """The password is not the right one, or the bytes were changed."""
@@ -63,9 +61,9 @@ def split(data: bytes) -> list[tuple[int, bytes]]:
 
     Raises: ValueError: if one is cut off, or its length is not written in the shortest way.
     """
-    values, begin = [], 0
-    while begin < len(data):
-        tag, content, begin = _value(data, begin)
+    values, end = [], 0
+    while end < len(data):
+        tag, content, end = _value(data, end)
         values.append((tag, content))
     return values
 
@@ -122,6 +120,12 @@ def oid(content: bytes) -> str:
     return asn1.decode_der(x509.ObjectIdentifier, bytes([0x06, len(content)]) + content).dotted_string
 
 
+def number_of(algorithm: bytes) -> str:
+    """Return the object identifier in the content of an AlgorithmIdentifier. Raises: ValueError."""
+    number, *_ = contents(algorithm)
+    return oid(number)
+
+
 def known(table: Mapping[str, T], number: str) -> T:
     """Return what a table of object identifiers says. Raises: UnknownEncryption."""
     if number not in table:
@@ -159,7 +163,7 @@ def derived_key(derivation: bytes, password: str, size: int = 0) -> bytes:
     if oid(kind) != "1.2.840.113549.1.5.12":
         raise UnknownEncryption(f"a password hash other than PBKDF2 ({oid(kind)})")
     size = size or min([64, *(int.from_bytes(content) for tag, content in more if tag == INTEGER)])
-    digest = next((oid(contents(value)[0]) for tag, value in more if tag == SEQUENCE), next(iter(HMACS)))
+    digest = next((number_of(value) for tag, value in more if tag == SEQUENCE), next(iter(HMACS)))
     return hashlib.pbkdf2_hmac(known(HMACS, digest), password.encode(), salt, _checked(first), size)
 
 
@@ -176,20 +180,13 @@ def decrypt(algorithm: bytes, encrypted: bytes, password: str) -> bytes:
     """
     scheme, parameters = contents(algorithm)
     first, second = contents(parameters)
-    tries = []
     if oid(scheme) == _PBES2:
         number, iv = contents(second)
         made, size = known(_CIPHERS, oid(number))
-        tries = [(derived_key(first, password, size), iv)]
-    else:
-        made, size = known(_CIPHERS, oid(scheme))
-        for secret in secrets(password):
-            key, iv = (pkcs12_key(purpose, length, secret, first, second) for purpose, length in ((1, size), (2, 8)))
-            tries.append((key, iv))
-    for key, iv in tries:
-        with suppress(WrongPassword):
-            return _opened(made, key, iv, encrypted)
-    raise WrongPassword
+        return _opened(made, [(derived_key(first, password, size), iv)], encrypted)
+    made, size = known(_CIPHERS, oid(scheme))
+    hashed = partial(pkcs12_key, salt=first, rounds=second)
+    return _opened(made, [(hashed(1, size, one), hashed(2, 8, one)) for one in secrets(password)], encrypted)
 
 
 def decrypt_pem(cipher: str, iv: bytes, encrypted: bytes, password: str) -> bytes:
@@ -197,20 +194,18 @@ def decrypt_pem(cipher: str, iv: bytes, encrypted: bytes, password: str) -> byte
     (made, size), key = known(_CIPHERS, cipher), b""
     while len(key) < size:
         key += hashlib.md5(key[-16:] + password.encode() + iv[:8], usedforsecurity=False).digest()
-    return _opened(made, key[:size], iv, encrypted)
+    return _opened(made, [(key[:size], iv)], encrypted)
 
 
-def _opened(made: type[AES | TripleDES | RC2], key: bytes, iv: bytes, encrypted: bytes) -> bytes:
-    """Return the ASN.1 sequence that is encrypted, without what fills its last block. Raises: WrongPassword."""
-    with suppress(ValueError):
-        if made is RC2:
-            plain = _rc2(key, iv, encrypted)
-        else:
-            decryptor = Cipher(made(key), modes.CBC(iv)).decryptor()
-            plain = decryptor.update(encrypted) + decryptor.finalize()
-        tag, _, end = _value(plain, 0)
-        if tag == SEQUENCE and plain[end:] == bytes([len(plain) - end]) * (len(plain) - end):
-            return plain[:end]
+def _opened(made: type[AES | TripleDES | RC2], tries: list[tuple[bytes, bytes]], encrypted: bytes) -> bytes:
+    """Return the ASN.1 sequence that a key and initial value open, without its padding. Raises: WrongPassword."""
+    for key, iv in tries:
+        with suppress(ValueError):
+            decryptor = None if made is RC2 else Cipher(made(key), modes.CBC(iv)).decryptor()
+            plain = decryptor.update(encrypted) + decryptor.finalize() if decryptor else _rc2(key, iv, encrypted)
+            tag, _, end = _value(plain, 0)
+            if tag == SEQUENCE and plain[end:] == bytes([len(plain) - end]) * (len(plain) - end):
+                return plain[:end]
     raise WrongPassword
 
 

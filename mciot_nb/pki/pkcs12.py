@@ -31,15 +31,6 @@ class NotPkcs12(ValueError):
     """The bytes are no PKCS #12 of version 3, or are damaged."""
 
 
-@dataclass(frozen=True)
-class Pkcs12Store:
-    """What is in a store. Without a MAC a changed byte can go unnoticed; no Java up to 25 knows PBMAC1 (RFC 9579)."""
-
-    entries: tuple[Entry, ...]
-    has_mac: bool
-    is_pbmac1: bool
-
-
 @dataclass
 class _Bag:
     """What a bag holds, with its attributes; ``key_id`` ties a key to its certificate."""
@@ -70,26 +61,25 @@ def _encryption(password: bytes) -> KeySerializationEncryption:
 
 
 @lru_cache(maxsize=4)  # hashing takes a while (NSS: 0.5 s), and notebooks open the same store again and again
-def load(data: bytes, password: str) -> Pkcs12Store:
-    """Return what is in a store.
+def load(data: bytes, password: str) -> tuple[tuple[Entry, ...], str]:
+    """Return what is in a store, and the number of its MAC's algorithm; without a MAC, a changed byte can go unnoticed.
 
-    Raises: NotPkcs12; pbe.WrongPassword; pbe.UnknownEncryption; jks.OddCertificate; jks.Damaged.
+    Raises: NotPkcs12; jks.Damaged; pbe.WrongPassword; pbe.UnknownEncryption.
     """
     try:
         safes, mac = _structure(data)
     except ValueError:
         raise NotPkcs12 from None
     try:
-        algorithm = mac and _check(mac[0], safes, password)
+        algorithm = _check(mac[0], safes, password) if mac else ""
         (parts,) = contents(safes)
-        entries = _entries([list(_bags(part, password)) for part in contents(parts)])
+        return tuple(_entries([list(_bags(part, password)) for part in contents(parts)])), algorithm
     except (pbe.WrongPassword, pbe.UnknownEncryption):
         raise
     except UnicodeEncodeError:
         raise pbe.WrongPassword from None
     except ValueError:
         raise Damaged("what it holds can't be read to its end") from None
-    return Pkcs12Store(tuple(entries), bool(mac), algorithm == pbe.PBMAC1)
 
 
 def _structure(data: bytes) -> tuple[bytes, list[bytes]]:
@@ -109,8 +99,8 @@ def _check(mac: bytes, data: bytes, password: str) -> str:
     algorithm, digest = contents(info, b"\x30\x04")
     (tag, number), *parameters = pbe.split(algorithm)
     if (kind := oid(number)) == pbe.PBMAC1:
-        derivation, scheme = contents(parameters[0][1], b"\x30\x30")
-        name, keys = pbe.known(pbe.HMACS, oid(contents(scheme)[0])), [pbe.derived_key(derivation, password)]
+        derivation, scheme = contents(b"".join(content for _, content in parameters), b"\x30\x30")
+        name, keys = pbe.known(pbe.HMACS, pbe.number_of(scheme)), [pbe.derived_key(derivation, password)]
     elif tag == pbe.OBJECT_IDENTIFIER and parameters in ([], [(pbe.NULL, b"")]):  # OpenSSL would take anything
         name = pbe.known(pbe.DIGESTS, kind)
         size, turns = hashlib.new(name).digest_size, rounds[0] if rounds else b"\1"
@@ -147,7 +137,7 @@ def _bags(part: bytes, password: str) -> Iterator[_Bag]:
         if made.kind == _CERTIFICATE:
             (certificate_bag,) = contents(value)
             _, wrapped = contents(certificate_bag)
-            made.certificate = read_certificate(contents(wrapped)[0])
+            made.certificate = read_certificate(b"".join(contents(wrapped)))
         yield made
 
 
