@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 #: Tags of ASN.1 (X.690, section 8.1.2).
 INTEGER, OCTET_STRING, NULL, OBJECT_IDENTIFIER, CONSTRUCTED, SEQUENCE = 0x02, 0x04, 0x05, 0x06, 0x20, 0x30
+_IN_PIECES = OCTET_STRING | CONSTRUCTED
 _PBES2, PBMAC1 = "1.2.840.113549.1.5.13", "1.2.840.113549.1.5.14"
 _SHA2 = dict(enumerate(("sha256", "sha384", "sha512", "sha224"), 1))
 DIGESTS = {"1.3.14.3.2.26": "sha1"} | {f"2.16.840.1.101.3.4.2.{n}": name for n, name in _SHA2.items()}
@@ -56,14 +57,14 @@ class WrongPassword(ValueError):
     """The password is not the right one, or the bytes were changed."""
 
 
-def split(data: bytes) -> list[tuple[int, bytes]]:
+def split(data: bytes, depth: int = 0) -> list[tuple[int, bytes]]:
     """Return tag and content of each ASN.1 value in ``data``, in DER, or without stated lengths, as NSS writes them.
 
     Raises: ValueError: if one is cut off, or its length is not written in the shortest way.
     """
     values, end = [], 0
     while end < len(data):
-        tag, content, end = _value(data, end)
+        tag, content, end = _value(data, end, depth)
         values.append((tag, content))
     return values
 
@@ -88,31 +89,29 @@ def is_whole(data: bytes) -> bool:
 
 def _value(data: bytes, at: int, depth: int = 0) -> tuple[int, bytes, int]:
     """Return tag and content of the value that begins there, and where it ends."""
-    if at + 2 > len(data) or depth > 10:
-        raise ValueError("it ends too early")
+    if at + 2 > len(data) or depth > 8:
+        raise ValueError("it ends too early, or is nested too deep")
     tag, length, begin = data[at], data[at + 1], at + 2
     if length == 0x80 and tag & CONSTRUCTED:  # it ends where two zeros do (X.690, section 8.1.3.6)
-        end = begin
+        end, pieces = begin, b""
         while data[end : end + 2] != b"\0\0":
-            end = _value(data, end, depth + 1)[2]
-        after = end + 2
-    else:
-        if length >= 0x80:
-            size = data[begin : begin + length - 0x80]
-            length, begin = int.from_bytes(size), begin + len(size)
-            if length < 0x80 or size[0] == 0:
-                raise ValueError("a length that is not written in the shortest way")
-        end = after = begin + length
-        if end > len(data):
-            raise ValueError("it ends too early")
-    if tag == OCTET_STRING | CONSTRUCTED:
-        return OCTET_STRING, octets(tag, data[begin:end]), after
-    return tag, data[begin:end], after
+            _, piece, end = _value(data, end, depth + 1)
+            pieces += piece
+        return (OCTET_STRING, pieces, end + 2) if tag == _IN_PIECES else (tag, data[begin:end], end + 2)
+    if length >= 0x80:
+        size = data[begin : begin + length - 0x80]
+        length, begin = int.from_bytes(size), begin + len(size)
+        if length < 0x80 or size[0] == 0:
+            raise ValueError("a length that is not written in the shortest way")
+    content, end = data[begin : begin + length], begin + length
+    if len(content) < length:
+        raise ValueError("it ends too early")
+    return (OCTET_STRING, octets(tag, content, depth + 1), end) if tag == _IN_PIECES else (tag, content, end)
 
 
-def octets(tag: int, content: bytes) -> bytes:
+def octets(tag: int, content: bytes, depth: int = 0) -> bytes:
     """Return what is in an octet string, which may come in pieces."""
-    return b"".join(contents(content)) if tag & CONSTRUCTED else content
+    return b"".join(piece for _, piece in split(content, depth)) if tag & CONSTRUCTED else content
 
 
 def oid(content: bytes) -> str:

@@ -133,7 +133,7 @@ def _bags(part: bytes, password: str) -> Iterator[_Bag]:
                 case "1.2.840.113549.1.9.21":
                     made.key_id = first
                 case "2.16.840.1.113894.746875.1.1":  # Java's own
-                    made.is_trusted = True
+                    made.is_trusted = made.kind == _CERTIFICATE
         if made.kind == _CERTIFICATE:
             (certificate_bag,) = contents(value)
             _, wrapped = contents(certificate_bag)
