@@ -195,6 +195,8 @@ def test_what_nss_and_gnutls_write_is_read(tools: Tools) -> None:
         store = read_store(path, password)
         assert numbers(path) == KEYS["EC"].private_numbers()
         assert ("It is in PEM form" in store.remark) == (options == "")
+        with pytest.raises(OnboardingError, match="is a keystore, which may hold private keys"):
+            parse_upload(path.read_bytes(), "it")
         if not options:
             follow(store.remark, tools.folder)
             assert tools.listed(tools.folder / "NEW.p12")[1][0][0] == MADE

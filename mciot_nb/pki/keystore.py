@@ -101,7 +101,8 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
         }
         return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, oddities))
     except jks.Damaged as error:
-        raise OnboardingError(f"{path} can't be read ({error}): copy or make it anew.", "DAMAGED") from None
+        sentence = f"{path} can't be read ({error}): copy it again, or make it anew with RSA or EC keys."
+        raise OnboardingError(sentence, "DAMAGED") from None
     except pbe.UnknownEncryption as unknown:
         raise OnboardingError(f"{path} is protected with {_anew(path, unknown)}.", "ODD_STORE") from None
     except pkcs12.NotPkcs12:

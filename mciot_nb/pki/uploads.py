@@ -46,7 +46,7 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
             "that belongs to it, such as caCert.pem.",
             "PRIVATE_KEY",
         )
-    if any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
+    if b"BEGIN PKCS12" in data or any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
         raise OnboardingError(
             f"{name} is a keystore, which may hold private keys. {assurance} Choose the CA's certificate alone, such "
             "as caCert.pem.",
