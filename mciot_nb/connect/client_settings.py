@@ -46,8 +46,7 @@ class ClientSettings:
             "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it"
         )
         pkcs12 = (
-            "a .pkcs12 does as well from Java 8u301 and 11.0.12 on; a Java before these says of the right password "
-            "that it was incorrect"
+            "a .pkcs12 does as well from Java 8u301 and 11.0.12 on: an older one calls its right password incorrect"
         )
         return [
             ("Broker Address", self.host, ""),
