@@ -8,6 +8,7 @@ from test_keystore_matrix import CHAINS, KEYS, PASSWORD, ROOT, SERVER, Tools, da
 from mciot_nb.pki.keystore import HIDDEN_ENTRY, Keystore, read_store
 
 __all__ = ["tools"]
+KEY_BAGS = (bytes.fromhex("060b2a864886f70d010c0a0101"), bytes.fromhex("060b2a864886f70d010c0a0102"))
 DATA, TRUST = "2a864886f70d010701", "6086480186f966adca7b0101"
 
 
@@ -68,6 +69,8 @@ STORES = {
     "the identifier against the name": ([key("EC", "Key", b"1")], [cert(ROOT, "Key", b"2"), cert(LEAF, "no", b"1")]),
     "one identifier twice": ([key("EC", "Key", b"1")], [cert(ROOT, "a", b"1"), cert(LEAF, "b", b"1")]),
     "identifier and name": ([key("EC", "Key", b"1")], [cert(LEAF, "KEY", b"1"), cert(ROOT, "b", b"1")]),
+    "identifier and name twice": ([key("EC", "Key", b"1")], [cert(LEAF, "KEY", b"1"), cert(ROOT, "key", b"1")]),
+    "trusted with the key's identifier": ([key("EC", "k", b"1")], [cert(LEAF, "t", b"1", True)]),
     "a key alone": ([key("EC", "Key", b"1")],),
     "two keys": ([key("EC", "a", b"1"), key("RSA", "b", b"2")], [cert(LEAF, "a", b"1"), cert(RSA_LEAF, "b", b"2")]),
     "two keys, the second without": ([key("EC", "a"), key("RSA", "b")], [cert(LEAF, "a"), cert(RSA_LEAF, "b")]),
@@ -95,6 +98,9 @@ def seen(store: Keystore) -> list[object]:
 def test_a_store_is_to_us_what_it_is_to_keytool(name: str, tools: Tools) -> None:
     path = tools.folder / "made.p12"
     path.write_bytes(pkcs12(*STORES[name]))
-    store = read_store(path, PASSWORD)
+    store, data = read_store(path, PASSWORD), path.read_bytes()
     theirs = dateless(tools.listed(path))
     assert seen(store) == theirs, f"{seen(store)}\n{theirs}"
+    there = {one for one in (*CHAINS["EC"], RSA_LEAF, SERVER) if one.public_bytes(Encoding.DER) in data}
+    assert {one for entry in store.entries for one in entry.chain} == there, "nothing is lost"
+    assert sum(bool(entry.key) for entry in store.entries) == sum(map(data.count, KEY_BAGS))
