@@ -54,11 +54,11 @@ def refused(folder: Path, code: str, call: Callable[..., object], *arguments: An
 PLAIN, OTHER_PLAIN = (key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) for key in (KEY, OTHER_KEY))
 
 
-def encrypted(alias: str = "key", chain: Any = LEAF_ONLY, key: bytes = PLAIN, password: str = PASSWORD) -> jks.JksEntry:
-    return jks.JksEntry(alias, NOW, chain, jks.encrypt_key(key, password))
+def encrypted(alias: str = "key", chain: Any = LEAF_ONLY, key: bytes = PLAIN, password: str = PASSWORD) -> jks.Entry:
+    return jks.Entry(alias, KEY_ENTRY, chain, NOW, jks.encrypt_key(key, password))
 
 
-def jks_of(folder: Path, *entries: jks.JksEntry) -> Path:
+def jks_of(folder: Path, *entries: jks.Entry) -> Path:
     (folder / "made.jks").write_bytes(jks.dump(entries, PASSWORD))
     return folder / "made.jks"
 
@@ -88,14 +88,33 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         (LEAF.public_bytes(Encoding.DER), "certificate"),
         (b"\0\0\0\1" + b"\0\0\0\x14" + bytes(range(20)) + b"\0\0\x04\0" + b"\1", "BKS"),
         (b"\0\0\0\2" + b"\0\0\0\x14" + bytes(range(20)) + b"\0\0\x04\0" + b"\1", "BKS"),
-        (b"\xce\xce\xce\xce\0\0\0\2" + bytes(60), "is a JCEKS, which is not read here: convert it with keytool"),
+        (b"\xce\xce\xce\xce\0\0\0\2" + bytes(60), "is a JCEKS, which is not read here: keytool -importkeystore"),
     ],
-    ids=["empty", "zeros", "JSON", "anything", "PEM", "PEM with a head", "DER", "BKS 1", "BKS 2", "JCEKS"],
+    ids=[
+        "empty",
+        "zeros",
+        "JSON",
+        "anything",
+        "PEM",
+        "PEM with a head",
+        "DER",
+        "BKS 1",
+        "BKS 2",
+        "JCEKS",
+    ],
 )
 def test_a_file_of_another_kind_is_named(store: Path, content: bytes, says: str) -> None:
     store.write_bytes(content)
     for read in (read_store, read_key):
         assert says in refused(store.parent, "NO_STORE", read, store, PASSWORD)
+
+
+@pytest.mark.parametrize("opened", [b"\x30\x80", b"\x24\x80"])
+def test_a_file_that_is_nested_deep_is_refused_at_once(store: Path, opened: bytes) -> None:
+    store.write_bytes(b"\x30\x80" + opened * 20_000 + b"\4\1x" * 9999 + bytes(50_000))
+    refused(store.parent, "DAMAGED", read_store, store, PASSWORD)
+    store.write_bytes(b"\x30\x80\2\1\3\x30\x80" + opened * 9 + b"\4\1x" * 9999 + bytes(24))
+    refused(store.parent, "DAMAGED", read_store, store, PASSWORD)
 
 
 def test_what_can_not_be_read_is_named(store: Path) -> None:
@@ -250,15 +269,15 @@ def test_of_two_keys_one_must_be_named(tmp_path: Path) -> None:
         (encrypted(chain=(ROOT,)), "KEY_MISMATCH"),
         (encrypted(key=b"not a key"), "BAD_KEY"),
         (encrypted(key=b""), "BAD_KEY"),
-        (jks.JksEntry("key", NOW, LEAF_ONLY, b"not encrypted"), "BAD_KEY"),
-        (jks.JksEntry("key", NOW, LEAF_ONLY, PLAIN), "BAD_KEY"),
+        (jks.Entry("key", KEY_ENTRY, LEAF_ONLY, NOW, b"not encrypted"), "BAD_KEY"),
+        (jks.Entry("key", KEY_ENTRY, LEAF_ONLY, NOW, PLAIN), "BAD_KEY"),
     ],
     ids=["password", "no chain", "other key", "other chain", "no PKCS #8", "nothing", "not encrypted", "in the open"],
 )
-def test_a_key_in_a_jks_of_no_use_is_named(entry: jks.JksEntry, code: str, tmp_path: Path) -> None:
+def test_a_key_in_a_jks_of_no_use_is_named(entry: jks.Entry, code: str, tmp_path: Path) -> None:
     path = jks_of(tmp_path, entry)
     listed = read_store(path, PASSWORD).entries[0]
-    assert (listed.kind, listed.chain) == (KEY_ENTRY, entry.certificates)
+    assert (listed.kind, listed.chain) == (KEY_ENTRY, entry.chain)
     refused(path.parent, code, read_key, path, PASSWORD)
     if code == "WRONG_KEY_PASSWORD":
         refused(path.parent, code, read_key, path, PASSWORD, "short")

@@ -16,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mciot_nb import DistinguishedName, OnboardingError
-from mciot_nb.pki import jks, keystore
+from mciot_nb.pki import jks, keystore, pbe
 from mciot_nb.pki.keys import PrivateKey
 from mciot_nb.pki.keystore import (
     KEY_ENTRY,
@@ -74,7 +74,7 @@ def test_an_encrypted_key_comes_back_for_its_password_only(key: bytes, password:
     encrypted = jks.encrypt_key(key, password)
     assert jks.decrypt_key(encrypted, password) == key
     assume(other != password)
-    with pytest.raises(jks.WrongPassword):
+    with pytest.raises(pbe.WrongPassword):
         jks.decrypt_key(encrypted, other)
 
 
@@ -242,7 +242,7 @@ def test_a_claim_costs_no_memory() -> None:
         entry(2) + b"\xff\xffX.509" + rest,
         b"\x30\x88" + (2**63).to_bytes(8) + rest,
         in_asn1(b"\x02\x01\x03\x30\x88" + (2**63).to_bytes(8) + rest),
-        jks.dump([jks.JksEntry("a", datetime.now(UTC), (LEAF,), bytes(2**20))], PASSWORD),
+        jks.dump([jks.Entry("a", KEY_ENTRY, (LEAF,), datetime.now(UTC), bytes(2**20))], PASSWORD),
     ]
     peaks = []
     for data in claims:

@@ -45,6 +45,9 @@ class ClientSettings:
             "here the same once more; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
             "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it"
         )
+        pkcs12 = (
+            "a .pkcs12 does as well from Java 8u301 and 11.0.12 on: an older one calls its right password incorrect"
+        )
         return [
             ("Broker Address", self.host, ""),
             ("Broker Port", str(self.port), ""),
@@ -54,7 +57,7 @@ class ClientSettings:
             ("Keystore File", str(self.folder / "deviceTruststore.jks"), "the field's name misleads: the truststore"),
             ("Trusted Keystore Alias", TRUST_ALIAS, ""),
             ("Trusted Keystore Password", "the truststore's", here),
-            ("Client Keystore", str(self.folder / "deviceKeystore.jks"), "a .pkcs12 does as well from Java 8u301 on"),
+            ("Client Keystore", str(self.folder / "deviceKeystore.jks"), pkcs12),
             ("Client Keystore Password", "the keystore's", here),
             ("Client KeyPair Alias", KEY_ALIAS, ""),
             ("Client KeyPair Password", "that of the key in the keystore", key),

@@ -10,81 +10,71 @@ import io
 import os
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mciot_nb.pki import pbe
+
+#: keytool's words for the kinds of entries, and ours for what Java does not show of a PKCS12.
+KEY_ENTRY, TRUSTED_ENTRY, SECRET_ENTRY = "PrivateKeyEntry", "trustedCertEntry", "SecretKeyEntry"
+HIDDEN_ENTRY = "not seen by Java"
 MAGIC = b"\xfe\xed\xfe\xed"
 _VERSION, _KEY, _TRUSTED = 2, 1, 2
 _SALT = b"Mighty Aphrodite"  # a constant of Java's, before what the checksum covers
+_ALGORITHM = bytes.fromhex("300e060a2b060104012a021101010500")  # 1.3.6.1.4.1.42.2.17.1.1, Java's KeyProtector
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Damaged(Exception):
-    """A store that is not whole; says what is wrong with it."""
-
-
-class WrongPassword(ValueError):
-    """The password is not the right one, or the bytes were changed."""
+    """A store that can't be read; says what is wrong with it."""
 
 
 @dataclass(frozen=True)
-class JksEntry:
-    """A trusted certificate, or a ``key``, still encrypted (PKCS #8 EncryptedPrivateKeyInfo), with its chain."""
+class Entry:
+    """What an alias names: a private key's chain, the key's own certificate first, or a trusted certificate.
+
+    ``created`` is known of a JKS only. ``key`` is the key, as it is in the store: encrypted (PKCS #8).
+    """
 
     alias: str
-    created: datetime
-    certificates: tuple[x509.Certificate, ...]
-    key: bytes = b""
+    kind: str
+    chain: tuple[x509.Certificate, ...]
+    created: datetime | None = None
+    key: bytes = field(default=b"", repr=False, compare=False)
 
 
-@asn1.sequence
-class _Algorithm:
-    oid: x509.ObjectIdentifier
-    parameters: asn1.Null
-
-
-@asn1.sequence
-class _EncryptedPrivateKeyInfo:  # RFC 5958, section 3
-    algorithm: _Algorithm
-    content: bytes
-
-
-_KEY_PROTECTOR = _Algorithm(oid=x509.ObjectIdentifier("1.3.6.1.4.1.42.2.17.1.1"), parameters=asn1.Null())
-
-
-def dump(entries: Iterable[JksEntry], password: str) -> bytes:
+def dump(entries: Iterable[Entry], password: str) -> bytes:
     """Return a store with the entries in this order. Times are kept to the millisecond."""
     entries = list(entries)
     data = MAGIC + struct.pack(">II", _VERSION, len(entries))
     for entry in entries:
-        milliseconds = (entry.created - _EPOCH) // timedelta(milliseconds=1)
+        milliseconds = ((entry.created or _EPOCH) - _EPOCH) // timedelta(milliseconds=1)
         data += (
             struct.pack(">I", _KEY if entry.key else _TRUSTED) + _string(entry.alias) + struct.pack(">q", milliseconds)
         )
         if entry.key:
-            data += _sized(entry.key) + struct.pack(">I", len(entry.certificates))
-        for certificate in entry.certificates:
+            data += _sized(entry.key) + struct.pack(">I", len(entry.chain))
+        for certificate in entry.chain:
             data += _string("X.509") + _sized(certificate.public_bytes(Encoding.DER))
     return data + _checksum(data, password)
 
 
-def load(data: bytes, password: str) -> list[JksEntry]:
-    """Return a store's entries. Raises: Damaged, or `WrongPassword` if only its checksum is not right."""
+def load(data: bytes, password: str) -> list[Entry]:
+    """Return a store's entries. Raises: Damaged; pbe.WrongPassword if only the checksum is wrong."""
     file = io.BytesIO(data[:-20])
     try:
         if (file.read(4), _number(file)) != (MAGIC, _VERSION):
             raise Damaged("no JKS of version 2")
         entries = [_entry(file) for _ in range(_number(file))]
-    except (ValueError, OverflowError, struct.error, x509.InvalidVersion):
+    except (ValueError, OverflowError, struct.error):
         raise Damaged("what it holds can't be read to its end") from None
     if file.read():
         raise Damaged("more than its entries")
     if data[-20:] != _checksum(data[:-20], password):
-        raise WrongPassword
+        raise pbe.WrongPassword
     return entries
 
 
@@ -92,22 +82,28 @@ def encrypt_key(key: bytes, password: str, random: Callable[[int], bytes] = os.u
     """Return a private key (PKCS #8, DER) encrypted with its password, as Java's KeyProtector does."""
     salt, secret = random(20), _utf16(password)
     content = salt + _xor(key, secret, salt) + hashlib.sha1(secret + key).digest()
-    return asn1.encode_der(_EncryptedPrivateKeyInfo(algorithm=_KEY_PROTECTOR, content=content))
+    return _der(0x30, _ALGORITHM + _der(0x04, content))  # EncryptedPrivateKeyInfo: RFC 5958, section 3
 
 
 def decrypt_key(encrypted: bytes, password: str) -> bytes:
     """Return a private key (PKCS #8, DER).
 
-    Raises: ValueError: if it is encrypted in another way, `WrongPassword` for another password.
+    Raises: ValueError: if it is encrypted in another way, pbe.WrongPassword for another password.
     """
-    whole = asn1.decode_der(_EncryptedPrivateKeyInfo, encrypted)
-    if whole.algorithm.oid != _KEY_PROTECTOR.oid or len(whole.content) < 40:
+    (whole,) = pbe.contents(encrypted)
+    algorithm, content = pbe.contents(whole, b"\x30\x04")
+    if algorithm != _ALGORITHM[2:] or len(content) < 40:
         raise ValueError("not encrypted in JKS's way")
     secret = _utf16(password)
-    key = _xor(whole.content[20:-20], secret, whole.content[:20])
-    if hashlib.sha1(secret + key).digest() != whole.content[-20:]:
-        raise WrongPassword
+    key = _xor(content[20:-20], secret, content[:20])
+    if hashlib.sha1(secret + key).digest() != content[-20:]:
+        raise pbe.WrongPassword
     return key
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content).to_bytes((len(content).bit_length() + 7) // 8) if len(content) > 127 else b""
+    return bytes([tag, 0x80 | len(size) if size else len(content)]) + size + content
 
 
 def _xor(data: bytes, secret: bytes, salt: bytes) -> bytes:
@@ -137,7 +133,7 @@ def _sized(data: bytes, form: str = ">I") -> bytes:
 
 
 def _number(file: io.BytesIO, form: str = ">I") -> int:
-    """Read a number. This and what follows raise `load`'s four errors where there is none, or no such thing."""
+    """Read a number. This and what follows raise `load`'s errors where there is none, or no such thing."""
     return int(struct.unpack(form, file.read(struct.calcsize(form)))[0])
 
 
@@ -158,14 +154,23 @@ def _text(file: io.BytesIO) -> str:
 def _certificate(file: io.BytesIO) -> x509.Certificate:
     if _text(file) != "X.509":
         raise ValueError
-    return x509.load_der_x509_certificate(_piece(file))
+    return read_certificate(_piece(file))
 
 
-def _entry(file: io.BytesIO) -> JksEntry:
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Return a certificate. Raises: Damaged."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion):
+        is_dsa = b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01" in der  # 1.2.840.10040.4.1
+        raise Damaged(f"a certificate {'of a DSA key' if is_dsa else 'that is damaged, or unusual'}") from None
+
+
+def _entry(file: io.BytesIO) -> Entry:
     tag, alias, created = _number(file), _text(file), _EPOCH + timedelta(milliseconds=_number(file, ">q"))
     if tag == _TRUSTED:
-        return JksEntry(alias, created, (_certificate(file),))
+        return Entry(alias, TRUSTED_ENTRY, (_certificate(file),), created)
     key = _piece(file)
     if tag != _KEY or not key:  # keytool lists a key of no bytes as a key
         raise ValueError
-    return JksEntry(alias, created, tuple(_certificate(file) for _ in range(_number(file))), key)
+    return Entry(alias, KEY_ENTRY, tuple(_certificate(file) for _ in range(_number(file))), created, key)

@@ -1,6 +1,9 @@
 """Private keys and certificate signing requests, as ``openssl genrsa`` and ``openssl req`` make them."""
 
+import base64
+import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -15,10 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
-    load_pem_private_key,
+    load_der_private_key,
 )
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki import pbe
 from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.names import DistinguishedName, subject_option
@@ -32,6 +36,22 @@ Request = x509.CertificateSigningRequest
 SHORTEST_RSA = 2048
 #: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
+
+_KEY_BLOCK = re.compile(
+    rb"-----BEGIN (?P<label>[A-Z0-9 ]*)PRIVATE KEY-----\s+(Proc-Type: 4,ENCRYPTED\s+DEK-Info: (?P<cipher>[^,\s]+),"
+    rb"(?P<iv>[0-9A-F]+)\s+)?(?P<body>[^-]*)-----END (?P=label)PRIVATE KEY-----",
+)
+#: Kinds of keys, by how their numbers begin (RFC 8017, RFC 5480, RFC 8410, RFC 9881).
+_KINDS = {
+    **{"1.2.840.113549.1.1.": "RSA", "1.2.840.10045.2.": "EC", "1.2.840.10040.4.": "DSA", "1.2.840.113549.1.3.": "DH"},
+    "1.2.840.10046.2.": "DH",
+    **{"1.3.101.110": "X25519", "1.3.101.111": "X448", "1.3.101.112": "Ed25519", "1.3.101.113": "Ed448"},
+    **{"2.16.840.1.101.3.4.3.": "ML-DSA", "2.16.840.1.101.3.4.4.": "ML-KEM"},
+}
+
+
+class OtherKey(ValueError):
+    """A private key that is of no use here; says of what kind it is."""
 
 
 class KeyType(StrEnum):
@@ -123,29 +143,66 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
 def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     """Open a private key in PEM form. Raises: OnboardingError: NO_FILE, BAD_PEM, BAD_KEY, WRONG_PASSPHRASE."""
     pem = read_file(path, f"There is no key {path}: create it first.")
-    if b"-----BEGIN" not in pem or b"PRIVATE KEY-----" not in pem:
+    block, name = _KEY_BLOCK.search(pem), shlex.quote(str(path))
+    if not block:
         raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
+    if block["label"] == b"OPENSSH ":
+        convert = f"ssh-keygen -p -m PKCS8 -f {name} writes it anew in another"
+        raise OnboardingError(f"{path} is in OpenSSH's own form, which is not read here: {convert}.", "BAD_KEY")
     try:
-        key = _load_pem(pem, encode_passphrase(passphrase) if b"ENCRYPTED" in pem else None)
-    except UnsupportedAlgorithm:
-        raise OnboardingError(
-            f"{path} is of a kind, or encrypted in a way, that is not known here: openssl pkey -aes256 -in {path.name} "
-            "writes it in one that is.",
-            "BAD_KEY",
-        ) from None
-    except (ValueError, TypeError):
+        return _load_pem(block[0], reveal(passphrase) if b"ENCRYPTED" in block[0] else "")
+    except OtherKey as other:
+        raise OnboardingError(f"{path} holds {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
+    except pbe.UnknownEncryption as unknown:
+        legacy = "-provider legacy -provider default " if pbe.OLDER_CIPHER in str(unknown) else ""
+        convert = f"openssl pkey {legacy}-aes256 -in {name} -out NEW.pem writes it anew"
+        sentence = f"{path} is encrypted with {unknown}, which is not read here: {convert}."
+        raise OnboardingError(sentence, "BAD_KEY") from None
+    except ValueError:
         raise OnboardingError(
             f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with.",
             "WRONG_PASSPHRASE",
         ) from None
-    if not isinstance(key, PrivateKey):
-        raise OnboardingError(f"{path} holds neither an RSA nor an EC key: make one of these.", "BAD_KEY")
-    return key
 
 
 @lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
-def _load_pem(pem: bytes, password: bytes | None) -> object:
-    return load_pem_private_key(pem, password)
+def _load_pem(pem: bytes, passphrase: str) -> PrivateKey:
+    """Return the key in a PEM block, in the form of PKCS #8 or OpenSSL's older one. Raises: as `open_key`."""
+    block = _KEY_BLOCK.fullmatch(pem)
+    assert block
+    data, label = base64.b64decode(block["body"]), block["label"].decode().strip()
+    if label in ("", "ENCRYPTED"):
+        return open_key(data, passphrase)
+    if block["cipher"]:
+        data = pbe.decrypt_pem(block["cipher"].decode(), bytes.fromhex(block["iv"].decode()), data, passphrase)
+    return _usable(data, data, label)
+
+
+@lru_cache(maxsize=4)
+def open_key(data: bytes, password: str) -> PrivateKey:
+    """Return a private key (PKCS #8, DER), which may be encrypted.
+
+    Raises: pbe.UnknownEncryption; pbe.WrongPassword; OtherKey; ValueError: if it is damaged.
+    """
+    (whole,) = pbe.contents(data)
+    (tag, first), (second, content), *rest = pbe.split(whole)
+    if tag == pbe.SEQUENCE:
+        return open_key(pbe.decrypt(first, pbe.octets(second, content), password), "")
+    number, ((_, inside), *_) = pbe.number_of(content), rest
+    return _usable(data, inside, next((name for begin, name in _KINDS.items() if number.startswith(begin)), number))
+
+
+def _usable(data: bytes, inside: bytes, kind: str) -> PrivateKey:
+    """Return the key in ``data``; ``inside`` is its own form, of PKCS #1 or such. Raises: OtherKey; ValueError."""
+    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        key = load_der_private_key(data, None)
+        if isinstance(key, PrivateKey):
+            return key
+    if kind == "RSA":
+        (numbers,) = pbe.contents(inside)
+        version, *_ = pbe.contents(numbers)
+        kind = "RSA of more than two primes" if version == b"\1" else "RSA, damaged"
+    raise OtherKey(f"a key of the kind {kind.replace('EC', 'EC, damaged or of a curve that is unknown or unnamed')}")
 
 
 def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:

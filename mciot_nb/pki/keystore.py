@@ -4,29 +4,28 @@ The file's name says which type is written: ``.jks`` is JKS; ``.pkcs12``, ``.p12
 is known by its content.
 """
 
+import base64
 import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki import jks, pkcs12
+from mciot_nb.pki import jks, pbe, pkcs12
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.files import read_file, write_whole
-from mciot_nb.pki.keys import PrivateKey, is_key_of, read_private_key
+from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
+from mciot_nb.pki.keys import OtherKey, PrivateKey, is_key_of, open_key, read_private_key
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.secret import Secret, reveal
 
-#: keytool's words for the kinds of entries, and ours for what Java does not show of a PKCS12.
-KEY_ENTRY, TRUSTED_ENTRY, HIDDEN_ENTRY = "PrivateKeyEntry", "trustedCertEntry", "not seen by Java"
 #: How the names of PKCS12 files end.
 PKCS12_NAMES = (".pkcs12", ".p12", ".pfx")
 #: The guide's aliases.
@@ -35,24 +34,37 @@ KEY_ALIAS, TRUST_ALIAS = "devicekeyentry", "servercertificate"
 SHORTEST_PASSWORD = 6
 #: Aliases are unique without regard to case, and Java shows them in lower case.
 _ALIAS = re.compile("[a-z0-9._-]{1,64}")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What an alias names: a private key's chain, the key's own certificate first, or a trusted certificate.
-
-    ``created`` is known of a JKS only. `read_key` returns the key itself.
-    """
-
-    alias: str
-    kind: str
-    chain: tuple[x509.Certificate, ...]
-    created: datetime | None = None
+#: What certtool puts around a PKCS12 unless it is told --outder.
+_ARMOUR = re.compile(rb"-----BEGIN PKCS12-----([^-]+)-----END PKCS12-----")
+_KEYTOOL = "which is not read here: keytool -importkeystore -srckeystore {file} -destkeystore NEW.p12 -srcstoretype"
+_BOUNCY_CASTLE = "-provider org.bouncycastle.jce.provider.BouncyCastleProvider -providerpath BCPROV.jar"
+_LENGTH = rb"\x30.{1,5}?"
+_PKCS7 = "is PKCS7, as .p7b files are: openssl pkcs7 -print_certs -in {file} -out NEW.pem"
+#: How OpenSSL's other forms of certificates begin, what they are, and what to do about it.
+_OF_CERTIFICATES = {
+    _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02": f"{_PKCS7} -inform DER writes its certificates as PEM",
+    rb".*-----BEGIN PKCS7-": f"{_PKCS7} writes its certificates as PEM",
+    rb".*-----BEGIN TRUSTED CERTIFICATE-": (
+        "is a certificate with notes of OpenSSL's on trust: openssl x509 -in {file} -out NEW.pem leaves them out"
+    ),
+}
+_OTHER_KINDS = {
+    rb"\0*$": "is empty: make it anew",
+    rb"\xce\xce\xce\xce": f"is a JCEKS, {_KEYTOOL} JCEKS writes it anew",
+    rb"\0\0\0[\x01\x02]": f"is a BKS of Bouncy Castle, {_KEYTOOL} BKS {_BOUNCY_CASTLE} writes it anew",
+    3 * _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d": (
+        f"is a BCFKS of Bouncy Castle, {_KEYTOOL} BCFKS {_BOUNCY_CASTLE} writes it anew"
+    ),
+    **_OF_CERTIFICATES,
+    rb"\x30": "is no PKCS12, or damaged: give a store, and for a certificate alone let keytool -importcert make one",
+    rb".*-----BEGIN": "is a PEM file: openssl pkcs12 -export, or keytool -importcert, makes a store of it",
+    rb"": "is no keystore of a known kind: give a PKCS12 or a JKS",
+}
 
 
 @dataclass(frozen=True)
 class Keystore:
-    """What is in a store, without its keys: ``type`` is JKS or PKCS12, ``remark`` what is odd about it, or empty."""
+    """What is in a store: ``type`` is JKS or PKCS12, ``remark`` what is odd about it, or empty."""
 
     path: Path
     type: str
@@ -70,34 +82,73 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
 
     Example: ``read_store(workspace.device_file("deviceTruststore.jks"), workspace.passphrase).trusted``
 
-    Raises: OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for a
-    PKCS12 that can't be read without losing something, with the keytool command that makes a JKS of it.
+    Raises: OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for one
+    that is protected in a way that is not known here, with the commands that write it anew.
     """
     path = Path(path)
-    store = _load(path, password)
-    if not isinstance(store, pkcs12.Pkcs12Store):
-        entries = [Entry(e.alias, KEY_ENTRY if e.key else TRUSTED_ENTRY, e.certificates, e.created) for e in store]
-        remark = "It is a JKS, whatever its name says." if path.suffix.lower() in PKCS12_NAMES else ""
-        return Keystore(path, "JKS", tuple(entries), remark)
-    kind = HIDDEN_ENTRY if store.seen_by_java is False else KEY_ENTRY if store.key else TRUSTED_ENTRY
-    unnamed = "1" if store.key else ""  # Java numbers keys without an alias
-    entries = [Entry(alias or unnamed, kind, chain) for alias, chain in store.entries]
-    return Keystore(path, "PKCS12", tuple(entries), _remark(path, store))
+    data = read_file(path, f"There is no store {path}: make it first.")
+    try:
+        if data.startswith(jks.MAGIC):
+            entries = tuple(jks.load(data, reveal(password)))
+            return Keystore(path, "JKS", entries, _remark(path, "JKS", entries, {}))
+        armour = _ARMOUR.search(data)
+        entries, mac = pkcs12.load(base64.b64decode(armour[1]) if armour else data, reveal(password))
+        oddities = {
+            "It has no checksum, so a change to it would not be noticed.": not mac,
+            "Its checksum is PBMAC1 (RFC 9579), which no Java up to 25 knows: write_keystore or write_truststore makes "
+            "a store that Java opens.": mac == pbe.PBMAC1,
+            "It is in PEM form, which Java does not read: openssl asn1parse -noout -in "
+            f"{shlex.quote(str(path))} -out NEW.p12 takes that off.": bool(armour),
+        }
+        return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, oddities))
+    except jks.Damaged as error:
+        sentence = f"{path} can't be read ({error}): copy it again, or make it anew with RSA or EC keys."
+        raise OnboardingError(sentence, "DAMAGED") from None
+    except pbe.UnknownEncryption as unknown:
+        raise OnboardingError(f"{path} is protected with {_anew(path, unknown)}.", "ODD_STORE") from None
+    except pkcs12.NotPkcs12:
+        if data.startswith(b"\x30") and not pbe.is_whole(data):
+            raise OnboardingError(
+                f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
+            ) from None
+        raise OnboardingError(f"{path} {other_form(data, shlex.quote(str(path)), _OTHER_KINDS)}.", "NO_STORE") from None
+    except ValueError:  # which a password that can't be encoded is, too
+        raise OnboardingError(
+            f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
+            "it anew.",
+            "WRONG_PASSPHRASE",
+        ) from None
 
 
-def _remark(path: Path, store: pkcs12.Pkcs12Store) -> str:
-    certificates, seen = bool(store.entries) and not store.key, store.seen_by_java
+def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
+    """Return what is not known, and how a PKCS12 is written without it."""
+    legacy = " -legacy" if pbe.OLDER_CIPHER in str(unknown) else ""
+    read = f"{unknown}, which is not read here: openssl pkcs12{legacy} -in {shlex.quote(str(path))} -out NEW.pem"
+    return f"{read}, then openssl pkcs12 -export -in NEW.pem -out NEW.p12, write it anew"
+
+
+def other_form(data: bytes, file: str, kinds: Mapping[bytes, str] = _OF_CERTIFICATES) -> str:
+    """Return what a file in another form is, and what to do about it; "" if it is none of these."""
+    return next((says for begin, says in kinds.items() if re.match(begin, data, re.DOTALL)), "").format(file=file)
+
+
+def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mapping[str, bool]) -> str:
+    """Return what is odd about a store, in a sentence each."""
+    hidden = [entry for entry in entries if entry.kind == HIDDEN_ENTRY]
+    is_all, is_pkcs12, suffix = len(hidden) == len(entries), type_ == "PKCS12", path.suffix.lower()
+    has_key = any(entry.key for entry in hidden)
     remarks = {
-        "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is.": (
-            store.key and not seen
-        ),
-        "Whether Java sees an entry in it can't be told here, for its certificates are encrypted in an older way: "
-        "keytool -list shows those that it sees.": certificates and seen is None,
+        "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is.": is_all and has_key,
         "Java sees no entry in it, for its certificates lack Java's trust mark: write_truststore or keytool "
-        "-importcert makes a store with it.": certificates and seen is False,
-        "It has no checksum, so a change to it would not be noticed.": not store.has_mac,
+        "-importcert makes a store with it.": bool(hidden) and is_all and not has_key,
+        "Java does not see all that is in it.": bool(hidden) and not is_all,
+        "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": (
+            any(entry.alias != entry.alias.lower() for entry in entries)
+        ),
+        **oddities,
+        "It is a JKS, whatever its name says.": not is_pkcs12 and suffix in PKCS12_NAMES,
         "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS.": (
-            path.suffix.lower() == ".jks"
+            is_pkcs12 and suffix == ".jks"
         ),
     }
     return " ".join(remark for remark, holds in remarks.items() if holds)
@@ -115,25 +166,15 @@ def read_key(
     Raises: OnboardingError: as `read_store` does; WRONG_KEY_PASSWORD if only the key does not open; NO_KEY,
     KEY_MISMATCH or BAD_KEY if it is of no use.
     """
-    store = _load(path, password)
-    if isinstance(store, pkcs12.Pkcs12Store):
-        if key_password is not None and reveal(key_password) != reveal(password):
-            raise OnboardingError(
-                f"The key password is another one than that of {path}: a PKCS12 has one for both, give that.",
-                "WRONG_KEY_PASSWORD",
-            )
-        key, ((name, chain), *_) = store.key, store.entries or ((None, ()),)
-        _choose(path, [name or "1"] if key else [], alias)
-    else:
-        keys = {entry.alias: entry for entry in store if entry.key}
-        entry = keys[_choose(path, list(keys), alias)]
-        key, chain = _decrypt_key(path, entry, password if key_password is None else key_password), entry.certificates
-    if not isinstance(key, PrivateKey):
-        raise OnboardingError(f"The key in {path} is neither an RSA nor an EC key: make one of these.", "BAD_KEY")
+    store = read_store(path, password)
+    keys = {entry.alias: entry for entry in store.entries if entry.kind == KEY_ENTRY}
+    keys = keys or {entry.alias: entry for entry in store.entries if entry.key}
+    entry = keys[_choose(path, list(keys), alias)]
+    key, chain = _decrypt_key(store, entry, reveal(password if key_password is None else key_password)), entry.chain
     if not chain or not is_key_of(chain[0], key):
         raise OnboardingError(
-            f"The key in {path} does not belong to its certificate: make the store anew, from the pair that was made "
-            "together.",
+            f"The key in {path} {'does not belong to its' if chain else 'has no'} certificate: make the store anew, of "
+            "the pair that was made together.",
             "KEY_MISMATCH",
         )
     return key, chain
@@ -143,79 +184,27 @@ def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
     """Return ``alias`` as it is in the store, or the only one there is."""
     if alias is None and len(aliases) == 1:
         return aliases[0]
-    if alias is None or alias.lower() not in aliases:
+    found = [one for one in aliases if one == alias] or [one for one in aliases if one.lower() == (alias or "").lower()]
+    if alias is None or not found:
         there = f"its keys are {', '.join(aliases)}" if aliases else "it holds no key at all"
-        raise OnboardingError(
-            f"{path} does not say which key is meant, {there}: give an alias that is there.", "NO_KEY"
-        )
-    return alias.lower()
+        sentence = f"{path} does not say which key is meant, {there}: give an alias that is there."
+        raise OnboardingError(sentence, "NO_KEY")
+    return found[0]
 
 
-@lru_cache(maxsize=4)  # as `pkcs12.load`
-def _load_key(encrypted: bytes, password: str) -> object:
-    return load_der_private_key(jks.decrypt_key(encrypted, password), None)
-
-
-def _decrypt_key(path: Path, entry: jks.JksEntry, password: Secret | str) -> object:
+def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
+    key = f"The key {entry.alias} in {store.path}"
     try:
-        return _load_key(entry.key, reveal(password))
-    except jks.WrongPassword:
-        raise OnboardingError(
-            f"The password opens {path}, but not the key {entry.alias} in it: in a JKS that keytool converted, the key "
-            "keeps the PKCS12's password.",
-            "WRONG_KEY_PASSWORD",
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise OnboardingError(
-            f"The key {entry.alias} in {path} is of a kind, or hidden in a way, that is not known here: make it anew.",
-            "BAD_KEY",
-        ) from None
-
-
-def _load(path: Path, password: Secret | str) -> list[jks.JksEntry] | pkcs12.Pkcs12Store:
-    """Return what is in a JKS or a PKCS12. Raises: OnboardingError: as `read_store`."""
-    data = read_file(path, f"There is no store {path}: make it first.")
-    try:
-        if data.startswith(jks.MAGIC):
-            return jks.load(data, reveal(password))
-        if data.startswith(b"\x30") and not pkcs12.is_whole(data):
-            raise OnboardingError(
-                f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
-            )
-        return pkcs12.load(data, reveal(password).encode())
-    except jks.Damaged as error:
-        raise OnboardingError(f"{path} is damaged ({error}): copy or make it anew.", "DAMAGED") from None
-    except pkcs12.UnsupportedPkcs12 as unsupported:
-        name = shlex.quote(str(path))
-        convert = f"keytool -importkeystore -srckeystore {name} -srcstoretype PKCS12 -destkeystore {name}.jks"
-        advice = f"which is not read here: {convert} -deststoretype JKS makes a JKS of what Java sees in it."
-        if str(unsupported) == pkcs12.SECRET_KEY:
-            copy = "-deststoretype JKS -srcalias ALIAS copies the one entry that you need."
-            advice = f"which no JKS holds: {convert} {copy}"
-        raise OnboardingError(f"{path} holds {unsupported}, {advice}", "ODD_STORE") from None
-    except pkcs12.NotPkcs12:
-        raise OnboardingError(f"{path} {_other_kind(data)}.", "NO_STORE") from None
-    except ValueError:  # which a password that can't be encoded is, too
-        raise OnboardingError(
-            f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
-            "it anew.",
-            "WRONG_PASSPHRASE",
-        ) from None
-
-
-def _other_kind(data: bytes) -> str:
-    """Return what a file is that is neither PKCS12 nor JKS, and what to do about it."""
-    if not data.strip(b"\0"):
-        return "is empty: make it anew"
-    if data.startswith(b"\xce\xce\xce\xce"):
-        return "is a JCEKS, which is not read here: convert it with keytool -importkeystore -srcstoretype JCEKS"
-    if data[:4] in (b"\0\0\0\1", b"\0\0\0\2"):
-        return "is a BKS of Bouncy Castle, which is not read here: convert it with the tool that made it"
-    if data.startswith(b"\x30"):
-        return "is no PKCS12, or damaged: give a store, and for a certificate alone let keytool -importcert make one"
-    if b"-----BEGIN" in data:
-        return "is a PEM file: openssl pkcs12 -export, or keytool -importcert, makes a store of it"
-    return "is no keystore of a known kind: give a PKCS12 or a JKS"
+        return open_key(jks.decrypt_key(entry.key, password) if store.type == "JKS" else entry.key, password)
+    except pbe.WrongPassword:
+        why = "a PKCS12 has, as a rule, one for both, and a JKS that keytool converted keeps the PKCS12's for its key"
+        raise OnboardingError(f"{key} does not open with the password: {why}.", "WRONG_KEY_PASSWORD") from None
+    except OtherKey as other:
+        raise OnboardingError(f"{key} is {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
+    except pbe.UnknownEncryption as unknown:
+        raise OnboardingError(f"{key} is encrypted with {_anew(store.path, unknown)}.", "BAD_KEY") from None
+    except ValueError:
+        raise OnboardingError(f"{key} is damaged, or hidden in an unknown way: make it anew.", "BAD_KEY") from None
 
 
 def write_keystore(
@@ -242,21 +231,22 @@ def write_keystore(
     refuse a password or an alias, or the file is there already; then nothing is written.
     """
     _check_chain(key, chain)
-    secret, others = store_password(password), trusted or {}
+    secret, others, plain = store_password(password), trusted or {}, (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     _check_aliases([alias, *others])
-    if not _is_jks(path):
-        if others or (key_password is not None and reveal(key_password) != secret):
-            raise OnboardingError(
-                f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: give it a name "
-                "that ends in .jks for more.",
-                "NEEDS_JKS",
-            )
-        return write_whole(path, pkcs12.dump_key(alias, key, chain, secret.encode()), private=True, replace=replace)
-    plain, created = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), at or datetime.now(UTC)
-    encrypted = jks.encrypt_key(plain, secret if key_password is None else store_password(key_password))
-    entries = [jks.JksEntry(alias, created, tuple(chain), encrypted)]
-    entries += [jks.JksEntry(name, created, (one,)) for name, one in others.items()]
-    write_whole(path, jks.dump(entries, secret), private=True, replace=replace)
+    if _is_jks(path):
+        key_secret = secret if key_password is None else store_password(key_password)
+        encrypted, created = jks.encrypt_key(key.private_bytes(*plain), key_secret), at or datetime.now(UTC)
+        entries = [Entry(alias, KEY_ENTRY, tuple(chain), created, encrypted), *_trusted_entries(others, created)]
+        data = jks.dump(entries, secret)
+    elif others or (key_password is not None and reveal(key_password) != secret):
+        raise OnboardingError(
+            f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: give it a name that "
+            "ends in .jks for more.",
+            "NEEDS_JKS",
+        )
+    else:
+        data = pkcs12.dump_key(alias, key, chain, secret.encode())
+    write_whole(path, data, private=True, replace=replace)
 
 
 def write_truststore(
@@ -278,16 +268,14 @@ def write_truststore(
     """
     if not trusted:
         raise OnboardingError("A truststore needs a certificate to trust: give the server's.", "EMPTY")
-    secret, created = store_password(password), at or datetime.now(UTC)
+    secret, entries = store_password(password), _trusted_entries(trusted, at or datetime.now(UTC))
     _check_aliases([*trusted])
-    if not _is_jks(path):
-        return write_whole(path, pkcs12.dump_trusted(trusted, secret.encode()), private=True, replace=replace)
-    write_whole(
-        path,
-        jks.dump([jks.JksEntry(name, created, (one,)) for name, one in trusted.items()], secret),
-        private=True,
-        replace=replace,
-    )
+    data = jks.dump(entries, secret) if _is_jks(path) else pkcs12.dump_trusted(trusted, secret.encode())
+    write_whole(path, data, private=True, replace=replace)
+
+
+def _trusted_entries(trusted: Mapping[str, x509.Certificate], created: datetime) -> list[Entry]:
+    return [Entry(alias, TRUSTED_ENTRY, (certificate,), created) for alias, certificate in trusted.items()]
 
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
@@ -359,7 +347,7 @@ def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret |
     """
     openings = []
     for path in map(Path, paths):
-        if b"-----BEGIN" in read_file(path, f"There is no {path}: make it first."):
+        if not _ARMOUR.search(data := read_file(path, f"There is no {path}: make it first.")) and b"-----BEGIN" in data:
             openings.append((path.name, "the key", _fitting(partial(read_private_key, path), passwords)))
             continue
         names = _fitting(partial(read_store, path), passwords)

@@ -1,66 +1,46 @@
-"""PKCS #12 stores (RFC 7292) as cryptography reads and writes them, and how to tell one of which it would lose a part.
+"""PKCS #12 stores (RFC 7292): written by cryptography, and read as Java reads them.
 
 cryptography returns one private key and a list of certificates. Java knows more: several keys, trusted certificates
-beside a key, and an attribute without which it sees no trusted certificate. A store with more is refused by name.
+beside a key, an attribute without which it sees no trusted certificate, and which entry bears which alias.
 """
 
-import warnings
+import hashlib
+import hmac
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from functools import lru_cache, partial
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import KeySerializationEncryption, PrivateFormat, pkcs12
 
+from mciot_nb.pki import pbe
 from mciot_nb.pki.chain import is_issued_by
+from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, SECRET_ENTRY, TRUSTED_ENTRY, Damaged, Entry, read_certificate
 from mciot_nb.pki.keys import PrivateKey
+from mciot_nb.pki.pbe import contents, oid
 
-#: Tags of ASN.1 (X.690, section 8.1.2).
-_INTEGER, _OCTET_STRING, _NULL, _CONSTRUCTED, _SEQUENCE = 0x02, 0x04, 0x05, 0x20, 0x30
-#: As many rounds of hashing does Java take.
-_MOST_ROUNDS = 5_000_000
-#: Object identifiers as they stand in a file: encrypted data (RFC 5652), PBES2, its digests and ciphers (RFC 8018, C).
-_ENCRYPTED_DATA, _PBES2 = bytes.fromhex("2a864886f70d010706"), bytes.fromhex("2a864886f70d01050d")
-_PRF: dict[bytes, type[hashes.HashAlgorithm]] = {
-    bytes.fromhex("2a864886f70d0207"): hashes.SHA1,
-    bytes.fromhex("2a864886f70d0209"): hashes.SHA256,
-    bytes.fromhex("2a864886f70d020b"): hashes.SHA512,
-}
-_AES_KEY_BYTES = {bytes.fromhex("6086480165030401" + last): size for last, size in (("02", 16), ("16", 24), ("2a", 32))}
-#: The kinds of bags and Java's trust attribute. So many bytes stand nowhere by chance, so they are counted.
-_BAG = bytes.fromhex("060b2a864886f70d010c0a01")
-_KEY_BAGS, _SECRET_BAG = (_BAG + b"\x01", _BAG + b"\x02"), _BAG + b"\x05"
-_TRUST_ATTRIBUTE = bytes.fromhex("060c6086480186f966adca7b0101")
-#: The one thing in a PKCS12 that no JKS holds.
-SECRET_KEY = "a secret key"
-
-
-class UnsupportedPkcs12(ValueError):
-    """A store of which something would be lost here; says what that is."""
+#: Object identifiers: data and encrypted data (RFC 5652), bags (RFC 7292, section 4.2).
+_DATA, _ENCRYPTED_DATA, _BAG = "1.2.840.113549.1.7.1", "1.2.840.113549.1.7.6", "1.2.840.113549.1.12.10.1."
+_KEY, _ENCRYPTED_KEY, _CERTIFICATE, _SECRET = (f"{_BAG}{number}" for number in (1, 2, 3, 5))
+_KINDS = {_ENCRYPTED_KEY: KEY_ENTRY, _CERTIFICATE: TRUSTED_ENTRY, _SECRET: SECRET_ENTRY}
 
 
 class NotPkcs12(ValueError):
     """The bytes are no PKCS #12 of version 3, or are damaged."""
 
 
-@dataclass(frozen=True)
-class Pkcs12Store:
-    """A private key under its alias, with its chain, or certificates, each under its own; None is no alias.
+@dataclass
+class _Bag:
+    """What a bag holds, with its attributes; ``key_id`` ties a key to its certificate."""
 
-    ``seen_by_java``: whether Java shows them: a key must be encrypted, a certificate bear the trust attribute; None if
-    the encryption hides that attribute here. Without a MAC (``has_mac``) a changed byte can go unnoticed.
-    """
-
-    key: object
-    entries: tuple[tuple[str | None, tuple[x509.Certificate, ...]], ...]
-    seen_by_java: bool | None
-    has_mac: bool
+    kind: str
+    value: bytes
+    alias: str | None = None
+    key_id: bytes | None = None
+    is_trusted: bool = False
+    certificate: x509.Certificate | None = None
 
 
 def dump_key(alias: str, key: PrivateKey, chain: Sequence[x509.Certificate], password: bytes) -> bytes:
@@ -75,146 +55,132 @@ def dump_trusted(trusted: Mapping[str, x509.Certificate], password: bytes) -> by
 
 
 def _encryption(password: bytes) -> KeySerializationEncryption:
-    """Return the encryption that OpenSSL 3 and Java 17 use by default. A Java before 8u301 needs a JKS."""
+    """Return the encryption that OpenSSL 3 and Java 17 use by default. A Java before 8u301 or 11.0.12 needs a JKS."""
     builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(10000)
     return builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC).hmac_hash(hashes.SHA256()).build(password)
 
 
-@lru_cache(maxsize=4)  # opening an RSA-4096 key takes 0.3 s, and notebooks open the same store again and again
-def load(data: bytes, password: bytes) -> Pkcs12Store:
-    """Return what is in a store.
+@lru_cache(maxsize=4)  # hashing takes a while (NSS: 0.5 s), and notebooks open the same store again and again
+def load(data: bytes, password: str) -> tuple[tuple[Entry, ...], str]:
+    """Return what is in a store, and the number of its MAC's algorithm; without a MAC, a changed byte can go unnoticed.
 
-    Raises: UnsupportedPkcs12; NotPkcs12; ValueError: if the password is wrong, or the store is damaged deeper inside.
+    Raises: NotPkcs12; jks.Damaged; pbe.WrongPassword; pbe.UnknownEncryption.
     """
-    parts, has_mac = _structure(data)
-    if b"\0" in password:
-        raise ValueError("no password holds a NUL")  # cryptography would end the process
     try:
-        with warnings.catch_warnings(action="ignore"):  # that a part in BER may be refused one day
-            store = pkcs12.load_pkcs12(data, password)
-    except x509.InvalidVersion as error:
-        raise ValueError(str(error)) from None
-    except UnsupportedAlgorithm:
-        raise UnsupportedPkcs12("a key or an encryption of a kind that is not known here") from None
-    if _SECRET_BAG in data:
-        raise UnsupportedPkcs12(SECRET_KEY)
-    if sum(map(data.count, _KEY_BAGS)) > (store.key is not None):  # keytool and openssl leave these bags in the open
-        raise UnsupportedPkcs12("several keys")
-    found = [(_alias(entry.friendly_name), entry.certificate) for entry in store.additional_certs]
-    try:
-        trusted = sum(_decrypt(part, password).count(_TRUST_ATTRIBUTE) for part in parts)
-    except (ValueError, KeyError):  # not encrypted with PBES2 and AES
-        trusted = None
-    if store.key is None:
-        if trusted and trusted < len(found):
-            raise UnsupportedPkcs12("certificates that Java trusts and others that it does not")
-        if trusted and len({alias for alias, _ in found}) < len(found):
-            raise UnsupportedPkcs12("two certificates under one alias")
-        seen = None if trusted is None else trusted > 0
-        return Pkcs12Store(None, tuple((alias, (certificate,)) for alias, certificate in found), seen, has_mac)
-    if store.cert is None:
-        raise UnsupportedPkcs12("a key without its certificate")
-    # If the attribute is hidden: keytool names the certificates of a chain by their subjects.
-    if trusted or (trusted is None and any(alias and "=" not in alias for alias, _ in found)):
-        raise UnsupportedPkcs12("trusted certificates beside its key")
-    chain, rest = [store.cert.certificate], [certificate for _, certificate in found]
-    while issuer := next((other for other in rest if is_issued_by(chain[-1], other) and other != chain[-1]), None):
-        rest.remove(issuer)
-        chain.append(issuer)
-    if rest:
-        raise UnsupportedPkcs12("certificates beside the chain of its key")
-    entry = _alias(store.cert.friendly_name), tuple(chain)
-    return Pkcs12Store(store.key, (entry,), _KEY_BAGS[0] not in data, has_mac)
-
-
-def _alias(friendly_name: bytes | None) -> str | None:
-    return None if friendly_name is None else friendly_name.decode(errors="replace").lower()  # as Java shows it
-
-
-def is_whole(data: bytes) -> bool:
-    """Whether ``data`` is one ASN.1 value, neither cut off nor followed by anything, as far as its length says."""
-    with suppress(ValueError):
-        return data[1:2] == b"\x80" or len(_split(data)) == 1  # of no length: the older form, refused by `load`
-    return False
-
-
-def _split(data: bytes) -> list[tuple[int, bytes]]:
-    """Return tag and content of each ASN.1 value in ``data``. Raises: ValueError: if their lengths are not DER's."""
-    values, begin = [], 0
-    while begin < len(data):
-        length, begin, tag = int.from_bytes(data[begin + 1 : begin + 2]), begin + 2, data[begin]
-        if length >= 0x80:
-            size = data[begin : begin + length - 0x80]
-            length, begin = int.from_bytes(size), begin + len(size)
-            if length < 0x80 or size[0] == 0:
-                raise ValueError("a length that is not written in the shortest way")
-        if begin + length > len(data):
-            raise ValueError("it ends too early")
-        values.append((tag, data[begin : begin + length]))
-        begin += length
-    return values
-
-
-def _contents(data: bytes) -> list[bytes]:
-    return [content for _, content in _split(data)]
-
-
-def _structure(data: bytes) -> tuple[list[bytes], bool]:
-    """Return the parts of a store (each a ContentInfo), and whether it has a MAC.
-
-    Raises: NotPkcs12; UnsupportedPkcs12: if it is in BER, or would take minutes to open.
-    """
-    if data[:2] == b"\x30\x80":
-        raise UnsupportedPkcs12("lengths in the older way of writing them (BER)")
-    try:
-        (pfx,) = _contents(data)
-        version, safe, *mac = _contents(pfx)
-        (octets,) = _contents(_contents(safe)[1])
-        (parts,) = _contents(octets)
-        # An algorithm's parameters are none, NULL or a sequence: OpenSSL would take anything instead of NULL.
-        tags = [tag for one in mac for tag, _ in _split(_contents(_contents(one)[0])[0])[1:]]
-        if version != b"\3" or len(mac) > 1 or tags not in ([], [_NULL], [_SEQUENCE]):
-            raise NotPkcs12
-        most, contents = max(_rounds(data), default=0), _contents(parts)
-    except (ValueError, IndexError):
+        safes, mac = _structure(data)
+    except ValueError:
         raise NotPkcs12 from None
-    if most > _MOST_ROUNDS:
-        raise UnsupportedPkcs12("a password that is hashed over 5 million times")
-    return contents, bool(mac)
+    try:
+        algorithm = _check(mac[0], safes, password) if mac else ""
+        (parts,) = contents(safes)
+        return tuple(_entries([list(_bags(part, password)) for part in contents(parts)])), algorithm
+    except (pbe.WrongPassword, pbe.UnknownEncryption):
+        raise
+    except UnicodeEncodeError:
+        raise pbe.WrongPassword from None
+    except ValueError:
+        raise Damaged("what it holds can't be read to its end") from None
 
 
-def _rounds(data: bytes) -> Iterator[int]:
-    """Yield each number that follows a salt: so often is a password hashed before it can turn out to be wrong."""
-    waiting = [(_SEQUENCE, data)]
-    while waiting:
-        tag, data = waiting.pop()
-        try:
-            values = _split(data)
-        except ValueError:
-            if tag & _CONSTRUCTED:
-                raise
-            continue  # an octet string that only begins like a value
-        for (before, _), (tag, content) in pairwise([(0, b""), *values]):
-            if (before, tag) == (_OCTET_STRING, _INTEGER):
-                yield int.from_bytes(content)
-            if tag & _CONSTRUCTED or (tag == _OCTET_STRING and content[:1] == b"\x30"):
-                waiting.append((tag, content))
+def _structure(data: bytes) -> tuple[bytes, list[bytes]]:
+    """Return what the MAC guards, and the MAC if there is one. Raises: ValueError."""
+    (pfx,) = contents(data, b"\x30")
+    version, safe, *mac = contents(pfx, b"\x02\x30\x30", optional=1)
+    kind, wrapped = contents(safe, b"\x06\xa0")
+    (octets,) = contents(wrapped, b"\x04")
+    if (version, oid(kind)) != (b"\3", _DATA):
+        raise ValueError("no PKCS #12 of version 3 with a password")
+    return octets, mac
 
 
-def _decrypt(part: bytes, password: bytes) -> bytes:
-    """Return the content of a ContentInfo (RFC 7292, section 4; RFC 8018, appendix A.4)."""
-    kind, wrapped = _contents(part)
-    (content,) = _contents(wrapped)
-    if kind != _ENCRYPTED_DATA:
-        return content
-    _, algorithm, encrypted = _contents(_contents(content)[1])
-    scheme, parameters = _contents(algorithm)
-    if scheme != _PBES2:
-        raise ValueError("not PBES2")
-    (_, derivation), (cipher, iv) = map(_contents, _contents(parameters))
-    (_, salt), (_, rounds), *options = _split(derivation)
-    digest = next((_PRF[_contents(value)[0]] for tag, value in options if tag == _SEQUENCE), hashes.SHA1)
-    key = PBKDF2HMAC(digest(), _AES_KEY_BYTES[cipher], salt, int.from_bytes(rounds)).derive(password)
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
-    unpadder = padding.PKCS7(128).unpadder()
-    return unpadder.update(decryptor.update(encrypted) + decryptor.finalize()) + unpadder.finalize()
+def _check(mac: bytes, data: bytes, password: str) -> str:
+    """Compare a MAC, and return the number of its algorithm. Raises: WrongPassword; UnknownEncryption; ValueError."""
+    info, salt, *rounds = contents(mac, b"\x30\x04\x02", optional=1)
+    algorithm, digest = contents(info, b"\x30\x04")
+    (tag, number), *parameters = pbe.split(algorithm)
+    if (kind := oid(number)) == pbe.PBMAC1:
+        derivation, scheme = contents(b"".join(content for _, content in parameters), b"\x30\x30")
+        name, keys = pbe.known(pbe.HMACS, pbe.number_of(scheme)), [pbe.derived_key(derivation, password)]
+    elif tag == pbe.OBJECT_IDENTIFIER and parameters in ([], [(pbe.NULL, b"")]):  # OpenSSL would take anything
+        name = pbe.known(pbe.DIGESTS, kind)
+        size, turns = hashlib.new(name).digest_size, rounds[0] if rounds else b"\1"
+        keys = [pbe.pkcs12_key(3, size, secret, salt, turns, name) for secret in pbe.secrets(password)]
+    else:
+        raise ValueError("odd parameters")
+    if not any(hmac.compare_digest(hmac.digest(key, data, name), digest) for key in keys):
+        raise pbe.WrongPassword
+    return kind
+
+
+def _bags(part: bytes, password: str) -> Iterator[_Bag]:
+    """Yield the bags of a ContentInfo (RFC 7292, section 4). Raises: as `load`, ValueError instead of Damaged."""
+    kind, wrapped = contents(part)
+    (content,) = contents(wrapped)
+    if oid(kind) == _ENCRYPTED_DATA:
+        _, encrypted_info, *_ = contents(content)
+        _, (_, algorithm), encrypted = pbe.split(encrypted_info)
+        content = pbe.decrypt(algorithm, pbe.octets(*encrypted), password)
+    (bags,) = contents(content)
+    for bag in contents(bags):
+        number, value, *attributes = contents(bag)
+        made = _Bag(oid(number), value)
+        for attribute in contents(attributes[0]) if attributes else ():
+            name, values = contents(attribute)
+            first, *_ = contents(values)
+            match oid(name):
+                case "1.2.840.113549.1.9.20":
+                    made.alias = first.decode("utf-16-be", "replace")
+                case "1.2.840.113549.1.9.21":
+                    made.key_id = first
+                case "2.16.840.1.113894.746875.1.1":  # Java's own
+                    made.is_trusted = made.kind == _CERTIFICATE
+        if made.kind == _CERTIFICATE:
+            (certificate_bag,) = contents(value)
+            _, wrapped = contents(certificate_bag)
+            made.certificate = read_certificate(b"".join(contents(wrapped)))
+        yield made
+
+
+def _entries(parts: list[list[_Bag]]) -> Iterator[Entry]:
+    """Yield the entries as Java's PKCS12KeyStore shows them, and then what it does not show."""
+    shown: dict[str, _Bag] = {}
+    hidden: list[_Bag] = []
+    unnamed, encrypted_keys = itertools.count(1), 0
+    for bags in parts:
+        for place, bag in enumerate(bags):
+            encrypted_keys += bag.kind == _ENCRYPTED_KEY
+            # Java ties the first key, if it has no identifier, to the first certificate of what comes behind it.
+            if bag.key_id is None and encrypted_keys == 1 and (bag.kind == _ENCRYPTED_KEY or place == 0):
+                bag.key_id = b"01"
+            if bag.is_trusted or bag.kind == _SECRET or (bag.kind == _ENCRYPTED_KEY and bag.key_id is not None):
+                bag.alias = str(next(unnamed)) if bag.alias is None else bag.alias
+                hidden += filter(None, [shown.pop(bag.alias.lower(), None)])  # Java forgets the earlier one
+                shown[bag.alias.lower()] = bag
+            elif bag.kind in (_KEY, *_KINDS):
+                hidden.append(bag)
+    entries = [*((bag, _KINDS[bag.kind]) for bag in shown.values()), *((bag, HIDDEN_ENTRY) for bag in hidden)]
+    certificates = [bag for bags in parts for bag in bags if bag.certificate]
+    chains = {id(bag): _chain(bag, certificates) for bag, _ in entries if bag.kind in (_KEY, _ENCRYPTED_KEY)}
+    chained = set(itertools.chain(*chains.values()))
+    for bag, kind in entries:
+        chain = chains.get(id(bag), (bag.certificate,) if bag.certificate else ())
+        if id(bag) in chains or kind != HIDDEN_ENTRY or not chained.issuperset(chain):
+            yield Entry((bag.alias or "").lower(), kind, chain, key=bag.value if id(bag) in chains else b"")
+
+
+def _chain(key: _Bag, certificates: list[_Bag]) -> tuple[x509.Certificate, ...]:
+    """Return a key's certificate, found by the identifier rather than by the alias, as Java does, and its issuers."""
+    alias, fitting = None if key.alias is None else key.alias.lower(), dict[tuple[bool, bool], x509.Certificate]()
+    for bag in certificates:
+        same_id, same_alias = bag.key_id == key.key_id is not None, bag.alias is not None and bag.alias.lower() == alias
+        if bag.certificate and (same_id or same_alias) and not bag.is_trusted and (True, True) not in fitting:
+            fitting[same_id, same_alias] = bag.certificate
+    if not fitting:
+        return ()
+    chain, known = [fitting[max(fitting)]], [bag.certificate for bag in certificates if bag.certificate]
+    while chain[-1].issuer != chain[-1].subject:
+        issuers = [one for one in known if one.subject == chain[-1].issuer and one not in chain]
+        if not issuers:
+            break
+        chain.append(max(issuers, key=partial(is_issued_by, chain[-1])))  # by its name, if no signature can be checked
+    return tuple(chain)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import jks
 from mciot_nb.pki.chain import DAMAGED, is_ca, parse_certificates
+from mciot_nb.pki.keystore import other_form
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import UNREADABLE
 
@@ -46,7 +47,7 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
             "that belongs to it, such as caCert.pem.",
             "PRIVATE_KEY",
         )
-    if any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
+    if b"BEGIN PKCS12" in data or any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
         raise OnboardingError(
             f"{name} is a keystore, which may hold private keys. {assurance} Choose the CA's certificate alone, such "
             "as caCert.pem.",
@@ -63,6 +64,8 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
         sentence = str(error)
     if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
         sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
+    elif says := other_form(values[0], "FILE"):
+        sentence = f"This {says}."
     elif b"CERTIFICATE REQUEST" in data:
         sentence = "This is a certificate signing request: give the certificate that was signed from it."
     elif b"BEGIN X509 CRL" in data:

@@ -12,7 +12,8 @@ from cryptography import x509
 from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
-from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
+from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, SECRET_ENTRY, TRUSTED_ENTRY, Entry
+from mciot_nb.pki.keystore import Keystore
 from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
@@ -54,6 +55,7 @@ def sentence(text: str) -> Rendered:
 _KINDS = {
     KEY_ENTRY: "PrivateKeyEntry: a private key, and the chain that belongs to it",
     TRUSTED_ENTRY: "trustedCertEntry: a certificate to be trusted",
+    SECRET_ENTRY: "SecretKeyEntry: a secret key, which is not read here",
 }
 
 
@@ -66,7 +68,7 @@ def _store(store: Keystore) -> Rendered:
         counted(keys, "private key with its chain", "private keys, each with its chain") if keys else "no private key",
         counted(trusted, "trusted certificate", "trusted certificates") if trusted else "no trusted certificate",
     ]
-    if others := len(kinds) - keys - trusted:
+    if others := kinds.count(HIDDEN_ENTRY):
         holds.append(counted(others, "entry that Java does not see", "entries that Java does not see"))
     held = f"Holds {listed(holds)}."
     entries = [card(f"Entry {entry.alias or '(no alias)'}", _entry_rows(entry)) for entry in store.entries]
