@@ -115,7 +115,6 @@ LINES = [
     *(
         "default_enddate = 20480101000000Z",
         "default_startdate = 20240101000000Z\ndefault_enddate = 250101000000Z",
-        "default_enddate = 20200101000000Z",
     ),
     *("default_days = 7", "default_md = default", "default_md = SHA512"),
     "email_in_dn = no\ncopy_extensions = copyall\nrand_serial = 1\ndefault_enddate = 20470101000000Z",
@@ -162,6 +161,8 @@ UNFIT: list[tuple[str, str | None, str | None, str]] = [
     ("default_enddate = 2030-01-01", None, "end date is invalid", "default_enddate = 2030-01-01: write YYMMDD"),
     ("default_enddate = 20300230000000Z", None, "end date is invalid", "default_enddate = 20300230000000Z"),
     ("default_startdate = 19490101000000Z", None, None, "default_startdate = 19490101000000Z"),
+    ("default_enddate = 20200101000000Z", None, None, "would end before it begins: correct default_startdate or"),
+    ("default_startdate = 20450101000000Z", None, None, "would end before it begins: correct default_startdate"),
     ("default_startdate = tomorrow", None, "start date is invalid", "default_startdate = tomorrow"),
     ("default_days =", None, "cannot lookup how many days", "is valid for 1 to 36500 days, not 0"),
     ("default_enddate = 99991231235959Z", None, None, "UTC: correct default_enddate."),

@@ -314,6 +314,9 @@ def validity(
         do = "correct default_enddate" if _default_time(config, "enddate") else do
         says = f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: {do}."
         raise OnboardingError(says, "OUTLIVES_CA")
+    if end <= (begin or at):  # openssl signs that
+        says = f"{what} would end before it begins: correct default_startdate or default_enddate in {config.path}."
+        raise OnboardingError(says, "BAD_DAYS")
     return begin or at, end
 
 

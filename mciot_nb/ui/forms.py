@@ -248,7 +248,7 @@ class CertificateForm(Form):
             end = validity(self._config, issuer, days, now)[1] if issuer else not_after(now, days)
         except OnboardingError as error:
             return "", str(error)
-        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span(key.days)}.", ""
+        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span((end - now).days)}.", ""
 
 
 class _WorkspaceForm(CertificateForm):
