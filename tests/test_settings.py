@@ -164,7 +164,7 @@ UNFIT: list[tuple[str, str | None, str | None, str]] = [
     ("default_enddate = 20200101000000Z", None, None, "would end before it begins: correct default_startdate or"),
     ("default_startdate = 20450101000000Z", None, None, "would end before it begins: correct default_startdate"),
     ("default_startdate = tomorrow", None, "start date is invalid", "default_startdate = tomorrow"),
-    ("default_days =", None, "cannot lookup how many days", "is valid for 1 to 36500 days, not 0"),
+    ("default_days =", None, "cannot lookup how many days", "has no default_days: add it"),
     ("default_enddate = 99991231235959Z", None, None, "UTC: correct default_enddate."),
     ("default_md = sha1", None, None, "default_md = sha1: use sha256"),
     ("default_md = none", None, "", "default_md = none: use sha256"),

@@ -79,7 +79,7 @@ def _signing(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     check_issuer(own)
     checks: tuple[Callable[[], object], ...] = (
         lambda: signing.signing_options(config, own),
-        lambda: signing.validity(config, own, min(1, config.number("default_days")), now),
+        lambda: signing.validity(config, own, min(1, config.number("default_days")) or None, now),
         lambda: signing.build_extensions(config, signing.default_section(config), own.public_key(), own),
         lambda: signing.section_extensions(config, config.optional("crl_extensions"), own.public_key(), own),
     )

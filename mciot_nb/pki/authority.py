@@ -227,7 +227,7 @@ class CertificateAuthority:
 
         The same as ``openssl ca -extensions … -days … -notext`` (guide: "Creating a device certificate"). Without
         ``extensions``, the section v3_signed, or else the one that ``x509_extensions`` names; without ``days``,
-        ``default_days``. As for openssl, ``default_enddate`` overrules both.
+        ``default_days``. As for openssl, ``default_enddate`` overrules either.
 
         Raises: OnboardingError: if the request is bad, the policy refuses it, a valid certificate for the same subject
             exists already, or the certificate would outlive the CA; then nothing has changed. If the disk fails behind

@@ -81,9 +81,7 @@ class SigningDatabase:
     @classmethod
     def of(cls, config: CaConfig) -> Self:
         """Return the database that a configuration names."""
-        is_random = (
-            config.optional("rand_serial") is not None
-        )  # whatever it says: openssl only looks whether it is there
+        is_random = config.optional("rand_serial") is not None  # openssl looks only whether it is there
         return cls(config.ca_path("database"), None if is_random else config.ca_path("serial"))
 
     @contextmanager
@@ -158,7 +156,7 @@ class SigningDatabase:
         index.add(columns, index.size + len(added), self._stamp())
 
     def set_tail_aside(self) -> None:
-        """Move a last row without its newline, which openssl would drop, to ``database.txt.tail``; lock as `record`."""
+        """Move a last row without its newline, which openssl would drop, to ``database.txt.tail``; lock first."""
         index = self.index()
         if index.stamp[2:3] != (index.size,) and (tail := self._read()[index.size :]):
             aside = self.path.with_name(f"{self.path.name}.tail")

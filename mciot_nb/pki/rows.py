@@ -142,13 +142,13 @@ def _split(lines: str) -> Columns:
         what = "it begins with a byte order mark" if is_marked else f"its status is {odd.pop()[1:]!r}, not V, R or E"
         raise ValueError(f"{what} (openssl signs all the same)")
     if "\r" in lines:
-        raise ValueError("it ends in a carriage return (CRLF; openssl takes that for a part of the subject)")
+        raise ValueError("it ends in a carriage return (CRLF; openssl signs all the same); save the file with LF alone")
     if "\0" in lines or ("\\" in lines and "\\\t" in lines):
         raise ValueError("it has a zero byte, or a backslash before a tab")
     if [start == "\nR" for start in starts] != list(map(bool, revocations)):
         raise ValueError(f"a revocation date belongs to a revoked row (R), and to no other{_REFUSED}")
     if any(length % 2 or not length for length in set(map(len, serials))) or re.search("[^0-9A-F]", "".join(serials)):
-        theirs = " (openssl takes lower case)" if re.fullmatch("([0-9A-Fa-f]{2})+", serials[0]) else _REFUSED
+        theirs = " (openssl takes it)" if re.fullmatch("-?([0-9A-Fa-f]{2})+", serials[0]) else _REFUSED
         raise ValueError(f"its serial {serials[0]!r} is not upper-case hexadecimal of even length{theirs}")
     revoked = list(filter(None, revocations))
     for rest in {text[_UTC_TIME:] for text in revoked}:

@@ -305,6 +305,8 @@ def validity(
     Raises: OnboardingError: BAD_CONFIG, BAD_TIME, BAD_DAYS, CA_EXPIRED, OUTLIVES_CA.
     """
     begin, end, last = _default_time(config, "startdate"), _default_time(config, "enddate"), issuer.not_valid_after_utc
+    if days is None and not end:
+        config.ca("default_days")  # openssl can't do without it either
     end = end or not_after(at, config.number("default_days") if days is None else days, what)
     if last <= at:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
