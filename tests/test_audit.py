@@ -9,7 +9,7 @@ from pathlib import Path
 import ca_tools
 import pytest
 from ca_tools import GUIDE, SUBJECT, codes, copy_of, devices, openssl_sign, openssl_signs, request
-from conftest import PASSPHRASE, Run
+from conftest import PASSPHRASE, Run, run
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -21,6 +21,7 @@ from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.keys import read_private_key
 from mciot_nb.pki.rows import DatabaseRow
 
+EASY_RSA = "/usr/share/easy-rsa/easyrsa"
 Act = Callable[[CertificateAuthority], object]
 
 
@@ -72,6 +73,7 @@ def no_ca(ca: CertificateAuthority) -> None:
     times = own.not_valid_before_utc, own.not_valid_after_utc
     builder = x509.CertificateBuilder(own.subject, own.subject, key.public_key(), 7, *times)
     builder = builder.add_extension(x509.BasicConstraints(False, None), True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
     (ca.folder / "caCert.pem").write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
 
 
@@ -141,6 +143,8 @@ WRONG: list[tuple[Act, set[str], str]] = [
     (crl_then_revoke, {"CRL_INCOMPLETE"}, "1000 (/CN=next); call update_crl()"),
     (write("database.txt", "\n"), {"BAD_DATABASE"}, "line 1 is no row"),
     (write("database.txt", 2 * "V\t291123180706Z\t\t2000\tunknown\t/CN=a\n"), {"BAD_DATABASE"}, "stands there twice"),
+    (write("serial", "00\n"), {"BAD_SERIAL"}, "serial holds 00, and a serial number is positive"),
+    (setting("signing_policy", "surname = match"), {"POLICY"}, "the 'policy' is misconfigured"),
     (write("serial", "0x10\n"), {"BAD_SERIAL"}, "serial must hold the next number"),
     (write("crl/crlnumber", "100\n"), {"BAD_SERIAL"}, "crlnumber must hold the next number"),
     (write("caCert.pem", "nothing"), {"BAD_PEM"}, "caCert.pem"),
@@ -185,8 +189,9 @@ def test_time_alone_makes_things_wrong(ca: CertificateAuthority) -> None:
     assert set(look(ca.folder, signed.not_valid_after_utc)) == GUIDE | {"CRL_EXPIRED", "EXPIRED_ROWS"}
     ca.update_database(at=signed.not_valid_after_utc)
     ca.update_crl(36500)
-    assert set(look(ca.folder, end)) == GUIDE
-    found = look(ca.folder, end + day)
+    assert set(look(ca.folder, end - day)) == GUIDE
+    assert set(look(ca.folder, end - day / 2)) == GUIDE | {"OUTLIVES_CA"}, "nothing can be signed for a whole day"
+    found = look(ca.folder, end)
     assert set(found) == GUIDE | {"CA_EXPIRED"} and f"{end:%Y-%m-%d}" in found["CA_EXPIRED"]
 
 
@@ -218,8 +223,14 @@ def plainly(ca: CertificateAuthority, name: str = "device", *options: object) ->
     return signed
 
 
-def test_version_1_is_real(ca: CertificateAuthority) -> None:
-    assert plainly(ca).version is x509.Version.v1
+def test_version_1_is_real(ca: CertificateAuthority, openssl: Run) -> None:
+    signed, version = plainly(ca), openssl("version").stdout.split()[1]
+    is_old = tuple(map(int, version.split(".")[:2])) < (3, 2)
+    made = [type(extension.value) for extension in signed.extensions]
+    assert (signed.version is x509.Version.v1) is is_old
+    assert made == ([] if is_old else [x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier]), (
+        "none that the guide asks for"
+    )
     configure(ca, "CA_default", "x509_extensions = v3_signed")
     assert plainly(ca, "next").version is x509.Version.v3 and "NO_X509_EXTENSIONS" not in look(ca.folder)
 
@@ -241,33 +252,60 @@ def test_signing_into_another_folder_is_real(ca: CertificateAuthority) -> None:
     assert "OTHER_DIR" in look(copy.with_name("moved")), "and the folder that is named is gone"
 
 
-@pytest.mark.parametrize(
-    ("section", "line", "differs"),
-    [
-        ("CA_default", "copy_extensions = copy", True),
-        ("CA_default", "copy_extensions = copyall", True),
-        ("CA_default", "copy_extensions = none", False),
-        ("CA_default", "email_in_dn = no", True),
-        ("CA_default", "email_in_dn = yes", False),
-        ("CA_default", "rand_serial = yes", True),
-        # openssl looks only whether rand_serial is there (apps/ca.c): a "no" gives random serials too.
-        ("CA_default", "rand_serial = no", True),
-        ("CA_default", "unused = yes", False),
-    ],
-)
-def test_a_setting_is_named_where_openssl_makes_something_else_of_it(
-    ca: CertificateAuthority, section: str, line: str, differs: bool
+def test_a_relative_dir_is_right_from_where_it_is_seen(
+    ca: CertificateAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configure(ca, section, line)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(SUBJECT.to_x509())
-    csr = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("device")]), False).sign(
-        ca_tools.KEY, SHA256()
-    )
-    theirs = openssl_sign(ca.folder, csr)
-    ca_tools.reset(ca.folder)
-    ours = CertificateAuthority.open(ca.folder, PASSPHRASE).sign(csr, at=theirs.not_valid_before_utc)
-    assert (ours.tbs_certificate_bytes != theirs.tbs_certificate_bytes) is differs
-    assert ("NOT_FOLLOWED" in look(ca.folder)) is differs
+    """openssl's own layout, ``dir = ./demoCA``: relocating it would break it."""
+    folder, config = tmp_path / "place" / "demoCA", tmp_path / "place" / "openssl.cnf"
+    folder.parent.mkdir()
+    ca.folder.rename(folder)
+    config.write_text((folder / "caConfig.cnf").read_text().replace(f"= {ca.folder}", "= ./demoCA"))
+    (folder / "caConfig.cnf").unlink()
+    monkeypatch.chdir(config.parent)
+    for seen_from in (Path(), config.parent, folder):
+        found = CertificateAuthority.inspect(seen_from, config=config)
+        assert {finding.code for finding in found.findings} == GUIDE
+    for name in ("first", "second"):
+        CertificateAuthority.open(Path(), PASSPHRASE).sign(request(name))
+        CertificateAuthority.relocate(Path())
+        assert isinstance(
+            openssl_signs(Path(), request(f"{name} of theirs"), "-extensions", "v3_signed"), x509.Certificate
+        )
+    assert len(CertificateAuthority.open(folder, PASSPHRASE, config).database.rows()) == 4
+    monkeypatch.chdir(tmp_path)
+    assert "start in the folder from which ./demoCA/database.txt is right" in look(config.parent)["OTHER_DIR"]
+
+
+def test_paths_that_are_written_out_are_seen(ca: CertificateAuthority) -> None:
+    """As easy-rsa 3.1 writes them: ``dir`` alone does not make a copy a CA of its own."""
+    config = ca.folder / "caConfig.cnf"
+    config.write_text(config.read_text().replace("$dir", str(ca.folder)))
+    assert set(look(ca.folder)) == GUIDE
+    copy = ca_tools.copied(ca.folder, ca.folder.with_name("copy"))
+    assert "correct its paths, which don't begin with $dir" in look(copy)["OTHER_DIR"]
+    with pytest.raises(OnboardingError, match="correct its paths"):
+        CertificateAuthority.open(copy, PASSPHRASE)
+
+
+def test_a_directory_of_easy_rsa_is_looked_through_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's easy-rsa 3.1 leaves two configurations: one with ``$ENV::`` in it, and the same written out."""
+    for name, value in {"EASYRSA_BATCH": "1", "EASYRSA_PKI": str(tmp_path / "pki"), "EASYRSA_ALGO": "ec"}.items():
+        monkeypatch.setenv(name, value)
+    for words in ("init-pki", "--req-cn=VPN build-ca nopass", "build-client-full c1 nopass"):
+        run(EASY_RSA, *words.split(), cwd=tmp_path)
+    folder, codes = tmp_path / "pki", {"PRESERVE_IGNORED", "KEY_NOT_ENCRYPTED"}
+    assert set(look(folder)) == codes
+    monkeypatch.delenv("EASYRSA_PKI")
+    (folder / "caConfig.cnf").write_text((folder / "openssl-easyrsa.cnf").read_text())
+    with pytest.raises(OnboardingError, match="the environment variable EASYRSA_PKI is not set: set it"):
+        audit(folder, folder / "openssl-easyrsa.cnf")
+    with pytest.raises(OnboardingError, match=r"it has caConfig\.cnf, safessl-easyrsa\.cnf.* say config= which it is"):
+        audit(folder)
+    ca = CertificateAuthority.open(folder, "none", folder / "safessl-easyrsa.cnf")
+    assert {finding.code for finding in ca.check().findings} == codes
+    assert ca.sign(request("c2")).extensions
+    run("openssl", "verify", "-CAfile", folder / "ca.crt", *(folder / "certs_by_serial").iterdir())
+    assert len(list((folder / "certs_by_serial").iterdir())) == 2
 
 
 def test_a_used_serial_is_refused_or_overwrites(ca: CertificateAuthority) -> None:

@@ -179,7 +179,7 @@ def test_relative_paths_are_seen_from_where_the_ca_was_opened(
     monkeypatch.chdir(tmp_path)
     signed = here.sign(request(SUBJECT))
     assert read_certificates(copy_of(ca)) == [signed]
-    with pytest.raises(OnboardingError, match="openssl would sign into that folder"):
+    with pytest.raises(OnboardingError, match="sign into that folder: start in the folder from which"):
         CertificateAuthority.open(ca.folder, PASSPHRASE)
 
 

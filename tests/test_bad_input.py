@@ -10,9 +10,9 @@ from pathlib import Path
 import ca_tools
 import pytest
 from ca_tools import SUBJECT, codes, copied, copy_of, openssl_ca, openssl_reads, openssl_signs, request, snapshot
-from conftest import PASSPHRASE
+from conftest import PASSPHRASE, run
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
@@ -68,10 +68,12 @@ DATABASES = {
     "bad date": (GOOD_ROW.replace("2911", "2913"), "line 2 is no row", "invalid expiry date", False),
     "revoked, no date": ("R" + GOOD_ROW[1:], "line 2 is no row", "invalid revocation date", False),
     "valid, with a date": (GOOD_ROW.replace("\t\t", "\t251123180706Z\t"), "line 2", "not revoked yet", False),
-    # openssl takes these two. Ours is stricter on purpose: a carriage return becomes part of the subject, so the same
-    # subject is signed again; and a serial that ours writes and compares in upper case would count as another one.
-    "CRLF": (GOOD_ROW.replace("\n", "\r\n"), "as lines on Windows have (CRLF)", None, False),
+    # openssl takes these. Ours is stricter on purpose: a carriage return becomes part of the subject, so the same
+    # subject is signed again; a serial in lower case counts as another one; and a status unknown to it as none.
+    "CRLF": (GOOD_ROW.replace("\n", "\r\n"), "it ends in a carriage return (CRLF", None, False),
     "lower case": (GOOD_ROW.replace("2000", "20ab"), "not upper-case hexadecimal", None, False),
+    "byte order mark": ("\ufeff" + GOOD_ROW, "it begins with a byte order mark", None, False),
+    "status S": ("S" + GOOD_ROW[1:], "its status is 'S'", None, False),
 }
 
 
@@ -93,6 +95,7 @@ def test_a_bad_database_is_refused_by_every_operation(
     for name, operation in operations.items():
         error = refused(operation, ca.folder, str(ca.database.path), says)
         assert error.code == "BAD_DATABASE", name
+        assert theirs or "openssl refuses" not in str(error), "what it takes is not said to be refused"
     assert "BAD_DATABASE" in codes(ca)
     complaint = openssl_says(ca)
     assert theirs in complaint if theirs else complaint == "", complaint
@@ -123,20 +126,42 @@ def test_a_comment_is_read_past_and_kept(ca: CertificateAuthority) -> None:
 
 
 @pytest.mark.parametrize("torn", ["V", GOOD_ROW[:-1], GOOD_ROW[:20], "# a torn comment", "\t\t\t\t\t\t\t", "\x00\x00"])
-def test_a_torn_last_row_is_dropped_never_completed(ca: CertificateAuthority, torn: str) -> None:
-    whole = ca.database.path.read_text()
+def test_a_last_row_without_newline_is_set_aside_never_completed(ca: CertificateAuthority, torn: str) -> None:
+    whole, tail = ca.database.path.read_text(), ca.folder / "database.txt.tail"
     for change in (lambda: ca.sign(request("next")), lambda: ca.revoke(0x1001)):
         ca.database.path.write_text(ca.database.path.read_text() + torn)
         assert "\t2000\t" not in "\n".join(map(str, ca.database.rows())) and openssl_reads(ca.folder)
         change()
         assert ca.database.path.read_text().endswith("\t/CN=next\n") and len(ca.database.rows()) == 2
+        assert tail.read_text().endswith(f"{torn}\n")
+    tail.unlink()
     assert ca.database.path.read_text().startswith(whole)
     ca.database.path.write_text(ca.database.path.read_text() + torn)
-    assert "was not finished" in CertificateAuthority.open(ca.folder, PASSPHRASE).recovered
-    assert ca.database.path.read_text().endswith("\t/CN=next\n")
+    assert (
+        "was not finished, and is kept in database.txt.tail"
+        in CertificateAuthority.open(ca.folder, PASSPHRASE).recovered
+    )
+    assert ca.database.path.read_text().endswith("\t/CN=next\n") and tail.read_text() == f"{torn}\n"
+    ca.database.path.write_text(ca.database.path.read_text() + "V\t29")
+    ca.update_database(at=datetime(2030, 1, 1, tzinfo=UTC))
+    assert tail.read_text() == f"{torn}\nV\t29\n", "the first is kept too"
     if torn == GOOD_ROW[:-1]:  # the control: with its newline the row counts
         ca.database.path.write_text(ca.database.path.read_text() + torn + "\n")
         assert [row.serial for row in ca.database.rows()] == [0x1000, 0x1001, 0x2000]
+
+
+def test_the_year_of_an_expiry_stays_as_it_was_written(ca: CertificateAuthority) -> None:
+    """openssl takes four digits before 2050 too, and leaves them."""
+    long_years = GOOD_ROW.replace("2911", "202911")
+    ca.database.path.write_text(
+        ca.database.path.read_text() + long_years + long_years.replace("2000", "2001").replace("ex", "x")
+    )
+    ca.revoke(0x2000, at=datetime(2026, 1, 1, tzinfo=UTC))
+    ca.update_database(at=datetime(2030, 1, 1, tzinfo=UTC))
+    lines = ca.database.path.read_text().splitlines()
+    assert lines[1] == "R\t20291123180706Z\t260101000000Z\t2000\tunknown\t/CN=extra"
+    assert lines[2] == "E\t20291123180706Z\t\t2001\tunknown\t/CN=xtra"
+    assert openssl_says(ca) == ""
 
 
 @pytest.mark.parametrize(
@@ -225,6 +250,11 @@ def weak() -> Request:
     )
 
 
+def by_openssl(*options: str) -> Request:
+    made = run("openssl", "req", "-new", "-noenc", "-keyout", os.devnull, "-subj", "/CN=next", *options)
+    return x509.load_pem_x509_csr(made.stdout.encode())
+
+
 def two_in_a_step() -> x509.Name:
     pair = [attribute("next", _ASN1Type.UTF8String), x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "Team")]
     return x509.Name([x509.RelativeDistinguishedName(pair)])
@@ -238,6 +268,7 @@ def with_email(kind: _ASN1Type) -> x509.Name:
 # A request, what our sentence says, its code, and what openssl says; None where it signs without a word.
 MISSING = "The commonName field needed to be supplied and was missing"
 OLD = "its Common Name in an old string type"
+PSS = ("-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048")
 REQUESTS: dict[str, tuple[Callable[[], Request], str, str, str | None]] = {
     "bad signature": (lambda: tampered(request("next")), "was changed after", "BAD_REQUEST", "Signature did not match"),
     "no common name": (lambda: request(DistinguishedName("DE")), MISSING, "POLICY", MISSING),
@@ -246,6 +277,8 @@ REQUESTS: dict[str, tuple[Callable[[], Request], str, str, str | None]] = {
     "RSA-1024": (weak, "an RSA key of 1024 bits, which is too weak: make one of 2048", "BAD_REQUEST", None),
     "BMPString": (lambda: request(x509.Name([attribute("next", _ASN1Type.BMPString)])), OLD, "BAD_REQUEST", None),
     "T61String": (lambda: request(x509.Name([attribute("next", _ASN1Type.T61String)])), OLD, "BAD_REQUEST", None),
+    # cryptography would write the key otherwise than it stands in the request, and so otherwise than openssl.
+    "RSA-PSS": (lambda: by_openssl(*PSS), "its key in a form that is not written here", "BAD_REQUEST", None),
     "emailAddress as UTF8String": (
         lambda: request(with_email(_ASN1Type.UTF8String)),
         "its emailAddress in another type than IA5STRING, which openssl refuses",
@@ -284,6 +317,21 @@ def test_a_request_that_is_none_is_named(ca: CertificateAuthority, text: str) ->
     path.write_text((ca.folder / "caCert.pem").read_text() if text == "certificate" else text)
     refused(lambda: ca.sign(read_request(path)), ca.folder, str(path), "no certificate signing request", "make it anew")
     path.write_bytes(request("next").public_bytes(Encoding.PEM))
+    assert ca.sign(read_request(path)).serial_number == 0x1001
+
+
+def test_a_request_that_states_version_3_is_named(ca: CertificateAuthority) -> None:
+    """certbot before 2.0, salt and others wrote such; OpenSSL 3.0 signs it, 3.5 does not."""
+    csr, path = request("next"), ca.folder.parent / "csr.pem"
+    der, old = csr.public_bytes(Encoding.DER), csr.tbs_certrequest_bytes
+    new = old.replace(b"\x02\x01\x00", b"\x02\x01\x02", 1)
+    signature = b""
+    while len(signature) != len(csr.signature):
+        signature = ca_tools.KEY.sign(new, ec.ECDSA(SHA256()))
+    path.write_bytes(der.replace(old, new).replace(csr.signature, signature))
+    run("openssl", "req", "-inform", "DER", "-in", path, "-out", path)
+    assert refused(lambda: read_request(path), ca.folder, str(path), "not of version 1, the only").code == "BAD_PEM"
+    path.write_bytes(csr.public_bytes(Encoding.PEM))
     assert ca.sign(read_request(path)).serial_number == 0x1001
 
 

@@ -119,7 +119,7 @@ class Turns(RuleBasedStateMachine):
         csr = request(name)
         if side == "ours":
             try:
-                return self.ca.sign(csr, at=begin)
+                return self.ca.sign(csr, days=365, at=begin)
             except OnboardingError as error:
                 return str(error)
         form = "%y%m%d%H%M%SZ"

@@ -135,7 +135,8 @@ def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
             return ["".join(pair) for pair in product(_texts(left, scope) or ["{…}"], _texts(right, scope) or ["{…}"])]
         case ast.Name(id=name):
             values = [value for value in scope.names.get(name, []) if not isinstance(value, ast.Name)]
-            return [text for value in values for text in _texts(value, scope)][:MOST_VARIANTS]
+            within = scope._replace(names={**scope.names, name: []})  # x = y if x is None else x
+            return [text for value in values for text in _texts(value, within)][:MOST_VARIANTS]
         case ast.Call(func=ast.Attribute(value=template, attr="format")):
             return _texts(template, scope)
         case ast.Call(func=ast.Name() as function):

@@ -2,47 +2,40 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki import signing
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, signature_fits
 from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
 from mciot_nb.pki.files import disk_errors
 from mciot_nb.pki.names import BY_LONG_NAME, check_issuer, name_of, readable
+from mciot_nb.pki.parts import UNREADABLE
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
-from mciot_nb.pki.signing import must_be_unique
 
-#: Settings of ``openssl ca`` that we do not follow, with the values that change nothing.
-_NOT_FOLLOWED = {
-    "copy_extensions": ("none",),
-    "email_in_dn": ("yes",),
-    "rand_serial": (),
-    "default_startdate": ("today",),
-    "default_enddate": (),
-    "msie_hack": ("no",),
-}
 _MOST_NAMED = 5
 
 
-def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
+def audit(folder: Path, config: Path | None = None, *, at: datetime | None = None) -> Diagnosis:
     """Look through a CA directory, ours or not, and return what is wrong with it and what to do about each.
 
-    It needs no passphrase and changes nothing. ``at`` is the time of the audit, now by default.
+    It needs no passphrase and changes nothing. ``config`` names its configuration, where the folder has none of the
+    guide's name, or several. ``at`` is the time of the audit, now by default.
 
     Raises: OnboardingError: if there is no configuration that could be read.
     """
-    config, now = read_config(find_config(folder)), at or datetime.now(UTC)
+    read, now = read_config(Path(config or find_config(folder))), at or datetime.now(UTC)
     findings: list[Finding] = []
-    checks = (_configuration, _policy, _key_and_certificate, _database, _numbers, _copies, _revocation_list)
+    checks = (_configuration, _policy, _signing, _key_and_certificate, _database, _numbers, _copies, _revocation_list)
     for check in checks:
         try:  # what can't be read is a finding too, and the next check goes on
             with disk_errors():
-                findings += check(config, Path(folder), now)
+                findings += check(read, Path(folder), now)
         except OnboardingError as error:
             findings.append(Finding(error.code, str(error)))
     return Diagnosis(tuple(dict.fromkeys(findings)))
@@ -50,13 +43,8 @@ def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
 
 def _configuration(config: CaConfig, folder: Path, _: datetime) -> Iterator[Finding]:
     name, section = config.path.name, config.required("ca", "default_ca")
-    named = config.ca_path("dir")
-    if not config.is_for(folder):
-        yield Finding(
-            "OTHER_DIR",
-            f"{name} says dir = {named}, so openssl works in that folder and not in this one: correct the line, "
-            "or call CertificateAuthority.relocate.",
-        )
+    if other := config.other_folder(folder):
+        yield Finding("OTHER_DIR", other)
     if "preserve" in config.sections.get(section, {}):
         yield Finding(
             "PRESERVE_IGNORED",
@@ -67,15 +55,9 @@ def _configuration(config: CaConfig, folder: Path, _: datetime) -> Iterator[Find
         yield Finding(
             "NO_X509_EXTENSIONS",
             f"{name} has no x509_extensions in [ {section} ]: whoever forgets -extensions v3_signed gets a certificate "
-            "of version 1, which the platform refuses; add x509_extensions = v3_signed.",
+            "without extensions from openssl, up to OpenSSL 3.1 of version 1, which the platform refuses; add "
+            "x509_extensions = v3_signed.",
         )
-    for setting, harmless in _NOT_FOLLOWED.items():
-        if (value := config.optional(setting) or config.value("ca", setting)) not in (None, *harmless):
-            yield Finding(
-                "NOT_FOLLOWED",
-                f"{name} says {setting} = {value}, which openssl follows and this package does not: take it out, or "
-                "sign with openssl alone.",
-            )
 
 
 def _policy(config: CaConfig, *_: object) -> Iterator[Finding]:
@@ -91,6 +73,27 @@ def _policy(config: CaConfig, *_: object) -> Iterator[Finding]:
         )
 
 
+def _signing(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
+    """What `sign` and `update_crl` would refuse, whatever the request is: by their own checks."""
+    own = read_certificates(config.ca_path("certificate"))[0]
+    check_issuer(own)
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: signing.signing_options(config, own),
+        lambda: signing.validity(config, own, min(1, config.number("default_days")) or None, now),
+        lambda: signing.build_extensions(config, signing.default_section(config), own.public_key(), own),
+        lambda: signing.section_extensions(config, config.optional("crl_extensions"), own.public_key(), own),
+    )
+    for check in checks:
+        try:
+            with suppress(*UNREADABLE):  # the key, as the first check has told
+                check()
+        except OnboardingError as error:
+            yield Finding(error.code, str(error))
+    for field, word in config.policy:
+        if word == "match" and (problem := signing.mismatch(field, [], own.subject.get_attributes_for_oid(field.oid))):
+            yield Finding("POLICY", problem)
+
+
 def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     key, path = config.ca_path("private_key"), config.ca_path("certificate")
     certificate = read_certificates(path)[0]
@@ -102,17 +105,13 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
         yield Finding(
             "KEY_NOT_ENCRYPTED",
             f"The CA's key {key} has no passphrase: openssl pkey -aes256 -in {key.name} -out new.pem writes it with "
-            "one; then put new.pem in its place (never name the same file twice: pkey empties it before it reads).",
+            "one; then put new.pem in its place (never name one file twice: OpenSSL 3.0 empties it before it reads).",
         )
     if not is_ca(certificate):
         yield Finding(
             "NO_CA",
             f"{path.name} does not say CA:true, so nobody trusts what it signs: make it with -extensions v3_ca.",
         )
-    if certificate.not_valid_after_utc < now:
-        ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
-        yield Finding("CA_EXPIRED", f"The CA's certificate expired on {ended}: make a new one.")
-    check_issuer(certificate)
 
 
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
@@ -124,7 +123,7 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
             "puts that in order.",
         )
     rows = database.rows()
-    must_be_unique(database, config)
+    signing.must_be_unique(database, config)
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
         yield Finding(
             "COMMENT",
@@ -158,7 +157,10 @@ def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     elif number_path:
         read_serial(number_path)
     database, copies = SigningDatabase.of(config), config.ca_path("new_certs_dir")
+    if database.serial_path is None:
+        return
     serial_path, serial = database.serial_path, read_serial(database.serial_path)
+    database.check_serial(serial)
     if serial in database.index().serials or copy_path(copies, serial).exists():
         yield Finding(
             "SERIAL_USED",

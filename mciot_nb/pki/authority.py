@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,7 +19,6 @@ from mciot_nb.pki.audit import audit
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
 from mciot_nb.pki.config import (
     CA_DAYS,
-    DEVICE_DAYS,
     INTERMEDIATE_DAYS,
     CaConfig,
     find_config,
@@ -164,28 +164,28 @@ class CertificateAuthority:
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 
     @classmethod
-    def open(cls, folder: Path, passphrase: Secret | str) -> "CertificateAuthority":
+    def open(cls, folder: Path, passphrase: Secret | str, config: Path | None = None) -> "CertificateAuthority":
         """Open a CA directory that `create` or openssl made, and put in order what a crash has left in it.
+
+        ``config`` names its configuration, where the folder has none of the guide's names, or several.
 
         Raises: OnboardingError: if something is missing or damaged, the passphrase is wrong, or the configuration's
             ``dir`` names another folder: openssl would sign into that one. `inspect` tells more, without opening it.
         """
-        config = read_config(find_config(folder))
-        named = config.ca_path("dir")
-        if not config.is_for(folder):
-            raise OnboardingError(
-                f"{config.path} says dir = {named}, so openssl would sign into that folder: if this is a copy or was "
-                f"moved, call CertificateAuthority.relocate(Path({str(folder)!r})) and open it again.",
-                "OTHER_DIR",
-            )
-        return cls._opened(folder, config, read_private_key(config.ca_path("private_key"), passphrase))
+        read = read_config(Path(config or find_config(folder)))
+        if other := read.other_folder(folder):
+            raise OnboardingError(other, "OTHER_DIR")
+        return cls._opened(folder, read, read_private_key(read.ca_path("private_key"), passphrase))
 
     @staticmethod
     def relocate(folder: Path) -> None:
-        """Make a copied or moved directory a CA of its own: rewrite the configuration's ``dir`` line, nothing else."""
+        """Make a copied or moved directory a CA of its own: rewrite the configuration's ``dir`` line, nothing else.
+
+        A relative ``dir`` is as right in a copy, and stays as it is.
+        """
         config = find_config(folder)
-        read_config(config)
-        write_whole(config, with_dir(config, folder), replace=True)
+        if Path(read_config(config).ca("dir")).is_absolute():
+            write_whole(config, with_dir(config, folder), replace=True)
 
     @classmethod
     def _opened(cls, folder: Path, config: CaConfig, key: PrivateKey) -> "CertificateAuthority":
@@ -206,7 +206,7 @@ class CertificateAuthority:
 
     def check(self) -> Diagnosis:
         """Look through this CA's directory, as `inspect` does."""
-        return audit(self.folder)
+        return audit(self.folder, self.config.path)
 
     def preview(self, subject: DistinguishedName | Request) -> Preview:
         """Return what signing would make of a subject: what the policy drops, misses or refuses. Nothing is signed."""
@@ -216,15 +216,18 @@ class CertificateAuthority:
     def check_new(self, subject: DistinguishedName, days: int, *, at: datetime | None = None) -> None:
         """Check, before a key is made, that `sign` would sign ``subject``. Raises: OnboardingError: as `sign` does."""
         name = signed_subject(self.config, subject.to_x509(), self.certificate.subject)
-        signing.not_after_within(self.certificate, normalize_time(at), days, f"The certificate of {readable(name)}")
+        what = f"The certificate of {readable(name)}"
+        signing.validity(self.config, self.certificate, days, normalize_time(at), what)
         signing.check_unique_subject(self.database, self.config, [name])
 
     def sign(
-        self, csr: Request, extensions: str = "v3_signed", days: int = DEVICE_DAYS, *, at: datetime | None = None
+        self, csr: Request, extensions: str | None = None, days: int | None = None, *, at: datetime | None = None
     ) -> x509.Certificate:
         """Sign a request by the policy, write the database's row, and keep a copy under the serial number.
 
-        The same as ``openssl ca -extensions … -days … -notext -md sha256`` (guide: "Creating a device certificate").
+        The same as ``openssl ca -extensions … -days … -notext`` (guide: "Creating a device certificate"). Without
+        ``extensions``, the section v3_signed, or else the one that ``x509_extensions`` names; without ``days``,
+        ``default_days``. As for openssl, ``default_enddate`` overrules either.
 
         Raises: OnboardingError: if the request is bad, the policy refuses it, a valid certificate for the same subject
             exists already, or the certificate would outlive the CA; then nothing has changed. If the disk fails behind
@@ -235,8 +238,8 @@ class CertificateAuthority:
     def sign_many(
         self,
         requests: Iterable[Request],
-        extensions: str = "v3_signed",
-        days: int = DEVICE_DAYS,
+        extensions: str | None = None,
+        days: int | None = None,
         *,
         at: datetime | None = None,
     ) -> list[x509.Certificate]:
@@ -250,29 +253,29 @@ class CertificateAuthority:
         prepared = [signing.prepare(self.config, self.certificate, csr, extensions, days, begin) for csr in requests]
         if not prepared:
             return []
-        copies = self.config.ca_path("new_certs_dir")
+        copies, options = self.config.ca_path("new_certs_dir"), signing.signing_options(self.config, self.certificate)
         with self._locked():
             signing.check_unique_subject(self.database, self.config, [subject for subject, _ in prepared])
             serials = self.database.reserve_serials(len(prepared), copies)
             try:
-                certificates = self._write_drafts(copies, serials, [builder for _, builder in prepared])
+                certificates = self._write_drafts(copies, serials, [builder for _, builder in prepared], options)
                 self.database.record([signing.row_of(certificate) for certificate in certificates])
             finally:  # whatever happened: what has a row gets its name, and nothing else stays
                 settle(copies, serials, self.database.index().serials)
         return certificates
 
     def _write_drafts(
-        self, copies: Path, serials: list[int], builders: list[x509.CertificateBuilder]
+        self, copies: Path, serials: list[int], builders: list[x509.CertificateBuilder], options: dict[str, Any]
     ) -> list[x509.Certificate]:
         """Sign, and write each certificate under its draft's name while the next one is signed; durable on return."""
         from tqdm import tqdm  # here, because it takes a fifth of a second
 
-        certificates, writes, digest = [], [], self.config.digest
+        certificates, writes = [], []
         numbered = tqdm(zip(serials, builders, strict=True), total=len(serials), disable=None if serials[1:] else True)
         with disk_errors(copies):
             with ThreadPoolExecutor(8) as pool:  # what waits for the disk together, the disk does together
                 for serial, builder in numbered:
-                    certificates.append(certificate := builder.serial_number(serial).sign(self.key, digest))
+                    certificates.append(certificate := builder.serial_number(serial).sign(self.key, **options))
                     writes.append(pool.submit(write_draft, draft_path(copies, serial), to_pem([certificate])))
             for write in writes:
                 write.result()
@@ -345,25 +348,28 @@ class CertificateAuthority:
                 self.database.rewrite(expired)
         return expired
 
-    def update_crl(self, days: int = 30, *, at: datetime | None = None) -> x509.CertificateRevocationList:
+    def update_crl(self, days: int | None = None, *, at: datetime | None = None) -> x509.CertificateRevocationList:
         """Write a new revocation list, valid for ``days``, to the configuration's ``crl`` (``openssl ca -gencrl``).
+
+        Without ``days``: ``default_crl_days``, and ``default_crl_hours``.
 
         Raises: OnboardingError: if the configuration names no ``crl``, or the file of its ``crlnumber`` is missing.
         """
-        begin = normalize_time(at)
-        end = signing.not_after(begin, days, "A revocation list")
-        section, own = self.config.optional("crl_extensions"), self.certificate
-        extensions = build_extensions(self.config, section, own.public_key(), own) if section else []
+        begin, own = normalize_time(at), self.certificate
+        options = signing.signing_options(self.config, own)
+        hours = self.config.number("default_crl_hours") if days is None else 0
+        days = self.config.number("default_crl_days") if days is None else days
+        end = signing.not_after(begin, days, "A revocation list") + timedelta(hours=hours)
+        section = self.config.optional("crl_extensions")
+        extensions = signing.section_extensions(self.config, section, own.public_key(), own)
         path, number_path = self.config.ca_path("crl"), self.config.ca_path("crlnumber")
         with self._locked():
             number = x509.CRLNumber(read_serial(number_path))
             extensions.append(x509.Extension(number.oid, False, number))
             entries = crl.revoked_entries(self.database.rows())
             builder = x509.CertificateRevocationListBuilder(own.subject, begin, end, extensions, entries)
-            made = builder.sign(self.key, self.config.digest)
-            write_serial(
-                number_path, number.crl_number + 1
-            )  # first: a number that is lost does no harm, one given twice does
+            made = builder.sign(self.key, **options)
+            write_serial(number_path, number.crl_number + 1)  # first: one that is lost does no harm, one twice does
             write_whole(path, made.public_bytes(Encoding.PEM), replace=True)
         return made
 

@@ -7,6 +7,7 @@ and ``$section::name``; a test holds this reading against libcrypto's own.
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import disk_errors, read_file
-from mciot_nb.pki.names import BY_LONG_NAME, BY_SHORT_NAME, Field
+from mciot_nb.pki.names import BY_LONG_NAME, FIELDS, OTHER_FIELDS, Field
 
 #: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
 CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
 
-#: The guide's names for the configuration of a root and of an intermediate CA.
-CONFIG_NAMES = ("caConfig.cnf", "intermediateConfig.cnf")
+#: The guide's names for the configuration of a root and of an intermediate CA; and easy-rsa's, written out.
+CONFIG_NAMES = ("caConfig.cnf", "intermediateConfig.cnf", "safessl-easyrsa.cnf")
 #: The guide's configuration: its directives, with comments of ours.
 GUIDE_CONFIG = Path(__file__).parents[2] / "data" / "caConfig.cnf"
 
@@ -39,6 +40,8 @@ _CONTROL = {"n": "\n", "r": "\r", "b": "\b", "t": "\t"}
 #: openssl's words for hashes.
 Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 DIGESTS: dict[str, Digest] = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+#: Every field that a policy may list, by either of openssl's names.
+POLICY_FIELDS = {name: field for field in (*FIELDS, *OTHER_FIELDS) for name in (field.long_name, field.short_name)}
 #: What ``openssl req`` reads at a prompt at most.
 LONGEST_ANSWER = 1024
 
@@ -105,12 +108,23 @@ class CaConfig:
         """Return ``name`` as `ca` does, or None."""
         return self.value(self.required("ca", "default_ca"), name)
 
-    def is_for(self, folder: Path) -> bool:
-        """Whether ``dir``, where openssl works, is this very folder."""
-        try:
-            return self.ca_path("dir").samefile(folder)
-        except OSError:  # it is not there, or can't be
+    def other_folder(self, folder: Path) -> str:
+        """Return one sentence if the ``database``, and so the place where openssl signs, is not in this folder."""
+
+        def is_here(path: Path) -> bool:
+            with suppress(OSError):  # it is not there, or can't be
+                return any(each.samefile(folder) for each in (path, *path.parents))
             return False
+
+        named = self.ca_path("database").parent
+        if is_here(named):
+            return ""
+        do = f"if this is a copy or was moved, call CertificateAuthority.relocate(Path({str(folder)!r}))"
+        if not Path(self.ca("database")).is_absolute():
+            do = f"start in the folder from which {self.ca('database')} is right (os.chdir)"
+        elif is_here(self.ca_path("dir")):
+            do = "correct its paths, which don't begin with $dir"
+        return f"{self.path} names {named}, so openssl would sign into that folder: {do}, and open it again."
 
     def section(self, name: str) -> dict[str, str]:
         """Return one section whole. Raises: OnboardingError: BAD_CONFIG if the file does not have it."""
@@ -136,6 +150,10 @@ class CaConfig:
             for long_name, key in keys.items()
         ]
 
+    def number(self, name: str) -> int:
+        """Return a number, such as ``default_days``, or 0. Raises: OnboardingError: BAD_CONFIG if it is none."""
+        return self._number(self.required("ca", "default_ca"), name, 0)
+
     def _number(self, section: str, name: str, default: int) -> int:
         text = self.value(section, name) or str(default)
         if not text.isascii() or not text.isdecimal() or len(text) > 9:
@@ -150,7 +168,9 @@ class CaConfig:
     @property
     def digest(self) -> Digest:
         """The hash of signatures, ``default_md``. Raises: OnboardingError: BAD_CONFIG if unfit for certificates."""
-        word = self.optional("default_md") or "sha256"
+        word = self.optional("default_md") or "default"
+        if word == "default":
+            return DIGESTS["sha256"]  # openssl's own for RSA and EC keys
         if word.lower() not in DIGESTS:
             raise OnboardingError(f"{self.path} says default_md = {word}: use {', '.join(DIGESTS)}.", "BAD_CONFIG")
         return DIGESTS[word.lower()]
@@ -160,7 +180,7 @@ class CaConfig:
         """Each field of the policy with match, supplied or optional. Raises: OnboardingError: BAD_CONFIG for others."""
         policy, within = [], f"{self.path}: [ {self.ca('policy')} ]"
         for name, word in self.section(self.ca("policy")).items():
-            field = BY_LONG_NAME.get(name) or BY_SHORT_NAME.get(name)
+            field = POLICY_FIELDS.get(name)
             if field is None:
                 raise OnboardingError(f"{within} names the field {name}: use {', '.join(BY_LONG_NAME)}.", "BAD_CONFIG")
             if word not in ("match", "supplied", "optional"):
@@ -215,7 +235,9 @@ def _read_line(line: str, current: str, sections: dict[str, dict[str, str]]) -> 
     if not (directive := _DIRECTIVE.fullmatch(line)):
         raise OnboardingError(f"{line!r} is neither a section nor a line of the form name = value.")
     section = directive[1] or current
-    sections.setdefault(section, {})[directive[2]] = _expand(directive[3], section, sections)
+    value, values = _expand(directive[3], section, sections), sections.setdefault(section, {})
+    values.pop(directive[2], None)  # the last one wins, and counts where it stands
+    values[directive[2]] = value
     return current
 
 
@@ -240,6 +262,8 @@ def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> s
     for each in (section, "default"):
         if name in sections.get(each, {}):
             return sections[each][name]
+    if section == "ENV":
+        raise OnboardingError(f"the environment variable {name} is not set: set it, or write its value here.")
     raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
 
 
@@ -282,6 +306,6 @@ def find_config(folder: Path) -> Path:
     has = ", ".join(path.name for path in found) or "none"
     raise OnboardingError(
         f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
-        "create the CA first, or name the folder of one.",
+        "create the CA first, name the folder of one, or say config= which it is.",
         "NO_FILE",
     )

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from cryptography import x509
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
@@ -71,16 +72,17 @@ class Index:
 
 @dataclass(frozen=True)
 class SigningDatabase:
-    """The rows of ``path`` (database.txt) and the next serial number in ``serial_path``."""
+    """The rows of ``path`` (database.txt), and the next serial number in ``serial_path``: None if they are random."""
 
     path: Path
-    serial_path: Path
+    serial_path: Path | None
     _index: Index = field(default_factory=Index, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: CaConfig) -> Self:
         """Return the database that a configuration names."""
-        return cls(config.ca_path("database"), config.ca_path("serial"))
+        is_random = config.optional("rand_serial") is not None  # openssl looks only whether it is there
+        return cls(config.ca_path("database"), None if is_random else config.ca_path("serial"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -146,20 +148,31 @@ class SigningDatabase:
         """Write rows behind the others, all of them or none; durable on return. Caller must hold the lock."""
         index, added = self.index(), "".join(f"{row}\n" for row in rows).encode()
         columns = self._parse(added)  # nothing is written that could not be read
+        self.set_tail_aside()
         if len(rows) == 1:
             write_at(self.path, index.size, added)  # over a tail without newline, which would melt into our row
         else:
             write_whole(self.path, self._read()[: index.size] + added, replace=True)
         index.add(columns, index.size + len(added), self._stamp())
 
+    def set_tail_aside(self) -> None:
+        """Move a last row without its newline, which openssl would drop, to ``database.txt.tail``; lock first."""
+        index = self.index()
+        if index.stamp[2:3] != (index.size,) and (tail := self._read()[index.size :]):
+            aside = self.path.with_name(f"{self.path.name}.tail")
+            write_whole(aside, (aside.read_bytes() if aside.exists() else b"") + tail + b"\n", replace=True)
+            write_at(self.path, index.size, b"")
+            index.stamp = self._stamp()
+
     def rewrite(self, changed: Sequence[DatabaseRow]) -> None:
         """Write the file anew with other rows for these serials, all else untouched. Caller must hold the lock."""
-        new = {row.serial: str(row) for row in changed}
-        self._parse("".join(f"{text}\n" for text in new.values()).encode())  # nothing that could not be read
-        lines = self._read().decode().split("\n")[:-1]  # without a torn tail
+        new = {row.serial: str(row).split("\t") for row in changed}
+        self._parse("".join(f"{row}\n" for row in changed).encode())  # nothing that could not be read
+        self.set_tail_aside()
+        lines = self._read().decode().split("\n")[:-1]
         for position, line in enumerate(lines):
-            if not line.startswith("#") and (text := new.get(int(line.split("\t")[3], 16))):
-                lines[position] = text
+            if not line.startswith("#") and (row := new.get(int((fields := line.split("\t"))[3], 16))):
+                lines[position] = "\t".join([row[0], fields[1], row[2], *fields[3:]])
         write_whole(self.path, "".join(f"{line}\n" for line in lines).encode(), replace=True)
 
     def reserve_serials(self, count: int, taken: Path) -> list[int]:
@@ -167,20 +180,25 @@ class SigningDatabase:
 
         Numbers that have a row, or a certificate in the folder ``taken``, are passed over: a gap does no harm.
         """
-        used, serial = self.index().serials, read_serial(self.serial_path)
-        reserved: list[int] = []
+        used, reserved = self.index().serials, list[int]()
+        serial = read_serial(self.serial_path) if self.serial_path else x509.random_serial_number()
         while len(reserved) < count:
-            if not 0 < serial < LARGEST_SERIAL:
-                raise OnboardingError(
-                    f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive and has at most "
-                    "20 bytes: write a number that is higher than every one given so far.",
-                    "BAD_SERIAL",
-                )
+            self.check_serial(serial)
             if serial not in used and not copy_path(taken, serial).exists():
                 reserved.append(serial)
-            serial += 1
-        write_serial(self.serial_path, serial)
+            serial = serial + 1 if self.serial_path else x509.random_serial_number()
+        if self.serial_path:
+            write_serial(self.serial_path, serial)
         return reserved
+
+    def check_serial(self, serial: int) -> None:
+        """Raises: OnboardingError: BAD_SERIAL if no certificate can have this number."""
+        if not 0 < serial < LARGEST_SERIAL:
+            raise OnboardingError(
+                f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive and has at most "
+                "20 bytes: write a number that is higher than every one given so far.",
+                "BAD_SERIAL",
+            )
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a table, in the file's order: ``serial`` is an int, times are UTC, or NaT.
@@ -295,7 +313,7 @@ def crash_traces(config: CaConfig, database: SigningDatabase, *, mend: bool = Fa
     """
     found = []
     others = [config.ca_path(name) for name in ("crl", "crlnumber") if config.optional(name)]
-    for path in [database.path, database.attributes_path, database.serial_path, *others]:
+    for path in filter(None, [database.path, database.attributes_path, database.serial_path, *others]):
         if not path.exists() and path.with_name(f"{path.name}.new").exists():
             found.append(f"{path.name} was missing, as openssl leaves it when it is interrupted")
             if mend:
@@ -314,7 +332,8 @@ def crash_traces(config: CaConfig, database: SigningDatabase, *, mend: bool = Fa
     if database.path.exists() and database.path.read_bytes()[-1:] not in (b"", b"\n"):
         found.append(f"the last row of {database.path.name} was not finished")
         if mend:
-            write_at(database.path, database.index().size, b"")
+            database.set_tail_aside()
+            found[-1] += f", and is kept in {database.path.name}.tail"
     return found
 
 

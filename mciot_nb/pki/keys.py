@@ -221,7 +221,7 @@ def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> R
 
 
 def read_request(path: Path) -> Request:
-    """Read a certificate signing request. Raises: OnboardingError: NO_FILE, or BAD_PEM if it is damaged."""
+    """Read a certificate signing request. Raises: OnboardingError: NO_FILE, BAD_PEM if it is damaged, BAD_REQUEST."""
     pem = read_file(path, f"There is no request {path}: create it first.")
     try:
         return x509.load_pem_x509_csr(pem)

@@ -1,4 +1,4 @@
-"""The seven fields of a distinguished name: their checks, and openssl's ways to write them on one line."""
+"""The fields of a distinguished name, the guide's seven and others: checks, and openssl's ways to write them."""
 
 import re
 import unicodedata
@@ -36,9 +36,16 @@ FIELDS = (
     Field("common_name", "commonName", "CN", "Common Name", _OID.COMMON_NAME, 64),
     Field("email", "emailAddress", "emailAddress", "Email Address", _OID.EMAIL_ADDRESS, 128),
 )
-BY_OID = {field.oid: field for field in FIELDS}
+#: What a policy may list besides: openssl's long and short name, where that is another one, and the OID.
+_OTHERS = {"name": "2.5.4.41", "surname SN": "2.5.4.4", "givenName GN": "2.5.4.42", "title": "2.5.4.12"}
+_OTHERS |= {"serialNumber": "2.5.4.5", "dnQualifier": "2.5.4.46", "userId UID": "0.9.2342.19200300.100.1.1"}
+_OTHERS |= {"domainComponent DC": "0.9.2342.19200300.100.1.25", "pseudonym": "2.5.4.65"}
+OTHER_FIELDS = tuple(
+    Field("", names.split()[0], names.split()[-1], names.split()[0], x509.ObjectIdentifier(oid), 0)
+    for names, oid in _OTHERS.items()
+)
+BY_OID = {field.oid: field for field in (*FIELDS, *OTHER_FIELDS)}
 BY_LONG_NAME = {field.long_name: field for field in FIELDS}
-BY_SHORT_NAME = {field.short_name: field for field in FIELDS}
 BY_ATTRIBUTE = {field.attribute: field for field in FIELDS}
 #: The encodings of strings, by their tags (X.690, section 8.23). T61 is Latin-1, as OpenSSL and Java have it.
 _ENCODINGS = dict.fromkeys((0x0C, 0x12, 0x13, 0x16), "utf-8") | {0x14: "latin-1", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
@@ -90,9 +97,9 @@ class DistinguishedName:
         values: dict[str, str] = {}
         for attribute in name:
             field = BY_OID.get(attribute.oid)
-            if field is None:
+            if field not in FIELDS:
                 raise OnboardingError(
-                    f"The name {readable(name)} has the field {attribute.oid.dotted_string}, which the guide's "
+                    f"The name {readable(name)} has the field {label(attribute.oid)}, which the guide's "
                     "configuration does not know: make the request with the guide's seven fields.",
                     "BAD_NAME",
                 )

@@ -39,6 +39,7 @@ _TIME = re.compile(r"(?:\d\d)?\d{12}Z", re.ASCII)
 _CLOCK = re.compile(r"(?:[01]\d|2[0-3])(?:[0-5]\d){2}Z", re.ASCII)
 _UTC_TIME = len("YYMMDDHHMMSSZ")
 _LONGEST_COMMENT = 511  # bytes: openssl takes what is behind for a row
+_REFUSED = ", so that openssl refuses the whole file"
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,11 @@ def _first_problem(text: str) -> str:
         try:
             serials = _split(f"{line}\n").serial
             if not seen.isdisjoint(serials):
-                raise ValueError(f"the serial {hex_serial(serials[0])} stands there twice")
+                raise ValueError(f"the serial {hex_serial(serials[0])} stands there twice{_REFUSED}")
         except ValueError as error:
             return (
-                f"line {number} is no row of a signing database, so openssl would refuse the whole file: {error}; "
-                "correct or remove that line."
+                f"line {number} is no row of a signing database as openssl writes them: {error}; correct or remove "
+                "that line."
             )
         seen.update(serials)
     return "this is no signing database that openssl would read: put it back."
@@ -126,24 +127,29 @@ def _first_problem(text: str) -> str:
 def _split(lines: str) -> Columns:
     """Split rows into columns and check these: a value that many rows share is looked at once.
 
-    Raises: ValueError: if openssl would refuse one of them; where ``lines`` is one line, it says why.
+    Raises: ValueError: if one is not as openssl writes it; where ``lines`` is one line, it says why, and whether
+    openssl refuses the whole file. Where it does not, it misreads the row: it takes a carriage return for a part of the
+    subject, a letter of a serial for another than its capital, and a status that it does not know for no status.
     """
     # A newline stays before the status behind it, so that a row too short is not made up for by one too long.
     fields = f"\n{lines}".replace("\n", "\t\n").split("\t")[1:-1]
     starts, expires, revocations, serials, files, subjects = (fields[position::6] for position in range(6))
     statuses = set(starts)
     if len(fields) != 6 * lines.count("\n") or not all(start.startswith("\n") for start in statuses):
-        raise ValueError("it has not six fields with tabs between them")
+        raise ValueError(f"it has not six fields with tabs between them{_REFUSED}")
     if odd := statuses - {"\nV", "\nR", "\nE"}:
-        raise ValueError(f"its status is {odd.pop()[1:]!r}, not V, R or E")
+        is_marked = lines.startswith("\ufeff")
+        what = "it begins with a byte order mark" if is_marked else f"its status is {odd.pop()[1:]!r}, not V, R or E"
+        raise ValueError(f"{what} (openssl signs all the same)")
     if "\r" in lines:
-        raise ValueError("it has a carriage return, as lines on Windows have (CRLF); save the file with LF alone")
+        raise ValueError("it ends in a carriage return (CRLF; openssl signs all the same); save the file with LF alone")
     if "\0" in lines or ("\\" in lines and "\\\t" in lines):
         raise ValueError("it has a zero byte, or a backslash before a tab")
     if [start == "\nR" for start in starts] != list(map(bool, revocations)):
-        raise ValueError("a revocation date belongs to a revoked row (R), and to no other")
+        raise ValueError(f"a revocation date belongs to a revoked row (R), and to no other{_REFUSED}")
     if any(length % 2 or not length for length in set(map(len, serials))) or re.search("[^0-9A-F]", "".join(serials)):
-        raise ValueError(f"its serial {serials[0]!r} is not upper-case hexadecimal of even length")
+        theirs = " (openssl takes it)" if re.fullmatch("-?([0-9A-Fa-f]{2})+", serials[0]) else _REFUSED
+        raise ValueError(f"its serial {serials[0]!r} is not upper-case hexadecimal of even length{theirs}")
     revoked = list(filter(None, revocations))
     for rest in {text[_UTC_TIME:] for text in revoked}:
         if rest and not rest.startswith(","):

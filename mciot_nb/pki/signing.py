@@ -4,15 +4,20 @@ The request itself, the subject that the policy leaves, its uniqueness, the time
 ``openssl ca`` makes, and those that it leaves out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes as PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import signature_fits
@@ -20,9 +25,11 @@ from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA, Request
 from mciot_nb.pki.names import BY_OID, Field, label, name_of, oneline, readable
-from mciot_nb.pki.rows import DatabaseRow, hex_serial
+from mciot_nb.pki.parts import UNREADABLE, Extension, extension_of
+from mciot_nb.pki.rows import DatabaseRow, hex_serial, read_time
 
 Attribute = x509.NameAttribute[str | bytes]
+Words = Iterable[tuple[str, str]]
 
 #: The string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
 _STRING_TYPES = ("UTF8String", "PrintableString", "IA5String")
@@ -38,6 +45,25 @@ KEY_USAGES = {
     "encipherOnly": "encipher_only",
     "decipherOnly": "decipher_only",
 }
+#: openssl's words for the extended key usages, and their OIDs.
+_ENDS = {"serverAuth": 1, "clientAuth": 2, "codeSigning": 3, "emailProtection": 4, "timeStamping": 8, "OCSPSigning": 9}
+_PURPOSES = {name: f"1.3.6.1.5.5.7.3.{end}" for name, end in _ENDS.items()} | {"anyExtendedKeyUsage": "2.5.29.37.0"}
+#: openssl's words for the kinds of alternative name (x509v3_config man page); a dirName and an otherName are not made.
+_GENERAL_NAMES: dict[str, Callable[[str], x509.GeneralName]] = {
+    "DNS": x509.DNSName,
+    "IP": lambda text: x509.IPAddress(ip_address(text)),
+    "URI": x509.UniformResourceIdentifier,
+    "email": x509.RFC822Name,
+    "RID": lambda text: x509.RegisteredID(x509.ObjectIdentifier(text)),
+}
+_BOOLEANS = {"true": True, "TRUE": True, "yes": True, "false": False, "FALSE": False, "no": False}
+#: What ``none`` makes of a key identifier: openssl leaves out one that is empty.
+_NO_IDENTIFIERS: dict[str, x509.ExtensionType] = {
+    "subjectKeyIdentifier = none": x509.SubjectKeyIdentifier(b""),
+    "authorityKeyIdentifier = none": x509.AuthorityKeyIdentifier(None, None, None),
+}
+#: An RSA-PSS key's algorithm without parameters (RFC 4055, section 3.1): it takes any hash.
+_ANY_PSS = bytes.fromhex("300b06092a864886f70d01010a")
 #: A hundred years: more is a typing error.
 LONGEST_DAYS = 36500
 #: The last year in which something may begin, so that its end can still be written.
@@ -45,14 +71,41 @@ LAST_YEAR = 9898
 
 
 def prepare(
-    config: CaConfig, issuer: x509.Certificate, csr: Request, section: str, days: int, begin: datetime
+    config: CaConfig, issuer: x509.Certificate, csr: Request, section: str | None, days: int | None, at: datetime
 ) -> tuple[x509.Name, x509.CertificateBuilder]:
     """Check a request; return its subject, and all but the serial number. Raises: OnboardingError: if refused."""
     check_request(csr)
     subject = signed_subject(config, csr.subject, issuer.subject)
-    end = not_after_within(issuer, begin, days, f"The certificate of {readable(subject)}")
-    made = build_extensions(config, section, csr.public_key(), issuer)
+    begin, end = validity(config, issuer, days, at, f"The certificate of {readable(subject)}")
+    section = default_section(config) if section is None else section
+    made = build_extensions(config, section, csr.public_key(), issuer, csr)
     return subject, x509.CertificateBuilder(issuer.subject, subject, csr.public_key(), None, begin, end, made)
+
+
+def signing_options(config: CaConfig, issuer: x509.Certificate) -> dict[str, Any]:
+    """Return how ``issuer``'s key signs: with the hash ``default_md``, and as RSA-PSS if its certificate says so.
+
+    Raises: OnboardingError: BAD_CONFIG, NOT_FOLLOWED, or BAD_KEY for a key with which nothing is signed here.
+    """
+    if (hack := config.value("ca", "msie_hack") or "no")[0] in "yY":
+        raise OnboardingError(
+            f"{config.path} says msie_hack = {hack}, which openssl follows and this package does not: take it out, or "
+            "sign with openssl alone.",
+            "NOT_FOLLOWED",
+        )
+    digest, content = config.digest, issuer.tbs_certificate_bytes
+    is_pss = issuer.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+    key = None
+    with suppress(*UNREADABLE):
+        key = issuer.public_key()
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or (is_pss and _ANY_PSS not in content):
+        raise OnboardingError(
+            "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, with which "
+            "nothing is signed here: sign with openssl alone.",
+            "BAD_KEY",
+        )
+    pss = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if is_pss else None
+    return {"algorithm": digest, "rsa_padding": pss}
 
 
 def row_of(certificate: x509.Certificate) -> DatabaseRow:
@@ -84,6 +137,8 @@ def check_request(csr: Request) -> None:
         problem = "was changed after it was made, or its key is not its own: make it anew."
     elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
         problem = f"has an RSA key of {key.key_size} bits, which is too weak: make one of {SHORTEST_RSA} or more."
+    elif key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) not in csr.tbs_certrequest_bytes:
+        problem = "has its key in a form that is not written here, such as RSA-PSS: make it with a plain RSA or EC key."
     elif any(len(rdn) > 1 for rdn in subject.rdns):
         problem = "has several fields in one step of its name (a + between them): make it with one field a step."
     elif problems := [problem for attribute in subject if (problem := _string_problem(attribute))]:
@@ -109,13 +164,13 @@ def _string_problem(attribute: Attribute) -> str:
 class Preview:
     """What signing would make of a requested subject, before anything is signed.
 
-    ``subject`` is what would be signed; ``vanishing`` the fields that the policy drops without a word; ``refusals``
+    ``subject`` is what would be signed; ``vanishing`` the fields that are dropped without a word, and why; ``refusals``
     what would stop it, in the order in which openssl finds it.
     """
 
     requested: x509.Name
     subject: x509.Name
-    vanishing: tuple[Attribute, ...] = ()
+    vanishing: dict[Attribute, str]
     refusals: tuple[str, ...] = ()
 
     @property
@@ -126,7 +181,7 @@ class Preview:
     def __str__(self) -> str:
         lines = [f"Asked for: {readable(self.requested)}"]
         lines += [f"Would be signed: {readable(self.subject)}"] if self.ok else []
-        lines += [f"Vanishes: {label(a.oid)} ({a.value!s}), which the policy does not list" for a in self.vanishing]
+        lines += [f"Vanishes: {label(a.oid)} ({a.value!s}): {why}" for a, why in self.vanishing.items()]
         return "\n".join(lines + [f"Refused: {refusal}" for refusal in self.refusals])
 
 
@@ -139,23 +194,25 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
         if word != "optional" and not found:
             says = "mandatory {} field" if word == "match" else "{} field needed to be supplied and"
             refusals.append(f"The {says.format(field.long_name)} was missing: make the request with a {field.label}.")
-        elif word == "match" and (problem := _mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
+        elif word == "match" and (problem := mismatch(field, found, issuer.get_attributes_for_oid(field.oid))):
             refusals.append(problem)
         kept += found
-    subject, vanishing = x509.Name(kept), tuple(attribute for attribute in requested if attribute not in kept)
     if config.preserve:
-        subject, vanishing = requested, ()
+        kept = list(requested)
         refusals += [
-            f"The field {attribute.oid.dotted_string} is none of the guide's seven, and preserve = yes would keep it: "
-            "make the request without it."
+            f"The field {attribute.oid.dotted_string} is not known here, and preserve = yes would keep it: make the "
+            "request without it."
             for attribute in requested
             if attribute.oid not in BY_OID
         ]
-    return Preview(requested, subject, vanishing, tuple(refusals))
+    vanishing = {attribute: "the policy does not list it" for attribute in requested if attribute not in kept}
+    if config.optional("email_in_dn") == "no":  # no other word, says apps/ca.c
+        vanishing |= {attribute: "email_in_dn is no" for attribute in kept if attribute.oid == NameOID.EMAIL_ADDRESS}
+    return Preview(requested, x509.Name(a for a in kept if a not in vanishing), vanishing, tuple(refusals))
 
 
-def _mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
-    """Compare as openssl does: the encoded strings, their type included."""
+def mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
+    """Return one sentence if a request's field is not the CA's ``own``: encoded strings count, as for openssl."""
     if not own:
         return (
             f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: say "
@@ -238,19 +295,42 @@ def not_after(begin: datetime, days: int, what: str = "A certificate") -> dateti
     return begin + timedelta(days=days)
 
 
-def not_after_within(issuer: x509.Certificate, begin: datetime, days: int, what: str = "A certificate") -> datetime:
-    """Return the end of what ``issuer`` signs. Raises: OnboardingError: BAD_DAYS, CA_EXPIRED, OUTLIVES_CA."""
-    end, last = not_after(begin, days), issuer.not_valid_after_utc
-    if last <= begin:
+def validity(
+    config: CaConfig, issuer: x509.Certificate, days: int | None, at: datetime, what: str = "A certificate"
+) -> tuple[datetime, datetime]:
+    """Return the times of what ``issuer`` signs at ``at``, for ``days``, or else for ``default_days``, from then on.
+
+    As for openssl, ``default_startdate`` moves the beginning alone, and ``default_enddate`` overrules the days.
+
+    Raises: OnboardingError: BAD_CONFIG, BAD_TIME, BAD_DAYS, CA_EXPIRED, OUTLIVES_CA.
+    """
+    begin, end, last = _default_time(config, "startdate"), _default_time(config, "enddate"), issuer.not_valid_after_utc
+    if days is None and not end:
+        config.ca("default_days")  # openssl can't do without it either
+    end = end or not_after(at, config.number("default_days") if days is None else days, what)
+    if last <= at:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
     if end > last:
-        left = (last - begin).days
-        raise OnboardingError(
-            f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: "
-            + (f"ask for {left} days or fewer." if left else "make a new CA."),
-            "OUTLIVES_CA",
-        )
-    return end
+        left = (last - at).days
+        do = f"ask for {left} days or fewer" if left else "make a new CA"
+        do = "correct default_enddate" if _default_time(config, "enddate") else do
+        says = f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: {do}."
+        raise OnboardingError(says, "OUTLIVES_CA")
+    if end <= (begin or at):  # openssl signs that
+        says = f"{what} would end before it begins: correct default_startdate or default_enddate in {config.path}."
+        raise OnboardingError(says, "BAD_DAYS")
+    return begin or at, end
+
+
+def _default_time(config: CaConfig, which: str) -> datetime | None:
+    text = config.optional(f"default_{which}")
+    if text is None or (which, text) == ("startdate", "today"):  # which openssl 3.0 refuses and 3.5 takes
+        return None
+    with suppress(ValueError):
+        if (time := read_time(text)).year >= 1950:  # the first that a certificate can state
+            return time
+    says = f"{config.path} says default_{which} = {text}: write YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ, 1950 or later."
+    raise OnboardingError(says, "BAD_CONFIG")
 
 
 def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
@@ -261,72 +341,138 @@ def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
 # The extensions -------------------------------------------------------------------------------------------------------
 
 
-def build_extensions(
-    config: CaConfig, section: str, public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
-) -> list[x509.Extension[x509.ExtensionType]]:
-    """Return the extensions of ``section``, in its order, for a certificate with ``public_key``.
+def default_section(config: CaConfig) -> str:
+    """Return the section for a device's extensions: the guide's v3_signed, or else what ``x509_extensions`` names."""
+    return "v3_signed" if "v3_signed" in config.sections else config.optional("x509_extensions") or "v3_signed"
 
-    ``issuer`` is None for a self-signed certificate. Raises: OnboardingError: BAD_CONFIG for an extension or a value
-    that the guide's configuration does not use.
+
+def build_extensions(
+    config: CaConfig, section: str, key: PublicKey, issuer: x509.Certificate | None, csr: Request | None = None
+) -> list[Extension]:
+    """Return the extensions of a certificate: those of ``section``, in its order, and what openssl adds.
+
+    That is what ``copy_extensions`` takes from ``csr``, and the key identifiers where the section has none. ``issuer``
+    is None for a self-signed certificate. Raises: OnboardingError: BAD_CONFIG, BAD_REQUEST, PATH_LENGTH.
     """
-    extensions = []
-    for name, text in config.section(section).items():
-        words = [word.strip() for word in text.split(",")]
-        critical = words[0] == "critical"
+    made = {each.oid: each for each in section_extensions(config, section, key, issuer, csr)}
+    copies = config.optional("copy_extensions") or "none"
+    if copies.lower() not in ("none", "copy", "copyall"):
+        raise OnboardingError(f"{config.path} says copy_extensions = {copies}: write copy or none.", "BAD_CONFIG")
+    for each in _copied_extensions(csr) if csr and copies.lower() != "none" else ():
+        if copies.lower() == "copyall":
+            made.pop(each.oid, None)
+        made.setdefault(each.oid, each)
+    if not made:
+        raise OnboardingError(
+            f"{config.path}: [ {section} ] asks for no extension, and OpenSSL up to 3.1 would make a certificate of "
+            "version 1: write basicConstraints = CA:false there.",
+            "BAD_CONFIG",
+        )
+    added: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key)]
+    if issuer and issuer.public_key() != key:
+        added.append(_authority_key_identifier({"keyid": "", "issuer": ""}, issuer))
+    for value in added:
+        made.setdefault(value.oid, x509.Extension(value.oid, False, value))
+    is_ca = any(getattr(each.value, "ca", False) for each in made.values())
+    own = extension_of(issuer, x509.BasicConstraints) if issuer and is_ca else None
+    if issuer and own and own.path_length == 0:
+        raise OnboardingError(
+            f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
+            "let the CA above it sign.",
+            "PATH_LENGTH",
+        )
+    return [each for each in made.values() if each.value not in _NO_IDENTIFIERS.values()]
+
+
+def _copied_extensions(csr: Request) -> list[Extension]:
+    """Return a request's extensions. Raises: OnboardingError: BAD_REQUEST if one would be written otherwise here."""
+    with suppress(NotImplementedError, *UNREADABLE):
+        extensions = list(csr.extensions)
+        if all(asn1.encode_der(each.value.public_bytes()) in csr.tbs_certrequest_bytes for each in extensions):
+            return extensions
+    raise OnboardingError(
+        f"The request of {readable(csr.subject)} has an extension that can't be copied as it is: let openssl sign it.",
+        "BAD_REQUEST",
+    )
+
+
+def section_extensions(
+    config: CaConfig, section: str | None, key: PublicKey, issuer: x509.Certificate | None, csr: Request | None = None
+) -> list[Extension]:
+    """Return the extensions of ``section`` alone, as for a revocation list; none if there is no section.
+
+    Raises: OnboardingError: BAD_CONFIG for an extension or a value that is not made here.
+    """
+    made: list[Extension] = []
+    for name, text in (config.section(section) if section is not None else {}).items():
+        value = text.removeprefix("critical,")
+        words = [(word.partition(":")[0].strip(), word.partition(":")[2].strip()) for word in value.split(",")]
         try:
-            value = _extension(name, words[critical:], public_key, issuer)
+            if len(dict(words)) < len(words) and name != "subjectAltName":
+                raise ValueError(text)
+            if name == "subjectAltName":
+                extension: x509.ExtensionType = x509.SubjectAlternativeName(_general_names(config, words, csr))
+            else:
+                extension = _extension(name, dict(words), key, issuer)
         except (KeyError, TypeError, ValueError):
             raise OnboardingError(
                 f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: write it as the "
                 "guide's configuration does.",
                 "BAD_CONFIG",
             ) from None
-        extensions.append(x509.Extension(value.oid, critical, value))
-    return extensions
+        made.append(x509.Extension(extension.oid, value != text, extension))
+    return made
 
 
-def _extension(
-    name: str, words: list[str], public_key: CertificatePublicKeyTypes, issuer: x509.Certificate | None
-) -> x509.ExtensionType:
-    if name == "subjectKeyIdentifier" and words == ["hash"]:
-        return x509.SubjectKeyIdentifier.from_public_key(public_key)
-    if name == "authorityKeyIdentifier" and {word.split(":")[0] for word in words} <= {"keyid", "issuer"}:
-        if issuer is None:
-            return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)  # type: ignore[arg-type]
-        return _authority_key_identifier(words, issuer)
+def _general_names(config: CaConfig, words: Words, csr: Request | None) -> Iterator[x509.GeneralName]:
+    """Yield the names that ``DNS:a, IP:10.0.0.1`` or ``@section`` lists; ``email:copy`` is the subject's address."""
+    if (first := next(iter(words))[0]).startswith("@"):
+        words = config.section(first[1:]).items()
+    for kind, text in ((kind.partition(".")[0], text) for kind, text in words):
+        if not text or (kind, text) == ("email", "move"):
+            raise ValueError(text)
+        if (kind, text) != ("email", "copy"):
+            yield _GENERAL_NAMES[kind](text)
+        elif csr and (config.preserve or any(field.oid == NameOID.EMAIL_ADDRESS for field, _ in config.policy)):
+            emails = csr.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+            yield from (x509.RFC822Name(str(email.value)) for email in emails)
+
+
+def _extension(name: str, words: dict[str, str], key: PublicKey, issuer: x509.Certificate | None) -> x509.ExtensionType:
+    if name == "authorityKeyIdentifier" and words != {"none": ""}:
+        return _authority_key_identifier(words, issuer, key)
     if name == "basicConstraints":
-        values = dict(word.split(":", 1) for word in words)
-        ca = {"true": True, "false": False}[values.pop("CA", "false").lower()]
-        path_length = int(values.pop("pathlen")) if "pathlen" in values else None
-        if ca and issuer:
-            _check_path_length(issuer)
-        if not values:
+        path_length = int(words.pop("pathlen")) if "pathlen" in words else None
+        ca = _BOOLEANS[words.pop("CA", "false")]
+        if not words:
             return x509.BasicConstraints(ca, path_length)
+    if any(words.values()):
+        raise ValueError(name)
     if name == "keyUsage":
-        usages = dict.fromkeys(KEY_USAGES.values(), False) | {KEY_USAGES[word]: True for word in words}
-        return x509.KeyUsage(**usages)
-    raise ValueError(name)
+        return x509.KeyUsage(**dict.fromkeys(KEY_USAGES.values(), False) | {KEY_USAGES[word]: True for word in words})
+    if name == "extendedKeyUsage":
+        return x509.ExtendedKeyUsage([x509.ObjectIdentifier(_PURPOSES.get(word, word)) for word in words])
+    if name == "subjectKeyIdentifier" and [*words] == ["hash"]:
+        return x509.SubjectKeyIdentifier.from_public_key(key)
+    return _NO_IDENTIFIERS[f"{name} = {','.join(words)}"]
 
 
-def _authority_key_identifier(words: list[str], issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """Name the issuer's key as the issuer names it itself: by the key id, or else by name and serial number."""
-    try:
-        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        if "keyid:always" in words or not any(word.startswith("issuer") for word in words):
-            raise OnboardingError(
-                f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: say "
-                "authorityKeyIdentifier = keyid,issuer in the configuration.",
-                "BAD_CONFIG",
-            ) from None
-        return x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
-
-
-def _check_path_length(issuer: x509.Certificate) -> None:
-    if any(getattr(extension.value, "path_length", None) == 0 for extension in issuer.extensions):
+def _authority_key_identifier(
+    asked: dict[str, str], issuer: x509.Certificate | None, key: PublicKey | None = None
+) -> x509.AuthorityKeyIdentifier:
+    """Name the issuer's key as the issuer names it itself: by the key id, by name and serial number, or by both."""
+    if not asked.keys() <= {"keyid", "issuer"}:
+        raise ValueError(asked)
+    if issuer is None:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)  # type: ignore[arg-type]
+    found = extension_of(issuer, x509.SubjectKeyIdentifier) if "keyid" in asked else None
+    key_id = found.digest if found else None
+    if key_id is None and (asked.get("keyid") == "always" or "issuer" not in asked):
         raise OnboardingError(
-            f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
-            "let the CA above it sign.",
-            "PATH_LENGTH",
+            f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: say "
+            "authorityKeyIdentifier = keyid,issuer in the configuration.",
+            "BAD_CONFIG",
         )
+    if key_id is None or asked.get("issuer") == "always":
+        return x509.AuthorityKeyIdentifier(key_id, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
+    return x509.AuthorityKeyIdentifier(key_id, None, None)

@@ -144,8 +144,8 @@ def _server_rows(server: ServerCertificate) -> Iterator[Line]:
 
 def _preview(preview: Preview) -> Rendered:
     """Return what the policy makes of a requested subject, field by field, and then what would stop the signing."""
-    fates = ("✓ is kept", "⚠ vanishes: the policy does not list it")
-    rows = [(label(a.oid), str(a.value), fates[a in preview.vanishing]) for a in preview.requested]
+    fates = {a: f"⚠ vanishes: {why}" for a, why in preview.vanishing.items()}
+    rows = [(label(a.oid), str(a.value), fates.get(a, "✓ is kept")) for a in preview.requested]
     rows += [("Refused", f"✗ {refusal}", "") for refusal in preview.refusals]
     return card("What signing would make of it", rows)
 

@@ -15,7 +15,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, read_config
 from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, request_command
 from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem
-from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, not_after_within
+from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
@@ -244,10 +244,11 @@ class CertificateForm(Form):
         """Return when a certificate ends that is signed now, or else why none can be, each as a sentence."""
         now = normalize_time(None)
         try:
-            end = not_after_within(self._issuer, now, key.days) if self._issuer else not_after(now, key.days)
+            issuer, days = self._issuer, key.days
+            end = validity(self._config, issuer, days, now)[1] if issuer else not_after(now, days)
         except OnboardingError as error:
             return "", str(error)
-        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span(key.days)}.", ""
+        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span((end - now).days)}.", ""
 
 
 class _WorkspaceForm(CertificateForm):
