@@ -22,6 +22,7 @@ class Passphrase:
     def __init__(self, practice_file: Path, keys: Callable[[], list[Path]]) -> None:
         self.practice_file, self._keys = practice_file, keys
         self._typed: Secret | None = None
+        self.awaited = False  # what was typed and not taken must not give way to another in silence
 
     @property
     def source(self) -> str:
@@ -38,6 +39,12 @@ class Passphrase:
         Raises: OnboardingError: NEED_PASSPHRASE, if only the learner knows it, BAD_PASSPHRASE if openssl or keytool
             would refuse it.
         """
+        if self.awaited:
+            raise OnboardingError(
+                "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: press Enter "
+                "there, and type a new one twice. For another, run the cell of that field again; then those below.",
+                "NEED_PASSPHRASE",
+            )
         if self._typed:
             return self._typed
         if text := os.environ.get("MCIOT_PASSPHRASE"):

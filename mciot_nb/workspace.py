@@ -249,6 +249,10 @@ class Workspace:
         """
         self._passphrase.type(passphrase)
 
+    def await_passphrase(self, awaited: bool) -> None:
+        """Stop whatever needs the passphrase, or no longer: one was typed in a form, and is not taken yet."""
+        self._passphrase.awaited = awaited
+
     # The CA ----------------------------------------------------------------------------------------------------------
 
     @property

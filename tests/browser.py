@@ -109,8 +109,10 @@ def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iter
 
 
 @contextmanager
-def lab(folder: Path, **environment: str) -> Iterator[str]:
+def lab(folder: Path, dark: bool = False, **environment: str) -> Iterator[str]:
     """Serve ``folder`` with a Lab; returns the address of its notebook try.ipynb."""
+    if dark:
+        choose_theme(folder / "jupyterlab_settings_dir", True)
     for name, text in SETTINGS.items():
         path = folder / "jupyterlab_settings_dir" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)

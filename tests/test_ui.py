@@ -101,6 +101,10 @@ class FakeWorkspace:
     passphrase_source: str = ""
     has_ca: bool = True
     typed: list[Secret] = field(default_factory=list)
+    awaited: bool = False
+
+    def await_passphrase(self, awaited: bool, /) -> None:
+        self.awaited = awaited
 
     def type_passphrase(self, passphrase: Secret, /) -> None:
         if self.has_ca and passphrase != Secret(WORD):
@@ -270,8 +274,9 @@ def test_a_new_passphrase_is_typed_twice_while_there_is_no_ca() -> None:
     for repeated in ("", "other"):
         hand_over(form.field, WORD, repeated)
         assert form.field.status == "✗ The two differ: type both again." and workspace.typed == []
+        assert workspace.awaited, "nothing goes on with another"
     hand_over(form.field, WORD, WORD)
-    assert workspace.typed == [Secret(WORD)] and WORD not in all_state(form)
+    assert workspace.typed == [Secret(WORD)] and WORD not in all_state(form) and not workspace.awaited
     workspace = FakeWorkspace("")
     form = PassphraseForm(workspace)
     assert not form.field.twice

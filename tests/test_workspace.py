@@ -140,6 +140,17 @@ def test_a_moved_workspace_is_said_and_goes_on(workspace: Workspace, capsys: pyt
     assert len(moved.intermediate().database.rows()) == 1
 
 
+def test_a_passphrase_that_is_typed_and_not_taken_stops_what_needs_one(workspace: Workspace) -> None:
+    workspace.await_passphrase(True)
+    with pytest.raises(OnboardingError, match="is not taken yet") as stopped:
+        workspace.catch_up("ca")
+    assert stopped.value.code == "NEED_PASSPHRASE" and not workspace.has_ca
+    assert not (workspace.folder / "passphrase").exists(), "no practice one is made up instead"
+    workspace.await_passphrase(False)
+    workspace.catch_up("ca")
+    assert workspace.has_ca
+
+
 def test_the_practice_passphrase_is_private_and_survives_an_editor(workspace: Workspace) -> None:
     file = workspace.folder / "passphrase"
     practice = workspace.passphrase

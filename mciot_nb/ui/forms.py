@@ -355,6 +355,8 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
         folded, hint = ("Type one of your own instead", _OWN_INSTEAD[has_ca]) if practice else ("", "")
         self.field = PassphraseField("Passphrase", folded=folded, hint=hint, twice=not has_ca)
         self.field.on_secret(self._received)
+        self.field.observe(lambda change: workspace.await_passphrase(change.new), "awaited")
+        workspace.await_passphrase(False)  # by an earlier form, which this one replaces
         fields = [self.field] if practice or not source else []
         self.children = [widgets.HTML(style()), self._shown, *fields]
         self.add_class("mciot-form")

@@ -44,6 +44,7 @@ class SecretField(StaticPicture, BrowserWidget):
     when_left = Bool(False).tag(sync=True)
     twice = Bool(False).tag(sync=True)
     status = Unicode("").tag(sync=True)  # what the kernel says beside the field; the secret is in no trait
+    awaited = Bool(False)  # whether something was typed, and not taken
 
     def __init__(self, label: str = "Passphrase", **traits: Any) -> None:
         super().__init__(label=label, **traits)
@@ -60,7 +61,9 @@ class SecretField(StaticPicture, BrowserWidget):
         # Taken out of the message at once: a traceback that shows local variables would show the message.
         secret, repeated = (Secret(str(content.pop(name, ""))) for name in ("secret", "repeated"))
         if not secret.reveal():
+            self.awaited = content.get("typed") is True
             return
+        self.awaited = True
         self.status = ""  # so that a second "Received" is a change, and is shown
         if self.twice and repeated != secret:
             self.status = "✗ The two differ: type both again."
@@ -73,7 +76,7 @@ class SecretField(StaticPicture, BrowserWidget):
             self.value = before
             self.status = f"✗ {error}"
         else:
-            self.status = "✓ Received; it stays in this kernel's memory."
+            self.status, self.awaited = "✓ Received; it stays in this kernel's memory.", False
 
     def static_text(self) -> str:
         """Say that something is asked for here, and never what was typed."""

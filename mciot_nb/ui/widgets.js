@@ -88,15 +88,22 @@ function secret({ model, el }) {
     repeated.parentElement.hidden = !model.get("twice");
     if (button.parentElement !== last().parentElement) last().after(button);
   };
+  let isTyped = false; // what the kernel was told; a cell that is run meanwhile must not go on without it
+  const tell = () => {
+    const typed = Boolean(input.value || repeated.value);
+    if (typed !== isTyped) model.send({ typed });
+    isTyped = typed;
+  };
   const send = () => {
     if (!input.value) return;
+    isTyped = false;
     model.send({ secret: input.value, repeated: repeated.value });
     input.value = repeated.value = "";
     rate();
     note.textContent = "Handing over …"; // stays where no kernel answers
     if (model.get("twice")) input.focus(); // where both are typed again if they differ
   };
-  el.addEventListener("input", show);
+  el.addEventListener("input", () => (show(), tell()));
   input.addEventListener("blur", () => model.get("when_left") && send());
   button.addEventListener("click", send);
   el.addEventListener("keydown", (event) => {
