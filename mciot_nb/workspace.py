@@ -196,19 +196,15 @@ class Workspace:
                     "MISSING",
                 )
 
-    def _check_made(self, issuer: str) -> None:
-        """Check that a CA was made. Raises: OnboardingError: NO_FILE."""
-        if not self._has(issuer):
-            kind, makes = issuer.replace("ca", "CA"), f"workspace.catch_up({issuer!r}) makes one with the defaults"
-            raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
-
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
 
         Raises: OnboardingError: if it is not made yet (NO_FILE), or its file is gone (MISSING).
         """
         if owner in ISSUERS:
-            self._check_made(owner)
+            if not self._has(owner):
+                kind, makes = owner.replace("ca", "CA"), f"workspace.catch_up({owner!r}) makes one with the defaults"
+                raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
             self._check_there(owner, "Cert.pem")
         return read_certificates(self._file(owner, "Cert.pem"))[0]
 
@@ -293,11 +289,11 @@ class Workspace:
 
     def _open(self, issuer: str) -> CertificateAuthority:
         """Open a CA, or return the one that is open if its certificate and configuration are still the same."""
-        self._check_made(issuer)
-        self._check_there(issuer, "Cert.pem", "Key.pem")
+        there = self.certificate(issuer)
+        self._check_there(issuer, "Key.pem")
         folder, now = self.folder / ISSUERS[issuer], self.config(issuer)
         known = self._opened.get(issuer)
-        if known is None or (known.certificate, known.config) != (self.certificate(issuer), now):
+        if known is None or (known.certificate, known.config) != (there, now):
             try:
                 known = self._opened[issuer] = CertificateAuthority.open(folder, self.passphrase)
             except OnboardingError:
