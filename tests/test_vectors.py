@@ -18,9 +18,11 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import keys, signing, uploads
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import build_chain, diagnose, read_certificates, to_pem
+from mciot_nb.pki.config import GUIDE_CONFIG, read_config
 from mciot_nb.pki.crl import read_crl, unlisted
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import name_of, readable
+from mciot_nb.pki.signing import preview_subject
 from mciot_nb.ui.chain_picture import chain_picture
 from mciot_nb.ui.displays import render
 
@@ -81,6 +83,8 @@ def request_calls(path: Path, pem: bytes) -> Iterator[Callable[[], object]]:
     yield lambda: uploads.parse_upload(pem, "It")
     yield lambda: signing.check_request(keys.read_request(path))
     yield lambda: keys.KeyType.of(keys.read_request(path))
+    config, issuer = read_config(GUIDE_CONFIG), CA.certificate.subject
+    yield lambda: render(preview_subject(config, signing.subject_of(keys.read_request(path)), issuer)).text
 
 
 def crl_calls(path: Path, pem: bytes) -> Iterator[Callable[[], object]]:
