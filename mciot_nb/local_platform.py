@@ -119,9 +119,8 @@ class LocalPlatform:
                 break
             time.sleep(0.05)
         said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines() or ["it gave no reason."]
-        raise OnboardingError(
-            f"The local platform of {folder.parent} did not start: {said[-1]}", "PLATFORM_DID_NOT_START"
-        )
+        sentence = f"The local platform of {folder.parent} did not start: {said[-1]}"
+        raise OnboardingError(sentence, "PLATFORM_DID_NOT_START")
 
     @property
     def tenant_id(self) -> str:
