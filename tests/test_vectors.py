@@ -186,9 +186,11 @@ def test_a_ca_of_the_old_kind_can_not_be_opened(old: x509.Certificate, ca: Certi
     certificate, before = ca.config.ca_path("certificate"), ca.folder.with_name("before")
     shutil.copytree(ca.folder, before)
     certificate.write_bytes(to_pem([old]))
-    with pytest.raises(OnboardingError, match="The subject of the CA's certificate can't be read") as refused:
+    with pytest.raises(
+        OnboardingError, match="C=DE, O=Müller & Söhne, CN=Prüf-CA, is in an old string type"
+    ) as refused:
         CertificateAuthority.open(ca.folder, PASSPHRASE)
-    assert refused.value.code == "BAD_REQUEST"
+    assert refused.value.code == "BAD_NAME"
     assert str(refused.value) in [finding.sentence for finding in CertificateAuthority.inspect(ca.folder).findings]
     shutil.copy(before / certificate.name, certificate)
     assert CertificateAuthority.open(ca.folder, PASSPHRASE).certificate == ca.certificate  # the control

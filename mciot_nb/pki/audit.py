@@ -13,9 +13,9 @@ from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
 from mciot_nb.pki.files import disk_errors
-from mciot_nb.pki.names import BY_LONG_NAME, name_of, readable
+from mciot_nb.pki.names import BY_LONG_NAME, check_issuer, name_of, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
-from mciot_nb.pki.signing import must_be_unique, subject_of
+from mciot_nb.pki.signing import must_be_unique
 
 #: Settings of ``openssl ca`` that we do not follow, with the values that change nothing.
 _NOT_FOLLOWED = {
@@ -112,7 +112,7 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
     if certificate.not_valid_after_utc < now:
         ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
         yield Finding("CA_EXPIRED", f"The CA's certificate expired on {ended}: make a new one.")
-    subject_of(certificate)
+    check_issuer(certificate)
 
 
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ from mciot_nb.pki.config import (
 from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
 from mciot_nb.pki.files import disk_errors, sync_folder, write_draft, write_whole
 from mciot_nb.pki.keys import KeyType, PrivateKey, Request, create_key, create_request, read_private_key, read_request
-from mciot_nb.pki.names import DistinguishedName, oneline, readable
+from mciot_nb.pki.names import DistinguishedName, check_issuer, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import Preview, build_extensions, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
@@ -190,7 +190,7 @@ class CertificateAuthority:
     @classmethod
     def _opened(cls, folder: Path, config: CaConfig, key: PrivateKey) -> "CertificateAuthority":
         certificate = read_certificates(config.ca_path("certificate"))[0]
-        subject_of(certificate)  # which goes into all that it signs
+        check_issuer(certificate)
         if certificate.public_key() != key.public_key():
             raise OnboardingError(
                 f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "

@@ -137,6 +137,19 @@ def _attribute(oid: tuple[int, bytes, bytes], value: tuple[int, bytes, bytes]) -
     return x509.NameAttribute(asn1.decode_der(x509.ObjectIdentifier, kind), text, _validate=False)
 
 
+def check_issuer(certificate: x509.Certificate) -> None:
+    """Refuse a CA whose name can't be written into what it signs. Raises: OnboardingError: BAD_NAME."""
+    try:
+        certificate.subject  # noqa: B018
+    except UNREADABLE:
+        name = readable(name_of(certificate))
+        raise OnboardingError(
+            f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: sign "
+            "with openssl ca, or make a new CA.",
+            "BAD_NAME",
+        ) from None
+
+
 def oneline(name: x509.Name) -> str:
     r"""Return ``name`` as ``database.txt`` holds it (openssl's X509_NAME_oneline): ``/C=DE/CN=device``.
 

@@ -63,16 +63,12 @@ def row_of(certificate: x509.Certificate) -> DatabaseRow:
 # The request ----------------------------------------------------------------------------------------------------------
 
 
-def subject_of(signed: Request | x509.Certificate) -> x509.Name:
-    """Return the subject. Raises: OnboardingError: BAD_REQUEST if cryptography can't read it, nor then write it."""
+def subject_of(csr: Request) -> x509.Name:
+    """Return a request's subject. Raises: OnboardingError: BAD_REQUEST if it can't be read."""
     try:
-        return signed.subject
-    except (ValueError, TypeError):  # it is read only now
-        what = "CA's certificate" if isinstance(signed, x509.Certificate) else "request"
-        why = "it is damaged, or has umlauts in an old string type"
-        raise OnboardingError(
-            f"The subject of the {what} can't be read, for {why}: make it anew.", "BAD_REQUEST"
-        ) from None
+        return csr.subject
+    except (ValueError, TypeError):  # cryptography reads it only now
+        raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
 
 
 def check_request(csr: Request) -> None:
