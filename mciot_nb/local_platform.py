@@ -119,9 +119,8 @@ class LocalPlatform:
                 break
             time.sleep(0.05)
         said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines() or ["it gave no reason."]
-        raise OnboardingError(
-            f"The local platform of {folder.parent} did not start: {said[-1]}", "PLATFORM_DID_NOT_START"
-        )
+        sentence = f"The local platform of {folder.parent} did not start: {said[-1]}"
+        raise OnboardingError(sentence, "PLATFORM_DID_NOT_START")
 
     @property
     def tenant_id(self) -> str:
@@ -139,19 +138,9 @@ class LocalPlatform:
         from mciot_nb.connect.tenant import Tenant
 
         known = json.loads((self.folder / "credentials.json").read_bytes())
-        return [
-            Tenant(
-                url=self.https,
-                tenant_id=tenant,
-                user=known[tenant]["user"],
-                password=Secret(known[tenant]["password"]),
-                mqtt=self.mqtt,
-                profile=PROFILES[self.profile],
-                verify=str(self.server_certificate),
-                is_local=True,
-            )
-            for tenant in self.tenant_ids
-        ]
+        shared = self.mqtt, PROFILES[self.profile], str(self.server_certificate)
+        logins = ((tenant, known[tenant]["user"], Secret(known[tenant]["password"])) for tenant in self.tenant_ids)
+        return [Tenant(self.https, *login, *shared, is_local=True) for login in logins]
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""

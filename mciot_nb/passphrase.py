@@ -111,7 +111,6 @@ def checked(passphrase: Secret) -> Secret:
     """Return ``passphrase``. Raises: OnboardingError: if openssl or keytool would refuse it."""
     encode_passphrase(passphrase)
     if len(passphrase.reveal()) < SHORTEST_PASSWORD:
-        raise OnboardingError(
-            f"keytool wants passphrases of {SHORTEST_PASSWORD} characters or more: type a longer one.", "BAD_PASSPHRASE"
-        )
+        sentence = f"keytool wants passphrases of {SHORTEST_PASSWORD} characters or more: type a longer one."
+        raise OnboardingError(sentence, "BAD_PASSPHRASE")
     return passphrase

@@ -31,8 +31,8 @@ from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
-from mciot_nb.pki.names import DistinguishedName, oneline, readable
-from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject
+from mciot_nb.pki.names import DistinguishedName, name_of, oneline, readable
+from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
 
 #: What the forms offer, and what a notebook that was opened first catches up with.
@@ -136,10 +136,10 @@ class Workspace:
 
     def subject(self, owner: str) -> DistinguishedName:
         """Return the subject that was asked for, by the ``ca``, ``intermediate`` or ``device``; else a suggestion."""
-        for name, read in (("Csr.pem", self._request), ("Cert.pem", self.certificate)):
-            if self._file(owner, name).exists():
-                return DistinguishedName.from_x509(read(owner).subject)
-        return DEFAULTS[owner]
+        if self._file(owner, "Csr.pem").exists():
+            return DistinguishedName.from_x509(subject_of(self._request(owner)))
+        has_certificate = self._file(owner, "Cert.pem").exists()
+        return DistinguishedName.from_x509(name_of(self.certificate(owner))) if has_certificate else DEFAULTS[owner]
 
     def key_choice(self, owner: str) -> KeyChoice:
         """Return the kind of key and the days of the ``ca``, ``intermediate`` or ``device`` that is there.
@@ -196,19 +196,15 @@ class Workspace:
                     "MISSING",
                 )
 
-    def _check_made(self, issuer: str) -> None:
-        """Check that a CA was made. Raises: OnboardingError: NO_FILE."""
-        if not self._has(issuer):
-            kind, makes = issuer.replace("ca", "CA"), f"workspace.catch_up({issuer!r}) makes one with the defaults"
-            raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
-
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
 
         Raises: OnboardingError: if it is not made yet (NO_FILE), or its file is gone (MISSING).
         """
         if owner in ISSUERS:
-            self._check_made(owner)
+            if not self._has(owner):
+                kind, makes = owner.replace("ca", "CA"), f"workspace.catch_up({owner!r}) makes one with the defaults"
+                raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
             self._check_there(owner, "Cert.pem")
         return read_certificates(self._file(owner, "Cert.pem"))[0]
 
@@ -293,11 +289,11 @@ class Workspace:
 
     def _open(self, issuer: str) -> CertificateAuthority:
         """Open a CA, or return the one that is open if its certificate and configuration are still the same."""
-        self._check_made(issuer)
-        self._check_there(issuer, "Cert.pem", "Key.pem")
+        there = self.certificate(issuer)
+        self._check_there(issuer, "Key.pem")
         folder, now = self.folder / ISSUERS[issuer], self.config(issuer)
         known = self._opened.get(issuer)
-        if known is None or (known.certificate, known.config) != (self.certificate(issuer), now):
+        if known is None or (known.certificate, known.config) != (there, now):
             try:
                 known = self._opened[issuer] = CertificateAuthority.open(folder, self.passphrase)
             except OnboardingError:
@@ -358,7 +354,7 @@ class Workspace:
         """Whether an intermediate such as is asked for was made and signed, and only has to come to its place."""
         with suppress(OnboardingError):  # there is none, or it can't be read
             signed = read_certificates(self._begun / "intermediateCert.pem")[0]
-            asked = DistinguishedName.from_x509(read_request(self._begun / "intermediateCsr.pem").subject)
+            asked = DistinguishedName.from_x509(subject_of(read_request(self._begun / "intermediateCsr.pem")))
             return (
                 is_issued_by(signed, self.certificate("ca"))
                 and asked == subject
@@ -465,7 +461,7 @@ class Workspace:
         check_choice(key)
         days = key.days if key else None
         path, request = self.device_file("deviceCert.pem"), self._request("device")
-        self._as_signed(request.subject)
+        self._as_signed(subject_of(request))
         with suppress(OnboardingError):  # a file that can't be read does not fit
             there = read_certificates(path)[0]
             if self._is_for_the_request(there, days):
@@ -485,12 +481,12 @@ class Workspace:
 
     def _as_signed(self, subject: x509.Name) -> x509.Name:
         """Return the subject that the issuer's policy makes of one. Raises: OnboardingError: if it would refuse."""
-        return signed_subject(self.config(self.issuer), subject, self.issuer_certificate.subject)
+        return signed_subject(self.config(self.issuer), subject, name_of(self.issuer_certificate))
 
     def _is_for_the_request(self, signed: x509.Certificate, days: int | None = None) -> bool:
         """Whether a certificate is what the issuer signs for the device's request, and valid still, for ``days``."""
         request, choice = self._request("device"), KeyChoice.of(signed)
-        same = signed.public_key() == request.public_key() and signed.subject == self._as_signed(request.subject)
+        same = signed.public_key() == request.public_key() and name_of(signed) == self._as_signed(subject_of(request))
         valid = is_issued_by(signed, self.issuer_certificate) and signed.not_valid_after_utc > datetime.now(UTC)
         return same and valid and choice == choice.changed(days=days)
 

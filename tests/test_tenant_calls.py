@@ -20,6 +20,7 @@ import pytest
 import urllib3.util.connection
 from conftest import PASSPHRASE, examples
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -541,3 +542,15 @@ def test_no_json_at_all_ends_in_another_exception(tenant: Tenant, body: object) 
         sent = 200, json.dumps(body).encode()  # without a network, for there are many
         with mock.patch.object(rest, "send", return_value=sent), contextlib.suppress(OnboardingError):
             call()
+
+
+def test_a_revocation_list_of_a_version_that_there_is_not_is_no_list(tenant: Tenant) -> None:
+    ca, now = make("List", ca=True), datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder(ca.certificate.subject, now, now + timedelta(days=1))
+    good = builder.sign(ca.key, SHA256()).public_bytes(Encoding.DER)
+    for der, version in ((good, 1), (good.replace(b"\x02\x01\x01", b"\x02\x01\x02", 1), 2)):
+        with scripted(tenant, answer(der)) as (odd, _):
+            if version == 1:
+                assert odd.trusted_certificates.revoked() == []  # the control
+            else:
+                refused("NOT_A_TENANT", odd.trusted_certificates.revoked)

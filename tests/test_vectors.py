@@ -1,6 +1,7 @@
 """Every certificate, request and revocation list of cryptography's own test vectors: shown, judged, or named."""
 
 import base64
+import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,11 +19,14 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import keys, signing, uploads
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import build_chain, diagnose, read_certificates, to_pem
+from mciot_nb.pki.config import GUIDE_CONFIG, read_config
 from mciot_nb.pki.crl import read_crl, unlisted
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import name_of, readable
+from mciot_nb.pki.signing import preview_subject
 from mciot_nb.ui.chain_picture import chain_picture
 from mciot_nb.ui.displays import render
+from mciot_nb.workspace import Workspace
 
 FOLDER = Path(cryptography_vectors.__file__).parent
 CERTIFICATE, REQUEST, CRL = "CERTIFICATE", "CERTIFICATE REQUEST", "X509 CRL"
@@ -81,6 +85,8 @@ def request_calls(path: Path, pem: bytes) -> Iterator[Callable[[], object]]:
     yield lambda: uploads.parse_upload(pem, "It")
     yield lambda: signing.check_request(keys.read_request(path))
     yield lambda: keys.KeyType.of(keys.read_request(path))
+    config, issuer = read_config(GUIDE_CONFIG), CA.certificate.subject
+    yield lambda: render(preview_subject(config, signing.subject_of(keys.read_request(path)), issuer)).text
 
 
 def crl_calls(path: Path, pem: bytes) -> Iterator[Callable[[], object]]:
@@ -190,6 +196,17 @@ def test_a_ca_of_the_old_kind_can_not_be_opened(old: x509.Certificate, ca: Certi
     assert str(refused.value) in [finding.sentence for finding in CertificateAuthority.inspect(ca.folder).findings]
     shutil.copy(before / certificate.name, certificate)
     assert CertificateAuthority.open(ca.folder, PASSPHRASE).certificate == ca.certificate  # the control
+
+
+def test_a_workspace_says_so_too(old: x509.Certificate, quick_workspace: Workspace) -> None:
+    quick_workspace.catch_up("device")
+    device = quick_workspace.subject("device")
+    (quick_workspace.ca_folder / "caCert.pem").write_bytes(to_pem([old]))
+    assert quick_workspace.subject("ca").organization == "Müller & Söhne"
+    other = dataclasses.replace(device, common_name="other")
+    for call in (quick_workspace.ca, lambda: quick_workspace.create_device_request(other)):
+        with pytest.raises(OnboardingError):
+            call()
 
 
 def test_a_ca_of_the_old_kind_is_shown_and_judged(old: x509.Certificate, tmp_path: Path, openssl: Run) -> None:

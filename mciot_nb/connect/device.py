@@ -367,12 +367,10 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
         except (OSError, ValueError) as error:
             raise connection.connection_error(where, error) from None
         try:
-            try:
+            with contextlib.suppress(
+                ConnectionError, ssl.SSLEOFError
+            ):  # on TLS 1.3 a refusal may wait, to be read below
                 client.request("POST", TOKEN_PATH, headers=headers)
-            except (ConnectionError, ssl.SSLEOFError):
-                # On TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more.
-                client.sock.recv(1)  # raises it, if there is one
-                raise
             response = client.getresponse()
             return response.status, response.read(_LARGEST_TOKEN)
         except TimeoutError:

@@ -4,6 +4,7 @@ import base64
 import builtins
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -279,7 +280,9 @@ class TrustedCertificates:
         """Return the serial numbers of all certificates that the platform knows to be revoked."""
 
         def read(der: bytes) -> builtins.list[int]:
-            return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
+            with suppress(x509.InvalidVersion):
+                return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
+            raise ValueError("No list has such a version.")
 
         return self.tenant.request("GET", _CRL, read, accept="*/*", meaning=_REVOCATION)
 

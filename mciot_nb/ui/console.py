@@ -161,10 +161,8 @@ class DeviceConsole(Panel):
         self.do(doing, lambda: how(self.device, *values), lambda _: done, *values)
 
     def _ask_for(self, command: str | None) -> None:
-        def ask() -> object:
-            devices = self.tenant.devices
-            return devices.restart(self.name) if command is None else devices.command(self.name, command)
-
+        devices, asked = self.tenant.devices, (self.name,) if command is None else (self.name, command)
+        ask: Any = partial(devices.restart if command is None else devices.command, *asked)
         self.do("Asking the platform", ask, lambda _: "✓ The platform has taken the operation.", command)
 
     def _ask_why(self, asked: PendingOperation) -> None:
