@@ -286,7 +286,7 @@ class Storage:
             for table in (*DEVICE_TABLES, "sessions", "devices"):
                 self.delete(table, tenant=device.tenant, device=device.device)
             self.delete("external_ids", object=device.id)
-            if device.registered and not with_user and not device.device.startswith(NO_DEVICE):
+            if device.registered and not with_user:
                 self.register(device.tenant, device.device)
 
     def fragments(self, device: RegisteredDevice) -> dict[str, Any]:
@@ -324,11 +324,6 @@ class Storage:
         values |= {"status": "PENDING", "reason": "", "tenant": device.tenant, "device": device.device}
         values["time"] = timestamp()
         return StoredOperation(id=self.insert("operations", **values), **values)
-
-    def operation(self, tenant: str, number: int) -> StoredOperation | None:
-        """Return an operation by its number, None where there is none."""
-        row = self._db.execute("SELECT * FROM operations WHERE tenant = ? AND id = ?", (tenant, number)).fetchone()
-        return StoredOperation(**row) if row else None
 
     def operations(self, device: RegisteredDevice, status: str = "") -> list[StoredOperation]:
         """Return a device's operations, of a status or all, the oldest first."""

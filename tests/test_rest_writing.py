@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 import test_rest_calls
+from conftest import examples
+from hypothesis import given
+from hypothesis import strategies as st
 from platform_tools import SECONDS, device, login, make, rest, write_chain
 from test_rest_calls import CRL, VERIFY, device_login, uploaded
 from test_rest_devices import all_of, number_of, send
@@ -382,3 +385,24 @@ def test_a_file_in_a_form_needs_no_name(platform: LocalPlatform, tmp_path: Path)
         text = f"{heading}ABCD,2023-01-01T00:00:00.000Z\r\nABCE\r\n"
         assert rest(platform, "PUT", CRL, files={"file": (None, text)}).status_code == 204, heading
     assert rest(platform, "PUT", CRL, files={"file": (None, "no heading\r\nABCD")}).status_code == 400
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["1", TIME])
+KEYS = st.sampled_from(["id", "name", "type", "text", "time", "source", "value", "status", "severity", "category"])
+KEYS |= st.sampled_from(["key", "c8y_X", "c8y_Command", "deviceId", "owner", "externalId", "crls"])
+TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5))
+WORDS = st.sampled_from(["name", "eq", "gt", "'a*'", "(", ")", "and", "or", "not", "has", "$orderby=", "$filter=", ","])
+
+
+@examples(150)
+@given(body=TREES, query=st.lists(WORDS | st.text(max_size=4), max_size=9).map(" ".join))
+def test_no_body_and_no_query_is_a_fault(platform: LocalPlatform, body: Any, query: str) -> None:
+    """What is answered is 2xx, or a refusal; that there was no traceback is checked at the platform's end."""
+    number, given = call(platform, "POST", OBJECTS, 201, {})["id"], json.dumps(body)
+    paths = [("POST", OBJECTS), ("PUT", f"{OBJECTS}/{number}"), ("POST", f"/identity/globalIds/{number}/externalIds")]
+    paths += [("POST", path) for path in ("/devicecontrol/operations", "/tenant/options", CRL, VERIFY)]
+    paths += [("POST", f"/{kind}/{kind}s") for kind in RECORDS]
+    for method, path in paths:
+        assert rest(platform, method, path, data=given).status_code < 500, (method, path, given)
+    for name in ("q", "query", "text", "ids"):
+        assert rest(platform, "GET", OBJECTS, params={name: query}).status_code in (200, 422), query

@@ -6,6 +6,7 @@ Each records the calls that succeeded; which those are stands in client_calls.js
 import asyncio
 import base64
 import json
+import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -255,7 +256,10 @@ async def _records(c8y: CumulocityClient, of: str) -> None:
 @pytest.mark.slow
 def test_the_client_for_javascript(platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks for lists by repeating a parameter, puts a CSV into a form without a file's name, escapes brackets."""
-    run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", tmp_path, JAVASCRIPT)
+    options = ("--no-audit", "--no-fund", "--ignore-scripts", "--prefix", tmp_path)
+    installed = run("npm", "install", *options, JAVASCRIPT, check=bool(os.environ.get("CI")))
+    if installed.returncode:
+        pytest.skip("npm reaches no registry")
     ca, of = make("JavaScript", ca=True), source(platform, "js")
     user, password = login(platform)
     (tmp_path / "ca.pem").write_text(ca.pem)

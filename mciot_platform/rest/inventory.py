@@ -3,7 +3,7 @@
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,7 @@ PERIOD: Filters = {"dateFrom": "time >= ?", "dateTo": "time <= ?"}
 IN_STATUS = "instr(',' || ? || ',', ',' || status || ',') > 0"
 OF_DEVICE, OF_FAMILY = "device = ?", "device IN (SELECT value FROM json_each(?))"
 OPERATIONS = {**PERIOD, "deviceId": OF_DEVICE, "agentId": OF_FAMILY, "status": IN_STATUS, "fragmentType": HAS_FRAGMENT}
-STATES = ("PENDING", "EXECUTING", "SUCCESSFUL", "FAILED")
+STATES = {"status": ("PENDING", "EXECUTING", "SUCCESSFUL", "FAILED")}
 #: What of an operation's body is no fragment.
 OPERATIONS_OWN = ("deviceId", "status", "description", "failureReason", "bulkOperationId")
 
@@ -46,10 +46,13 @@ INVENTORY: dict[str, Callable[[dict[str, Any], str], bool]] = {
 }
 
 
-def as_text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """Return a text of a body. Raises: RestError: 422 if it is missing or none."""
-    if not is_text(text := body.get(name, default)):
-        raise unfit(f"{name} must be a text.")
+def as_text(
+    body: Mapping[str, Any], name: str, default: str | None = None, allowed: Mapping[str, Sequence[str]] = {}
+) -> str:
+    """Return a text of a body. Raises: RestError: 422 if it is missing, none, or not allowed."""
+    text = body.get(name, default)
+    if not is_text(text) or text not in allowed.get(name, (text,)):
+        raise unfit(f"{name} must be {'one of ' + ', '.join(allowed[name]) if name in allowed else 'a text'}.")
     return str(text)
 
 
@@ -107,22 +110,21 @@ class InventoryCalls(Handler):
     def _reference(self, device: RegisteredDevice | None) -> dict[str, str]:
         return {"id": str(device.id), "self": self.address(f"{OBJECTS}/{device.id}")} if device else {}
 
-    def _object(self, device: RegisteredDevice) -> dict[str, Any]:
-        """Return an object as the inventory shows it; a device is its own owner."""
-        query = "SELECT fragments, updated FROM devices WHERE id = ?"
-        ((fragments, updated),) = self.platform.storage.select(query, device.id)
-        is_device = not device.device.startswith(NO_DEVICE) and device.type != SERVICE_TYPE
-        own = {"owner": f"device_{device.device}", "c8y_IsDevice": {}} if is_device else {}
-        named = {name: value for name, value in (("name", device.name), ("type", device.type)) if value}
-        times = {"creationTime": zulu(device.created or ""), "lastUpdated": zulu(updated or device.created or "")}
-        return {**own, **json.loads(fragments), **named, **times, **self._reference(device)}
+    def _objects(self, number: int | None = None) -> list[dict[str, Any]]:
+        """Return what the login sees of the inventory, all or one; a device is its own owner."""
+        query = "SELECT * FROM devices WHERE tenant = ? AND created > '' AND ? IN ('', device) AND ifnull(?, id) = id"
+        found, values = [], (self.login.tenant, self.login.device or "", number)
+        for row in self.platform.storage.select(f"{query} ORDER BY created, id", *values):
+            is_device = not row["device"].startswith(NO_DEVICE) and row["type"] != SERVICE_TYPE
+            own = {"owner": f"device_{row['device']}", "c8y_IsDevice": {}} if is_device else {}
+            own |= json.loads(row["fragments"]) | {name: row[name] for name in ("name", "type") if row[name]}
+            own |= {"creationTime": zulu(row["created"]), "lastUpdated": zulu(row["updated"] or row["created"])}
+            found.append(own | {"id": str(row["id"]), "self": self.address(f"{OBJECTS}/{row['id']}")})
+        return found
 
     def _list_objects(self) -> None:
         """List the inventory: devices, and what was added by REST."""
-        given, storage = self._given(), self.platform.storage
-        query = "SELECT id FROM devices WHERE tenant = ? AND created > '' AND ? IN ('', device) ORDER BY created, id"
-        rows = storage.select(query, self.login.tenant, self.login.device or "")
-        found = [self._object(self._by_id(number)) for (number,) in rows]
+        given, found = self._given(), self._objects()
         for name in INVENTORY.keys() & given.keys():
             found = [one for one in found if INVENTORY[name](one, given[name])]
         for name in {"q", "query"} & given.keys():
@@ -134,7 +136,7 @@ class InventoryCalls(Handler):
 
     def _show_object(self, number: str) -> None:
         """Show an object of the inventory."""
-        self.respond(self._object(self._by_id(number)))
+        self.respond(self._objects(self._by_id(number).id)[0])
 
     def _object_values(self, body: Mapping[str, Any]) -> dict[str, str]:
         name, kind, _ = (as_text(body, name, "") for name in ("name", "type", "owner"))
@@ -144,14 +146,14 @@ class InventoryCalls(Handler):
         """Add an object to the inventory; the login is its owner, unless another one is named."""
         values = self._object_values({"owner": self.login.user, **self.body()})
         values |= {"tenant": self.login.tenant, "device": f"{NO_DEVICE}{secrets.token_hex(8)}"}
-        number = self.platform.storage.insert("devices", registered=timestamp(), created=timestamp(), **values)
-        self.respond(self._object(self._by_id(number)), 201)
+        number = self.platform.storage.insert("devices", registered="", created=timestamp(), **values)
+        self.respond(self._objects(number)[0], 201)
 
     def _change_object(self, number: str) -> None:
         """Change an object: what is given, of which null takes a fragment away."""
         device, body = self._by_id(number), self.body()
         self._require_writer(device.device)
-        values = self._object_values(self._object(device) | body)
+        values = self._object_values(self._objects(device.id)[0] | body)
         self.platform.storage.update("devices", device.id, updated=timestamp(), **values)
         self._show_object(number)
 
@@ -243,9 +245,8 @@ class InventoryCalls(Handler):
         """Store what is said of an operation: its status, the reason of a failure, and fragments."""
         operation, body = StoredOperation(**self._row("operations", number)), self.body()
         self._require_writer(operation.device)
-        status, reason = body.get("status", operation.status), as_text(body, "failureReason", operation.reason)
-        if status not in STATES:
-            raise unfit(f"status must be one of {', '.join(STATES)}.")
+        status = as_text(body, "status", operation.status, STATES)
+        reason = as_text(body, "failureReason", operation.reason)
         fragments = as_fragments(json.loads(operation.fragments) | body, *OPERATIONS_OWN)
         storage = self.platform.storage
         storage.update("operations", operation.id, status=status, reason=reason, fragments=fragments)

@@ -42,19 +42,10 @@ REPORTED |= {"createdFrom": "received >= ?", "createdTo": "received <= ?"}
 STATE = {**REPORTED, **{name: IN_STATUS.replace("status", name) for name in ("type", "severity", "status")}}
 STATE |= {"resolved": "(status = 'CLEARED') = (lower(?) = 'true')"}
 ALARM = ("type", "text", "severity")
-KINDS = {
-    "measurement": RecordKind("measurements", (), ("type",), (), MEASURED, newest_first=False),
-    "event": RecordKind("events", ("type", "text"), ("type", "text"), ("text",), REPORTED),
-    "alarm": RecordKind("alarms", (*ALARM, "status", "count"), ALARM, ("text", "severity", "status"), STATE),
-}
-
-
-def checked(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """Return a text of a body. Raises: RestError: 422 if it is missing, or none of those that there are."""
-    text = as_text(body, name, default)
-    if text not in ALLOWED.get(name, (text,)):
-        raise unfit(f"{name} must be one of {', '.join(ALLOWED[name])}.")
-    return text
+MEASUREMENTS = RecordKind("measurements", (), ("type",), (), MEASURED, newest_first=False)
+EVENTS = RecordKind("events", ("type", "text"), ("type", "text"), ("text",), REPORTED)
+ALARMS = RecordKind("alarms", (*ALARM, "status", "count"), ALARM, ("text", "severity", "status"), STATE)
+KINDS = {"measurement": MEASUREMENTS, "event": EVENTS, "alarm": ALARMS}
 
 
 def measured(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -72,23 +63,18 @@ class RecordCalls(InventoryCalls):
     """The calls, of the path's kind."""
 
     @property
-    def name(self) -> str:
-        """The name of the path's kind."""
-        return self.request.path.strip("/").partition("/")[0]
-
-    @property
     def kind(self) -> RecordKind:
         """The path's kind."""
-        return KINDS[self.name]
+        return KINDS[self.request.path.strip("/").partition("/")[0]]
 
     def _record(self, row: sqlite3.Row) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(row["fragments"]) | {name: row[name] for name in self.kind.shown}
-        if self.name == "measurement":
+        if self.kind is MEASUREMENTS:
             body.setdefault(row["fragment"], {row["series"]: {"value": row["value"], "unit": row["unit"]}})
             body["type"] = row["type"] or row["fragment"]
         source = self._reference(self.platform.storage.device(row["tenant"], row["device"]))
         times = {"time": zulu(row["time"]), "creationTime": zulu(row["received"])}
-        path = self.address(f"/{self.name}/{self.kind.table}/{row['id']}")
+        path = self.address(f"/{self.kind.table[:-1]}/{self.kind.table}/{row['id']}")
         return {**body, "id": str(row["id"]), **times, "source": source, "self": path}
 
     def _list_records(self) -> None:
@@ -110,7 +96,7 @@ class RecordCalls(InventoryCalls):
         """Change a text, an alarm's severity or status, or fragments."""
         row, body = self._row(self.kind.table, number), self.body()
         self._require_writer(row["device"])
-        values = {name: checked(body, name, row[name]) for name in self.kind.changed}
+        values = {name: as_text(body, name, row[name], ALLOWED) for name in self.kind.changed}
         values["fragments"] = as_fragments(json.loads(row["fragments"]) | body, *RESERVED)
         self.platform.storage.update(self.kind.table, row["id"], **values)
         self._show_record(number)
@@ -121,15 +107,15 @@ class RecordCalls(InventoryCalls):
         if not isinstance(source, dict) or "id" not in source:
             raise unfit("source, an object with the id of a device, is required.")
         self._require_writer((device := self._by_id(source["id"])).device)
-        values: dict[str, Any] = {name: checked(body, name) for name in self.kind.required}
+        values: dict[str, Any] = {name: as_text(body, name, None, ALLOWED) for name in self.kind.required}
         time, fragments = read_time(body.get("time"), "time"), as_fragments(body, *RESERVED)
-        if self.name == "measurement":
+        if self.kind is MEASUREMENTS:
             if not (found := list(measured(body))):
                 raise unfit('A measurement has a fragment, a series, a value: "c8y_P": {"T": {"value": 1}}.')
             values |= found[0]
-        if self.name == "alarm":
+        if self.kind is ALARMS:
             number = storage.raise_alarm(device, time, *values.values())
-            storage.update("alarms", number, status=checked(body, "status", "ACTIVE"), fragments=fragments)
+            storage.update("alarms", number, status=as_text(body, "status", "ACTIVE", ALLOWED), fragments=fragments)
         else:
             number = storage.add_record(self.kind.table, device, time, fragments=fragments, **values)
         return self._record(self._row(self.kind.table, str(number)))
@@ -137,7 +123,7 @@ class RecordCalls(InventoryCalls):
     def _add_records(self) -> None:
         """Add a record; of measurements several in one body, all of them or none."""
         body = self.body()
-        several = body.get("measurements") if self.name == "measurement" else None
+        several = body.get("measurements") if self.kind is MEASUREMENTS else None
         with self.platform.storage.transaction():
             added = [self._store(one) for one in (several if isinstance(several, list) else [body])]
         self.respond({"measurements": added} if isinstance(several, list) else added[0], 201)
