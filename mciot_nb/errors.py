@@ -28,30 +28,47 @@ class OnboardingError(Exception):
         return [str(self)]
 
 
+#: How bad a finding is: refused here, or accepted here and refused by stricter verifiers, or by those of another make.
+REFUSED, STRICT = "refused", "strict"
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: a stable code, and a sentence that says what, where, and what to do."""
+    """One thing that is wrong: a stable code, a sentence that says what, where, and what to do, and how bad it is."""
 
     code: str
     sentence: str
+    severity: str = REFUSED
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A verdict with its reasons. The first finding is the one on which a platform would refuse."""
+    """A verdict with its reasons. The first finding that is `REFUSED` is the one on which a platform would refuse."""
 
     findings: tuple[Finding, ...] = ()
 
     @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """The findings but for those that stricter verifiers alone mind."""
+        return tuple(finding for finding in self.findings if finding.severity == REFUSED)
+
+    @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
+        """Whether nothing was found on which it would be refused here."""
+        return not self.refusals
 
     @property
     def code(self) -> str:
-        """The first finding's code, or ``OK``."""
-        return "OK" if self.ok else self.findings[0].code
+        """The code of the first finding on which it would be refused, or ``OK``."""
+        return "OK" if self.ok else self.refusals[0].code
 
     def __str__(self) -> str:
-        found = "\n".join(f"{finding.code}: {finding.sentence}" for finding in self.findings)
-        return found or "OK: nothing wrong was found."
+        found = [f"{finding.code}: {finding.sentence}" for finding in self.findings]
+        return "\n".join([self.verdict, *found] if self.ok else found)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        if self.refusals:
+            return f"Not OK: {len(self.refusals)} finding{'s' if len(self.refusals) > 1 else ''}."
+        return "OK here, but not everywhere." if self.findings else "OK: nothing wrong was found."

@@ -57,6 +57,8 @@ class LocalPlatform:
         machine, which then listens on every address. It is a process of its own, which ends with the Lab, or with the
         script that started it. Raises: OnboardingError: if it can't start, or runs otherwise than you ask for.
         """
+        if profile not in PROFILES:
+            raise OnboardingError(f"There is no profile {profile!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
         folder = _folder(workspace)
         platform = cls.running(workspace) or cls._launch(folder, profile, tenants, host)
         otherwise, code = "", ""

@@ -3,11 +3,12 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import read_file, write_whole
-from mciot_nb.pki.keys import encode_passphrase
+from mciot_nb.pki.keys import encode_passphrase, read_private_key
 from mciot_nb.pki.keystore import SHORTEST_PASSWORD, store_password
 from mciot_nb.secret import Secret
 
@@ -15,12 +16,11 @@ from mciot_nb.secret import Secret
 class Passphrase:
     """The passphrase of a workspace: what a learner types is held in memory only, the practice one in a file.
 
-    ``key`` is the path of the key that it opens, once there is one.
+    ``keys`` returns the paths of the keys that are there, which it opens.
     """
 
-    def __init__(self, practice_file: Path, key: Path) -> None:
-        self.practice_file = practice_file
-        self._key = key
+    def __init__(self, practice_file: Path, keys: Callable[[], list[Path]]) -> None:
+        self.practice_file, self._keys = practice_file, keys
         self._typed: Secret | None = None
 
     @property
@@ -30,7 +30,7 @@ class Passphrase:
             return "typed"
         if os.environ.get("MCIOT_PASSPHRASE"):
             return "environment"
-        return "practice" if self.practice_file.exists() or not self._key.exists() else ""
+        return "practice" if self.practice_file.exists() or not self._keys() else ""
 
     def find(self) -> Secret:
         """Return the passphrase; a practice one is made up where no key needs another.
@@ -51,8 +51,9 @@ class Passphrase:
                         raise
             return self._practice()
         raise OnboardingError(
-            "Stop here: this workspace's keys have a passphrase of your own. Type it in the field at the top of this "
-            "notebook, press Enter, and run the cells below it.",
+            "Stop here: this workspace's keys have a passphrase that is not kept in it. Type it in the field at the "
+            f"top of this notebook, press Enter, and run the cells below it; if it was the practice one and the file "
+            f"{self.practice_file} is lost, put that back, or run workspace.start_over() in a cell.",
             "NEED_PASSPHRASE",
         )
 
@@ -65,17 +66,17 @@ class Passphrase:
             raise OnboardingError(f"{error} This workspace's own is not such a one: {way_out}", error.code) from None
         return passphrase
 
-    def type(self, passphrase: Secret, open_ca: Callable[[], object] | None) -> None:
-        """Use a passphrase of the learner's own; ``open_ca`` opens the CA with it, None if there is no CA.
+    def type(self, passphrase: Secret) -> None:
+        """Use a passphrase of the learner's own.
 
-        Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the CA.
+        Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the keys that are there.
         """
         checked(passphrase)
-        if open_ca is None:
+        if not (keys := self._keys()):
             store_password(passphrase)  # what is there stays open to its passphrase, whatever Java says to it
-        else:
+        for key in keys[:1]:
             try:
-                open_ca()
+                read_private_key(key, passphrase)
             except OnboardingError as error:
                 if error.code != "WRONG_PASSPHRASE":
                     raise
@@ -93,7 +94,10 @@ class Passphrase:
 
     def _practice(self) -> Secret:
         data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
-        return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
+        with suppress(OnboardingError):
+            return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
+        way_out = "put the right file back, or run workspace.start_over() in a cell, which begins anew"
+        raise OnboardingError(f"{self.practice_file} has lost the practice passphrase: {way_out}.", "BAD_PASSPHRASE")
 
 
 def checked(passphrase: Secret) -> Secret:

@@ -48,6 +48,14 @@ ISSUERS = {"ca": "caCertificate", "intermediate": "caCertificate/intermediateCer
 STEPS = ("ca", "intermediate", "issuer", "device", "chain", "stores", "upload")
 #: The forms of the stores, as their files' names end.
 STORE_KINDS = ("pkcs12", "jks")
+#: What an issuer can't do without, and why; see `Workspace._check_there`.
+_NEEDED = {
+    "Config.cnf": "it says how this CA signs",
+    "Cert.pem": "every chain leads to it",
+    "Key.pem": "nothing can be signed without it",
+    "deviceKey.pem": "the device can't connect without it",
+    "database.txt": "it lists what this CA has signed",
+}
 #: The files of the tutorial's own device, under the guide's names. They move together.
 DEVICE_FILES = (
     *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),
@@ -57,10 +65,18 @@ DEVICE_FILES = (
 
 def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
     """Print a sentence if a certificate that stays in its place is revoked: it can be looked at, and is refused."""
-    row = SigningDatabase.of(config).find(certificate.serial_number)
+    row = None
+    with suppress(OnboardingError):  # without its database it is not known to be
+        row = SigningDatabase.of(config).find(certificate.serial_number)
     if row is not None and row.status == "R":
         way_out = "for a new one, submit another kind of key or other days."
         print(f"Mind that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
+
+
+def check_choice(key: object) -> None:
+    """Raise OnboardingError, BAD_VALUE, for a kind of key that is no `KeyChoice`, such as a text."""
+    if not isinstance(key, KeyChoice | None):
+        raise OnboardingError("Give the kind of key as KeyChoice(KeyType.P256, days=365), say.", "BAD_VALUE")
 
 
 @contextmanager
@@ -98,7 +114,7 @@ class Workspace:
         #: The CA's directory, as the guide lays it out, and the intermediate's inside it.
         self.ca_folder, self.intermediate_folder = (self.folder / folder for folder in ISSUERS.values())
         self._archive = Archive(self.folder)
-        self._passphrase = Passphrase(self.folder / "passphrase", self.ca_folder / "caKey.pem")
+        self._passphrase = Passphrase(self.folder / "passphrase", self._keys)
         #: An intermediate that is being made. It is no temporary folder: once it is signed, its key must not be lost.
         self._begun = self.folder / ".new-intermediate"
         self._server_record = self.folder / "server.json"  # what proved the server's certificate
@@ -120,8 +136,10 @@ class Workspace:
 
     def subject(self, owner: str) -> DistinguishedName:
         """Return the subject that was asked for, by the ``ca``, ``intermediate`` or ``device``; else a suggestion."""
-        read, name = (self._certificate, "Cert.pem") if owner == "ca" else (self._request, "Csr.pem")
-        return DistinguishedName.from_x509(read(owner).subject) if self._file(owner, name).exists() else DEFAULTS[owner]
+        for name, read in (("Csr.pem", self._request), ("Cert.pem", self.certificate)):
+            if self._file(owner, name).exists():
+                return DistinguishedName.from_x509(read(owner).subject)
+        return DEFAULTS[owner]
 
     def key_choice(self, owner: str) -> KeyChoice:
         """Return the kind of key and the days of the ``ca``, ``intermediate`` or ``device`` that is there.
@@ -131,12 +149,12 @@ class Workspace:
         choice = DEFAULT_KEYS[owner]
         with suppress(OnboardingError):  # there may be no issuer yet, no key, no request, no certificate
             if owner != "ca":
-                issuer = self._certificate(self.issuer if owner == "device" else "ca")
+                issuer = self.certificate(self.issuer if owner == "device" else "ca")
                 in_an_hour = normalize_time(None) + timedelta(hours=1)
                 choice = choice.changed(days=days_within(issuer, in_an_hour, choice.days))
                 has_key_only = owner == "device" and not self._file(owner, "Csr.pem").exists()
                 choice = choice.changed(KeyType.of(self._device_key() if has_key_only else self._request(owner)))
-            there = self._certificate(owner)
+            there = self.certificate(owner)
             if owner != "device" or self._is_for_the_request(there):
                 return KeyChoice.of(there)
         return choice
@@ -149,6 +167,7 @@ class Workspace:
 
         If the workspace was moved, the configuration names its new folder afterwards.
         """
+        self._check_there(issuer, "Config.cnf")
         path = self._file(issuer, "Config.cnf")
         config = read_config(path if path.exists() else GUIDE_CONFIG)
         if not path.exists() or config.ca_path("dir").exists():
@@ -160,15 +179,49 @@ class Workspace:
     def _file(self, owner: str, name: str) -> Path:
         """Return the path of a file of the ``ca``, ``intermediate`` or ``device``, such as ``Cert.pem``."""
         folder = self.device_file("") if owner == "device" else self.folder / ISSUERS[owner]
-        return folder / f"{owner}{name}"
+        return folder / (name if name == "database.txt" else f"{owner}{name}")
 
-    def _certificate(self, owner: str) -> x509.Certificate:
+    def _check_there(self, owner: str, *names: str) -> None:
+        """Check that files of what was made are there. Raises: OnboardingError: MISSING; nothing is made in its place.
+
+        What was not made yet is another matter: it is what `catch_up` makes.
+        """
+        for path in (self._file(owner, name) for name in names if self._has(owner)):
+            if not path.exists():
+                why = _NEEDED.get(path.name) or _NEEDED[path.name.removeprefix(owner)]
+                other = ", type another common name in 03" if owner == "device" else ""
+                raise OnboardingError(
+                    f"{path.name} is missing in {path.parent}, and {why}: put it back{other}, or run "
+                    "workspace.start_over() in a cell, which moves everything to earlier/, and begin again in 01.",
+                    "MISSING",
+                )
+
+    def _check_made(self, issuer: str) -> None:
+        """Check that a CA was made. Raises: OnboardingError: NO_FILE."""
+        if not self._has(issuer):
+            kind, makes = issuer.replace("ca", "CA"), f"workspace.catch_up({issuer!r}) makes one with the defaults"
+            raise OnboardingError(f"There is no {kind} in {self.folder} yet: {makes}.", "NO_FILE")
+
+    def certificate(self, owner: str) -> x509.Certificate:
+        """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
+
+        Raises: OnboardingError: if it is not made yet (NO_FILE), or its file is gone (MISSING).
+        """
+        if owner in ISSUERS:
+            self._check_made(owner)
+            self._check_there(owner, "Cert.pem")
         return read_certificates(self._file(owner, "Cert.pem"))[0]
+
+    def _keys(self) -> list[Path]:
+        """Return the paths of the keys that are here: a CA's own may lie elsewhere, in a safe."""
+        keys = [*(self._file(issuer, "Key.pem") for issuer in ISSUERS), self._file("device", "Key.pem")]
+        return [path for path in keys if path.exists()]
 
     def _request(self, owner: str) -> x509.CertificateSigningRequest:
         return read_request(self._file(owner, "Csr.pem"))
 
     def _device_key(self) -> PrivateKey:
+        self._check_there("device", "Key.pem")
         return read_private_key(self._file("device", "Key.pem"), self.passphrase)
 
     @property
@@ -192,16 +245,21 @@ class Workspace:
     def type_passphrase(self, passphrase: Secret) -> None:
         """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
 
-        Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the CA that is there.
+        Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the keys that are there.
         """
-        self._passphrase.type(passphrase, (lambda: self._open("ca", passphrase)) if self.has_ca else None)
+        self._passphrase.type(passphrase)
 
     # The CA ----------------------------------------------------------------------------------------------------------
 
     @property
     def has_ca(self) -> bool:
-        """Whether there is a CA, with its configuration, key and certificate."""
-        return all((self.ca_folder / name).exists() for name in ("caConfig.cnf", "caKey.pem", "caCert.pem"))
+        """Whether a CA was made here. Its key may lie elsewhere, in a safe; for a missing file it is not made anew."""
+        return self._has("ca")
+
+    def _has(self, owner: str) -> bool:
+        """Whether something was made for an owner. Without certificate, an intermediate is only begun."""
+        made = {"ca": ("Cert.pem", "Key.pem", "database.txt"), "intermediate": ("Cert.pem",)}
+        return any(self._file(owner, name).exists() for name in made.get(owner, ("Cert.pem", "Csr.pem")))
 
     def create_ca(self, subject: DistinguishedName, key: KeyChoice | None = None) -> CertificateAuthority:
         """Make the CA for ``subject``, or open it if it is there; one that is not what is asked for is archived.
@@ -209,6 +267,7 @@ class Workspace:
         Without ``key``, what is there may have any key and days, and what is made has the guide's. Raises:
         OnboardingError: if it can't be made; then nothing has moved.
         """
+        check_choice(key)
         if self.has_ca and self._is_what_was_asked("ca", subject, key):
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
@@ -228,12 +287,18 @@ class Workspace:
         """Open the CA; its key is decrypted once and held in memory."""
         return self._open("ca")
 
-    def _open(self, issuer: str, passphrase: Secret | None = None) -> CertificateAuthority:
+    def _open(self, issuer: str) -> CertificateAuthority:
         """Open a CA, or return the one that is open if its certificate and configuration are still the same."""
+        self._check_made(issuer)
+        self._check_there(issuer, "Cert.pem", "Key.pem")
         folder, now = self.folder / ISSUERS[issuer], self.config(issuer)
         known = self._opened.get(issuer)
-        if passphrase or known is None or (known.certificate, known.config) != (self._certificate(issuer), now):
-            known = self._opened[issuer] = CertificateAuthority.open(folder, passphrase or self.passphrase)
+        if known is None or (known.certificate, known.config) != (self.certificate(issuer), now):
+            try:
+                known = self._opened[issuer] = CertificateAuthority.open(folder, self.passphrase)
+            except OnboardingError:
+                self._check_there(issuer, "database.txt")  # which opening restores where openssl was interrupted
+                raise
             if known.recovered:
                 print(known.recovered)
         return known
@@ -242,11 +307,11 @@ class Workspace:
 
     @property
     def has_intermediate(self) -> bool:
-        """Whether there is an intermediate CA, with all its files, that the CA which is here has signed."""
-        files = [self._file("intermediate", name) for name in ("Cert.pem", "Csr.pem", "Key.pem", "Config.cnf")]
-        if not (self.has_ca and all(path.exists() for path in files)):
-            return False
-        return is_issued_by(self._certificate("intermediate"), self._certificate("ca"))
+        """Whether there is an intermediate CA, which the CA that is here has signed, if its certificate is here."""
+        root = self._file("ca", "Cert.pem")
+        return self._has("intermediate") and (
+            not root.exists() or is_issued_by(self.certificate("intermediate"), self.certificate("ca"))
+        )
 
     def create_intermediate(self, subject: DistinguishedName, key: KeyChoice | None = None) -> CertificateAuthority:
         """Make an intermediate CA for ``subject`` below the CA, or find it (guide: "Creating an intermediate …").
@@ -255,8 +320,10 @@ class Workspace:
 
         Raises: OnboardingError: SUBJECT_TAKEN, if the CA has a valid one for ``subject`` with another key or days.
         """
+        check_choice(key)
         if self.has_intermediate and self._is_what_was_asked("intermediate", subject, key):
-            mention_revoked(self.config("ca"), self.intermediate().certificate)
+            if self._file("ca", "Config.cnf").exists():
+                mention_revoked(self.config("ca"), self.certificate("intermediate"))
             return self.intermediate()
         ca, folder, draft = self.ca(), self.intermediate_folder, self._begun
         options = {"key_type": (key or DEFAULT_KEYS["intermediate"]).key_type, "days": key.days if key else None}
@@ -289,7 +356,7 @@ class Workspace:
             signed = read_certificates(self._begun / "intermediateCert.pem")[0]
             asked = DistinguishedName.from_x509(read_request(self._begun / "intermediateCsr.pem").subject)
             return (
-                is_issued_by(signed, self._certificate("ca"))
+                is_issued_by(signed, self.certificate("ca"))
                 and asked == subject
                 and key in (None, KeyChoice.of(signed))
             )
@@ -323,13 +390,14 @@ class Workspace:
     @property
     def issuer_certificates(self) -> dict[str, x509.Certificate]:
         """The certificates of all issuers that are here, by their names."""
-        here = {"ca": self.has_ca, "intermediate": self.has_intermediate}
-        return {issuer: self._certificate(issuer) for issuer, is_here in here.items() if is_here}
+        has = {"ca": self.has_ca, "intermediate": self.has_intermediate}
+        here = [issuer for issuer in ISSUERS if has[issuer] and self._file(issuer, "Cert.pem").exists()]
+        return {issuer: self.certificate(issuer) for issuer in here}
 
     @property
     def issuer_certificate(self) -> x509.Certificate:
         """The certificate of the CA that signs, which is the one to upload."""
-        return self._certificate(self.issuer)
+        return self.certificate(self.issuer)
 
     def signer(self) -> CertificateAuthority:
         """Open the CA that signs: the root, or the intermediate."""
@@ -348,13 +416,17 @@ class Workspace:
         Raises: OnboardingError: if the issuer's policy would refuse ``subject``, another certificate has it
             (SUBJECT_TAKEN), or it can't be made; then nothing has moved.
         """
+        check_choice(key)
         wanted = self._as_signed(subject.to_x509())
         there = [name for name in DEVICE_FILES if self.device_file(name).exists()]
-        own = self._device_key() if "deviceKey.pem" in there else None
+        is_same = self._has("device") and self.subject("device") == subject
+        own = self._device_key() if is_same or "deviceKey.pem" in there else None
         fits = own is not None and (key is None or key.key_type == KeyType.of(own))
-        if own and fits and "deviceCsr.pem" in there:
-            request = self._request("device")
-            if self.subject("device") == subject and request.public_key() == own.public_key():
+        if own and fits and is_same:
+            if "deviceCsr.pem" not in there and self.certificate("device").public_key() == own.public_key():
+                print("deviceCsr.pem was missing: it is written again, for the same key and subject.")
+                return create_request(self.device_file("deviceCsr.pem"), own, subject)
+            if "deviceCsr.pem" in there and (request := self._request("device")).public_key() == own.public_key():
                 return request
         old = "the files of a device whose key is missing"
         if own:
@@ -386,6 +458,7 @@ class Workspace:
         Raises: OnboardingError: SUBJECT_TAKEN, if the database has another valid certificate for the subject, of
             another key or for other days; then nothing has moved.
         """
+        check_choice(key)
         days = key.days if key else None
         path, request = self.device_file("deviceCert.pem"), self._request("device")
         self._as_signed(request.subject)
@@ -422,7 +495,7 @@ class Workspace:
 
         Below an intermediate the chain ends with that, so that every platform takes it: two certificates.
         """
-        device = self._certificate("device")
+        device = self.certificate("device")
         chain = build_chain(device, [self.issuer_certificate], up_to=self.issuer_certificate)
         self._archive.keep_certificates(self.device_file("deviceCertChain.pem"), chain)
         return chain
@@ -582,6 +655,7 @@ class Workspace:
 
         ``client_id`` is the certificate's common name by default.
         """
+        self._check_there("device", "Key.pem")
         return Device(
             *tenant.mqtt,
             chain=self.device_file("deviceCertChain.pem"),

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from socket import SO_KEEPALIVE, SOL_SOCKET
 
 from cryptography import x509
@@ -15,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 
-from mciot_nb.pki.chain import is_ca, is_issued_by
+from mciot_nb.pki.chain import is_issued_by
+from mciot_nb.pki.verdicts import INVALID_PURPOSE, SIGNATURE_FAILURE, to_openssl
 from mciot_platform.storage import Storage, TrustAnchor
-from mciot_platform.trust import INVALID_PURPOSE, SIGNATURE_FAILURE, ConnectionRejected, FailedCertificate
+from mciot_platform.trust import ConnectionRejected, FailedCertificate
 
 CHUNK = 65536  # bytes
 #: Bytes of the accepted issuers' names. From 65,536 on every handshake fails, and Java reads 32,768 in a message.
@@ -27,7 +27,6 @@ WRITE_SECONDS = 30.0
 NO_WEBSOCKET = (
     "The client speaks MQTT over WebSocket, where certificates do not work: let it speak MQTT over TLS (mqtts, ssl)."
 )
-_to_openssl = lru_cache(4096)(X509.from_cryptography)  # which reads it anew, a megabyte for thirty connections
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class TlsContexts:
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # most devices are silent for most of the time
+        context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")  # it weighs chains too, and Java takes RSA 1024 and SHA-1 there
         context.use_certificate(self._identity.certificate)
         context.use_privatekey(self._identity.key)
         context.set_verify(SSL.VERIFY_PEER, _on_verify)  # none is needed where a password comes
@@ -70,7 +70,7 @@ class TlsContexts:
         assert store is not None  # every context has one
         store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
         for anchor in anchors:
-            store.add_cert(_to_openssl(anchor))
+            store.add_cert(to_openssl(anchor))
         with suppress(ValueError):  # of a name that can't be read: no list means any issuer
             names = {anchor.subject.public_bytes(): anchor for anchor in anchors}
             for one in names.values() if sum(len(name) + 2 for name in names) <= LONGEST_LIST else ():
@@ -83,8 +83,8 @@ def _on_verify(tls: SSL.Connection, presented: X509, error: int, depth: int, ok:
     if ok:
         return True
     certificate, stream = presented.to_cryptography(), tls.get_app_data()
-    if error == INVALID_PURPOSE and depth == 0 and is_ca(certificate):
-        return True  # a CA's own certificate is refused after the handshake, with a reason the client gets to see
+    if error == INVALID_PURPOSE and depth == 0 and certificate in stream.anchors:
+        return True  # one that is trusted itself is for every purpose to the platform, which is Java
     if error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in stream.anchors):
         return True  # OpenSSL tried another trusted certificate of that name; `Trust.authorize` checks them all
     stream.failed = FailedCertificate(certificate, depth, error)

@@ -1,43 +1,22 @@
 """Which devices the local platform lets in: the verdict on each, with its reason."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mciot_nb.errors import Finding
-from mciot_nb.pki.chain import PROFILES, Chain, Profile, diagnose, fingerprint, path_to_anchor
-from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.chain import PROFILES, Chain, Profile, examine, explain, fingerprint, judge, same_name
+from mciot_nb.pki.names import common_name, name_of, readable
+from mciot_nb.pki.parts import UNREADABLE
+from mciot_nb.pki.verdicts import NO_DATES, Verdict
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, TrustAnchor
 
 BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
 MOST_REMEMBERED = 4096  # chains that were good
 LONGEST_CHAIN = max(profile.longest_chain for profile in PROFILES.values())
-ODD = (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm, ValueError)
-#: OpenSSL's own words for errors that `diagnose` does not name (X509_verify_cert_error_string, which pyOpenSSL hides).
-SIGNATURE_FAILURE, INVALID_PURPOSE = 7, 26
-OPENSSL_WORDS = {
-    SIGNATURE_FAILURE: "certificate signature failure",
-    25: "path length constraint exceeded",
-    INVALID_PURPOSE: "unsuitable certificate purpose",
-    32: "key usage does not include certificate signing",
-    34: "unhandled critical extension",
-    37: "invalid non-CA certificate (has CA markings)",
-    41: "invalid or inconsistent certificate extension",
-    42: "invalid or inconsistent certificate policy extension",
-    47: "permitted subtree violation",
-    48: "excluded subtree violation",
-    66: "EE certificate key too weak",
-    67: "CA certificate key too weak",
-    68: "CA signature digest algorithm too weak",
-    76: "Cannot find certificate signature algorithm",
-    79: "invalid CA certificate",
-    94: "Certificate public key has explicit ECC parameters",
-}
 
 
 class ConnectionRejected(Exception):
@@ -62,9 +41,8 @@ def readable_certificates() -> Iterator[None]:
     """Raise ConnectionRejected for what cryptography raises on odd certificates: they are the client's fault."""
     try:
         yield
-    except ODD as error:
-        why = f"{type(error).__name__}, {error}"
-        sentence = f"A certificate that the client sent can't be read ({why}): sign a new one."
+    except UNREADABLE as error:
+        sentence = "A certificate that the client sent has a part that can't be read here: sign a new one."
         raise ConnectionRejected("INVALID", sentence, NOT_AUTHORIZED) from error
 
 
@@ -75,12 +53,12 @@ def device_identifier(client_id: str) -> str:
 
 def subject_and_serial(certificate: x509.Certificate) -> str:
     """Return what names a certificate in the log: subject, and serial number as ``openssl x509 -serial`` shows it."""
-    return f"{readable(certificate.subject)} (serial number {certificate.serial_number:X})"
+    return f"{readable(name_of(certificate))} (serial number {certificate.serial_number:X})"
 
 
 def note_chain(attempt: LoggedAttempt, chain: Chain) -> None:
     """Note for the log which certificates a client has presented."""
-    attempt.subject, attempt.chain = readable(chain[0].subject), list(map(subject_and_serial, chain))
+    attempt.subject, attempt.chain = readable(name_of(chain[0])), list(map(subject_and_serial, chain))
 
 
 class Trust:
@@ -133,9 +111,10 @@ class Trust:
         trusted, until = self._good.get(key, (None, now))
         if trusted is None or until <= now:
             anchors = self.enabled(tenant)
-            if finding := self._first_finding(presented, list(anchors), self.profile):
+            path, findings = examine(presented, list(anchors), self.profile, at=now)
+            if findings:
+                finding = self._of_one_gone(presented, findings[0])
                 raise ConnectionRejected(finding.code, finding.sentence, NOT_AUTHORIZED)
-            path, _ = path_to_anchor(presented, list(anchors), now)
             trusted = anchors[path[-1]]
             self._good[key] = trusted, min(one.not_valid_after_utc for one in (*presented, *path))
         return trusted
@@ -147,38 +126,38 @@ class Trust:
         if len(presented) == 1:
             # pyOpenSSL does not tell what else was presented. If the issuer's name is one that we trust, its
             # certificate most likely was, and did not make the signature.
-            presented += [anchor for anchor in anchors if anchor.subject == presented[0].issuer != presented[0].subject]
-        finding = self._first_finding(presented, anchors)
-        if finding is None or finding.code == "INVALID":
-            finding = _in_openssl_words(failed)
-        elif finding.code == "BAD_SIGNATURE" and len(path) < 2:
+            presented += [one for one in anchors if same_name(presented[0], one) and one != presented[0]]
+        verdict = Verdict(failed.error, failed.depth, failed.certificate)
+        finding = self._of_one_gone(presented, explain(verdict, presented, anchors))
+        if finding.code == "BAD_SIGNATURE" and len(path) < 2:
             # for both cases: the trusted certificate was presented too and did not sign, or a namesake of it did
-            sentence = f"The certificate of {readable(presented[0].subject)} was not signed by the trusted certificate "
-            sentence += f"of that name, {readable(presented[0].issuer)}: upload the CA that signed it, or put that one "
-            finding = Finding(finding.code, sentence + "into the chain.")
+            subject, name = readable(name_of(presented[0])), readable(name_of(presented[0], "issuer"))
+            sentence = f"The certificate of {subject} was not signed by the trusted certificate of that name, {name}: "
+            finding = Finding(
+                "BAD_SIGNATURE", sentence + "upload the CA that signed it, or put that one into the chain."
+            )
         return ConnectionRejected(finding.code, finding.sentence)
 
-    def _first_finding(self, presented: Chain, anchors: Chain, profile: Profile | None = None) -> Finding | None:
-        diagnosis = diagnose(presented, anchors, profile)
-        if diagnosis.code in ("UNKNOWN_CA", "BAD_SIGNATURE"):
+    def _of_one_gone(self, presented: Chain, finding: Finding) -> Finding:
+        """Return what to say instead, where the chain leads to a trusted certificate that is enabled no more."""
+        if finding.code in ("UNKNOWN_CA", "BAD_SIGNATURE"):
             gone = {known.certificate: known for known in self.storage.trusted_certificates() if not known.enabled}
-            # One walk for them all, no longer than any profile allows: a class deletes many, and chains can be long.
-            path, broken = path_to_anchor(presented[:LONGEST_CHAIN], list(gone), datetime.now(UTC))
-            if not broken:
-                what = f"The trusted certificate of {readable(path[-1].subject)}"
+            path = judge(presented[:LONGEST_CHAIN], list(gone), datetime.now(UTC), NO_DATES).path
+            if path:
+                what = f"The trusted certificate of {readable(name_of(path[-1]))}"
                 if gone[path[-1]].deleted:
                     return Finding("CA_DELETED", f"{what} was deleted: upload it again.")
                 return Finding("CA_DISABLED", f"{what} is disabled: enable it.")
-        return None if diagnosis.ok else diagnosis.findings[0]
+        return finding
 
     def _check_client_id(self, client_id: str, certificate: x509.Certificate) -> None:
         if not client_id:
             sentence = "The ClientId is empty: use the certificate's common name."
             raise ConnectionRejected("NO_CLIENT_ID", sentence, BAD_CLIENT_ID)
-        name = common_name(certificate.subject)
+        name = common_name(name_of(certificate))
         if device_identifier(client_id) == name:
             return
-        subject, advice = readable(certificate.subject), "connect with that common name as ClientId."
+        subject, advice = readable(name_of(certificate)), "connect with that common name as ClientId."
         if not name or ":" in name:
             advice = "sign a certificate whose common name is the ClientId, without a colon."
         sentence = f"The ClientId {client_id!r} is not the common name of the certificate {subject}: {advice}"
@@ -192,23 +171,6 @@ class Trust:
             device = self.storage.device(trusted.tenant, identifier)
         if device is None or not device.registered:
             sentence = f"The device {identifier} is not registered, and auto-registration is off for the trusted "
-            sentence += f"certificate of {readable(trusted.certificate.subject)}: switch it on there."
+            sentence += f"certificate of {readable(name_of(trusted.certificate))}: switch it on there."
             raise ConnectionRejected("NOT_REGISTERED", sentence, NOT_AUTHORIZED)
         return device
-
-
-def _in_openssl_words(failed: FailedCertificate) -> Finding:
-    subject = readable(failed.certificate.subject)
-    if failed.error == INVALID_PURPOSE and failed.depth == 0 and not _may_be_client(failed.certificate):
-        why = "its extended key usage does not allow clientAuth"
-        sentence = f"The certificate of {subject} is no device's, {why}: sign it as a device's."
-        return Finding("INVALID_PURPOSE", sentence)
-    words = OPENSSL_WORDS.get(failed.error, f"error {failed.error}")
-    return Finding("INVALID", f"OpenSSL refuses the certificate of {subject} ({words}): sign it anew without that.")
-
-
-def _may_be_client(certificate: x509.Certificate) -> bool:
-    with suppress(x509.ExtensionNotFound):
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        return bool({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usages))
-    return True

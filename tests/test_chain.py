@@ -5,16 +5,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from chain_shapes import called, issue
 from conftest import PASSPHRASE, Run
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.name import _ASN1Type
 from platform_tools import make
 
 from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, diagnose
 from mciot_nb.pki import jks, pkcs12
-from mciot_nb.pki.chain import PROFILES, build_chain, fingerprint, read_certificates, to_pem, with_colons
+from mciot_nb.pki.chain import (
+    PROFILES,
+    build_chain,
+    fingerprint,
+    is_issued_by,
+    read_certificates,
+    signature_fits,
+    to_pem,
+    with_colons,
+)
 from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.uploads import parse_upload
 
@@ -63,7 +74,7 @@ def test_each_fault_has_its_code_and_its_sentence(ca: CertificateAuthority, tmp_
         ([leaf, middle, root], CURRENT, None, "OK"),
         ([leaf, middle], CURRENT, None, "INCOMPLETE_CHAIN"),
         ([leaf, root, middle], CURRENT, None, "CHAIN_ORDER"),
-        ([root], GUIDE, None, "CA_AS_DEVICE"),
+        ([root], GUIDE, None, "OK"),  # trusted itself, as thin-edge.io has it
         ([leaf], CURRENT, None, "UNKNOWN_CA"),
         ([sign_under(device, "leaf"), device, root], CURRENT, None, "INVALID"),  # a device signs no others
         ([sign_under(root, "forged"), root], GUIDE, None, "BAD_SIGNATURE"),
@@ -79,6 +90,48 @@ def test_each_fault_has_its_code_and_its_sentence(ca: CertificateAuthority, tmp_
     assert diagnose([leaf, middle], [middle], GUIDE).ok, "an uploaded intermediate is the anchor"
     with pytest.raises(OnboardingError, match="not among those given"):
         build_chain(device, [other])
+
+
+SIGNED_BY = {  # the key, and the digest of what it signs
+    "RSA, SHA-1": ("rsa:2048", "-sha1"),
+    "RSA, MD5": ("rsa:2048", "-md5"),
+    "EC, SHA-1": ("P-256", "-sha1"),
+    "EC": ("P-256", "-sha256"),
+    "Ed25519": ("ed25519", ""),
+    "P-192, which cryptography does not know": ("secp192k1", "-sha256"),
+}
+
+
+@pytest.mark.parametrize("method", SIGNED_BY)
+def test_who_signed_is_told_of_old_signatures_too(method: str, openssl: Run, tmp_path: Path) -> None:
+    kind, digest = SIGNED_BY[method]
+    curve = [] if kind in ("rsa:2048", "ed25519") else ["-pkeyopt", f"ec_paramgen_curve:{kind}"]
+    digests = [digest] if digest else []
+    new = ["-newkey", "ec" if curve else kind, *curve, "-nodes", *digests]
+
+    def made(name: str, command: str, *options: str) -> bytes:
+        openssl(command, *options, *digests, "-out", name, cwd=tmp_path)
+        return (tmp_path / name).read_bytes()
+
+    for name in ("ca", "twin"):  # of one name; the first signs
+        made(f"{name}.pem", "req", "-x509", *new, "-subj", "/CN=Old CA", "-keyout", f"{name}.key")
+    request = x509.load_pem_x509_csr(made("csr.pem", "req", *new, "-subj", "/CN=device", "-keyout", "device.key"))
+    made("device.pem", "x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
+    device, ca, twin = (read_certificates(tmp_path / f"{name}.pem")[0] for name in ("device", "ca", "twin"))
+    yes, no = (None, None) if "P-192" in method else (True, False)
+    assert (signature_fits(device, ca), signature_fits(device, twin)) == (yes, no)
+    assert (signature_fits(request, request), signature_fits(request, ca)) == (yes, no)
+    assert is_issued_by(device, ca) == bool(yes) and is_issued_by(device, ca, unchecked=True)
+    assert not is_issued_by(device, twin) and not is_issued_by(device, device, unchecked=True)
+    assert build_chain(device, [twin, ca] if yes else [ca]) == [device, ca]
+
+
+def test_names_are_compared_as_rfc_5280_has_it() -> None:
+    ca = issue(called("CA", "Old Works"))
+    for name in (called("ca", " OLD   works "), called("CA", "Old Works", kind=_ASN1Type.BMPString)):
+        assert is_issued_by(issue("device", ca, issuer_name=name).certificate, ca.certificate)
+    for name in (called("CA", "OldWorks"), called("Old Works", "CA"), called("CA")):
+        assert not is_issued_by(issue("device", ca, issuer_name=name).certificate, ca.certificate)
 
 
 def test_a_fingerprint_is_openssls(ca: CertificateAuthority, openssl: Run) -> None:

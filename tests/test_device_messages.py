@@ -2,22 +2,25 @@
 
 import math
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
 from conftest import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from platform_tools import make, started, upload, wait_for
-from test_tenant_calls import Talk, device_of, hear, refused, says, server
+from platform_tools import TLS, make, started, upload, wait_for
+from test_tenant_calls import Talk, device_of, hear, over_tls, refused, says, served, server
 
 from mciot_nb import Device, LocalPlatform, Secret, Tenant
 from mciot_nb.connect import mqtt as connection
 from mciot_nb.connect.device import OperationRequest
-from mciot_nb.connect.mqtt import Message
+from mciot_nb.connect.mqtt import Connection, Message
 from mciot_nb.connect.smartrest import line, parse
 
 CA = make("Message CA", ca=True)
@@ -53,6 +56,16 @@ def test_what_a_device_says_of_itself_is_in_the_inventory(platform: LocalPlatfor
     assert device.internal_id() == found.id
     error = device.receive(60)
     assert error == Message("s/e", "41,100,Device already existing")
+
+
+def test_pahos_notes_are_bounded(platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MOST_NOTES", 5)
+    with device_of(platform, tmp_path, make("noted", CA)) as device:
+        for _ in range(5):
+            device.create()
+        assert len(device.notes) == 5 and not any("CONNACK" in note for note in device.notes)
+        device.connect()
+        assert any("CONNACK" in note for note in device.notes)  # the control: it is noted
 
 
 def test_measurements_events_and_alarms_arrive_with_their_time(platform: LocalPlatform, device: Device) -> None:
@@ -179,10 +192,20 @@ def talker(platform: LocalPlatform, tmp_path_factory: pytest.TempPathFactory) ->
         yield platform, device
 
 
+#: Instead of an answer.
+RESET = b"a reset"
+
+
+def resets(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
 def answering(said: bytes | None, patch: pytest.MonkeyPatch) -> Talk:
     """Hear something, answer, and leave; or say nothing (None), and less time than usual is waited for that."""
     if said is not None:
-        return says(said)
+        return resets if said is RESET else says(said)
     patch.setattr(connection, "TIMEOUT", 1.0)
     return hear
 
@@ -192,6 +215,7 @@ def answering(said: bytes | None, patch: pytest.MonkeyPatch) -> Talk:
     [
         (None, True, "NO_ANSWER"),
         (None, False, "NO_ANSWER"),
+        *((said, False, "NO_TLS") for said in (RESET, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x02\x00\x05")),
         (b"", True, "CLOSED"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", True, "CLOSED"),
         (b"\x20\x7f", True, "CLOSED"),
@@ -219,6 +243,7 @@ def test_whatever_a_server_answers_is_one_sentence(
         (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", "HTTP_401"),
         (b"", "CLOSED"),
         (None, "NO_ANSWER"),
+        (RESET, "CLOSED"),
     ],
 )
 def test_whatever_is_answered_for_a_token_is_one_sentence(
@@ -227,6 +252,34 @@ def test_whatever_is_answered_for_a_token_is_one_sentence(
     assert isinstance(device.access_token(platform.https), Secret)  # the control
     with server(platform, answering(said, monkeypatch)) as port:
         refused(code, lambda: device.access_token(f"https://localhost:{port}"))
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_a_refusal_that_comes_before_the_device_writes_keeps_its_reason(
+    platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stranger: bool
+) -> None:
+    """On TLS 1.3 the device is done with the handshake first: its write fails, and the alert waits unread."""
+    certificate = platform.server_certificate
+    shake_hands = over_tls(certificate, TLS[1], key=certificate.with_name("serverKey.pem"), demand=str(certificate))
+    over, make_client = threading.Semaphore(0), Connection._new_client
+
+    def refuse(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
+        try:
+            shake_hands(connection)
+        finally:
+            over.release()
+
+    def new_client(device: Connection) -> Any:
+        client = make_client(device)
+        client.on_socket_open = lambda *_: over.acquire(timeout=60)
+        return client
+
+    monkeypatch.setattr(Connection, "_new_client", new_client)
+    options: dict[str, Any] = {} if stranger else {"chain": None, "key": None, "client_id": "dev"}
+    with served(refuse) as port:
+        device = device_of(platform, tmp_path, make("dev", CA), address=("localhost", port), **options)
+        refused("ALERT_UNKNOWN_CA" if stranger else "ALERT_CERTIFICATE_REQUIRED", device.connect)
 
 
 def test_a_platform_that_is_off_or_goes_away_is_said_so(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ Each is an `OnboardingError` with this `.code`, a `Finding` of a `Diagnosis` or 
 local platform's log. The code is stable and meant for programs; the sentence is for people. `{words in braces}` stand
 for values. Errors without a code, which no program needs to tell apart, are not listed.
 """
+TABLES = "verdicts"  # the module whose sentences stand in a table
 MOST_VARIANTS = 4  # of one sentence; more would be all combinations of several choices
 
 
@@ -51,18 +52,29 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
     }
     constants: dict[str, list[ast.expr]] = defaultdict(list)
     calls: list[tuple[Scope, ast.Call]] = []
+    entries: set[Entry] = set()
     for tree in trees.values():
         _collect_values(tree.body, constants)
     for path, tree in trees.items():
         module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         calls += _calls(tree, Scope(module, None, constants))
-    entries: set[Entry] = set()
+        if path.stem == TABLES:
+            entries.update(_rows(tree, Scope(module, None, constants)))
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
             code, sentence = ((*call.args, named, named, named)[position] for position in CALLS[kind])
             entries.update(_entries(scope, code, sentence, calls))
     return sorted(entries)
+
+
+def _rows(tree: ast.Module, scope: Scope) -> Iterator[Entry]:
+    """Yield what stands in tables and generators as code, what is wrong with a certificate, and what to do."""
+    for row in ast.walk(tree):
+        if isinstance(row, ast.Tuple) and len(row.elts) == 3:
+            for code, what, advice in product(*(_texts(part, scope) for part in row.elts)):
+                if re.fullmatch(r"[A-Z][A-Z0-9_]+", code):
+                    yield Entry(code, f"The certificate of {{subject}} {what}: {advice}.", scope.place)
 
 
 def _entries(scope: Scope, code: ast.expr | None, sentence: ast.expr | None, calls: list) -> Iterator[Entry]:  # type: ignore[type-arg]

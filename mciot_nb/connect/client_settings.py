@@ -10,7 +10,7 @@ from mciot_nb.connect.mqtt import PUBLISH_TOPIC
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.keystore import KEY_ALIAS, TRUST_ALIAS
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 
 #: Name, value, and what it means (may be empty).
 Setting = tuple[str, str, str]
@@ -35,7 +35,7 @@ class ClientSettings:
         self.folder, self.trusted = device_folder, trusted
         self.chain, self.key = device_folder / "deviceCertChain.pem", device_folder / "deviceKey.pem"
         self._unencrypted_key = device_folder / "deviceKeyOpen.pem"
-        self.client_id = common_name(read_certificates(self.chain)[0].subject) or ""
+        self.client_id = common_name(name_of(read_certificates(self.chain)[0])) or ""
 
     @property
     def mqttfx(self) -> list[Setting]:

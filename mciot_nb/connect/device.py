@@ -1,5 +1,6 @@
 """A device with its certificate: it connects, and says in SmartREST what a device has to say."""
 
+import contextlib
 import http.client
 import json
 import math
@@ -24,7 +25,7 @@ from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.files import disk_problem, write_whole
 from mciot_nb.pki.keys import encrypted_pem
 from mciot_nb.pki.keystore import read_key, read_store
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.secret import Secret, reveal
 
 #: The message of each severity of an alarm.
@@ -93,7 +94,7 @@ class Device(Connection):
             raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
         self.chain = tuple(read_certificates(chain)) if chain else ()
         self.certificate = self.chain[0] if chain else None
-        client_id = client_id or (common_name(self.certificate.subject) if self.certificate else None)
+        client_id = client_id or (common_name(name_of(self.certificate)) if self.certificate else None)
         if not client_id:
             raise OnboardingError(
                 "The device has no certificate with a common name, so its ClientId is unknown: give client_id.",
@@ -360,23 +361,23 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
     where = f"{host}:{port}"
     headers = {"Accept": "application/json", "X-Ssl-Cert-Chain": to_pem(chain).decode().strip().replace("\n", " ")}
     client = http.client.HTTPSConnection(host, port, timeout=connection.TIMEOUT, context=context)
-    try:
+    with contextlib.closing(client):
         try:
-            client.request("POST", TOKEN_PATH, headers=headers)
-        except (ConnectionError, ssl.SSLEOFError):
-            # On TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more.
-            if client.sock:
+            client.connect()
+        except (OSError, ValueError) as error:
+            raise connection.connection_error(where, error) from None
+        try:
+            try:
+                client.request("POST", TOKEN_PATH, headers=headers)
+            except (ConnectionError, ssl.SSLEOFError):
+                # On TLS 1.3 a refusal follows the handshake, and waits unread where we can't write any more.
                 client.sock.recv(1)  # raises it, if there is one
-            raise
-        response = client.getresponse()
-        return response.status, response.read(_LARGEST_TOKEN)
-    except TimeoutError as error:  # after the handshake it is a silent server, before it perhaps none
-        raise connection.no_answer(where) if client.sock else connection.connection_error(where, error) from None
-    except ConnectionResetError:  # http.client's RemoteDisconnected, too
-        raise connection.connection_error(where) from None
-    except http.client.HTTPException:
-        raise OnboardingError(f"{where} {_NO_TOKEN}", "NOT_A_TENANT") from None
-    except (OSError, ValueError) as error:
-        raise connection.connection_error(where, error) from None
-    finally:
-        client.close()
+                raise
+            response = client.getresponse()
+            return response.status, response.read(_LARGEST_TOKEN)
+        except TimeoutError:
+            raise connection.no_answer(where) from None
+        except OSError as error:  # http.client's RemoteDisconnected, too
+            raise connection.connection_error(where, notes=[str(error)]) from None
+        except http.client.HTTPException:
+            raise OnboardingError(f"{where} {_NO_TOKEN}", "NOT_A_TENANT") from None

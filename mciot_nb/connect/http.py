@@ -54,9 +54,8 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         if parts.scheme != "https":
-            raise OnboardingError(
-                "The tenant's URL begins with https://, so that nobody reads along: correct it.", "BAD_URL"
-            )
+            sentence = "The tenant's URL begins with https://, so that nobody reads along: correct it."
+            raise OnboardingError(sentence, "BAD_URL")
         with requests.Session() as session:
             session.trust_env = verify is True  # a CA bundle named in the environment would override a path
             session.auth = login
@@ -104,11 +103,10 @@ def _explain(host: str, error: Exception) -> OnboardingError:
     if isinstance(error, exceptions.SSLError):
         _, failed, reason = str(error).partition("certificate verify failed")
         if not failed:
-            return OnboardingError(
-                f"{host} does not speak TLS as a tenant does, or ends it early: check the host and the port in the "
-                "URL.",
-                "NO_TLS",
+            sentence = (
+                f"{host} does not speak TLS as a tenant does, or ends it early: check the host and port in the URL."
             )
+            return OnboardingError(sentence, "NO_TLS")
         return OnboardingError(
             f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): check the host "
             "name, and that the certificate you trust is this server's.",

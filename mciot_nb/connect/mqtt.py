@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -33,19 +33,22 @@ CONNACK = {
     1: "the platform speaks MQTT 3.1 and 3.1.1 only: choose one of these",
     2: "the platform does not take this ClientId: use the common name of the device certificate",
     3: "the platform is not available: try again later",
-    4: "the platform expects a user and password here: connect to its TLS port with the certificate",
-    5: "the platform knows the CA but refuses this device: check that the ClientId equals the common name, that the "
-    "chain is complete and not too long, that the name holds no colon, and that auto-registration is on",
+    4: "the device showed no certificate, and the platform does not know its user and password: give it its "
+    "certificate and key, with which it needs neither",
+    5: "the platform refuses this device: check that it shows its certificate, that the ClientId equals the common "
+    "name, that the chain is complete and not too long, that the name holds no colon, and that auto-registration is on",
 }
 #: paho reports the reason codes of MQTT 5: the CONNACK code of MQTT 3.1.1 for each.
 _CONNACK_OF_REASON = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
 
 #: What a TLS alert of the platform means for the device (RFC 8446, section 6.2).
 ALERTS = {
-    "UNKNOWN_CA": "the platform does not trust the CA of this certificate: upload the CA certificate to the tenant",
+    "UNKNOWN_CA": "the platform does not trust the CA of this certificate, or, if it checks revocation lists, has none "
+    "of that CA: upload the CA certificate to the tenant",
     "CERTIFICATE_UNKNOWN": "the platform does not trust this certificate: upload its CA certificate to the tenant, and "
     "check that nothing has expired",
-    "CERTIFICATE_EXPIRED": "a certificate of the chain has expired: sign a new one",
+    "CERTIFICATE_EXPIRED": "a certificate of the chain has expired, or else a revocation list that the other side "
+    "checks: sign a new one",
     "CERTIFICATE_REVOKED": "this device certificate was revoked: sign a new one",
     "BAD_CERTIFICATE": "the platform can't use this certificate: check that its validity has begun",
     "DECRYPT_ERROR": "a signature in the chain is wrong: build the chain from the certificates that belong together",
@@ -56,8 +59,14 @@ ALERTS = {
 
 def no_answer(where: str) -> OnboardingError:
     """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
-    advice = "check that the port is the platform's TLS port, and that the platform is well"
+    advice = "check that the port is the platform's TLS port, 8883 mostly, and that the platform is well"
     return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
+
+
+def no_tls(where: str) -> OnboardingError:
+    """Return the error for ``where`` that speaks something else, or leaves before the handshake is over."""
+    advice = "check host and port; the platform's port for certificates is 8883"
+    return OnboardingError(f"{where} does not speak TLS, or ends it too early: {advice}.", "NO_TLS")
 
 
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
@@ -75,10 +84,11 @@ def connection_error(where: str, error: Exception | None = None, notes: Iterable
         name = alert[1].strip().replace(" ", "_")
         meaning = ALERTS.get(name, "the platform ended the handshake")
         return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return OnboardingError(
-            f"Nothing answers at {where}: check host, port and network, and that the platform runs.", "NOT_REACHED"
-        )
+    if isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
+        return no_tls(where)
+    if error is not None:
+        sentence = f"Nothing answers at {where}: check host, port and network, and that the platform runs."
+        return OnboardingError(sentence, "NOT_REACHED")
     return OnboardingError(
         f"{where} closed the connection without a reason: check that the port is the platform's TLS port, and look "
         "into its log.",
@@ -165,8 +175,8 @@ class Connection:
         """Connect.
 
         Raises: OnboardingError: with one sentence: code ``CONNACK_<n>`` where the platform refused the device,
-        ``ALERT_<name>`` where the handshake failed, ``NOT_REACHED``, ``SERVER_NOT_TRUSTED``, ``NO_ANSWER`` where it
-        takes the connection and says nothing, or ``CLOSED``.
+        ``ALERT_<name>`` or ``NO_TLS`` where the handshake failed, ``NOT_REACHED``, ``SERVER_NOT_TRUSTED``,
+        ``NO_ANSWER`` where it takes the connection and says nothing, or ``CLOSED``.
         """
         self.disconnect()
         self._connack, self._ended, self._subscribed = None, False, False
@@ -267,9 +277,8 @@ class Connection:
             self._pop([count])
             return answer.values[1:]
         self._connected("ask")
-        raise OnboardingError(
-            f"The platform took the question {question or topic!r} and did not answer it: try again later.", "NO_ANSWER"
-        )
+        sentence = f"The platform took the question {question or topic!r} and did not answer it: try again later."
+        raise OnboardingError(sentence, "NO_ANSWER")
 
     def _find(self, wanted: Callable[[Message], bool], seconds: float, since: int = 0) -> dict[int, Message]:
         """Wait up to ``seconds`` for ``wanted`` lines, numbered from ``since`` on, and return them by their numbers."""
@@ -343,7 +352,17 @@ class Connection:
         client.on_publish = lambda _c, _u, number, *_: self._on_acknowledged(number)
         client.on_message = lambda _c, _u, message: self._on_message(message.topic, bytes(message.payload))
         client.on_log = lambda _c, _u, _level, note: self.notes.append(note)
+        client.on_socket_close = lambda _c, _u, socket: self._read_alert(socket)
         return client
+
+    def _read_alert(self, socket: Any) -> None:
+        """Note the alert that may wait unread: on TLS 1.3 a refusal follows the handshake, and paho's write fails."""
+        try:
+            if self._connack is None:
+                socket.recv(1)
+        except ssl.SSLError as error:
+            if "ALERT" in str(error):
+                self.notes.append(str(error))
 
     def _update(self, **state: object) -> None:
         with self._changed:

@@ -17,11 +17,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
+from mciot_nb.connect.mqtt import no_answer, no_tls
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons
 from mciot_nb.pki.files import write_whole
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
 
 #: Seconds for the server to take a connection, and then to show its certificate.
 TIMEOUT = 10.0
@@ -78,7 +79,8 @@ class ServerCertificate:
         if self.issuer is None:
             raise OnboardingError(
                 f"{self.host}:{self.port} does not surely show the certificate of its issuer, "
-                f"{readable(self.certificate.issuer)}: trust the server's own, or ask the platform's operator for it.",
+                f"{readable(name_of(self.certificate, 'issuer'))}: trust the server's own, or ask the platform's "
+                "operator for it.",
                 "NO_ISSUER",
             )
         return self.issuer
@@ -190,11 +192,7 @@ def _handshake(
                 "BAD_CERTIFICATE",
             ) from None
     if not chain:
-        raise OnboardingError(
-            f"{where} does not speak TLS, or ends it before it shows a certificate: check the MQTT host and port in "
-            "00; the platform's port for certificates is 8883.",
-            "NO_TLS",
-        )
+        raise no_tls(where)
     return chain, finished
 
 
@@ -206,20 +204,15 @@ def _shake_hands(connection: SSL.Connection, plain: socket.socket, where: str) -
         except SSL.WantReadError:  # the socket has a time limit, so it does not wait by itself
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([plain], [], [], left)[0]:
-                raise OnboardingError(
-                    f"{where} takes the connection and then says nothing for {TIMEOUT:.0f} seconds: check the MQTT "
-                    "port in 00; the platform's port for certificates is 8883.",
-                    "NO_ANSWER",
-                ) from None
+                raise no_answer(where) from None
 
 
 def _connected(host: str, port: int) -> socket.socket:
     try:
         return socket.create_connection((host, port), TIMEOUT)
     except (OSError, UnicodeError, OverflowError):
-        raise OnboardingError(
-            f"Nothing answers at {host}:{port}: check the MQTT host and port in 00, and the network.", "NOT_REACHED"
-        ) from None
+        sentence = f"Nothing answers at {host}:{port}: check the MQTT host and port in 00, and the network."
+        raise OnboardingError(sentence, "NOT_REACHED") from None
 
 
 def _problem(host: str, port: int, certificate: x509.Certificate) -> str:
@@ -230,7 +223,7 @@ def _problem(host: str, port: int, certificate: x509.Certificate) -> str:
             shown = secured.getpeercert(binary_form=True)
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
-    except (OSError, ValueError) as error:
-        return f"the handshake could not be finished, {error}"
+    except (OSError, ValueError):
+        return "the handshake could not be finished"
     # Else a man in the middle could show his own certificate first, and let the second connection through.
     return "" if shown == certificate.public_bytes(Encoding.DER) else "a second look showed another certificate"

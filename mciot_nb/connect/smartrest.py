@@ -38,8 +38,8 @@ def parse(payload: bytes) -> list[list[str]]:
         return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True) if row]
     except UnicodeDecodeError:
         raise ValueError("The message is not UTF-8.") from None
-    except csv.Error as error:
-        raise ValueError(f"The quotes of the message are wrong: {error}.") from None
+    except csv.Error:
+        raise ValueError("A quoted value of the message does not end, or goes on behind its end.") from None
 
 
 def _quoted(value: str) -> str:

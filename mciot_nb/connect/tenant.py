@@ -51,17 +51,15 @@ class Tenant:
 
     def __post_init__(self) -> None:
         if self.verify is False:
-            raise OnboardingError(
-                "TLS verification is never switched off: give verify=True, or the path of a PEM file."
-            )
+            sentence = "TLS verification is never switched off: give verify=True, or the path of a PEM file."
+            raise OnboardingError(sentence)
         if isinstance(self.password, str):
             object.__setattr__(self, "password", Secret(self.password))  # so that no repr shows it
         if self.token is not None:
             token = reveal(self.token).strip()
             if not re.fullmatch(r"[!-~]+", token):  # HTTP headers take no others, and their errors would show it
-                raise OnboardingError(
-                    "The bearer token holds characters that no token has: copy it again.", "BAD_TOKEN"
-                )
+                sentence = "The bearer token holds characters that no token has: copy it again."
+                raise OnboardingError(sentence, "BAD_TOKEN")
             object.__setattr__(self, "token", Secret(token))
         object.__setattr__(self, "url", self.url.rstrip("/"))
         object.__setattr__(self, "trusted_certificates", TrustedCertificates(self))
@@ -95,9 +93,8 @@ class Tenant:
         try:
             return read(body if accept != JSON else json.loads(body) if body else None)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            raise OnboardingError(
-                f"{self.url} answered something that no tenant's REST interface does: check the URL.", "NOT_A_TENANT"
-            ) from None
+            sentence = f"{self.url} answered something that no tenant's REST interface does: check the URL."
+            raise OnboardingError(sentence, "NOT_A_TENANT") from None
 
     def pages(
         self,
@@ -199,9 +196,9 @@ def read_settings(folder: Path) -> TenantSettings:
         return TenantSettings()
     try:
         kept = {"profile": TenantSettings.profile} | json.loads(read_file(path, ""))
-        PROFILES[kept["profile"]]
         settings = {field.name: kept[field.name] for field in fields(TenantSettings)}
-        if any(type(settings[name]) is not type(default) for name, default in asdict(TenantSettings()).items()):
+        kinds = [list(map(type, each.values())) for each in (settings, asdict(TenantSettings()))]
+        if kinds[0] != kinds[1] or settings["profile"] not in PROFILES:
             raise TypeError("Another version, or another hand, wrote it.")
         return TenantSettings(**settings)
     except (ValueError, TypeError, KeyError):

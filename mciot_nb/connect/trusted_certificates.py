@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint, to_pem
 from mciot_nb.pki.keys import PrivateKey, is_key_of
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,16 +197,14 @@ class TrustedCertificates:
         not uploaded or the platform has no such proof; BAD_CODE.
         """
         if not is_key_of(certificate, key):
-            raise OnboardingError(
-                "The key does not belong to this certificate: give the key that was made with it.", "KEY_MISMATCH"
-            )
+            sentence = "The key does not belong to this certificate: give the key that was made with it."
+            raise OnboardingError(sentence, "KEY_MISMATCH")
         path = f"{self.tenant.path}/trusted-certificates-pop/{fingerprint(certificate)}"
         code = self.tenant.request("POST", f"{path}/verification-code", lambda body: _text(body[_CODE]), meaning=_PROOF)
         if not re.fullmatch(r"[ -~]{1,4096}", code):
             # A CA's signature makes certificates: what could be one in DER form, always with control bytes, is refused.
-            raise OnboardingError(
-                f"{self.tenant.url} wants something signed that is no plain code: ask its operator.", "BAD_CODE"
-            )
+            sentence = f"{self.tenant.url} wants something signed that is no plain code: ask its operator."
+            raise OnboardingError(sentence, "BAD_CODE")
         if isinstance(key, ec.EllipticCurvePrivateKey):
             signature = key.sign(code.encode(), ec.ECDSA(SHA256()))
         else:
@@ -293,16 +291,15 @@ def _fingerprint(which: Which) -> str:
     text = which.fingerprint if isinstance(which, TrustedCertificate) else which
     digits = re.sub(r"[:\s]", "", text).lower()
     if not re.fullmatch(r"[0-9a-f]{40}", digits):
-        raise OnboardingError(
-            "A trusted certificate's fingerprint has 40 hexadecimal digits (SHA-1): give that one.", "BAD_FINGERPRINT"
-        )
+        sentence = "A trusted certificate's fingerprint has 40 hexadecimal digits (SHA-1): give that one."
+        raise OnboardingError(sentence, "BAD_FINGERPRINT")
     return digits
 
 
 def _upload_body(certificate: x509.Certificate, name: str, auto_registration: bool) -> dict[str, Any]:
     return {
         "status": "ENABLED",
-        "name": name or common_name(certificate.subject) or "CA",
+        "name": name or common_name(name_of(certificate)) or "CA",
         "autoRegistrationEnabled": auto_registration,
         "certInPemFormat": to_pem([certificate]).decode(),
     }

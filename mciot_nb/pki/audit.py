@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
-from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates
+from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, signature_fits
 from mciot_nb.pki.config import CaConfig, find_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.database import SigningDatabase, copy_path, crash_traces, read_serial
 from mciot_nb.pki.files import disk_errors
-from mciot_nb.pki.names import BY_LONG_NAME, readable
+from mciot_nb.pki.names import BY_LONG_NAME, check_issuer, name_of, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import must_be_unique
 
@@ -42,7 +42,7 @@ def audit(folder: Path, *, at: datetime | None = None) -> Diagnosis:
     for check in checks:
         try:  # what can't be read is a finding too, and the next check goes on
             with disk_errors():
-                findings += check(config, folder, now)
+                findings += check(config, Path(folder), now)
         except OnboardingError as error:
             findings.append(Finding(error.code, str(error)))
     return Diagnosis(tuple(dict.fromkeys(findings)))
@@ -112,6 +112,7 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
     if certificate.not_valid_after_utc < now:
         ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
         yield Finding("CA_EXPIRED", f"The CA's certificate expired on {ended}: make a new one.")
+    check_issuer(certificate)
 
 
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
@@ -178,19 +179,20 @@ def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
             certificate = read_certificates(path)[0]
             if certificate == own:
                 continue
-            mine = is_issued_by(certificate, own)
-            if not mine and path.stem == hex_serial(certificate.serial_number) and certificate.serial_number in known:
+            number = certificate.serial_number
+            foreign = not is_issued_by(certificate, own, unchecked=True)
+            if foreign and path.stem == hex_serial(number) and number in known:
                 yield Finding(
                     "FOREIGN_COPY",
                     f"{path.name} has the number of a row, but this CA did not sign it: look for the CA that did, and "
                     "put the right certificate back.",
                 )
-            if mine and certificate.serial_number not in known:
+            if number not in known and is_issued_by(certificate, own):
                 yield Finding(
                     "NO_ROW",
-                    f"{path.name}, the certificate of {readable(certificate.subject)}, is signed by this CA and has no "
-                    f"row in the database, so it could not be revoked: openssl ca -config {config.path.name} -valid "
-                    f"{path.name} adds it, or ca.revoke(certificate) revokes it.",
+                    f"{path.name}, the certificate of {readable(name_of(certificate))}, is signed by this CA and has "
+                    "no row in the database, so it could not be revoked: openssl ca -config "
+                    f"{config.path.name} -valid {path.name} adds it, or ca.revoke(certificate) revokes it.",
                 )
 
 
@@ -199,7 +201,7 @@ def _revocation_list(config: CaConfig, _: Path, now: datetime) -> Iterator[Findi
     if not path or not path.exists():
         return
     crl, own = read_crl(path), read_certificates(config.ca_path("certificate"))[0]
-    if not crl.is_signature_valid(own.public_key()):  # type: ignore[arg-type]
+    if signature_fits(crl, own) is False:
         yield Finding("FOREIGN_CRL", f"{path.name} was not signed by this CA: call update_crl() for one that is.")
     if crl.next_update_utc and crl.next_update_utc < now:
         yield Finding("CRL_EXPIRED", f"{path.name} ran out on {crl.next_update_utc:%Y-%m-%d}: call update_crl().")

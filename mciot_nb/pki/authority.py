@@ -29,7 +29,7 @@ from mciot_nb.pki.config import (
 from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
 from mciot_nb.pki.files import disk_errors, sync_folder, write_draft, write_whole
 from mciot_nb.pki.keys import KeyType, PrivateKey, Request, create_key, create_request, read_private_key, read_request
-from mciot_nb.pki.names import DistinguishedName, oneline, readable
+from mciot_nb.pki.names import DistinguishedName, check_issuer, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.pki.signing import Preview, build_extensions, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
@@ -105,7 +105,7 @@ class CertificateAuthority:
         Raises: OnboardingError: if the folder exists already, or ``subject`` has no common name.
         """
         _check_common_name(subject)
-        begin = normalize_time(at)
+        folder, begin = Path(folder), normalize_time(at)
         end = signing.not_after(begin, days)
         with _new_folder(folder) as draft:
             config = _make_tree(draft, folder, "ca")
@@ -141,6 +141,7 @@ class CertificateAuthority:
         begin = normalize_time(at)  # once: a key takes seconds, and what is left of this CA's days is counted from here
         if days is None:
             days = signing.days_within(self.certificate, begin, INTERMEDIATE_DAYS)
+        folder = Path(folder)
         if not is_unfinished(folder, subject):
             with _new_folder(folder) as draft:
                 self.check_new(subject, days, at=begin)
@@ -189,6 +190,7 @@ class CertificateAuthority:
     @classmethod
     def _opened(cls, folder: Path, config: CaConfig, key: PrivateKey) -> "CertificateAuthority":
         certificate = read_certificates(config.ca_path("certificate"))[0]
+        check_issuer(certificate)
         if certificate.public_key() != key.public_key():
             raise OnboardingError(
                 f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
@@ -198,7 +200,7 @@ class CertificateAuthority:
         database = SigningDatabase.of(config)
         recovered = recover(config, database)
         database.index()
-        return cls(folder, config, certificate, database, key, recovered)
+        return cls(Path(folder), config, certificate, database, key, recovered)
 
     inspect = staticmethod(audit)
 

@@ -8,19 +8,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import verification
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.pki import verdicts
 from mciot_nb.pki.files import read_file
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
+from mciot_nb.pki.parts import extension_of
 
 Chain = Sequence[x509.Certificate]
+_CONTENTS = ("certificate", "certlist", "certrequest")
+Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
+#: What is said of a certificate that cryptography does not read; OpenSSL, less strict, may do so.
+DAMAGED = "The certificate is damaged, or of a form that is not read here: copy it again, or let it be made anew."
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,10 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion):  # which is none
-        raise OnboardingError(
-            "This is no certificate in PEM form: it needs a line -----BEGIN CERTIFICATE-----, the base64 text, "
-            "and a line -----END CERTIFICATE-----; copy the whole file again.",
-            "BAD_PEM",
-        ) from None
+        whole = b"-----BEGIN CERTIFICATE-----" in pem and b"-----END CERTIFICATE-----" in pem
+        markers = "a line -----BEGIN CERTIFICATE-----, the base64 text, and a line -----END CERTIFICATE-----"
+        none = f"This is no certificate in PEM form: it needs {markers}; copy the whole file again."
+        raise OnboardingError(DAMAGED if whole else none, "BAD_PEM") from None
 
 
 def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
@@ -109,12 +114,50 @@ def with_colons(digits: str) -> str:
     return bytes.fromhex(digits).hex(":").upper()
 
 
-def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether ``issuer`` bears the name that ``certificate`` states as its issuer, and its key made the signature."""
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate, *, unchecked: bool = False) -> bool:
+    """Whether ``issuer`` bears the name that ``certificate`` states as its issuer, and its key made the signature.
+
+    Returns ``unchecked`` where the names agree and the signature can't be checked here.
+    """
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):  # of SHA-1, or a name in other letters, too
+        fits = same_name(certificate, issuer) and signature_fits(certificate, issuer)
+        return unchecked if fits is None else fits
+    return True
+
+
+def same_name(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the names agree as RFC 5280, section 7.1 has it: whatever their case, blanks and string types."""
+    return _comparable(name_of(certificate, "issuer")) == _comparable(name_of(issuer))
+
+
+def _comparable(name: x509.Name) -> list[set[tuple[x509.ObjectIdentifier, str]]]:
+    return [{(field.oid, " ".join(str(field.value).casefold().split())) for field in rdn} for rdn in name.rdns]
+
+
+def signature_fits(signed: Signed, signer: x509.Certificate | x509.CertificateSigningRequest) -> bool | None:
+    """Whether the key of ``signer`` made the signature; None where that can't be checked here.
+
+    cryptography's own checks (`is_signature_valid`, `verify_directly_issued_by`) do so for SHA-1 and MD5 no more. A
+    request is signed by its own key.
+    """
+    try:
+        key: Any = signer.public_key()
+        digest, parameters = signed.signature_hash_algorithm, signed.signature_algorithm_parameters
+        arguments: tuple[object, ...] = ()
+        if isinstance(key, rsa.RSAPublicKey):
+            arguments = (parameters if isinstance(parameters, padding.PSS) else padding.PKCS1v15(), digest)
+        elif digest and isinstance(key, ec.EllipticCurvePublicKey):
+            arguments = (ec.ECDSA(digest),)
+        elif isinstance(key, dsa.DSAPublicKey):
+            arguments = (digest,)
+        content = next(getattr(signed, f"tbs_{it}_bytes") for it in _CONTENTS if hasattr(signed, f"tbs_{it}_bytes"))
+        key.verify(signed.signature, content, *arguments)
+    except (InvalidSignature, TypeError, AttributeError):  # the last two: a key of another kind made it
         return False
+    except (ValueError, UnsupportedAlgorithm, InternalError):
+        return None
     return True
 
 
@@ -126,12 +169,13 @@ def build_chain(
     Raises: OnboardingError: if an issuer is not among ``candidates`` (guide: "Creating the chain of certificates").
     """
     chain, rest = [leaf], list(candidates)
-    while chain[-1] != up_to and not is_issued_by(chain[-1], chain[-1]):
-        issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c)), None)
+    while chain[-1] != up_to and not is_issued_by(chain[-1], chain[-1], unchecked=True):
+        issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c, unchecked=True)), None)
         if issuer is None:
+            subject, name = readable(name_of(chain[-1])), readable(name_of(chain[-1], "issuer"))
             raise OnboardingError(
-                f"The certificate of {readable(chain[-1].subject)} was signed by {readable(chain[-1].issuer)}, "
-                "whose certificate is not among those given: add it.",
+                f"The certificate of {subject} was signed by {name}, whose certificate is not among those "
+                "given: add it.",
                 "INCOMPLETE_CHAIN",
             )
         chain.append(issuer)
@@ -144,131 +188,136 @@ def diagnose(
     profile: Profile | str | None = None,
     *,
     at: datetime | None = None,
+    crls: Iterable[x509.CertificateRevocationList] = (),
 ) -> Diagnosis:
     """Check the chain that a device presents against the trust anchors: the certificates that were uploaded.
 
-    The rules of X.509 come first (as ``openssl verify -partial_chain`` checks them); the TLS handshake fails on them.
-    With a ``profile`` the platform's own follow, on which it answers CONNACK 5. ``at`` is the time of the check, with
-    its time zone; now by default.
+    The verdict is OpenSSL's, as a TLS server asks for it (``openssl verify -partial_chain -purpose sslclient``), and
+    with ``crls`` that of ``-crl_check``: the handshake fails on what it finds. With a ``profile`` the platform's own
+    rules follow, on which it answers CONNACK 5. What other verifiers refuse is a finding of severity `STRICT`. ``at``
+    is the time of the check, with its time zone; now by default.
 
     Example: ``diagnose(chain, [ca.certificate], "guide-2021").code`` is ``"OK"`` or the first fault's code.
     """
-    if not presented:
-        finding = Finding("NO_CLIENT_CERT", "No certificate was presented: give the device its chain and key.")
-        return Diagnosis((finding,))
-    at, anchors = at or datetime.now(UTC), list(anchors)
-    profile = PROFILES[profile] if isinstance(profile, str) else profile
-    path, findings = path_to_anchor(presented, anchors, at)
-    findings += [finding for certificate in path for finding in _validity_findings(certificate, at)]
-    if not findings:
-        findings += _verifier_findings(path, at)
-    if profile and path[-1] in anchors:
-        findings += _platform_findings(presented, path[-1], profile)
+    at, anchors = (at or datetime.now(UTC)).replace(microsecond=0), list(anchors)
+    path, findings = examine(presented, anchors, profile, at=at)
+    if path and not findings:
+        findings += _revocation_findings(path, at, list(crls))
+    if path:
+        findings += verdicts.strict_findings(path, at)
     return Diagnosis(tuple(findings))
 
 
-def path_to_anchor(presented: Chain, anchors: Chain, at: datetime) -> tuple[list[x509.Certificate], list[Finding]]:
-    """Return the path of issuers from the device to a trust anchor, and the finding on which it ends early, if any.
+def examine(
+    presented: Chain, anchors: Sequence[x509.Certificate], profile: Profile | str | None = None, *, at: datetime
+) -> tuple[Chain, list[Finding]]:
+    """Return the path to a trust anchor, empty where there is none, and all on which a platform refuses the chain."""
+    if not presented:
+        return (), [Finding("NO_CLIENT_CERT", "No certificate was presented: give the device its chain and key.")]
+    profile = PROFILES[profile] if isinstance(profile, str) else profile
+    verdict = judge(presented, anchors, at)
+    path = verdict.path or judge(presented, anchors, at, verdicts.NO_DATES).path
+    purposes = (verdicts.purpose_finding(certificate, depth, len(path) == 1) for depth, certificate in enumerate(path))
+    # One that is trusted itself is for every purpose to a platform, which is Java.
+    findings = [finding for finding in purposes if finding] if len(path) > 1 or not profile else []
+    if verdict.error in verdicts.DATES:  # of which it names one
+        for link in dict.fromkeys((verdict.certificate, *path)):
+            error = verdicts.DATES[at > link.not_valid_after_utc]
+            if not link.not_valid_before_utc <= at <= link.not_valid_after_utc:
+                findings.append(explain(verdict._replace(error=error, certificate=link), presented, anchors))
+    elif verdict.error:
+        findings.append(explain(verdict, presented, anchors))
+    if profile and path:
+        findings += _platform_findings(presented, path[-1], profile)
+    return path, findings
 
-    A CA renewed with its old key has two certificates that fit: the presented one is preferred, then a valid one.
+
+def judge(presented: Chain, anchors: Sequence[x509.Certificate], at: datetime, flags: int = 0) -> verdicts.Verdict:
+    """Return OpenSSL's verdict on a chain, and the path that it took, from the device to a trust anchor.
+
+    OpenSSL tries one trusted certificate of a name only. Of a CA that was renewed with its old key, the certificate
+    that was presented comes first; and if one did not sign, this asks again without it.
     """
-    trusted = set(anchors)
-
-    def preference(issuer: x509.Certificate) -> tuple[bool, bool, bool]:
-        return issuer not in trusted, issuer not in presented, bool(_validity_findings(issuer, at))
-
-    candidates = sorted(dict.fromkeys((*anchors, *presented)), key=preference)
-    path = [presented[0]]
-    while (last := path[-1]) not in trusted:
-        issuer = next((c for c in candidates if c not in path and is_issued_by(path[-1], c)), None)
-        if issuer:
-            path.append(issuer)
-            continue
-        subject, issuer_name = readable(last.subject), readable(last.issuer)
-        if any(c.subject == last.issuer for c in presented if c != last):
-            finding = Finding(
-                "BAD_SIGNATURE",
-                f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name in "
-                "the chain did not sign it: put in the one that did.",
-            )
-        else:
-            finding = Finding(
-                "UNKNOWN_CA",
-                f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
-                "and key is there: upload the CA certificate that signed it.",
-            )
-        return path, [finding]
-    return path, []
+    sent = [anchor for anchor in anchors if anchor in presented]
+    verdict = verdicts.ask_openssl(presented, sent or anchors, at, flags)
+    if sent and verdict.error:
+        verdict = verdicts.ask_openssl(presented, anchors, at, flags)
+    while verdict.error == verdicts.SIGNATURE_FAILURE:
+        namesakes = [anchor for anchor in anchors if same_name(verdict.certificate, anchor)]
+        others = [anchor for anchor in namesakes if not is_issued_by(verdict.certificate, anchor)]
+        if len(others) in (0, len(namesakes)):
+            break
+        anchors = [anchor for anchor in anchors if anchor not in others]
+        verdict = verdicts.ask_openssl(presented, anchors, at, flags)
+    return verdict
 
 
-def _validity_findings(certificate: x509.Certificate, at: datetime) -> list[Finding]:
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if begins <= at <= ends:
-        return []
-    subject = f"The certificate of {readable(certificate.subject)}"
-    if at > ends:
-        return [Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC: sign a new one.")]
-    return [Finding("NOT_YET_VALID", f"{subject} is valid from {begins:%Y-%m-%d %H:%M} UTC only: check the clocks.")]
-
-
-def _verifier_findings(path: Chain, at: datetime) -> list[Finding]:
-    """Return what cryptography's verifier finds in a path whose signatures are good: path lengths, usages, forms."""
-    if len(path) == 1:
-        return []  # the anchor itself was presented: nothing is left to verify
-    anything, critical_or_not = verification.ExtensionPolicy.permit_all(), verification.Criticality.AGNOSTIC
-    builder = verification.PolicyBuilder().store(verification.Store([path[-1]])).time(at).max_chain_depth(len(path))
-    builder = builder.extension_policies(
-        ca_policy=anything.require_present(x509.BasicConstraints, critical_or_not, _must_be_ca),
-        ee_policy=anything.may_be_present(x509.ExtendedKeyUsage, critical_or_not, _must_be_client),
+def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Finding:
+    """Return the sentence for OpenSSL's error; for `verdicts.NO_ISSUER`, why it finds none, or none that it follows."""
+    last = verdict.certificate
+    if verdict.error not in verdicts.NO_ISSUER:
+        # of a trust anchor Java looks at name, key and the right to sign alone
+        java = last in anchors and last != presented[0] and verdict.error in (*verdicts.DATES, 25, 34)
+        return verdicts.refusal(verdict.error, last, verdict.depth, verdicts.TAKEN_BY_JAVA * java)
+    subject, issuer_name = readable(name_of(last)), readable(name_of(last, "issuer"))
+    namesakes = [other for other in (*anchors, *presented) if other != last and same_name(last, other)]
+    signer = next((other for other in namesakes if is_issued_by(last, other)), None)
+    if signer and (usage := extension_of(signer, x509.KeyUsage)) and not usage.key_cert_sign:
+        return verdicts.refusal(79, signer, verdict.depth + 1)
+    wanted = extension_of(last, x509.AuthorityKeyIdentifier)
+    own = extension_of(signer, x509.SubjectKeyIdentifier) if signer else None
+    if signer and wanted and own and wanted.key_identifier not in (None, own.digest):
+        sentence = f"The certificate of {subject} was signed with the key of {issuer_name}, but its authority key "
+        sentence += "identifier is not that certificate's subject key identifier: "
+        return Finding("UNKNOWN_CA", sentence + "upload the CA certificate that it names, or sign it anew.")
+    if signer:
+        return verdicts.refusal(41, last, verdict.depth)
+    if any(other in presented for other in namesakes):
+        return Finding(
+            "BAD_SIGNATURE",
+            f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name in "
+            "the chain did not sign it: put in the one that did.",
+        )
+    return Finding(
+        "UNKNOWN_CA",
+        f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
+        "and key is there: upload the CA certificate that signed it.",
     )
-    try:
-        builder.build_client_verifier().verify(path[0], list(path[1:-1]))
-    except verification.VerificationError as error:
-        return [Finding("INVALID", f"The chain of {readable(path[0].subject)} breaks a rule of X.509: {error}.")]
-    return []
 
 
-def _must_be_ca(_: verification.Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError(f"{readable(certificate.subject)} is no CA, so it can't sign certificates")
-
-
-def _must_be_client(_: object, certificate: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
-    fitting = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-    if usage is not None and not fitting & {*usage}:
-        raise ValueError(f"the extended key usage of {readable(certificate.subject)} does not allow clientAuth")
+def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:
+    """Yield what the lists say of each certificate under its issuer; that a CA's own issuer gave none is no fault."""
+    for depth, (certificate, issuer) in enumerate(itertools.pairwise(path) if crls else ()):
+        verdict = verdicts.ask_openssl([certificate], [issuer], at, verdicts.WITH_CRLS, crls)
+        if verdict.error and not (depth and verdict.error == verdicts.NO_CRL):
+            yield verdicts.refusal(verdict.error, certificate, depth)
 
 
 def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Profile) -> Iterator[Finding]:
     device = presented[0]
-    broken = next((pair for pair in itertools.pairwise(presented) if not is_issued_by(*pair)), None)
+    broken = next((pair for pair in itertools.pairwise(presented) if not is_issued_by(*pair, unchecked=True)), None)
     if broken:
         yield Finding(
             "CHAIN_ORDER",
-            f"In the chain, {readable(broken[0].subject)} is followed by {readable(broken[1].subject)}, "
+            f"In the chain, {readable(name_of(broken[0]))} is followed by {readable(name_of(broken[1]))}, "
             "which did not sign it: put the device first, and each issuer behind what it signed.",
         )
-    if is_ca(device):
-        sentence = f"The first certificate, {readable(device.subject)}, is a CA's own: present a device certificate."
-        yield Finding("CA_AS_DEVICE", sentence)
     if len(presented) > profile.longest_chain:
         yield Finding(
             "CHAIN_TOO_LONG",
-            f"The chain of {readable(device.subject)} has {len(presented)} certificates, and profile "
+            f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
             f"{profile.name} takes {profile.longest_chain} at most: upload the intermediate certificate and "
             "present the chain up to it.",
         )
     if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
         yield Finding(
             "INCOMPLETE_CHAIN",
-            f"The chain ends before the uploaded certificate of {readable(anchor.subject)}: "
+            f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
             "append that certificate to the chain.",
         )
 
 
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether ``certificate`` says CA:true in its basic constraints (RFC 5280, section 4.2.1.9)."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return False
+    constraints = extension_of(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca

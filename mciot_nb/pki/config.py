@@ -263,7 +263,7 @@ def guide_config(folder: Path, prefix: str = "ca") -> bytes:
 
 def with_dir(config: Path, folder: Path) -> bytes:
     """Return the text of ``config`` with only its ``dir`` line rewritten, for a CA directory that was moved."""
-    text, value = config.read_bytes().decode("utf-8"), folder.absolute().as_posix()
+    text, value = config.read_bytes().decode("utf-8"), Path(folder).absolute().as_posix()
     if re.search(r"[\r\n\ud800-\udfff]", value):
         raise OnboardingError(f"The folder {value!r} has a line break in its name, or is no text: choose another one.")
     if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
@@ -273,6 +273,7 @@ def with_dir(config: Path, folder: Path) -> bytes:
 
 def find_config(folder: Path) -> Path:
     """Return a CA directory's configuration. Raises: OnboardingError: NO_FILE if it has none, or several others."""
+    folder = Path(folder)  # a str serves too
     with disk_errors(folder):
         named = [folder / name for name in CONFIG_NAMES if (folder / name).exists()]
         found = named or sorted(folder.glob("*.cnf"))

@@ -12,7 +12,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.database import LARGEST_SERIAL, SigningDatabase
 from mciot_nb.pki.files import read_file
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.rows import REASONS, DatabaseRow, hex_serial, hold_instruction, read_time, split_reason
 from mciot_nb.pki.signing import row_of
 
@@ -49,10 +49,10 @@ def _row_to_revoke(
 ) -> tuple[DatabaseRow, bool]:
     """Return the row of a certificate, and whether it is in the database."""
     certificate = None if isinstance(serial, int) else serial
-    if certificate and not is_issued_by(certificate, issuer):
+    if certificate and not is_issued_by(certificate, issuer, unchecked=True):
         raise OnboardingError(
-            f"The certificate of {readable(certificate.subject)} was signed by {readable(certificate.issuer)}, not by "
-            "this CA: let that one revoke it.",
+            f"The certificate of {readable(name_of(certificate))} was signed by "
+            f"{readable(name_of(certificate, 'issuer'))}, not by this CA: let that one revoke it.",
             "NOT_OURS",
         )
     number = serial if isinstance(serial, int) else serial.serial_number
@@ -68,7 +68,7 @@ def _row_to_revoke(
     if certificate and row.subject != row_of(certificate).subject:
         raise OnboardingError(
             f"{database.path} has serial {shown} for {row.subject}, and the certificate is that of "
-            f"{readable(certificate.subject)}: find out which of them is right.",
+            f"{readable(name_of(certificate))}: find out which of them is right.",
             "NOT_OURS",
         )
     if row.status == "R":
@@ -122,5 +122,6 @@ def read_crl(path: Path) -> x509.CertificateRevocationList:
     pem = read_file(path, f"There is no revocation list {path}: make it with update_crl().")
     try:
         return x509.load_pem_x509_crl(pem)
-    except ValueError:
-        raise OnboardingError(f"{path} is no revocation list in PEM form: make it anew.", "BAD_PEM") from None
+    except (ValueError, x509.InvalidVersion):
+        problem = "is no revocation list in PEM form, or states a version that does not exist"
+        raise OnboardingError(f"{path} {problem}: make it anew.", "BAD_PEM") from None

@@ -17,7 +17,7 @@ def read_file(path: Path, if_missing: str) -> bytes:
     """Return the content of ``path``. Raises: OnboardingError: NO_FILE with the sentence ``if_missing``, DISK."""
     with disk_errors(path):
         try:
-            return path.read_bytes()
+            return Path(path).read_bytes()  # a str serves too, here and below
         except FileNotFoundError:
             raise OnboardingError(if_missing, "NO_FILE") from None
 
@@ -50,6 +50,7 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
 
     Raises: OnboardingError: EXISTS if the file exists and ``replace`` is false, DISK if the disk refuses.
     """
+    path = Path(path)
     with disk_errors(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
         draft = Path(name)

@@ -168,10 +168,9 @@ def read_request(path: Path) -> Request:
     pem = read_file(path, f"There is no request {path}: create it first.")
     try:
         return x509.load_pem_x509_csr(pem)
-    except ValueError:
-        raise OnboardingError(
-            f"{path} is no certificate signing request in PEM form: make it anew.", "BAD_PEM"
-        ) from None
+    except (ValueError, x509.InvalidVersion):
+        problem = "is no certificate signing request in PEM form, or not of version 1, the only one (RFC 2986)"
+        raise OnboardingError(f"{path} {problem}: make it anew.", "BAD_PEM") from None
 
 
 def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:

@@ -22,7 +22,7 @@ from mciot_nb.pki import jks, pkcs12
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.keys import PrivateKey, is_key_of, read_private_key
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
 from mciot_nb.secret import Secret, reveal
 
 #: keytool's words for the kinds of entries, and ours for what Java does not show of a PKCS12.
@@ -73,6 +73,7 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
     Raises: OnboardingError: NO_FILE; WRONG_PASSPHRASE; DAMAGED; NO_STORE for a file of another kind; ODD_STORE for a
     PKCS12 that can't be read without losing something, with the keytool command that makes a JKS of it.
     """
+    path = Path(path)
     store = _load(path, password)
     if not isinstance(store, pkcs12.Pkcs12Store):
         entries = [Entry(e.alias, KEY_ENTRY if e.key else TRUSTED_ENTRY, e.certificates, e.created) for e in store]
@@ -299,8 +300,8 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
     for certificate, issuer in itertools.pairwise(chain):
         if certificate == issuer or not is_issued_by(certificate, issuer):
             raise OnboardingError(
-                f"The chain is in the wrong order, or something is missing in it: {readable(issuer.subject)} has not "
-                f"signed {readable(certificate.subject)}: let each certificate be followed by its issuer's.",
+                f"The chain is in the wrong order, or something is missing in it: {readable(name_of(issuer))} has not "
+                f"signed {readable(name_of(certificate))}: let each certificate be followed by its issuer's.",
                 "CHAIN_ORDER",
             )
 
@@ -319,6 +320,7 @@ def _check_aliases(aliases: list[str]) -> None:
 
 def _is_jks(path: Path) -> bool:
     """Whether the name of a new store says JKS. Raises: OnboardingError: if it says no type at all."""
+    path = Path(path)  # a str serves too, as everywhere
     if path.suffix.lower() not in (".jks", *PKCS12_NAMES):
         sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {', '.join(PKCS12_NAMES)}."
         raise OnboardingError(sentence, "BAD_NAME")
@@ -356,7 +358,7 @@ def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret |
     Raises: OnboardingError: if a file is missing, damaged or of another kind.
     """
     openings = []
-    for path in paths:
+    for path in map(Path, paths):
         if b"-----BEGIN" in read_file(path, f"There is no {path}: make it first."):
             openings.append((path.name, "the key", _fitting(partial(read_private_key, path), passwords)))
             continue

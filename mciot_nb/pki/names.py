@@ -2,13 +2,16 @@
 
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID as _OID
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.parts import UNREADABLE, values
 
 
 class Field(NamedTuple):
@@ -37,6 +40,8 @@ BY_OID = {field.oid: field for field in FIELDS}
 BY_LONG_NAME = {field.long_name: field for field in FIELDS}
 BY_SHORT_NAME = {field.short_name: field for field in FIELDS}
 BY_ATTRIBUTE = {field.attribute: field for field in FIELDS}
+#: The encodings of strings, by their tags (X.690, section 8.23). T61 is Latin-1, as OpenSSL and Java have it.
+_ENCODINGS = dict.fromkeys((0x0C, 0x12, 0x13, 0x16), "utf-8") | {0x14: "latin-1", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
 
 
 def field_problem(field: Field, value: str) -> str | None:
@@ -109,9 +114,40 @@ class DistinguishedName:
 
 def readable(name: x509.Name) -> str:
     """Return ``name`` for people, first field first, as ``openssl x509 -noout -subject`` does: ``C=DE, CN=device``."""
-    return ", ".join(
-        " + ".join(f"{_short(attribute.oid)}={attribute.value!s}" for attribute in rdn) for rdn in name.rdns
-    )
+    return ", ".join(" + ".join(f"{_short(one.oid)}={_shown(one.value)}" for one in rdn) for rdn in name.rdns)
+
+
+def _shown(value: str | bytes) -> str:
+    return value if isinstance(value, str) else f"#{value.hex()}"  # RFC 4514, section 2.4
+
+
+def name_of(certificate: x509.Certificate, which: str = "subject") -> x509.Name:
+    """Return the ``subject`` or the ``issuer``, with what is no text in it as its bytes in hex."""
+    with suppress(*UNREADABLE):
+        return certificate.subject if which == "subject" else certificate.issuer
+    content = next(values(certificate.tbs_certificate_bytes))[2]
+    fields = [field for tag, _, field in values(content) if tag != 0xA0]  # all but the version (RFC 5280, section 4.1)
+    rdns = values(fields[2 if which == "issuer" else 4])
+    return x509.Name([_attribute(*values(one)) for _, _, rdn in rdns for _, _, one in values(rdn)])
+
+
+def _attribute(oid: tuple[int, bytes, bytes], value: tuple[int, bytes, bytes]) -> x509.NameAttribute[str]:
+    (_, kind, _), (tag, _, data) = oid, value
+    text = data.decode(_ENCODINGS[tag], "replace") if tag in _ENCODINGS else _shown(data)
+    return x509.NameAttribute(asn1.decode_der(x509.ObjectIdentifier, kind), text, _validate=False)
+
+
+def check_issuer(certificate: x509.Certificate) -> None:
+    """Refuse a CA whose name can't be written into what it signs. Raises: OnboardingError: BAD_NAME."""
+    try:
+        certificate.subject  # noqa: B018
+    except UNREADABLE:
+        name = readable(name_of(certificate))
+        raise OnboardingError(
+            f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: sign "
+            "with openssl ca, or make a new CA.",
+            "BAD_NAME",
+        ) from None
 
 
 def oneline(name: x509.Name) -> str:

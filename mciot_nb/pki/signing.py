@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import signature_fits
 from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA, Request
-from mciot_nb.pki.names import BY_OID, Field, label, oneline, readable
+from mciot_nb.pki.names import BY_OID, Field, label, name_of, oneline, readable
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 
 Attribute = x509.NameAttribute[str | bytes]
@@ -56,7 +57,7 @@ def prepare(
 
 def row_of(certificate: x509.Certificate) -> DatabaseRow:
     """Return the row of a certificate that was just signed; openssl writes the serial for an empty subject."""
-    subject = oneline(certificate.subject) or hex_serial(certificate.serial_number)
+    subject = oneline(name_of(certificate)) or hex_serial(certificate.serial_number)
     return DatabaseRow("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)
 
 
@@ -74,10 +75,12 @@ def subject_of(csr: Request) -> x509.Name:
 def check_request(csr: Request) -> None:
     """Refuse what openssl signs without a word too, as a short key. Raises: OnboardingError: BAD_REQUEST."""
     try:
-        subject, key, valid = subject_of(csr), csr.public_key(), csr.is_signature_valid
+        subject, key, valid = subject_of(csr), csr.public_key(), signature_fits(csr, csr)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
         raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
-    if not valid:
+    if valid is None:
+        problem = "is signed by a method that can't be checked here: make it anew, signed with SHA-256."
+    elif not valid:
         problem = "was changed after it was made, or its key is not its own: make it anew."
     elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
         problem = f"has an RSA key of {key.key_size} bits, which is too weak: make one of {SHORTEST_RSA} or more."

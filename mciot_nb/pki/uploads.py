@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import jks
-from mciot_nb.pki.chain import is_ca, parse_certificates
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.chain import DAMAGED, is_ca, parse_certificates
+from mciot_nb.pki.names import name_of, readable
+from mciot_nb.pki.parts import UNREADABLE
 
 #: How files begin that hold keys under a password: JKS, JCEKS, BKS.
 _STORES = (jks.MAGIC, b"\xce\xce\xce\xce", b"\0\0\0\1", b"\0\0\0\2")
@@ -55,7 +56,7 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
         return [x509.load_der_x509_certificate(value) for value in values]
     except (ValueError, x509.InvalidVersion):
         if values != [data]:
-            raise OnboardingError("The certificate is damaged: copy the whole file again.", "BAD_PEM") from None
+            raise OnboardingError(DAMAGED, "BAD_PEM") from None
     try:
         return parse_certificates(data)
     except OnboardingError as error:
@@ -64,6 +65,8 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
         sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
     elif b"CERTIFICATE REQUEST" in data:
         sentence = "This is a certificate signing request: give the certificate that was signed from it."
+    elif b"BEGIN X509 CRL" in data:
+        sentence = "This is a revocation list: give the certificate of the CA that signed it."
     raise OnboardingError(sentence, "BAD_PEM")
 
 
@@ -97,15 +100,11 @@ def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
         certificates = parse_upload(data, name, "It was neither sent nor kept.")
     except OnboardingError as error:
         raise (OnboardingError(f"{name}: {error}", error.code) if error.code == "BAD_PEM" else error) from None
-    try:
-        subjects = [(readable(certificate.subject), readable(certificate.issuer))[0] for certificate in certificates]
-    except ValueError:  # names are read when they are asked for
-        raise OnboardingError(f"{name} holds a damaged certificate: copy the whole file again.", "BAD_PEM") from None
     found = [*dict.fromkeys(filter(is_ca, certificates))]
     if not found:
         raise OnboardingError(
-            f"{name} holds the certificate of {subjects[0]}, which is no CA's: choose the certificate of the CA that "
-            "signed it.",
+            f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is no CA's: choose the "
+            "certificate of the CA that signed it.",
             "NOT_A_CA",
         )
     return found
@@ -128,13 +127,11 @@ def single_ca_certificate(text: str) -> x509.Certificate:
     try:
         certificate.public_key()
         certificate.signature_hash_algorithm  # noqa: B018 - raises for one that can't be described later
-        subject, usable = readable(certificate.subject), is_ca(certificate)
-    except UnsupportedAlgorithm:
-        sentence = "The certificate's key or signature is of an unknown kind: make one with RSA or ECDSA and SHA-256."
+    except UNREADABLE:
+        sentence = "The certificate's key or signature is of an unknown kind, or damaged: make one with RSA or ECDSA."
         raise OnboardingError(sentence, "BAD_PEM") from None
-    except Exception:  # cryptography has a type for each of many kinds of damage
-        raise OnboardingError("The certificate is damaged: copy the whole file again.", "BAD_PEM") from None
-    if certificate.version != x509.Version.v3 or not usable:
+    subject = readable(name_of(certificate))
+    if certificate.version != x509.Version.v3 or not is_ca(certificate):
         raise OnboardingError(
             f"The certificate of {subject} is not a CA's (version 3 with CA:true): upload the one that signs devices.",
             "NOT_A_CA",

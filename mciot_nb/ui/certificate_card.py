@@ -1,6 +1,6 @@
 """A certificate as a card: what it says, and what each part means on this platform."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by
-from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.names import common_name, name_of, readable
+from mciot_nb.pki.parts import extension_of, extensions_of
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import KEY_USAGES
 from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
@@ -57,7 +58,7 @@ _PURPOSES = {
 def certificate_card(certificate: x509.Certificate) -> Rendered:
     """Return a certificate as a table: its fields, in openssl's words, and what each means here."""
     kind = "CA certificate" if is_ca(certificate) else "Certificate"
-    return card(f"{kind} of {short_name(certificate.subject)}", _rows(certificate))
+    return card(f"{kind} of {short_name(name_of(certificate))}", _rows(certificate))
 
 
 def short_name(name: x509.Name) -> str:
@@ -69,18 +70,15 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
     """Yield what is the same in every run first, and last what is not: times, random numbers, fingerprints."""
     ca, number = is_ca(certificate), certificate.serial_number
     counted = number < 2**32  # from a serial file, as the guide's 1000; else drawn at random
-    yield "Subject", readable(certificate.subject), ""
+    yield "Subject", readable(name_of(certificate)), ""
     by_itself = "itself: a self-signed certificate" if is_issued_by(certificate, certificate) else ""
-    yield "Issuer", readable(certificate.issuer), by_itself
+    yield "Issuer", readable(name_of(certificate, "issuer")), by_itself
     if counted:
         yield "Serial number", f"{hex_serial(number)} (hexadecimal, as openssl writes it; {number} in decimal)", ""
     yield "Validity", validity(certificate), ""
     yield "Public key", key_kind(certificate), ""
     yield "CA", _path_length(certificate) if ca else "no", ""
-    try:
-        yield from extension_rows(certificate.extensions, ca)
-    except (ValueError, x509.DuplicateExtension) as error:
-        yield "Extensions", f"✗ can't be read: {error}", ""
+    yield from extension_rows(extensions_of(certificate), ca)
     yield "Valid from", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", ""
     yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
     if not counted:
@@ -91,7 +89,7 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
 
 
 def _path_length(certificate: x509.Certificate) -> str:
-    length = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    length = getattr(extension_of(certificate, x509.BasicConstraints), "path_length", None)
     return "yes, any path length" if length is None else f"yes, path length {length}"
 
 
@@ -108,7 +106,7 @@ def key_kind(certificate: x509.Certificate) -> str:
     return type(key).__name__.removesuffix("PublicKey")
 
 
-def extension_rows(extensions: Iterable[x509.Extension[x509.ExtensionType]], ca: bool) -> Iterator[Row]:
+def extension_rows(extensions: Collection[x509.Extension[x509.ExtensionType]], ca: bool) -> Iterator[Row]:
     """Yield for each extension its name, its value in openssl's words, and what it means here; ``ca``: for a CA.
 
     What differs from run to run, the identifiers of keys, comes last.
@@ -117,6 +115,8 @@ def extension_rows(extensions: Iterable[x509.Extension[x509.ExtensionType]], ca:
     for extension in sorted(extensions, key=lambda extension: isinstance(extension.value, identifiers)):
         name, (content, meaning) = _NAMES.get(extension.oid), _explained(extension.value, ca)
         meaning = meaning or (_MEANINGS.get(extension.oid, "") if name else "not used in this tutorial")
+        if sum(other.oid == extension.oid for other in extensions) > 1:
+            meaning = "✗ stands there twice, which no certificate may have (RFC 5280, section 4.2)"
         critical = "critical: " if extension.critical else ""
         yield name or f"Extension {extension.oid.dotted_string}", critical + content, meaning
 
@@ -144,6 +144,8 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
             return value.digest.hex(), f"a short name of this key{by_others}"
         case x509.AuthorityKeyIdentifier() if value.key_identifier:
             return value.key_identifier.hex(), ""
+        case x509.UnrecognizedExtension() if value.oid in _NAMES:
+            return "✗ can't be read here", ""
     return "present", ""
 
 

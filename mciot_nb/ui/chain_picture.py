@@ -1,7 +1,6 @@
 """A chain of certificates as a picture: who signed whom, where a link is broken, and what a platform trusts."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise, starmap
 
@@ -9,7 +8,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mciot_nb.pki.chain import is_ca, is_issued_by
-from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.names import common_name, name_of, readable
+from mciot_nb.pki.parts import extension_of
 from mciot_nb.ui.certificate_card import short_name, trouble
 from mciot_nb.ui.markup import OUTLINE, Rendered, image, visible, width, words
 
@@ -33,7 +33,7 @@ def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | 
         return Rendered("An empty chain.", "<p>An empty chain.</p>")
     links = list(starmap(_why_broken, pairwise(certificates)))
     end = _end(certificates[-1], trusted)
-    chain, last = _in_words(certificates, links, trusted, at), short_name(certificates[-1].subject)
+    chain, last = _in_words(certificates, links, trusted, at), short_name(name_of(certificates[-1]))
     text = visible(f"{chain} {last} {' '.join(end)}.")
     height = len(certificates) * (_BOX + _GAP) - _GAP + 2 * _MARGIN + 24 * len(end)
     shapes = [f'<rect width="{_WIDTH}" height="{height}" rx="8" class="ground"/>']
@@ -50,9 +50,9 @@ def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | 
 def _why_broken(certificate: x509.Certificate, following: x509.Certificate) -> str:
     if is_issued_by(certificate, following):
         return ""
-    if certificate.issuer == following.subject:
+    if name_of(certificate, "issuer") == name_of(following):
         return "the name fits, the signature does not"
-    return f"the issuer is {short_name(certificate.issuer)}"
+    return f"the issuer is {short_name(name_of(certificate, 'issuer'))}"
 
 
 def _in_words(certificates: Chain, links: list[str], trusted: Anchors, at: datetime | None) -> str:
@@ -62,7 +62,7 @@ def _in_words(certificates: Chain, links: list[str], trusted: Anchors, at: datet
         marks = [f"✗ broken: {broken}"] if broken else []
         marks += ["✓ trusted"] if certificate in trusted else []
         marks += filter(None, [trouble(certificate, at)])
-        parts.append(verb + short_name(certificate.subject) + (f" ({'; '.join(marks)})" if marks else ""))
+        parts.append(verb + short_name(name_of(certificate)) + (f" ({'; '.join(marks)})" if marks else ""))
     return f"Chain of {len(parts)} certificate{'s' if parts[1:] else ''}: {', '.join(parts)}."
 
 
@@ -74,11 +74,11 @@ def _end(last: x509.Certificate, trusted: Anchors) -> list[str]:
         return ["is trusted: the chain may end here"]
     trusts_issuer = any(is_issued_by(last, anchor) for anchor in trusted)
     names = "is signed by a trusted certificate" if trusts_issuer else "names an issuer"
-    return [f"{names} that is not in this chain:", short_name(last.issuer)]
+    return [f"{names} that is not in this chain:", short_name(name_of(last, "issuer"))]
 
 
 def _box(certificate: x509.Certificate, top: int, *, trusted: bool, state: str) -> Iterator[str]:
-    kind, subject = _kind(certificate), certificate.subject
+    kind, subject = _kind(certificate), name_of(certificate)
     is_titled = common_name(subject) is not None  # else the title is the whole subject
     rest = readable(x509.Name([a for a in subject if a.oid != NameOID.COMMON_NAME])) if is_titled else ""
     colour, left = ("ca" if kind == "CA" else "end"), _MARGIN + _INDENT
@@ -97,11 +97,8 @@ def _box(certificate: x509.Certificate, top: int, *, trusted: bool, state: str) 
 def _kind(certificate: x509.Certificate) -> str:
     if is_ca(certificate):
         return "CA"
-    with suppress(x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        if ExtendedKeyUsageOID.SERVER_AUTH in purposes:
-            return "server"
-    return "device"
+    purposes = extension_of(certificate, x509.ExtendedKeyUsage) or ()
+    return "server" if ExtendedKeyUsageOID.SERVER_AUTH in purposes else "device"
 
 
 def _arrow(top: int, broken: str) -> Iterator[str]:

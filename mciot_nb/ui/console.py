@@ -14,7 +14,7 @@ from mciot_nb.connect.device import OPERATIONS, Device
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.ui.console_parts import BothEnds, Messages, Operations, PendingOperation, Sending, field, plot
 from mciot_nb.ui.markup import Rendered, card, escape
 from mciot_nb.ui.panel import Panel, button, row
@@ -36,7 +36,7 @@ class DeviceConsole(Panel):
     """
 
     def __init__(self, device: Device, tenant: Tenant, platform: LocalPlatform | None = None) -> None:
-        self.name = (common_name(device.certificate.subject) if device.certificate else None) or device.client_id
+        self.name = (common_name(name_of(device.certificate)) if device.certificate else None) or device.client_id
         super().__init__(f"Device console: {self.name}")
         self.device, self.tenant = device, tenant
         self._over, self._next_read = False, 0.0
@@ -231,13 +231,10 @@ class DeviceConsole(Panel):
     def picture(self) -> Rendered:
         """Say which device it is, and what can be done here."""
         tenant = "the local platform" if self.tenant.is_local else f"{self.tenant.tenant_id} at {self.tenant.url}"
+        where = f"{self.device.host}:{self.device.port}"
         rows = [
             ("ClientId", self.name, "the common name of its certificate"),
-            (
-                "MQTT",
-                f"{self.device.host}:{self.device.port}",
-                "mutual TLS; nothing is connected until you press Connect",
-            ),
+            ("MQTT", where, "mutual TLS; nothing is connected until you press Connect"),
             ("Tenant", tenant, ""),
             ("Here you can", "connect, also under another ClientId, and read both ends of a refusal", ""),
             ("", "send a measurement, an event or an alarm; see each line that goes out, and what arrives", ""),

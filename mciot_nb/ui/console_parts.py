@@ -24,7 +24,7 @@ from mciot_nb.connect.device import SEVERITIES, Device, OperationRequest
 from mciot_nb.connect.mqtt import ERROR_TOPIC, TOKEN_TOPIC, Message
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
-from mciot_nb.pki.names import readable
+from mciot_nb.pki.names import name_of, readable
 from mciot_nb.ui.displays import two_sides
 from mciot_nb.ui.markup import Rendered, boxed, escape, grid
 from mciot_nb.ui.panel import button, row
@@ -51,7 +51,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
     def __init__(self, device: Device, platform: LocalPlatform | None, is_local: bool) -> None:
         super().__init__()
         self._device, self._platform, self._is_local = device, platform, is_local
-        self._subject = readable(device.certificate.subject) if device.certificate else ""
+        self._subject = readable(name_of(device.certificate)) if device.certificate else ""
         self._attempt: Attempt | None = None
         self._drawing = threading.Lock()  # so that nothing older is shown after something newer
 

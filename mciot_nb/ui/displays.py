@@ -13,7 +13,7 @@ from mciot_nb.connect.server_certificate import ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
-from mciot_nb.pki.names import label, readable
+from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
@@ -25,25 +25,23 @@ if TYPE_CHECKING:
 
 def _diagnosis(diagnosis: Diagnosis) -> Rendered:
     """Return whether all is well, and then each finding; a sign and a word say good or bad, not the colour alone."""
-    if diagnosis.ok:
-        nothing = ": nothing wrong was found."
-        return Rendered(f"✓ OK{nothing}", boxed("good", f"<strong>✓ OK</strong>{nothing}"))
-    not_ok = f"✗ Not OK: {counted(len(diagnosis.findings), 'finding', 'findings')}."
-    lines, items = [not_ok], []
+    verdict, kind = f"{'✓' if diagnosis.ok else '✗'} {diagnosis.verdict}", "good" if diagnosis.ok else "bad"
+    lines, items = [verdict], []
     for finding in diagnosis.findings:
         wrong, advice = what_to_do(finding)
         lines.append(f"  {visible(finding.code)}: {visible(wrong)}")
         lines += [f"    What to do: {visible(advice)}"] if advice else []
         more = f"<br><strong>What to do:</strong> {escape(advice)}" if advice else ""
         items.append(f'<li style="margin:6px 0"><code>{escape(finding.code)}</code>: {escape(wrong)}{more}</li>')
-    findings = f'<ul style="margin:0;padding-left:1.5em">{"".join(items)}</ul>'
-    return Rendered("\n".join(lines), boxed("bad", f"<strong>{not_ok}</strong>{findings}"))
+    findings = f'<ul style="margin:0;padding-left:1.5em">{"".join(items)}</ul>' if items else ""
+    bold = 4 if diagnosis.ok else len(verdict)  # a sign and a word
+    return Rendered("\n".join(lines), boxed(kind, f"<strong>{verdict[:bold]}</strong>{verdict[bold:]}{findings}"))
 
 
 def what_to_do(finding: Finding) -> tuple[str, str]:
     """Split a finding's sentence, "what is wrong: what to do", in two; the second is empty where it gives no advice."""
     ends = max(finding.sentence.rfind(mark) for mark in (": ", "; "))
-    if ends < 0 or finding.code == "INVALID":  # its sentence ends with the rule that was broken
+    if ends < 0:
         return finding.sentence, ""
     return f"{finding.sentence[:ends]}.", finding.sentence[ends + 2 :]
 
@@ -85,7 +83,7 @@ def _entry_rows(entry: Entry) -> Iterator[Line]:
         yield "Private key", f"✓ is in it{kind}", "kept under the password, and never shown"
     numbered = _numbered("Certificate", entry.chain)
     for (name, certificate), signed in zip(numbered, _signatures(entry), strict=True):
-        yield name, readable(certificate.subject), signed
+        yield name, readable(name_of(certificate)), signed
     for name, certificate in numbered:
         yield f"{name}, valid", _validity(certificate), ""
         yield f"{name}, SHA-256", copyable(with_colons(fingerprint(certificate, "sha256"))), ""
@@ -108,12 +106,12 @@ def _signatures(entry: Entry) -> Iterator[str]:
         elif is_issued_by(certificate, certificate):
             yield f"{own}✓ signed by itself"
         else:
-            yield f"{own}signed by {readable(certificate.issuer)}, whose certificate is not in this entry"
+            yield f"{own}signed by {readable(name_of(certificate, 'issuer'))}, whose certificate is not in this entry"
         own = ""
 
 
 def _issuer(certificate: x509.Certificate) -> str:
-    return "itself" if is_issued_by(certificate, certificate) else readable(certificate.issuer)
+    return "itself" if is_issued_by(certificate, certificate) else readable(name_of(certificate, "issuer"))
 
 
 def _validity(certificate: x509.Certificate) -> str:
@@ -125,18 +123,18 @@ def _validity(certificate: x509.Certificate) -> str:
 
 def _server_rows(server: ServerCertificate) -> Iterator[Line]:
     for name, certificate in _numbered("Shown", server.chain):
-        yield name, readable(certificate.subject), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
+        yield name, readable(name_of(certificate)), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
     until = f"{server.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     new = f"when the server gets a new one, by {until} at the latest, the device refuses it until its truststore has it"
     yield "If you trust the server", "this one certificate, and nothing else", new
-    issuer = "not possible: the server does not surely show it", readable(server.certificate.issuer)
+    issuer = "not possible: the server does not surely show it", readable(name_of(server.certificate, "issuer"))
     if server.issuer == server.certificate:
         issuer = "the same: this certificate is self-signed", "it is its own issuer"
     elif server.issuer:
         relying = "the server may renew its certificate; you rely on the issuer to give that name to nobody else"
-        issuer = f"every certificate that {readable(server.issuer.subject)} signs for {server.host}", relying
+        issuer = f"every certificate that {readable(name_of(server.issuer))} signs for {server.host}", relying
     yield "If you trust the issuer", *issuer
     compare = "of the server's own certificate; compare it with what its operator tells you"
     yield "SHA-256", copyable(server.fingerprint), compare
@@ -184,7 +182,7 @@ def register(ip: "InteractiveShell") -> None:
 def _print(thing: Any, printer: Any, _cycle: bool) -> None:
     """Print the display's text, as IPython's plain formatters do; inside a list or a dict one line is enough."""
     inside = len(printer.stack) > 1
-    line = f"<Certificate {readable(thing.subject)}>" if isinstance(thing, x509.Certificate) else repr(thing)
+    line = f"<Certificate {readable(name_of(thing))}>" if isinstance(thing, x509.Certificate) else repr(thing)
     for position, text in enumerate((line if inside else render(thing).text).split("\n")):
         if position:
             printer.break_()

@@ -16,7 +16,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import read_copy
 from mciot_nb.pki.crl import unlisted
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
@@ -116,7 +116,7 @@ class SigningPanel(TablePanel):
         options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
         layout = widgets.Layout(width="auto", max_width="100%")
         self._reason = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
-        title = f"Signing database of {common_name(ca.certificate.subject) or 'this CA'}"
+        title = f"Signing database of {common_name(name_of(ca.certificate)) or 'this CA'}"
         super().__init__(title, "Signed certificates", ("Common name", "Subject"), self._reason)
         self.ca = ca
         self._crl_path = ca.config.ca_path("crl") if ca.config.optional("crl") else None

@@ -1,7 +1,6 @@
 """The form for the tenant: which one, and what of it works."""
 
 import threading
-from dataclasses import asdict
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
@@ -155,7 +154,5 @@ class TenantForm(Form):
         """Return the choice, and a real tenant's values where one was chosen, as a table without any secret."""
         if self._settings.local:
             return super().static_html()
-        values = asdict(self._settings)
-        return card(
-            self.static_text(), [(label, str(values[name]), "") for name, (_, label, _) in _FIELDS.items()]
-        ).html
+        rows = [(label, str(getattr(self._settings, name)), "") for name, (_, label, _) in _FIELDS.items()]
+        return card(self.static_text(), rows).html

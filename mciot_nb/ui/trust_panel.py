@@ -16,7 +16,7 @@ from mciot_nb.connect.tenant import Tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
-from mciot_nb.pki.names import common_name, readable
+from mciot_nb.pki.names import common_name, name_of, readable
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.inputs import FileField
@@ -178,7 +178,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
 
 
 def _name(certificate: x509.Certificate) -> str:
-    return visible(common_name(certificate.subject) or readable(certificate.subject) or "(no name)")
+    return visible(common_name(name_of(certificate)) or readable(name_of(certificate)) or "(no name)")
 
 
 class Action(NamedTuple):

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
+from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import single_ca_certificate
 from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, is_text, unfit, zulu
 from mciot_platform.storage import TrustAnchor, timestamp
@@ -64,13 +65,13 @@ class CertificateCalls(Handler):
             "autoRegistrationEnabled": trusted.auto_registration,
             "certInPemFormat": "\n".join(certificate.public_bytes(Encoding.PEM).decode().splitlines()[1:-1]),
             "fingerprint": trusted.fingerprint,
-            "issuer": reversed_name(certificate.issuer),
+            "issuer": reversed_name(name_of(certificate, "issuer")),
             "name": trusted.name,
             "notAfter": zulu(timestamp(certificate.not_valid_after_utc)),
             "notBefore": zulu(timestamp(certificate.not_valid_before_utc)),
             "serialNumber": str(certificate.serial_number),
             "status": trusted.status,
-            "subject": reversed_name(certificate.subject),
+            "subject": reversed_name(name_of(certificate)),
             "version": certificate.version.value + 1,
             "self": self.address(path),
         }

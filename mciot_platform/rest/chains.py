@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.names import common_name
+from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.uploads import parse_upload
 from mciot_platform.rest.certificates import reversed_name
 from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, RestError
@@ -65,7 +65,7 @@ class ChainCalls(Handler):
                 self.platform.trust.verify_chain(chain, self.login.tenant)
         except ConnectionRejected:
             raise RestError(*NOT_LET_IN) from None
-        names = {"issuer": reversed_name(chain[0].issuer), "subject": reversed_name(chain[0].subject)}
+        names = {each: reversed_name(name_of(chain[0], each)) for each in ("issuer", "subject")}
         self.respond({"successfullyValidated": True, "tenantId": self.login.tenant, **names})
 
     def _send_revocations(self) -> None:
@@ -115,7 +115,7 @@ class ChainCalls(Handler):
         given = read_chain(header, LONGEST_FILE) if header else []
         chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
         note_chain(attempt, chain)
-        trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(own.subject) or ""
+        trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(name_of(own)) or ""
         attempt.tenant = trusted.tenant
         if not attempt.client_id or ":" in attempt.client_id:
             sentence = "The common name is no device's: sign one without a colon in it."
