@@ -152,7 +152,7 @@ def _meant(storage: Storage, sender: RegisteredDevice, child: str, *, create: bo
     Who is not in the inventory is put there, as the vendor documents it of data that come before message 100.
     Raises: BadMessage: for the name of another device.
     """
-    device = storage.device(sender.tenant, sender.device) or sender
+    device = sender if sender.created else storage.device(sender.tenant, sender.device) or sender
     if not device.created and (create or child):
         storage.create_device(device, f"MQTT Device {device.device}", DEVICE_TYPE)
         device = storage.device(sender.tenant, sender.device) or sender

@@ -116,10 +116,7 @@ class MqttServer:
             await self._run_session(session, attempt)
 
     async def _handshake(self, stream: TlsStream, attempt: LoggedAttempt) -> list[x509.Certificate]:
-        """Do the TLS handshake, note what it showed for the log, and return the certificates that the client sent.
-
-        Raises: ConnectionRejected, OSError, SSL.Error.
-        """
+        """Do the handshake, and return the client's certificates. Raises: ConnectionRejected, OSError, SSL.Error."""
         try:
             await stream.handshake()
         except SSL.Error as error:
@@ -144,11 +141,9 @@ class MqttServer:
         if isinstance(connect, Publish) or connect.fixed_header.packet_type != packet.CONNECT:
             raise MalformedPacket("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
-        if presented:
-            device, anchor = self.trust.authorize(presented, attempt)
-            return Session(packets, self.storage, self.tokens, device, anchor, connect)
-        device = self._authorize_user(connect, attempt)
-        return Session(packets, self.storage, self.tokens, device, None, connect)
+        by_certificate, by_user = self.trust.authorize, self._authorize_user
+        device, anchor = by_certificate(presented, attempt) if presented else (by_user(connect, attempt), None)
+        return Session(packets, self.storage, self.tokens, device, anchor, connect)
 
     def _authorize_user(self, connect: Any, attempt: LoggedAttempt) -> RegisteredDevice:
         """Let a device without a certificate in by user and password. Raises: ConnectionRejected.
@@ -180,11 +175,10 @@ class MqttServer:
         if earlier := self._sessions.get(key):
             earlier.end(f"The same ClientId connected again, from {attempt.address}.")
         self._sessions[key] = session
-        reason = f"{attempt.client_id} is connected by user and password, without a certificate."
-        if anchor:
-            name = anchor.name or anchor.fingerprint
-            reason = f"{attempt.subject} is connected under the trusted certificate {name}."
-        record = self.storage.log(attempt, "CONNECTED", reason)
+        name = anchor and (anchor.name or anchor.fingerprint)
+        reason = f"{attempt.subject} is connected under the trusted certificate {name}."
+        without = f"{attempt.client_id} is connected by user and password, without a certificate."
+        record = self.storage.log(attempt, "CONNECTED", reason if anchor else without)
         try:
             with suppress(OSError, SSL.Error):
                 await session.packets.stream.write(ConnackPacket.build(int(session.resume()), 0).to_bytes())

@@ -73,9 +73,9 @@ class Session:
 
     def publish_will(self) -> None:
         """Carry out the client's last will, unless it disconnected properly (MQTT 3.1.1, section 3.1.2.5)."""
-        if self._will and self.storage.device(self.device.tenant, self.device.device):
+        if self._will and (sender := self.storage.device(self.device.tenant, self.device.device)):
             with self.storage.transaction():
-                self._handle_message(*self._will)
+                self._handle_message(sender, *self._will)
 
     async def deliver(self, operation: StoredOperation) -> None:
         """Send an operation to the device if it has subscribed; else it asks for it with message 500."""
@@ -152,6 +152,7 @@ class Session:
             problem = error
         replies: list[messages.Reply] = []
         sent = b""
+        sender = self.storage.device(self.device.tenant, self.device.device) or self.device
         with self.storage.transaction():
             for message in received:
                 new_qos_2 = message.qos == 2 and message.packet_id not in self._unreleased
@@ -162,25 +163,27 @@ class Session:
                     self._unreleased.add(message.packet_id)
                     self._store()
                 if new_qos_2 or message.qos < 2:
-                    replies += self._handle_message(*message[:2], message.packet_id)
+                    replies += self._handle_message(sender, *message[:2], message.packet_id)
                 if message.qos:
                     sent += ACKNOWLEDGED[message.qos] + message.packet_id.to_bytes(2)
         await self.packets.stream.write(sent + b"".join(map(self._publication, replies)))
         if problem:
             raise problem
 
-    def _handle_message(self, topic: str, payload: bytes, packet_id: int = 0) -> list[messages.Reply]:
+    def _handle_message(
+        self, sender: RegisteredDevice, topic: str, payload: bytes, packet_id: int = 0
+    ) -> list[messages.Reply]:
         """Do what a message asks for; it may be acknowledged once the transaction around this has ended.
 
         What is sent to be processed in another way (t/, q/, c/) is stored like the rest.
         """
         match topic.split("/"):
             case ["s" | "t" | "q" | "c", "us", *child] if len(child) < 2:
-                return messages.answer(payload, self.storage, self.device, "".join(child))
+                return messages.answer(payload, self.storage, sender, "".join(child))
             case [api, resource, "create" | "createBulk"] if f"{api}/{resource}" in messages.AS_STATIC:
-                return messages.answer_json(f"{api}/{resource}", "", payload, self.storage, self.device, packet_id)
+                return messages.answer_json(f"{api}/{resource}", "", payload, self.storage, sender, packet_id)
             case ["inventory", "managedObjects", "update", target] if target:
-                return messages.answer_json("", target, payload, self.storage, self.device, packet_id)
+                return messages.answer_json("", target, payload, self.storage, sender, packet_id)
             case ["s", "uat"]:
                 token = self.tokens.issue(self.device.tenant, self.device.device)
                 return [messages.Reply(messages.TOKENS, line("71", token))]

@@ -20,6 +20,8 @@ from mciot_platform.storage import Storage, TrustAnchor
 from mciot_platform.trust import ConnectionRejected, FailedCertificate
 
 CHUNK = 65536  # bytes
+#: Bytes of the accepted issuers' names. From 65,536 on every handshake fails, and Java reads 32,768 in a message.
+LONGEST_LIST = 15_000
 LINGER_SECONDS = 2.0
 WRITE_SECONDS = 30.0
 NO_WEBSOCKET = (
@@ -69,7 +71,10 @@ class TlsContexts:
         store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # an uploaded intermediate is an anchor too
         for anchor in anchors:
             store.add_cert(to_openssl(anchor))
-            context.add_client_ca(to_openssl(anchor))  # the list of issuers that clients are sent
+        with suppress(ValueError):  # of a name that can't be read: no list means any issuer
+            names = {anchor.subject.public_bytes(): anchor for anchor in anchors}
+            for one in names.values() if sum(len(name) + 2 for name in names) <= LONGEST_LIST else ():
+                context.add_client_ca(one)
         return context
 
 

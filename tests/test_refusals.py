@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -19,6 +20,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from raw_mqtt import World, connect, new_world
 
 from mciot_nb.pki.names import common_name
+from mciot_platform.identity import server_certificate, server_key
+from mciot_platform.storage import Storage, TrustAnchor
+from mciot_platform.tls import ServerIdentity, TlsContexts
 
 GUIDE, CURRENT = "guide-2021", "current"
 VERSIONS = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
@@ -445,6 +449,31 @@ def test_the_list_of_accepted_issuers_is_what_is_trusted_now(world: World, versi
     assert listed()
     change(world, ca, status="DISABLED")
     assert not listed()
+
+
+@pytest.mark.parametrize(("count", "listed"), [(100, 100), (1500, 0)])
+def test_a_list_of_issuers_that_is_too_long_is_left_out(tmp_path: Path, count: int, listed: int) -> None:
+    """From 64 kB of names on OpenSSL fails every handshake, whoever knocks."""
+    storage, key = Storage(tmp_path / "platform.sqlite"), server_key(tmp_path)
+    contexts = TlsContexts(ServerIdentity(key, server_certificate(tmp_path, key, "localhost")), storage)
+    with storage.transaction():
+        for number in range(count):
+            ca = tools.make(f"A name of thirty letters {number:05}", ca=True)
+            storage.put_trusted_certificate(TrustAnchor(ca.fingerprint, "t1001", ca.certificate, "", "ENABLED", True))
+    server, client = (
+        SSL.Connection(contexts.current()[0], None),
+        SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None),
+    )
+    server.set_accept_state()
+    client.set_connect_state()
+    for one, other in [(client, server), (server, client)] * 2:
+        with contextlib.suppress(SSL.WantReadError):
+            one.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            other.bio_write(one.bio_read(10**6))
+    assert server.get_state_string().startswith(b"SSL negotiation finished")
+    assert len(client.get_client_ca_list()) == listed
+    storage.close()
 
 
 @one_profile

@@ -66,7 +66,7 @@ def test_a_chain_is_judged_as_on_a_connection(either: LocalPlatform) -> None:
     assert theirs.status_code == 201
     inner, current = make("Inner", root, ca=True), either.profile == "current"
     dev, deep = make("dev", root), make("deep", inner)
-    judged: list[tuple[bool, tuple[Entity, ...]]] = [(True, (dev, root)), (current, (dev,)), (False, (root,))]
+    judged: list[tuple[bool, tuple[Entity, ...]]] = [(True, (dev, root)), (current, (dev,)), (True, (root,))]
     judged += [(current, (deep, inner, root)), (False, (deep, root, inner)), (False, (make("dev", namesake), root))]
     judged += [(False, (make("dev", foreign), foreign)), (False, (make("dev", root, begins=DAY), root))]
     for number, (good, chain) in enumerate(judged):

@@ -113,7 +113,7 @@ def ask_openssl(
 
     It looks at no purpose and at the length of no key, unlike a handshake. ``at`` is taken in whole seconds.
     """
-    from OpenSSL.crypto import Error, X509Store, X509StoreContext, X509StoreContextError
+    from OpenSSL.crypto import X509, Error, X509Store, X509StoreContext, X509StoreContextError
 
     every = (*presented, *anchors)
     names = sum(len(_alternatives(one)) for one in every)
@@ -127,7 +127,7 @@ def ask_openssl(
             store.add_cert(to_openssl(anchor))
         for crl in crls:
             store.add_crl(crl)
-        device, *others = map(to_openssl, presented)
+        device, *others = map(X509.from_cryptography, presented)  # not kept: a class of devices is many
         path = X509StoreContext(store, device, others).get_verified_chain()
     except X509StoreContextError as error:
         number, depth, _ = error.errors
