@@ -79,7 +79,7 @@ ACTIVE_ALARM = "tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'"
 
 def timestamp(at: datetime | None = None) -> str:
     """Return a time, now by default, in ISO 8601 and UTC, so that text order is time order."""
-    return (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+    return (at.astimezone(UTC) if at else datetime.now(UTC)).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
