@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from mciot_platform.identity import Credentials, Tokens, find_login
 from mciot_platform.mqtt_server import MqttServer
-from mciot_platform.storage import Storage, TrustAnchor
+from mciot_platform.storage import Storage, TrustAnchor, read_object
 from mciot_platform.tls import ServerIdentity
 from mciot_platform.trust import Trust
 
@@ -198,10 +198,7 @@ class Handler(RequestHandler):
     def body(self) -> dict[str, Any]:
         """Return the request's JSON object. Raises: RestError: if it is none."""
         with suppress(ValueError, RecursionError):
-            body = json.loads(self.request.body)
-            # SQLite reads neither NaN nor what is nested very deeply
-            if isinstance(body, dict) and self.platform.storage.select("SELECT json_valid(?)", json.dumps(body))[0][0]:
-                return body
+            return read_object(self.request.body)
         raise RestError(self.call.unreadable, "general/Bad Request", "The body must be a JSON object.")
 
     def number(self, name: str, default: int, largest: int | None = None) -> int:
