@@ -40,11 +40,6 @@ def unfit(sentence: str, room: str = "general") -> RestError:
     return RestError(422, f"{room}/Unprocessable Entity", sentence)
 
 
-def is_text(value: Any) -> bool:
-    """Whether ``value`` is a text that can be stored and sent: JSON can hold half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
 def zulu(time: str) -> str:
     """Return a stored time as answers have it: ending in Z."""
     return time.replace("+00:00", "Z")
