@@ -109,9 +109,9 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
         raise OnboardingError(DAMAGED if whole else none, "BAD_PEM") from None
 
 
-def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
+def to_pem(chain: Given) -> bytes:
     """Return the certificates one after the other in PEM form, as the guide's ``cat`` does."""
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in each_of(chain))
 
 
 def fingerprint(certificate: x509.Certificate, algorithm: str = "sha1") -> str:
