@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
@@ -23,6 +23,7 @@ from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import extension_of
 
 Chain = Sequence[x509.Certificate]
+One = TypeVar("One", x509.Certificate, x509.CertificateRevocationList)
 Given = Iterable[x509.Certificate] | x509.Certificate
 _CONTENTS = ("certificate", "certlist", "certrequest")
 Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
@@ -56,9 +57,9 @@ def profile_of(name: str) -> Profile:
     return PROFILES[name]
 
 
-def each_of(given: Given) -> list[x509.Certificate]:
-    """Return certificates as a list, one that was given by itself too."""
-    return [given] if isinstance(given, x509.Certificate) else list(given)
+def each_of(given: Iterable[One] | One) -> list[One]:
+    """Return certificates or revocation lists as a list, one that was given by itself too."""
+    return [given] if isinstance(given, x509.Certificate | x509.CertificateRevocationList) else list(given)
 
 
 def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certificate:
@@ -201,7 +202,7 @@ def diagnose(
     profile: Profile | str | None = None,
     *,
     at: datetime | None = None,
-    crls: Iterable[x509.CertificateRevocationList] = (),
+    crls: Iterable[x509.CertificateRevocationList] | x509.CertificateRevocationList = (),
 ) -> Diagnosis:
     """Check the chain that a device presents against the trust anchors: the certificates that were uploaded.
 
@@ -216,7 +217,7 @@ def diagnose(
     presented, anchors = each_of(presented), each_of(anchors)
     path, findings = examine(presented, anchors, profile, at=at)
     if path and not findings:
-        findings += _revocation_findings(path, at, list(crls))
+        findings += _revocation_findings(path, at, each_of(crls))
     if path:
         findings += verdicts.strict_findings(path, at)
     return Diagnosis(tuple(findings))
