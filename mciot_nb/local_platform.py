@@ -20,7 +20,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import PROFILES
+from mciot_nb.pki.chain import PROFILES, profile_of
 from mciot_nb.secret import Secret
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class LocalPlatform:
         machine, which then listens on every address. It is a process of its own, which ends with the Lab, or with the
         script that started it. Raises: OnboardingError: if it can't start, or runs otherwise than you ask for.
         """
-        if profile not in PROFILES:
-            raise OnboardingError(f"There is no profile {profile!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
+        profile_of(profile)
         folder = _folder(workspace)
         platform = cls.running(workspace) or cls._launch(folder, profile, tenants, host)
         otherwise, code = "", ""

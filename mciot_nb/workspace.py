@@ -26,7 +26,7 @@ from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.passphrase import Passphrase
 from mciot_nb.pki import keystore
 from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
-from mciot_nb.pki.chain import PROFILES, build_chain, is_ca, is_issued_by, read_certificates
+from mciot_nb.pki.chain import build_chain, is_ca, is_issued_by, profile_of, read_certificates
 from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
@@ -615,8 +615,7 @@ class Workspace:
 
         Raises: OnboardingError: if there is no such profile.
         """
-        if profile not in PROFILES:
-            raise OnboardingError(f"There is no profile {profile!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
+        profile_of(profile)
         if not os.environ.get("MCIOT_URL"):  # else what is kept is not what holds
             keep_settings(self.folder, replace(self.tenant_settings, profile=profile))
         running = LocalPlatform.running(self.folder)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mciot_nb.connect.smartrest import line, parse
-from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, timestamp
+from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, read_object, timestamp
 
 ANSWERS, ERRORS, TOKENS = "s/ds", "s/e", "s/dat"
 NOTIFICATIONS, JSON_ERRORS = "devicecontrol/notifications", "error"
@@ -108,8 +108,7 @@ def answer_json(
     Measurements, events and alarms are a child's where their externalSource says so. Several come as a list.
     """
     try:
-        body = json.loads(payload)
-        json.dumps(body, ensure_ascii=False).encode()  # JSON can hold half of a surrogate pair
+        body = read_object(payload)
         if target:
             changes = {name: value for name, value in body.items() if name not in NO_FRAGMENTS}
             storage.set_fragments(_meant(storage, sender, target, create=True), changes)
@@ -117,7 +116,7 @@ def answer_json(
         for one in body.get(topic.partition("/")[2], [body]):
             number, *values = AS_STATIC[topic](one)
             child = one.get("externalSource", {}).get("externalId", "")
-            _carry_out(storage, sender, child, number, list(map(str, values)))
+            _carry_out(storage, sender, child + "", number, list(map(str, values)))  # TypeError for what is no text
         return []
     except BadMessage as problem:
         said = str(problem)

@@ -192,7 +192,7 @@ class Session:
             case ["s" | "t" | "q" | "c", "ut" | "uc", collection, *_]:
                 sentence = f"The local platform keeps no templates of a device's own, so not {collection} either."
             case _:
-                sentence = "A device publishes on s/us or s/uat."
+                sentence = "A device publishes on s/us or s/uat and JSON on event/events/create and the like."
         return [messages.Reply(messages.ERRORS, line("50", "", sentence))]
 
     def _publication(self, reply: messages.Reply) -> bytes:

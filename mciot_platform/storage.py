@@ -1,5 +1,6 @@
 """The SQLite file in which the local platform keeps everything: a kill at any moment loses nothing acknowledged."""
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,11 +71,27 @@ FAMILY = """WITH RECURSIVE family (device) AS (
 INDEXES = "".join(f"CREATE INDEX IF NOT EXISTS {t}_of_device ON {t} (tenant, device, time);" for t in DEVICE_TABLES)
 #: The tenant's option that makes its list of revoked serial numbers count; off where it is not set.
 CRL_OPTION = ("configuration", "crl.offline.check.enabled")
+MOST_NESTED = 100  # levels in what is stored as JSON: SQLite reads 1000, and Python fewer where it is busy
 #: Begins the identifier of an object that is no MQTT device's: no ClientId holds a colon.
 NO_DEVICE = ":"
 #: A condition, in SQL of ours, and the values for its marks.
 Clause = tuple[str, Sequence[object]]
 ACTIVE_ALARM = "tenant = ? AND device = ? AND type = ? AND status = 'ACTIVE'"
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """Return a JSON object that can be stored, searched and sent again.
+
+    Raises: ValueError: if it is none, or holds NaN, half of a surrogate pair, or more than `MOST_NESTED` levels.
+    """
+    level = [body := json.loads(text)]
+    json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    for _ in range(MOST_NESTED):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [*itertools.chain.from_iterable(inner)]
+    if level or not isinstance(body, dict):
+        raise ValueError("no object, or nested too deeply")
+    return body
 
 
 def timestamp(at: datetime | None = None) -> str:

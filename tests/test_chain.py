@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.name import _ASN1Type
 from platform_tools import make
 
-from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, diagnose
+from mciot_nb import CertificateAuthority, DistinguishedName, OnboardingError, chain_picture, diagnose, write_keystore
 from mciot_nb.pki import jks, pkcs12
 from mciot_nb.pki.chain import (
     PROFILES,
@@ -26,7 +26,7 @@ from mciot_nb.pki.chain import (
     to_pem,
     with_colons,
 )
-from mciot_nb.pki.keys import KeyType
+from mciot_nb.pki.keys import KeyType, read_private_key
 from mciot_nb.pki.uploads import parse_upload
 
 GUIDE, CURRENT = PROFILES["guide-2021"], PROFILES["current"]
@@ -99,6 +99,7 @@ SIGNED_BY = {  # the key, and the digest of what it signs
     "EC": ("P-256", "-sha256"),
     "Ed25519": ("ed25519", ""),
     "P-192, which cryptography does not know": ("secp192k1", "-sha256"),
+    "RSA, RIPEMD-160, which it does not check": ("rsa:2048", "-ripemd160"),
 }
 
 
@@ -118,12 +119,33 @@ def test_who_signed_is_told_of_old_signatures_too(method: str, openssl: Run, tmp
     request = x509.load_pem_x509_csr(made("csr.pem", "req", *new, "-subj", "/CN=device", "-keyout", "device.key"))
     made("device.pem", "x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
     device, ca, twin = (read_certificates(tmp_path / f"{name}.pem")[0] for name in ("device", "ca", "twin"))
-    yes, no = (None, None) if "P-192" in method else (True, False)
+    yes, no = (None, None) if "which" in method else (True, False)
     assert (signature_fits(device, ca), signature_fits(device, twin)) == (yes, no)
     assert (signature_fits(request, request), signature_fits(request, ca)) == (yes, no)
     assert is_issued_by(device, ca) == bool(yes) and is_issued_by(device, ca, unchecked=True)
     assert not is_issued_by(device, twin) and not is_issued_by(device, device, unchecked=True)
     assert build_chain(device, [twin, ca] if yes else [ca]) == [device, ca]
+    said = str(diagnose([device, twin], [twin]))
+    assert "BAD_SIGNATURE" in said and ("can't be checked" in said) == (yes is None)
+    assert "did not sign" not in str(diagnose([device, ca], [ca]))
+    assert "NOT signed" not in chain_picture([device, ca]).text
+    assert ("NOT signed" in chain_picture([device, twin]).text) == bool(yes)
+    if kind == "rsa:2048":
+        write_keystore(tmp_path / "store.p12", read_private_key(tmp_path / "device.key", ""), [device, ca], "changeit")
+
+
+def test_one_certificate_is_a_chain_and_what_can_be_listed_is_one() -> None:
+    ca = issue("CA")
+    device = issue("device", ca)
+    chain, root = [device.certificate, ca.certificate], ca.certificate
+    local = datetime.now() + timedelta(1)
+    for presented, anchors in ((chain, root), (chain[0], iter([root])), (iter(chain), [root])):
+        assert diagnose(presented, anchors, "current", at=local).ok, "also at a time without a zone"
+    assert not diagnose(chain[0], []).ok
+    assert build_chain(chain[0], root) == chain
+    assert chain_picture(chain[0], trusted=root, at=local).text == chain_picture(chain[:1], trusted=[root]).text
+    with pytest.raises(OnboardingError, match=r"no profile 'newest': say guide-2021 or current\."):
+        diagnose(chain, [root], "newest")
 
 
 def test_names_are_compared_as_rfc_5280_has_it() -> None:

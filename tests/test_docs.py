@@ -44,7 +44,10 @@ class C:
         self.fail("No.", "REFUSED")
         raise OnboardingError("Without a code.")
 """)
+    table = 'code = "OTHER"\nwhat = "x"\nadvice = "y"\nTABLE = {1: ("BAD", "is bad", "mend it")}\n'
+    (tmp_path / "mciot_nb" / "verdicts.py").write_text(table + "for code, what, advice in TABLE.values(): pass\n")
     assert [tuple(entry) for entry in coded_errors(tmp_path)] == [
+        ("BAD", "The certificate of {subject} is bad: mend it.", "mciot_nb.verdicts"),
         ("BLUE", "It is {when}: hurry.", "mciot_nb.one.g"),
         ("GONE", "{path} is gone: look.", "mciot_nb.one.f"),
         ("RED", "It is {when}: hurry.", "mciot_nb.one.g"),

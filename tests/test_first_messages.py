@@ -74,6 +74,7 @@ TOLD: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("inventory/managedObjects/update/NAME", '{"a": 1, "name": "x"}', {"a": 1}),
 ]
+DEEP = "[" * 200 + "]" * 200
 #: What is answered: topic, message, topic of the answer, and how that begins.
 ANSWERED = [
     ("s/us", "100,again,thin-edge.io", "s/e", "41,100,Device already existing"),
@@ -98,6 +99,11 @@ ANSWERED = [
     ("event/events/create", '{"type": "t", "text": "x", "time": "noon"}', "error", "{"),
     ("measurement/measurements/create", '{"type": "t", "f": {"s": {"value": NaN}}}', "error", "{"),
     ("alarm/alarms/create", '{"type": "t", "text": "x", "time": "", "severity": "BAD"}', "error", "{"),
+    *(
+        ("event/events/create", f'{{"type": "t", "text": "x", "time": "", "externalSource": {bad}}}', "error", "{")
+        for bad in ('{"externalId": ["x"]}', '{"externalId": 7}', "7")
+    ),
+    *(("inventory/managedObjects/update/NAME", f'{{"a": {bad}}}', "error", "{") for bad in ("NaN", DEEP)),
     ("inventory/managedObjects/update/other-device", "{}", "error", "{"),
 ]
 JSON_TIME = "2026-01-31T09:00:00Z"

@@ -177,6 +177,7 @@ def test_revocation_lists_count() -> None:
         ("OK", [of_middle]),
         ("OK", [of_middle, of_root]),
         ("REVOKED", [revocation_list(middle, device)]),
+        ("REVOKED", revocation_list(middle, device)),  # one given by itself
         ("REVOKED", [of_middle, revocation_list(root, middle)]),
         ("OK", [of_middle, revocation_list(root, device)]),  # its number, but of another issuer
         ("CRL_MISSING", [of_root]),

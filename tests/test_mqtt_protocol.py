@@ -167,7 +167,7 @@ def test_a_device_reads_its_own_topics_and_no_other(world: mqtt.World) -> None:
     answer = raw.ask(mqtt.subscribe(*others))
     assert answer == mqtt.packet(0x90, b"\0\7" + b"\x80" * len(others))
     (error,) = raw.messages(mqtt.publish("x", topic="elsewhere"))
-    assert error == ("s/e", "50,,A device publishes on s/us or s/uat.")
+    assert error == ("s/e", "50,,A device publishes on s/us or s/uat and JSON on event/events/create and the like.")
     raw.leave()
 
 

@@ -172,8 +172,8 @@ def test_an_object_is_added_changed_and_deleted(platform: LocalPlatform, tmp_pat
     for wrong in ({"name": 7}, {"type": []}, {"owner": {}}, [], "x"):
         call(platform, "POST", OBJECTS, 422, wrong)
         call(platform, "PUT", path, 422, wrong)
-    deep = '{"a":' * 1500 + "1" + "}" * 1500
-    for unreadable in ("{", '{"a": NaN}', '{"a": 1e999}', deep):
+    deep, deeper = ('{"a":' * levels + "1" + "}" * levels for levels in (150, 1500))  # what is stored is searched
+    for unreadable in ("{", '{"a": NaN}', '{"a": 1e999}', '{"a": {"b": "\\ud800"}}', deep, deeper):
         assert rest(platform, "POST", OBJECTS, data=unreadable).status_code == 422
     for method, where in (("POST", OBJECTS), ("PUT", path), ("DELETE", path)):
         call(platform, method, where, 403, {"name": "x"}, **viewer)

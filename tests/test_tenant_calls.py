@@ -230,6 +230,7 @@ def test_several_at_once_are_all_taken_or_none(tenant: Tenant, monkeypatch: pyte
     uploaded = trusted.upload_all(cas[:6], auto_registration=False)
     assert [one.name for one in uploaded] == [f"Bulk {number}" for number in range(6)]
     assert not any(one.auto_registration for one in uploaded) and trusted.upload_all([]) == []
+    assert "there already" in refused("HTTP_409", lambda: trusted.upload_all(cas[0]))
     refused("HTTP_409", lambda: trusted.upload_all([cas[6], cas[0]]))
     assert "CA:true" in refused("HTTP_422", lambda: trusted.upload_all([cas[6], make("leaf").certificate]))
     assert trusted.find(cas[6]) is None
@@ -314,6 +315,11 @@ def test_a_chain_is_verified_and_a_revoked_one_refused(
         pass
     said = trusted.revoke([leaf.certificate, 0x1000, "1f:FE"], datetime.now(UTC) - timedelta(days=1))
     assert {leaf.certificate.serial_number, 0x1000, 0x1FFE} <= set(trusted.revoked())
+    before = set(trusted.revoked())
+    for one in (leaf.certificate, 0x2000, "2FFE"):  # a text is one number, not one of each letter
+        assert trusted.revoke(one) == said
+    assert set(trusted.revoked()) - before == {0x2000, 0x2FFE}
+    assert trusted.verify_chain(iter(leaf.chain)) == verified
     assert "nothing comes of it" in said and "check_revocations()" in said and not trusted.checks_revocations()
     for on in (False, True, False):  # the first and the last are the control
         trusted.check_revocations(on)

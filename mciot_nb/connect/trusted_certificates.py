@@ -3,7 +3,7 @@
 import base64
 import builtins
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import fingerprint, to_pem
+from mciot_nb.pki.chain import Given, each_of, fingerprint, to_pem
 from mciot_nb.pki.keys import PrivateKey, is_key_of
 from mciot_nb.pki.names import common_name, name_of
 
@@ -89,6 +89,7 @@ class VerifiedChain:
 
 #: A trusted certificate: as it is, as the platform described it, or its fingerprint (SHA-1, 40 hex digits).
 Which = x509.Certificate | TrustedCertificate | str
+Serial = x509.Certificate | int | str
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,12 @@ class TrustedCertificates:
         """
         return self._request("POST", self._path, json=_upload_body(certificate, name, auto_registration))
 
-    def upload_all(
-        self, certificates: Iterable[x509.Certificate], *, auto_registration: bool = True
-    ) -> "builtins.list[TrustedCertificate]":
+    def upload_all(self, certificates: Given, *, auto_registration: bool = True) -> "builtins.list[TrustedCertificate]":
         """Upload several certificates in one call, under their common names; raises OnboardingError as `upload` does.
 
         Whether the platform keeps some of them where it refuses one is not documented: list them then.
         """
-        bodies = [_upload_body(certificate, "", auto_registration) for certificate in certificates]
+        bodies = [_upload_body(certificate, "", auto_registration) for certificate in each_of(certificates)]
         path, sent = f"{self._path}/bulk", {"certificates": bodies}
         return self.tenant.request("POST", path, _all, json=sent) if bodies else []
 
@@ -213,7 +212,7 @@ class TrustedCertificates:
         signed = {_SIGNED_CODE: base64.b64encode(signature).decode()}
         return self._request("POST", f"{path}/pop", meaning=_PROOF, json=signed)
 
-    def verify_chain(self, chain: Sequence[x509.Certificate]) -> VerifiedChain:
+    def verify_chain(self, chain: Given) -> VerifiedChain:
         """Ask the platform whether it would take a device's chain, the device's certificate first.
 
         Raises: OnboardingError: HTTP_401 where the platform refuses the chain (or the login: the sentence says which).
@@ -237,8 +236,8 @@ class TrustedCertificates:
                 "HTTP_401",
             ) from None
 
-    def revoke(self, which: Iterable[x509.Certificate | int | str], at: datetime | None = None) -> str:
-        """Tell the platform which certificates are revoked, by serial numbers (as text: in hex); it can't be undone.
+    def revoke(self, which: Iterable[Serial] | Serial, at: datetime | None = None) -> str:
+        """Tell the platform what is revoked, one or several, by serial number (as text: in hex); it can't be undone.
 
         Returns whether anything will come of it: a platform heeds its list only after `check_revocations`. ``at`` bears
         a time zone, None for now. More than 5000 go in several calls: if one fails, do all once more, for what is known
@@ -249,7 +248,8 @@ class TrustedCertificates:
             if at.tzinfo is None:
                 raise OnboardingError("The revocation's time has no time zone: give it one.", "BAD_VALUE")
             date = {"revocationDate": f"{at.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"}
-        entries = [{"serialNumberInHex": _serial(one), **date} for one in which]
+        several = [which] if isinstance(which, x509.Certificate | int | str) else which  # a text is one number
+        entries = [{"serialNumberInHex": _serial(one), **date} for one in several]
         for start in range(0, len(entries), LONGEST_REVOCATION):
             body = {"crls": entries[start : start + LONGEST_REVOCATION]}
             self.tenant.request("PUT", _CRL, lambda _: None, meaning=_REVOCATION, json=body)
@@ -318,7 +318,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _serial(one: x509.Certificate | int | str) -> str:
+def _serial(one: Serial) -> str:
     if isinstance(one, str):
         digits = one.replace(":", "").strip()
         number = int(digits, 16) if re.fullmatch(r"[0-9A-Fa-f]{1,40}", digits) else 0

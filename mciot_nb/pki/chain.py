@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
@@ -23,6 +23,8 @@ from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import extension_of
 
 Chain = Sequence[x509.Certificate]
+One = TypeVar("One", x509.Certificate, x509.CertificateRevocationList)
+Given = Iterable[x509.Certificate] | x509.Certificate
 _CONTENTS = ("certificate", "certlist", "certrequest")
 Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
 #: What is said of a certificate that cryptography does not read; OpenSSL, less strict, may do so.
@@ -46,6 +48,18 @@ PROFILES = {
     "guide-2021": Profile("guide-2021", longest_chain=2, device_alone=False, has_proof_and_revocation=False),
     "current": Profile("current", longest_chain=10, device_alone=True, has_proof_and_revocation=True),
 }
+
+
+def profile_of(name: str) -> Profile:
+    """Return the profile of a name. Raises: OnboardingError: NO_PROFILE."""
+    if name not in PROFILES:
+        raise OnboardingError(f"There is no profile {name!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
+    return PROFILES[name]
+
+
+def each_of(given: Iterable[One] | One) -> list[One]:
+    """Return certificates or revocation lists as a list, one that was given by itself too."""
+    return [given] if isinstance(given, x509.Certificate | x509.CertificateRevocationList) else list(given)
 
 
 def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certificate:
@@ -96,9 +110,9 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
         raise OnboardingError(DAMAGED if whole else none, "BAD_PEM") from None
 
 
-def to_pem(chain: Iterable[x509.Certificate]) -> bytes:
+def to_pem(chain: Given) -> bytes:
     """Return the certificates one after the other in PEM form, as the guide's ``cat`` does."""
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in each_of(chain))
 
 
 def fingerprint(certificate: x509.Certificate, algorithm: str = "sha1") -> str:
@@ -162,13 +176,13 @@ def signature_fits(signed: Signed, signer: x509.Certificate | x509.CertificateSi
 
 
 def build_chain(
-    leaf: x509.Certificate, candidates: Iterable[x509.Certificate], *, up_to: x509.Certificate | None = None
+    leaf: x509.Certificate, candidates: Given, *, up_to: x509.Certificate | None = None
 ) -> list[x509.Certificate]:
     """Return ``leaf`` followed by its issuers, as far as ``up_to``, or else a self-signed certificate.
 
     Raises: OnboardingError: if an issuer is not among ``candidates`` (guide: "Creating the chain of certificates").
     """
-    chain, rest = [leaf], list(candidates)
+    chain, rest = [leaf], each_of(candidates)
     while chain[-1] != up_to and not is_issued_by(chain[-1], chain[-1], unchecked=True):
         issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c, unchecked=True)), None)
         if issuer is None:
@@ -183,26 +197,27 @@ def build_chain(
 
 
 def diagnose(
-    presented: Chain,
-    anchors: Iterable[x509.Certificate],
+    presented: Given,
+    anchors: Given,
     profile: Profile | str | None = None,
     *,
     at: datetime | None = None,
-    crls: Iterable[x509.CertificateRevocationList] = (),
+    crls: Iterable[x509.CertificateRevocationList] | x509.CertificateRevocationList = (),
 ) -> Diagnosis:
     """Check the chain that a device presents against the trust anchors: the certificates that were uploaded.
 
     The verdict is OpenSSL's, as a TLS server asks for it (``openssl verify -partial_chain -purpose sslclient``), and
     with ``crls`` that of ``-crl_check``: the handshake fails on what it finds. With a ``profile`` the platform's own
     rules follow, on which it answers CONNACK 5. What other verifiers refuse is a finding of severity `STRICT`. ``at``
-    is the time of the check, with its time zone; now by default.
+    is the time of the check, local where it has no time zone; now by default. Raises: OnboardingError: NO_PROFILE.
 
     Example: ``diagnose(chain, [ca.certificate], "guide-2021").code`` is ``"OK"`` or the first fault's code.
     """
-    at, anchors = (at or datetime.now(UTC)).replace(microsecond=0), list(anchors)
+    at = (at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    presented, anchors = each_of(presented), each_of(anchors)
     path, findings = examine(presented, anchors, profile, at=at)
     if path and not findings:
-        findings += _revocation_findings(path, at, list(crls))
+        findings += _revocation_findings(path, at, each_of(crls))
     if path:
         findings += verdicts.strict_findings(path, at)
     return Diagnosis(tuple(findings))
@@ -214,7 +229,7 @@ def examine(
     """Return the path to a trust anchor, empty where there is none, and all on which a platform refuses the chain."""
     if not presented:
         return (), [Finding("NO_CLIENT_CERT", "No certificate was presented: give the device its chain and key.")]
-    profile = PROFILES[profile] if isinstance(profile, str) else profile
+    profile = profile_of(profile) if isinstance(profile, str) else profile
     verdict = judge(presented, anchors, at)
     path = verdict.path or judge(presented, anchors, at, verdicts.NO_DATES).path
     purposes = (verdicts.purpose_finding(certificate, depth, len(path) == 1) for depth, certificate in enumerate(path))
@@ -272,6 +287,12 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
         return Finding("UNKNOWN_CA", sentence + "upload the CA certificate that it names, or sign it anew.")
     if signer:
         return verdicts.refusal(41, last, verdict.depth)
+    if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
+        return Finding(
+            "BAD_SIGNATURE",
+            f"The certificate of {subject} names {issuer_name} as its issuer, but that did not sign it, or by a method "
+            "that can't be checked here: put in the certificate that did, or sign it anew with SHA-256.",
+        )
     if any(other in presented for other in namesakes):
         return Finding(
             "BAD_SIGNATURE",

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import jks, pbe, pkcs12
-from mciot_nb.pki.chain import is_issued_by
+from mciot_nb.pki.chain import Given, each_of, is_issued_by
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
 from mciot_nb.pki.keys import OtherKey, PrivateKey, is_key_of, open_key, read_private_key
@@ -210,7 +210,7 @@ def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
 def write_keystore(
     path: Path,
     key: PrivateKey,
-    chain: Sequence[x509.Certificate],
+    chain: Given,
     password: Secret | str,
     alias: str = KEY_ALIAS,
     *,
@@ -223,14 +223,14 @@ def write_keystore(
 
     A JKS can have a ``key_password`` of the key's own, and ``trusted`` certificates beside the key, under their aliases
     (the guide's step 5); ``at`` is the time that it states for its entries, now by default. ``replace`` overwrites a
-    file that is there. (A Java before 8u301 can read the JKS only.)
+    file that is there. (A Java before 8u301 or 11.0.12 reads the JKS only.)
 
     Example: ``write_keystore(Path("deviceKeystore.pkcs12"), key, [device, ca], passphrase)``
 
     Raises: OnboardingError: if the key is not the first certificate's, the chain is in the wrong order, keytool would
     refuse a password or an alias, or the file is there already; then nothing is written.
     """
-    _check_chain(key, chain)
+    _check_chain(key, chain := each_of(chain))
     secret, others, plain = store_password(password), trusted or {}, (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     _check_aliases([alias, *others])
     if _is_jks(path):
@@ -286,7 +286,7 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
             "KEY_MISMATCH",
         )
     for certificate, issuer in itertools.pairwise(chain):
-        if certificate == issuer or not is_issued_by(certificate, issuer):
+        if certificate == issuer or not is_issued_by(certificate, issuer, unchecked=True):
             raise OnboardingError(
                 f"The chain is in the wrong order, or something is missing in it: {readable(name_of(issuer))} has not "
                 f"signed {readable(name_of(certificate))}: let each certificate be followed by its issuer's.",

@@ -5,6 +5,7 @@ A row has six fields with tabs between them: status, expiry, revocation, serial 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -204,11 +205,12 @@ def hex_serial(serial: int) -> str:
 
 def read_time(text: str) -> datetime:
     """Parse UTCTime or GeneralizedTime (RFC 5280, section 4.1.2.5). Raises: ValueError: if ``text`` is neither."""
-    if not _TIME.fullmatch(text):
-        raise ValueError(f"{text!r} is no time of the form YYMMDDHHMMSSZ")
-    full = with_century(text)
-    month, day, hour, minute, second = (int(full[position : position + 2]) for position in range(4, 14, 2))
-    return datetime(int(full[:4]), month, day, hour, minute, second, tzinfo=UTC)
+    if _TIME.fullmatch(text):
+        full = with_century(text)
+        month, day, hour, minute, second = (int(full[position : position + 2]) for position in range(4, 14, 2))
+        with suppress(ValueError):
+            return datetime(int(full[:4]), month, day, hour, minute, second, tzinfo=UTC)
+    raise ValueError(f"{text!r} is no time of the form YYMMDDHHMMSSZ")
 
 
 def with_century(text: str) -> str:

@@ -165,7 +165,7 @@ _WIDTH, _HEIGHT, _BEGIN, _END = 400, 52, 48, 352  # pixels; the bar lies between
 
 def trouble(certificate: x509.Certificate, at: datetime | None = None) -> str:
     """Return that a certificate is not valid at a time, now by default; empty where it is."""
-    at = at or datetime.now(UTC)
+    at = (at or datetime.now(UTC)).astimezone(UTC)
     if at > certificate.not_valid_after_utc:
         return "✗ expired"
     return "✗ not valid yet" if at < certificate.not_valid_before_utc else ""
@@ -177,7 +177,7 @@ def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rende
     What has passed is rounded down to whole percents and days, so a certificate that was just made always looks the
     same. The picture holds no dates: a test can't see them in it.
     """
-    at = at or datetime.now(UTC)
+    at = (at or datetime.now(UTC)).astimezone(UTC)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     total, state = counted(max((end - begin) // _DAY, 0), "day", "days"), trouble(certificate, at)
     text, colour = f"{total}, {state}", "bad"

@@ -7,7 +7,7 @@ from itertools import pairwise, starmap
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mciot_nb.pki.chain import is_ca, is_issued_by
+from mciot_nb.pki.chain import Given, each_of, is_ca, is_issued_by
 from mciot_nb.pki.names import common_name, name_of, readable
 from mciot_nb.pki.parts import extension_of
 from mciot_nb.ui.certificate_card import short_name, trouble
@@ -20,7 +20,7 @@ _WIDTH, _BOX, _GAP, _MARGIN, _INDENT = 560, 72, 56, 16, 14
 _ROOM = _WIDTH - 2 * (_MARGIN + _INDENT)  # for words inside a box
 
 
-def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | None = None) -> Rendered:
+def chain_picture(certificates: Given, *, trusted: Given = (), at: datetime | None = None) -> Rendered:
     """Draw a chain as it stands, the device's certificate at the top, with an arrow for each signature.
 
     A certificate that the next one did not sign is shown as a broken link. Marked are those that are not valid at a
@@ -29,6 +29,7 @@ def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | 
 
     Example: ``chain_picture(read_certificates(path), trusted=[ca.certificate])``.
     """
+    certificates, trusted = each_of(certificates), each_of(trusted)
     if not certificates:
         return Rendered("An empty chain.", "<p>An empty chain.</p>")
     links = list(starmap(_why_broken, pairwise(certificates)))
@@ -48,7 +49,7 @@ def chain_picture(certificates: Chain, *, trusted: Anchors = (), at: datetime | 
 
 
 def _why_broken(certificate: x509.Certificate, following: x509.Certificate) -> str:
-    if is_issued_by(certificate, following):
+    if is_issued_by(certificate, following, unchecked=True):
         return ""
     if name_of(certificate, "issuer") == name_of(following):
         return "the name fits, the signature does not"
@@ -68,7 +69,7 @@ def _in_words(certificates: Chain, links: list[str], trusted: Anchors, at: datet
 
 def _end(last: x509.Certificate, trusted: Anchors) -> list[str]:
     """Return how the chain ends; a name that may be long is a line of its own."""
-    if is_issued_by(last, last):
+    if is_issued_by(last, last, unchecked=True):
         return ["is signed by itself: the chain ends here"]
     if last in trusted:
         return ["is trusted: the chain may end here"]

@@ -103,6 +103,8 @@ def _signatures(entry: Entry) -> Iterator[str]:
     for certificate, following in zip_longest(entry.chain, entry.chain[1:]):
         if following and is_issued_by(certificate, following):
             yield f"{own}✓ signed by the next one"
+        elif following and is_issued_by(certificate, following, unchecked=True):
+            yield f"{own}names the next one as its issuer, by a signature that can't be checked here"
         elif following:
             yield f"{own}✗ not signed by the next one, the chain is broken: issued by {_issuer(certificate)}"
         elif is_issued_by(certificate, certificate):

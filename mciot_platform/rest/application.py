@@ -6,7 +6,7 @@ from urllib.parse import quote
 from tornado.web import Application
 
 from mciot_platform.rest import certificates, chains, inventory, records
-from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, Platform, RestError, is_text, unfit
+from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, Platform, RestError, unfit
 
 LONGEST_BODY = 1024 * 1024
 TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
@@ -50,7 +50,7 @@ class TenantCalls(Handler):
         """Set an option; crl.offline.check.enabled of configuration alone does something here."""
         given = {**self.body(), **name}
         option = {part: given.get(part) for part in ("category", "key", "value")}
-        if not all(map(is_text, option.values())) or not option["category"] or not option["key"]:
+        if not all(isinstance(text, str) for text in option.values()) or not option["category"] or not option["key"]:
             raise unfit("category, key and value, texts, are required.")
         change = "ON CONFLICT DO UPDATE SET value = excluded.value"
         self.platform.storage.insert("options", change, tenant=self.login.tenant, **option)

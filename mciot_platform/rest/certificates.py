@@ -21,7 +21,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import single_ca_certificate
-from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, is_text, unfit, zulu
+from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, unfit, zulu
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
@@ -178,7 +178,7 @@ def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:
     """Return ``trusted`` with what a request sets. Raises: RestError: if a value is not allowed."""
     name, status = trusted.name if body.get("name") is None else body["name"], body.get("status", trusted.status)
     automatic = body.get("autoRegistrationEnabled", trusted.auto_registration)
-    if not is_text(name) or len(name) > LONGEST_NAME:
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
         raise invalid(f"name must be a text of {LONGEST_NAME} characters at most.")
     if status not in ("ENABLED", "DISABLED"):
         raise invalid("status must be ENABLED or DISABLED.")

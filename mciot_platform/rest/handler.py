@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from mciot_platform.identity import Credentials, Tokens, find_login
 from mciot_platform.mqtt_server import MqttServer
-from mciot_platform.storage import Storage, TrustAnchor
+from mciot_platform.storage import Storage, TrustAnchor, read_object
 from mciot_platform.tls import ServerIdentity
 from mciot_platform.trust import Trust
 
@@ -38,11 +38,6 @@ class RestError(HTTPError):
 def unfit(sentence: str, room: str = "general") -> RestError:
     """Return the answer to what can be read but not carried out."""
     return RestError(422, f"{room}/Unprocessable Entity", sentence)
-
-
-def is_text(value: Any) -> bool:
-    """Whether ``value`` is a text that can be stored and sent: JSON can hold half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def zulu(time: str) -> str:
@@ -198,10 +193,7 @@ class Handler(RequestHandler):
     def body(self) -> dict[str, Any]:
         """Return the request's JSON object. Raises: RestError: if it is none."""
         with suppress(ValueError, RecursionError):
-            body = json.loads(self.request.body)
-            # SQLite reads neither NaN nor what is nested very deeply
-            if isinstance(body, dict) and self.platform.storage.select("SELECT json_valid(?)", json.dumps(body))[0][0]:
-                return body
+            return read_object(self.request.body)
         raise RestError(self.call.unreadable, "general/Bad Request", "The body must be a JSON object.")
 
     def number(self, name: str, default: int, largest: int | None = None) -> int:

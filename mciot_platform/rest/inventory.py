@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mciot_platform.messages import COMMAND, RESTART, SERVICE_TYPE
-from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, is_text, read_time, unfit, zulu
+from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, read_time, unfit, zulu
 from mciot_platform.rest.query import parse
 from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOperation, timestamp
 
@@ -51,7 +51,7 @@ def as_text(
 ) -> str:
     """Return a text of a body. Raises: RestError: 422 if it is missing, none, or not allowed."""
     text = body.get(name, default)
-    if not is_text(text) or text not in allowed.get(name, (text,)):
+    if not isinstance(text, str) or text not in allowed.get(name, (text,)):
         raise unfit(f"{name} must be {'one of ' + ', '.join(allowed[name]) if name in allowed else 'a text'}.")
     return str(text)
 
@@ -229,7 +229,7 @@ class InventoryCalls(Handler):
         kinds = [name for name, value in body.items() if name not in OPERATIONS_OWN and isinstance(value, dict)]
         kind = next((name for name in (RESTART, COMMAND, *kinds) if name in kinds), None)
         text = body[COMMAND].get("text") if kind == COMMAND else ""
-        if kind is None or not is_text(text):
+        if kind is None or not isinstance(text, str):
             raise unfit(f"An operation has a fragment, an object such as {RESTART}, or {COMMAND} with a text.")
         values = {"fragment": kind, "text": text, "description": as_text(body, "description", "")}
         fragments = as_fragments(body, *OPERATIONS_OWN)
