@@ -179,17 +179,15 @@ def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
     for path in sorted(copies.glob("*.pem")):
         with suppress(OnboardingError):  # a key or a request
             certificate = read_certificates(path)[0]
-            if certificate == own:
-                continue
             number = certificate.serial_number
-            foreign = not is_issued_by(certificate, own, unchecked=True)
+            foreign = certificate != own and not is_issued_by(certificate, own, unchecked=True)
             if foreign and path.stem == hex_serial(number) and number in known:
                 yield Finding(
                     "FOREIGN_COPY",
                     f"{path.name} has the number of a row, but this CA did not sign it: look for the CA that did, and "
                     "put the right certificate back.",
                 )
-            if number not in known and is_issued_by(certificate, own):
+            if number not in known and certificate != own and is_issued_by(certificate, own):
                 yield Finding(
                     "NO_ROW",
                     f"{path.name}, the certificate of {readable(name_of(certificate))}, is signed by this CA and has "

@@ -17,15 +17,7 @@ from mciot_nb.errors import Diagnosis, OnboardingError
 from mciot_nb.pki import crl, signing
 from mciot_nb.pki.audit import audit
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.config import (
-    CA_DAYS,
-    INTERMEDIATE_DAYS,
-    CaConfig,
-    find_config,
-    guide_config,
-    read_config,
-    with_dir,
-)
+from mciot_nb.pki.config import CA_DAYS, INTERMEDIATE_DAYS, CaConfig, find_config, guide_config, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
 from mciot_nb.pki.files import disk_errors, sync_folder, write_draft, write_whole
 from mciot_nb.pki.keys import KeyType, PrivateKey, Request, create_key, create_request, read_private_key, read_request

@@ -48,14 +48,13 @@ def _row_to_revoke(
     database: SigningDatabase, issuer: x509.Certificate, serial: int | x509.Certificate
 ) -> tuple[DatabaseRow, bool]:
     """Return the row of a certificate, and whether it is in the database."""
-    certificate = None if isinstance(serial, int) else serial
+    certificate, number = (None, serial) if isinstance(serial, int) else (serial, serial.serial_number)
     if certificate and not is_issued_by(certificate, issuer, unchecked=True):
         raise OnboardingError(
             f"The certificate of {readable(name_of(certificate))} was signed by "
             f"{readable(name_of(certificate, 'issuer'))}, not by this CA: let that one revoke it.",
             "NOT_OURS",
         )
-    number = serial if isinstance(serial, int) else serial.serial_number
     row, shown = database.find(number), hex_serial(number)
     if row is None and certificate:
         return row_of(certificate), False

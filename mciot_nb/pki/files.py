@@ -3,10 +3,10 @@
 import errno
 import glob
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from mciot_nb.errors import OnboardingError
 
@@ -51,14 +51,11 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
     Raises: OnboardingError: EXISTS if the file exists and ``replace`` is false, DISK if the disk refuses.
     """
     path = Path(path)
+    draft = path.parent / f".{path.name}.{token_hex(4)}.draft"
     with disk_errors(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
-        draft = Path(name)
         try:
-            try:
+            with _opened(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
                 _write_and_sync(descriptor, data)
-            finally:
-                os.close(descriptor)
             if not private:
                 draft.chmod(path.stat().st_mode & 0o777 if replace and path.exists() else 0o644)
             if replace:

@@ -52,9 +52,8 @@ def dump(entries: Iterable[Entry], password: str) -> bytes:
     data = MAGIC + struct.pack(">II", _VERSION, len(entries))
     for entry in entries:
         milliseconds = ((entry.created or _EPOCH) - _EPOCH) // timedelta(milliseconds=1)
-        data += (
-            struct.pack(">I", _KEY if entry.key else _TRUSTED) + _string(entry.alias) + struct.pack(">q", milliseconds)
-        )
+        tag = _KEY if entry.key else _TRUSTED
+        data += struct.pack(">I", tag) + _string(entry.alias) + struct.pack(">q", milliseconds)
         if entry.key:
             data += _sized(entry.key) + struct.pack(">I", len(entry.chain))
         for certificate in entry.chain:
@@ -86,10 +85,7 @@ def encrypt_key(key: bytes, password: str, random: Callable[[int], bytes] = os.u
 
 
 def decrypt_key(encrypted: bytes, password: str) -> bytes:
-    """Return a private key (PKCS #8, DER).
-
-    Raises: ValueError: if it is encrypted in another way, pbe.WrongPassword for another password.
-    """
+    """Return a private key (PKCS #8, DER). Raises: pbe.WrongPassword; ValueError: if it is hidden in another way."""
     (whole,) = pbe.contents(encrypted)
     algorithm, content = pbe.contents(whole, b"\x30\x04")
     if algorithm != _ALGORITHM[2:] or len(content) < 40:

@@ -182,14 +182,12 @@ def read_key(
 
 def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
     """Return ``alias`` as it is in the store, or the only one there is."""
-    if alias is None and len(aliases) == 1:
-        return aliases[0]
-    found = [one for one in aliases if one == alias] or [one for one in aliases if one.lower() == (alias or "").lower()]
-    if alias is None or not found:
+    found = [one for one in aliases if alias is None or one.lower() == alias.lower()]
+    if not found or (alias is None and len(found) > 1):
         there = f"its keys are {', '.join(aliases)}" if aliases else "it holds no key at all"
         sentence = f"{path} does not say which key is meant, {there}: give an alias that is there."
         raise OnboardingError(sentence, "NO_KEY")
-    return found[0]
+    return alias if alias in found else found[0]
 
 
 def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
@@ -295,13 +293,12 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
 
 
 def _check_aliases(aliases: list[str]) -> None:
-    for alias in aliases:
-        if not _ALIAS.fullmatch(alias):
-            raise OnboardingError(
-                f"The alias {alias!r} would not survive in every store: use lower-case letters, digits, '.', '_' and "
-                "'-', 64 at most.",
-                "BAD_ALIAS",
-            )
+    if odd := [alias for alias in aliases if not _ALIAS.fullmatch(alias)]:
+        raise OnboardingError(
+            f"The alias {odd[0]!r} would not survive in every store: use lower-case letters, digits, '.', '_' and "
+            "'-', 64 at most.",
+            "BAD_ALIAS",
+        )
     if len(set(aliases)) < len(aliases):
         raise OnboardingError("Two entries have one alias: give each its own.", "BAD_ALIAS")
 
@@ -319,16 +316,14 @@ def store_password(password: Secret | str) -> str:
     """Return a new store's password. Raises: OnboardingError: if keytool would refuse it, or Java not open a store."""
     text = reveal(password)
     if len(text) < SHORTEST_PASSWORD:
-        raise OnboardingError(
-            f"keytool wants a store password of {SHORTEST_PASSWORD} characters or more: choose a longer one.",
-            "BAD_PASSPHRASE",
+        problem = f"keytool wants a store password of {SHORTEST_PASSWORD} characters or more: choose a longer one."
+    elif not (text.isascii() and text.isprintable()):
+        problem = (
+            "Java opens a store only if its password is of ASCII characters: choose one without umlauts and accents."
         )
-    if not (text.isascii() and text.isprintable()):
-        raise OnboardingError(
-            "Java opens a store only if its password is of ASCII characters: choose one without umlauts and accents.",
-            "BAD_PASSPHRASE",
-        )
-    return text
+    else:
+        return text
+    raise OnboardingError(problem, "BAD_PASSPHRASE")
 
 
 #: A file's name, the part of it that a password opens, and the names of the passwords that open that part.

@@ -104,9 +104,8 @@ class DistinguishedName:
                     "BAD_NAME",
                 )
             if field.attribute in values:
-                raise OnboardingError(
-                    f"The name {readable(name)} has two values for {field.label}: keep one.", "BAD_NAME"
-                )
+                sentence = f"The name {readable(name)} has two values for {field.label}: keep one."
+                raise OnboardingError(sentence, "BAD_NAME")
             values[field.attribute] = str(attribute.value)
         return cls(**values)
 

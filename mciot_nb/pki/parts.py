@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes as PublicKey
 
 Extension = x509.Extension[x509.ExtensionType]
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
@@ -41,6 +42,13 @@ def _read(parts: list[tuple[int, bytes, bytes]]) -> Extension:
             iter(x509.CertificateBuilder(name, name, key.public_key(), 1, day, day, [bare]).sign(key, None).extensions)
         )
     return bare
+
+
+def key_of(owner: x509.Certificate | x509.CertificateSigningRequest) -> PublicKey | None:
+    """Return the public key of a certificate or a request; None where it can't be read."""
+    with suppress(*UNREADABLE):
+        return owner.public_key()
+    return None
 
 
 def extension_of(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None:

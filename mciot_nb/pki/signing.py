@@ -25,7 +25,7 @@ from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA, Request
 from mciot_nb.pki.names import BY_OID, Field, label, name_of, oneline, readable
-from mciot_nb.pki.parts import UNREADABLE, Extension, extension_of
+from mciot_nb.pki.parts import UNREADABLE, Extension, extension_of, key_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial, read_time
 
 Attribute = x509.NameAttribute[str | bytes]
@@ -93,11 +93,8 @@ def signing_options(config: CaConfig, issuer: x509.Certificate) -> dict[str, Any
             "sign with openssl alone.",
             "NOT_FOLLOWED",
         )
-    digest, content = config.digest, issuer.tbs_certificate_bytes
+    digest, content, key = config.digest, issuer.tbs_certificate_bytes, key_of(issuer)
     is_pss = issuer.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
-    key = None
-    with suppress(*UNREADABLE):
-        key = issuer.public_key()
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or (is_pss and _ANY_PSS not in content):
         raise OnboardingError(
             "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, with which "
@@ -304,16 +301,19 @@ def validity(
 
     Raises: OnboardingError: BAD_CONFIG, BAD_TIME, BAD_DAYS, CA_EXPIRED, OUTLIVES_CA.
     """
-    begin, end, last = _default_time(config, "startdate"), _default_time(config, "enddate"), issuer.not_valid_after_utc
-    if days is None and not end:
+    begin, fixed, last = (
+        _default_time(config, "startdate"),
+        _default_time(config, "enddate"),
+        issuer.not_valid_after_utc,
+    )
+    if days is None and not fixed:
         config.ca("default_days")  # openssl can't do without it either
-    end = end or not_after(at, config.number("default_days") if days is None else days, what)
+    end = fixed or not_after(at, config.number("default_days") if days is None else days, what)
     if last <= at:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
     if end > last:
         left = (last - at).days
-        do = f"ask for {left} days or fewer" if left else "make a new CA"
-        do = "correct default_enddate" if _default_time(config, "enddate") else do
+        do = "correct default_enddate" if fixed else f"ask for {left} days or fewer" if left else "make a new CA"
         says = f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: {do}."
         raise OnboardingError(says, "OUTLIVES_CA")
     if end <= (begin or at):  # openssl signs that
