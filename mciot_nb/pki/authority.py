@@ -35,9 +35,8 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a draft folder that becomes ``folder`` at the end, or vanishes if anything fails."""
     with disk_errors(folder):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise OnboardingError(
-                f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS"
-            )
+            says = f"{folder} is there already and is never overwritten: choose another folder."
+            raise OnboardingError(says, "EXISTS")
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:

@@ -54,14 +54,12 @@ def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certifi
     Raises: OnboardingError: NO_FILE, OTHER_FILE if it is another certificate, or BAD_PEM.
     """
     if not path.exists():
-        raise OnboardingError(
-            f"{path.name} is missing in {path.parent}: of this certificate there is only its row.", "NO_FILE"
-        )
+        says = f"{path.name} is missing in {path.parent}: of this certificate there is only its row."
+        raise OnboardingError(says, "NO_FILE")
     certificate = read_certificates(path)[0]
     if certificate.serial_number != serial or not is_issued_by(certificate, issuer):
-        raise OnboardingError(
-            f"{path} holds another certificate than the one that this CA signed: put the right one back.", "OTHER_FILE"
-        )
+        says = f"{path} holds another certificate than the one that this CA signed: put the right one back."
+        raise OnboardingError(says, "OTHER_FILE")
     return certificate
 
 

@@ -138,24 +138,16 @@ class CaConfig:
         """What ``openssl req`` asks for; of two prompts for one field the last."""
         name = self.required("req", "distinguished_name")
         keys = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
-        return [
-            Prompt(
-                BY_LONG_NAME[long_name],
-                self.section(name)[key],
-                self.value(name, f"{key}_default") or "",
-                self.value(name, f"{key}_value") or "",
-                self._number(name, f"{key}_min", 0),
-                self._number(name, f"{key}_max", LONGEST_ANSWER),
-            )
-            for long_name, key in keys.items()
-        ]
+        made = []
+        for long_name, key in keys.items():
+            texts = [self.value(name, f"{key}{end}") or "" for end in ("", "_default", "_value")]
+            least, most = self.number(f"{key}_min", name), self.number(f"{key}_max", name, LONGEST_ANSWER)
+            made.append(Prompt(BY_LONG_NAME[long_name], *texts, least, most))
+        return made
 
-    def number(self, name: str) -> int:
-        """Return a number, such as ``default_days``, or 0. Raises: OnboardingError: BAD_CONFIG if it is none."""
-        return self._number(self.required("ca", "default_ca"), name, 0)
-
-    def _number(self, section: str, name: str, default: int) -> int:
-        text = self.value(section, name) or str(default)
+    def number(self, name: str, section: str = "", default: int = 0) -> int:
+        """Return a number, such as ``default_days``. Raises: OnboardingError: BAD_CONFIG if it is none."""
+        text = self.value(section or self.required("ca", "default_ca"), name) or str(default)
         if not text.isascii() or not text.isdecimal() or len(text) > 9:
             raise OnboardingError(f"{self.path} says {name} = {text}: write a whole number.", "BAD_CONFIG")
         return int(text)
@@ -178,16 +170,14 @@ class CaConfig:
     @property
     def policy(self) -> list[tuple[Field, str]]:
         """Each field of the policy with match, supplied or optional. Raises: OnboardingError: BAD_CONFIG for others."""
-        policy, within = [], f"{self.path}: [ {self.ca('policy')} ]"
-        for name, word in self.section(self.ca("policy")).items():
-            field = POLICY_FIELDS.get(name)
-            if field is None:
+        policy, within = self.section(self.ca("policy")).items(), f"{self.path}: [ {self.ca('policy')} ]"
+        for name, word in policy:
+            if name not in POLICY_FIELDS:
                 raise OnboardingError(f"{within} names the field {name}: use {', '.join(BY_LONG_NAME)}.", "BAD_CONFIG")
             if word not in ("match", "supplied", "optional"):
                 says = f"{within} says {name} = {word}: write match, supplied or optional."
                 raise OnboardingError(says, "BAD_CONFIG")
-            policy.append((field, word))
-        return policy
+        return [(POLICY_FIELDS[name], word) for name, word in policy]
 
 
 def read_config(path: Path) -> CaConfig:

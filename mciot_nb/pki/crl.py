@@ -35,9 +35,8 @@ def revoke(
     if not 1950 <= at.year < 2050:
         raise OnboardingError("openssl's database takes revocations from 1950 to 2049 only: set at= so.", "BAD_TIME")
     if not isinstance(serial, int | x509.Certificate):
-        raise OnboardingError(
-            f"{serial!r} is no serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here.", "NO_ROW"
-        )
+        says = f"{serial!r} is no serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here."
+        raise OnboardingError(says, "NO_ROW")
     row, is_recorded = _row_to_revoke(database, issuer, serial)
     revoked = replace(row, status="R", revoked=at, reason=reason)
     (database.rewrite if is_recorded else database.record)([revoked])
@@ -94,18 +93,14 @@ def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate
 def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:
     """Return the list's entry for a revoked row: its serial, when, and why if a reason was given."""
     assert row.revoked
-    builder = x509.RevokedCertificateBuilder().serial_number(row.serial).revocation_date(row.revoked)
-    if not row.reason:
-        return builder.build()
-    word, argument = split_reason(row.reason)
-    extensions: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))]
+    word, argument = split_reason(row.reason) if row.reason else ("", "")
+    values: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))] if word else []
     if word == "holdInstruction":
-        extensions.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
+        values.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
     elif argument:
-        extensions.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder.build()
+        values.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
+    extensions = [x509.Extension(value.oid, False, value) for value in values]
+    return x509.RevokedCertificateBuilder(row.serial, row.revoked, extensions).build()
 
 
 def unlisted(path: Path, revoked: set[int]) -> int:

@@ -26,16 +26,7 @@ from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig
-from mciot_nb.pki.files import (
-    disk_errors,
-    disk_reason,
-    drafts_of,
-    read_file,
-    remove,
-    sync_folder,
-    write_at,
-    write_whole,
-)
+from mciot_nb.pki.files import disk_errors, drafts_of, read_file, reason_of, remove, sync_folder, write_at, write_whole
 from mciot_nb.pki.rows import Columns, DatabaseRow, common_name_of, hex_serial, parse_rows, with_century
 
 if TYPE_CHECKING:
@@ -209,18 +200,17 @@ class SigningDatabase:
 
         columns = self.columns()
         revocations = [text.partition(",") for text in columns.revocation]
-        return pd.DataFrame(
-            {
-                "status": columns.status,
-                "expires": _times(columns.expires),
-                "revoked": _times([time for time, _, _ in revocations]),
-                "reason": [reason for _, _, reason in revocations],
-                "serial": pd.Series(columns.serial, dtype=object),
-                "subject": columns.subject,
-                "common_name": [common_name_of(subject) for subject in columns.subject],
-                "file": columns.file,
-            }
-        )
+        table = {
+            "status": columns.status,
+            "expires": _times(columns.expires),
+            "revoked": _times([time for time, _, _ in revocations]),
+            "reason": [reason for _, _, reason in revocations],
+            "serial": pd.Series(columns.serial, dtype=object),
+            "subject": columns.subject,
+            "common_name": [common_name_of(subject) for subject in columns.subject],
+            "file": columns.file,
+        }
+        return pd.DataFrame(table)
 
 
 def _times(texts: Sequence[str]) -> "pd.Series[pd.Timestamp]":
@@ -289,7 +279,7 @@ def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
             sync_folder(copies)
     except OSError as error:
         raise OnboardingError(
-            f"What was signed is recorded, but {copies} did not take its copy ({disk_reason(error)}): see to the "
+            f"What was signed is recorded, but {copies} did not take its copy ({reason_of(error)}): see to the "
             "disk, and open the CA again.",
             "UNFINISHED",
         ) from None

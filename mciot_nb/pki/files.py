@@ -34,10 +34,10 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
 def disk_problem(path: Path, error: OSError) -> OnboardingError:
     """Return the error which says that ``path`` could not be read or written, and why."""
     do = "check the folder, its rights and the free space"
-    return OnboardingError(f"{path} can't be used, {disk_reason(error)}: {do}.", "DISK")
+    return OnboardingError(f"{path} can't be used, {reason_of(error)}: {do}.", "DISK")
 
 
-def disk_reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """Return what the system says about a failure, to stand within a sentence."""
     return (error.strerror or str(error)).lower()
 
@@ -63,9 +63,8 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
             else:
                 rename_to_new(draft, path)
         except FileExistsError:
-            raise OnboardingError(
-                f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
-            ) from None
+            says = f"{path} is there already and is never overwritten: move it away first."
+            raise OnboardingError(says, "EXISTS") from None
         finally:
             remove([draft])
     sync_folder(path.parent)
@@ -152,7 +151,7 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems can't, and say so
             raise OnboardingError(
-                f"The disk does not confirm what was written in {folder} ({disk_reason(error)}): "
+                f"The disk does not confirm what was written in {folder} ({reason_of(error)}): "
                 "look whether it is there before you do it again.",
                 "UNCONFIRMED",
             ) from None

@@ -147,12 +147,6 @@ def _text(file: io.BytesIO) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _certificate(file: io.BytesIO) -> x509.Certificate:
-    if _text(file) != "X.509":
-        raise ValueError
-    return read_certificate(_piece(file))
-
-
 def read_certificate(der: bytes) -> x509.Certificate:
     """Return a certificate. Raises: Damaged."""
     try:
@@ -164,9 +158,11 @@ def read_certificate(der: bytes) -> x509.Certificate:
 
 def _entry(file: io.BytesIO) -> Entry:
     tag, alias, created = _number(file), _text(file), _EPOCH + timedelta(milliseconds=_number(file, ">q"))
-    if tag == _TRUSTED:
-        return Entry(alias, TRUSTED_ENTRY, (_certificate(file),), created)
-    key = _piece(file)
-    if tag != _KEY or not key:  # keytool lists a key of no bytes as a key
+    key, chain = _piece(file) if tag == _KEY else b"", []
+    if tag != _TRUSTED and not key:  # keytool lists a key of no bytes as a key
         raise ValueError
-    return Entry(alias, KEY_ENTRY, tuple(_certificate(file) for _ in range(_number(file))), created, key)
+    for _ in range(_number(file) if key else 1):
+        if _text(file) != "X.509":
+            raise ValueError
+        chain.append(read_certificate(_piece(file)))
+    return Entry(alias, KEY_ENTRY if key else TRUSTED_ENTRY, tuple(chain), created, key)

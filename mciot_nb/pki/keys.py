@@ -102,11 +102,9 @@ def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType
 
     Raises: OnboardingError: EXISTS, BAD_PASSPHRASE if openssl would refuse the passphrase, BAD_KEY for another type.
     """
-    key_type = KeyType(key_type)
-    password = encode_passphrase(passphrase)
-    key: PrivateKey
+    key_type, password = KeyType(key_type), encode_passphrase(passphrase)
     if key_type is KeyType.P256:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key: PrivateKey = ec.generate_private_key(ec.SECP256R1())
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
     write_whole(path, encrypted_pem(key, password), private=True)

@@ -108,9 +108,8 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
         raise OnboardingError(f"{path} is protected with {_anew(path, unknown)}.", "ODD_STORE") from None
     except pkcs12.NotPkcs12:
         if data.startswith(b"\x30") and not pbe.is_whole(data):
-            raise OnboardingError(
-                f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
-            ) from None
+            sentence = f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew."
+            raise OnboardingError(sentence, "DAMAGED") from None
         raise OnboardingError(f"{path} {other_form(data, shlex.quote(str(path)), _OTHER_KINDS)}.", "NO_STORE") from None
     except ValueError:  # which a password that can't be encoded is, too
         raise OnboardingError(
@@ -136,15 +135,13 @@ def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mappin
     """Return what is odd about a store, in a sentence each."""
     hidden = [entry for entry in entries if entry.kind == HIDDEN_ENTRY]
     is_all, is_pkcs12, suffix = len(hidden) == len(entries), type_ == "PKCS12", path.suffix.lower()
-    has_key = any(entry.key for entry in hidden)
+    has_key, has_capitals = any(entry.key for entry in hidden), any(e.alias != e.alias.lower() for e in entries)
     remarks = {
         "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is.": is_all and has_key,
         "Java sees no entry in it, for its certificates lack Java's trust mark: write_truststore or keytool "
         "-importcert makes a store with it.": bool(hidden) and is_all and not has_key,
         "Java does not see all that is in it.": bool(hidden) and not is_all,
-        "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": (
-            any(entry.alias != entry.alias.lower() for entry in entries)
-        ),
+        "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": has_capitals,
         **oddities,
         "It is a JKS, whatever its name says.": not is_pkcs12 and suffix in PKCS12_NAMES,
         "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS.": (
@@ -316,14 +313,12 @@ def store_password(password: Secret | str) -> str:
     """Return a new store's password. Raises: OnboardingError: if keytool would refuse it, or Java not open a store."""
     text = reveal(password)
     if len(text) < SHORTEST_PASSWORD:
-        problem = f"keytool wants a store password of {SHORTEST_PASSWORD} characters or more: choose a longer one."
+        says = f"keytool wants a store password of {SHORTEST_PASSWORD} characters or more: choose a longer one."
     elif not (text.isascii() and text.isprintable()):
-        problem = (
-            "Java opens a store only if its password is of ASCII characters: choose one without umlauts and accents."
-        )
+        says = "Java opens a store only if its password is of ASCII characters: choose one without umlauts and accents."
     else:
         return text
-    raise OnboardingError(problem, "BAD_PASSPHRASE")
+    raise OnboardingError(says, "BAD_PASSPHRASE")
 
 
 #: A file's name, the part of it that a password opens, and the names of the passwords that open that part.

@@ -38,9 +38,8 @@ def _read(parts: list[tuple[int, bytes, bytes]]) -> Extension:
     bare = x509.Extension(oid, critical, x509.UnrecognizedExtension(oid, parts[-1][2]))
     key, name, day = Ed25519PrivateKey.generate(), x509.Name([]), datetime(2000, 1, 1)
     with suppress(*UNREADABLE):
-        return next(
-            iter(x509.CertificateBuilder(name, name, key.public_key(), 1, day, day, [bare]).sign(key, None).extensions)
-        )
+        made = x509.CertificateBuilder(name, name, key.public_key(), 1, day, day, [bare]).sign(key, None)
+        return next(iter(made.extensions))
     return bare
 
 

@@ -111,9 +111,6 @@ def row_of(certificate: x509.Certificate) -> DatabaseRow:
     return DatabaseRow("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)
 
 
-# The request ----------------------------------------------------------------------------------------------------------
-
-
 def subject_of(csr: Request) -> x509.Name:
     """Return a request's subject. Raises: OnboardingError: BAD_REQUEST if it can't be read."""
     try:
@@ -152,9 +149,6 @@ def _string_problem(attribute: Attribute) -> str:
     if attribute.oid == NameOID.EMAIL_ADDRESS and string_type != "IA5String":
         return "has its emailAddress in another type than IA5STRING, which openssl refuses"
     return ""
-
-
-# The policy -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -271,9 +265,6 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
         seen.add(subject)
 
 
-# The times ------------------------------------------------------------------------------------------------------------
-
-
 def normalize_time(at: datetime | None) -> datetime:
     """Return ``at``, or now, in UTC and whole seconds. Raises: OnboardingError: BAD_TIME if no certificate has it."""
     try:
@@ -301,15 +292,11 @@ def validity(
 
     Raises: OnboardingError: BAD_CONFIG, BAD_TIME, BAD_DAYS, CA_EXPIRED, OUTLIVES_CA.
     """
-    begin, fixed, last = (
-        _default_time(config, "startdate"),
-        _default_time(config, "enddate"),
-        issuer.not_valid_after_utc,
-    )
+    begin, fixed = _default_time(config, "startdate"), _default_time(config, "enddate")
     if days is None and not fixed:
         config.ca("default_days")  # openssl can't do without it either
     end = fixed or not_after(at, config.number("default_days") if days is None else days, what)
-    if last <= at:
+    if (last := issuer.not_valid_after_utc) <= at:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
     if end > last:
         left = (last - at).days
@@ -336,9 +323,6 @@ def _default_time(config: CaConfig, which: str) -> datetime | None:
 def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
     """Return ``at_most``, or the days that ``issuer`` has left if they are fewer; never less than one."""
     return max(1, min(at_most, (issuer.not_valid_after_utc - begin).days))
-
-
-# The extensions -------------------------------------------------------------------------------------------------------
 
 
 def default_section(config: CaConfig) -> str:

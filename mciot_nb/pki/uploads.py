@@ -135,10 +135,10 @@ def single_ca_certificate(text: str) -> x509.Certificate:
         raise OnboardingError(sentence, "BAD_PEM") from None
     subject = readable(name_of(certificate))
     if certificate.version != x509.Version.v3 or not is_ca(certificate):
-        raise OnboardingError(
-            f"The certificate of {subject} is not a CA's (version 3 with CA:true): upload the one that signs devices.",
-            "NOT_A_CA",
+        says = (
+            f"The certificate of {subject} is not a CA's (version 3 with CA:true): upload the one that signs devices."
         )
+        raise OnboardingError(says, "NOT_A_CA")
     if certificate.not_valid_after_utc < datetime.now(UTC):
         raise OnboardingError(f"The certificate of {subject} has expired: make a new one and upload that.", "EXPIRED")
     return certificate
