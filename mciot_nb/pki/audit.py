@@ -46,11 +46,8 @@ def _configuration(config: CaConfig, folder: Path, _: datetime) -> Iterator[Find
     if other := config.other_folder(folder):
         yield Finding("OTHER_DIR", other)
     if "preserve" in config.sections.get(section, {}):
-        yield Finding(
-            "PRESERVE_IGNORED",
-            f"{name} sets preserve in [ {section} ], where openssl does not look for it: move it to [ ca ], where it "
-            "means something, or take it out.",
-        )
+        problem = f"{name} sets preserve in [ {section} ], where openssl does not look for it: "
+        yield Finding("PRESERVE_IGNORED", problem + "move it to [ ca ], where it means something, or take it out.")
     if not config.optional("x509_extensions"):
         yield Finding(
             "NO_X509_EXTENSIONS",
@@ -108,10 +105,8 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
             "one; then put new.pem in its place (never name one file twice: OpenSSL 3.0 empties it before it reads).",
         )
     if not is_ca(certificate):
-        yield Finding(
-            "NO_CA",
-            f"{path.name} does not say CA:true, so nobody trusts what it signs: make it with -extensions v3_ca.",
-        )
+        says = f"{path.name} does not say CA:true, so nobody trusts what it signs: make it with -extensions v3_ca."
+        yield Finding("NO_CA", says)
 
 
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
@@ -125,10 +120,8 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     rows = database.rows()
     signing.must_be_unique(database, config)
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
-        yield Finding(
-            "COMMENT",
-            f"{database.path.name} has a comment: openssl loses it when it signs next; keep it in another file.",
-        )
+        says = f"{database.path.name} has a comment: openssl loses it when it signs next; keep it in another file."
+        yield Finding("COMMENT", says)
     valid = [row for row in rows if row.status == "V"]
     with suppress(OnboardingError):  # a certificate that can't be read is named elsewhere
         last = read_certificates(config.ca_path("certificate"))[0].not_valid_after_utc
@@ -182,11 +175,8 @@ def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
             number = certificate.serial_number
             foreign = certificate != own and not is_issued_by(certificate, own, unchecked=True)
             if foreign and path.stem == hex_serial(number) and number in known:
-                yield Finding(
-                    "FOREIGN_COPY",
-                    f"{path.name} has the number of a row, but this CA did not sign it: look for the CA that did, and "
-                    "put the right certificate back.",
-                )
+                problem = f"{path.name} has the number of a row, but this CA did not sign it: "
+                yield Finding("FOREIGN_COPY", problem + "look for the CA that did, and put the right certificate back.")
             if number not in known and certificate != own and is_issued_by(certificate, own):
                 yield Finding(
                     "NO_ROW",

@@ -144,10 +144,8 @@ class CertificateAuthority:
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
         request = read_request(folder / "intermediateCsr.pem")
         if key.public_key() != request.public_key():
-            raise OnboardingError(
-                f"The key in {folder} is not the one that the request there was made with: move that folder away.",
-                "KEY_MISMATCH",
-            )
+            says = f"The key in {folder} is not the one that the request there was made with: move that folder away."
+            raise OnboardingError(says, "KEY_MISMATCH")
         certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
         if (path := folder / "intermediateCert.pem").exists():
             raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS")
@@ -310,10 +308,8 @@ class CertificateAuthority:
     def check_in_place(self) -> None:
         """Check that the folder is this CA's still. Raises: OnboardingError: REPLACED if it holds another."""
         if read_certificates(self.config.ca_path("certificate"))[0] != self.certificate:
-            raise OnboardingError(
-                f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved.",
-                "REPLACED",
-            )
+            says = f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved."
+            raise OnboardingError(says, "REPLACED")
 
     def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> DatabaseRow:
         """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).

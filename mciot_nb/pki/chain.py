@@ -54,8 +54,8 @@ def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certifi
     Raises: OnboardingError: NO_FILE, OTHER_FILE if it is another certificate, or BAD_PEM.
     """
     if not path.exists():
-        says = f"{path.name} is missing in {path.parent}: of this certificate there is only its row."
-        raise OnboardingError(says, "NO_FILE")
+        missing = f"{path.name} is missing in {path.parent}: of this certificate there is only its row."
+        raise OnboardingError(missing, "NO_FILE")
     certificate = read_certificates(path)[0]
     if certificate.serial_number != serial or not is_issued_by(certificate, issuer):
         says = f"{path} holds another certificate than the one that this CA signed: put the right one back."
@@ -171,11 +171,8 @@ def build_chain(
         issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c, unchecked=True)), None)
         if issuer is None:
             subject, name = readable(name_of(chain[-1])), readable(name_of(chain[-1], "issuer"))
-            raise OnboardingError(
-                f"The certificate of {subject} was signed by {name}, whose certificate is not among those "
-                "given: add it.",
-                "INCOMPLETE_CHAIN",
-            )
+            problem = f"The certificate of {subject} was signed by {name}, whose certificate is not among those given: "
+            raise OnboardingError(problem + "add it.", "INCOMPLETE_CHAIN")
         chain.append(issuer)
     return chain
 
@@ -308,11 +305,8 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
             "present the chain up to it.",
         )
     if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
-        yield Finding(
-            "INCOMPLETE_CHAIN",
-            f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
-            "append that certificate to the chain.",
-        )
+        problem = f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
+        yield Finding("INCOMPLETE_CHAIN", problem + "append that certificate to the chain.")
 
 
 def is_ca(certificate: x509.Certificate) -> bool:

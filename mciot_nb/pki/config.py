@@ -140,9 +140,9 @@ class CaConfig:
         keys = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
         made = []
         for long_name, key in keys.items():
-            texts = [self.value(name, f"{key}{end}") or "" for end in ("", "_default", "_value")]
+            words, default, fixed = (self.value(name, f"{key}{end}") or "" for end in ("", "_default", "_value"))
             least, most = self.number(f"{key}_min", name), self.number(f"{key}_max", name, LONGEST_ANSWER)
-            made.append(Prompt(BY_LONG_NAME[long_name], *texts, least, most))
+            made.append(Prompt(BY_LONG_NAME[long_name], words, default, fixed, least, most))
         return made
 
     def number(self, name: str, section: str = "", default: int = 0) -> int:

@@ -70,11 +70,8 @@ def _row_to_revoke(
             "NOT_OURS",
         )
     if row.status == "R":
-        raise OnboardingError(
-            f"The certificate {shown}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
-            "nothing is left to do but update_crl().",
-            "REVOKED",
-        )
+        problem = f"The certificate {shown}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
+        raise OnboardingError(problem + "nothing is left to do but update_crl().", "REVOKED")
     return row, True
 
 

@@ -84,10 +84,8 @@ class SigningDatabase:
             try:
                 held = lock.acquire()
             except Timeout:
-                raise OnboardingError(
-                    f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
-                    "LOCKED",
-                ) from None
+                says = f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again."
+                raise OnboardingError(says, "LOCKED") from None
         with held:
             yield
 
@@ -278,11 +276,8 @@ def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
         if known:
             sync_folder(copies)
     except OSError as error:
-        raise OnboardingError(
-            f"What was signed is recorded, but {copies} did not take its copy ({reason_of(error)}): see to the "
-            "disk, and open the CA again.",
-            "UNFINISHED",
-        ) from None
+        problem = f"What was signed is recorded, but {copies} did not take its copy ({reason_of(error)}): "
+        raise OnboardingError(problem + "see to the disk, and open the CA again.", "UNFINISHED") from None
 
 
 def recover(config: CaConfig, database: SigningDatabase) -> str:

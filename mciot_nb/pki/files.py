@@ -150,8 +150,5 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems can't, and say so
-            raise OnboardingError(
-                f"The disk does not confirm what was written in {folder} ({reason_of(error)}): "
-                "look whether it is there before you do it again.",
-                "UNCONFIRMED",
-            ) from None
+            problem = f"The disk does not confirm what was written in {folder} ({reason_of(error)}): "
+            raise OnboardingError(problem + "look whether it is there before you do it again.", "UNCONFIRMED") from None

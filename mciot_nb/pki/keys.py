@@ -150,10 +150,8 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
         sentence = f"{path} is encrypted with {unknown}, which is not read here: {convert}."
         raise OnboardingError(sentence, "BAD_KEY") from None
     except ValueError:
-        raise OnboardingError(
-            f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with.",
-            "WRONG_PASSPHRASE",
-        ) from None
+        says = f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with."
+        raise OnboardingError(says, "WRONG_PASSPHRASE") from None
 
 
 @lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough

@@ -166,25 +166,17 @@ def read_key(
     store = read_store(path, password)
     keys = {entry.alias: entry for entry in store.entries if entry.kind == KEY_ENTRY}
     keys = keys or {entry.alias: entry for entry in store.entries if entry.key}
-    entry = keys[_choose(path, list(keys), alias)]
-    key, chain = _decrypt_key(store, entry, reveal(password if key_password is None else key_password)), entry.chain
-    if not chain or not is_key_of(chain[0], key):
-        raise OnboardingError(
-            f"The key in {path} {'does not belong to its' if chain else 'has no'} certificate: make the store anew, of "
-            "the pair that was made together.",
-            "KEY_MISMATCH",
-        )
-    return key, chain
-
-
-def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
-    """Return ``alias`` as it is in the store, or the only one there is."""
-    found = [one for one in aliases if alias is None or one.lower() == alias.lower()]
+    found = [one for one in keys if alias is None or one.lower() == alias.lower()]
     if not found or (alias is None and len(found) > 1):
-        there = f"its keys are {', '.join(aliases)}" if aliases else "it holds no key at all"
+        there = f"its keys are {', '.join(keys)}" if keys else "it holds no key at all"
         sentence = f"{path} does not say which key is meant, {there}: give an alias that is there."
         raise OnboardingError(sentence, "NO_KEY")
-    return alias if alias in found else found[0]
+    entry = keys[alias if alias in found else found[0]]
+    key, chain = _decrypt_key(store, entry, reveal(password if key_password is None else key_password)), entry.chain
+    if not chain or not is_key_of(chain[0], key):
+        problem = f"The key in {path} {'does not belong to its' if chain else 'has no'} certificate: "
+        raise OnboardingError(problem + "make the store anew, of the pair that was made together.", "KEY_MISMATCH")
+    return key, chain
 
 
 def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
@@ -234,11 +226,8 @@ def write_keystore(
         entries = [Entry(alias, KEY_ENTRY, tuple(chain), created, encrypted), *_trusted_entries(others, created)]
         data = jks.dump(entries, secret)
     elif others or (key_password is not None and reveal(key_password) != secret):
-        raise OnboardingError(
-            f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: give it a name that "
-            "ends in .jks for more.",
-            "NEEDS_JKS",
-        )
+        problem = f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: "
+        raise OnboardingError(problem + "give it a name that ends in .jks for more.", "NEEDS_JKS")
     else:
         data = pkcs12.dump_key(alias, key, chain, secret.encode())
     write_whole(path, data, private=True, replace=replace)
@@ -252,9 +241,7 @@ def write_truststore(
     at: datetime | None = None,
     replace: bool = False,
 ) -> None:
-    """Write trusted certificates under their aliases, as ``keytool -importcert`` does. Mode 0600.
-
-    ``at`` and ``replace`` are as in `write_keystore`.
+    """Write trusted certificates under their aliases, as ``keytool -importcert`` does; the rest as `write_keystore`.
 
     Example: ``write_truststore(Path("deviceTruststore.jks"), {TRUST_ALIAS: server}, passphrase)``
 
@@ -291,11 +278,8 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
 
 def _check_aliases(aliases: list[str]) -> None:
     if odd := [alias for alias in aliases if not _ALIAS.fullmatch(alias)]:
-        raise OnboardingError(
-            f"The alias {odd[0]!r} would not survive in every store: use lower-case letters, digits, '.', '_' and "
-            "'-', 64 at most.",
-            "BAD_ALIAS",
-        )
+        problem = f"The alias {odd[0]!r} would not survive in every store: "
+        raise OnboardingError(problem + "use lower-case letters, digits, '.', '_' and '-', 64 at most.", "BAD_ALIAS")
     if len(set(aliases)) < len(aliases):
         raise OnboardingError("Two entries have one alias: give each its own.", "BAD_ALIAS")
 

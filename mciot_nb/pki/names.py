@@ -149,11 +149,8 @@ def check_issuer(certificate: x509.Certificate) -> None:
         certificate.subject  # noqa: B018
     except UNREADABLE:
         name = readable(name_of(certificate))
-        raise OnboardingError(
-            f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: sign "
-            "with openssl ca, or make a new CA.",
-            "BAD_NAME",
-        ) from None
+        problem = f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: "
+        raise OnboardingError(problem + "sign with openssl ca, or make a new CA.", "BAD_NAME") from None
 
 
 def oneline(name: x509.Name) -> str:

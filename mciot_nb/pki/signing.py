@@ -12,7 +12,6 @@ from ipaddress import ip_address
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes as PublicKey
@@ -88,11 +87,8 @@ def signing_options(config: CaConfig, issuer: x509.Certificate) -> dict[str, Any
     Raises: OnboardingError: BAD_CONFIG, NOT_FOLLOWED, or BAD_KEY for a key with which nothing is signed here.
     """
     if (hack := config.value("ca", "msie_hack") or "no")[0] in "yY":
-        raise OnboardingError(
-            f"{config.path} says msie_hack = {hack}, which openssl follows and this package does not: take it out, or "
-            "sign with openssl alone.",
-            "NOT_FOLLOWED",
-        )
+        problem = f"{config.path} says msie_hack = {hack}, which openssl follows and this package does not: "
+        raise OnboardingError(problem + "take it out, or sign with openssl alone.", "NOT_FOLLOWED")
     digest, content, key = config.digest, issuer.tbs_certificate_bytes, key_of(issuer)
     is_pss = issuer.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or (is_pss and _ANY_PSS not in content):
@@ -115,7 +111,7 @@ def subject_of(csr: Request) -> x509.Name:
     """Return a request's subject. Raises: OnboardingError: BAD_REQUEST if it can't be read."""
     try:
         return csr.subject
-    except (ValueError, TypeError):  # cryptography reads it only now
+    except UNREADABLE:  # cryptography reads it only now
         raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
 
 
@@ -123,7 +119,7 @@ def check_request(csr: Request) -> None:
     """Refuse what openssl signs without a word too, as a short key. Raises: OnboardingError: BAD_REQUEST."""
     try:
         subject, key, valid = subject_of(csr), csr.public_key(), signature_fits(csr, csr)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
+    except UNREADABLE:  # cryptography reads its parts only when asked
         raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
     if valid is None:
         problem = "is signed by a method that can't be checked here: make it anew, signed with SHA-256."
@@ -237,11 +233,8 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
     own = read_config(path).sections["default"].get("unique_subject") if path.exists() else None
     unique = is_yes(config.optional("unique_subject") or "yes" if own is None else own)
     if unique and index.valid_rows != len(index.valid):
-        raise OnboardingError(
-            "The signing database has two valid rows for one subject, so openssl refuses the whole file: revoke one of "
-            "the two, or say unique_subject = no.",
-            "SUBJECT_TWICE",
-        )
+        problem = "The signing database has two valid rows for one subject, so openssl refuses the whole file: "
+        raise OnboardingError(problem + "revoke one of the two, or say unique_subject = no.", "SUBJECT_TWICE")
     return unique
 
 
@@ -360,11 +353,8 @@ def build_extensions(
     is_ca = any(getattr(each.value, "ca", False) for each in made.values())
     own = extension_of(issuer, x509.BasicConstraints) if issuer and is_ca else None
     if issuer and own and own.path_length == 0:
-        raise OnboardingError(
-            f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
-            "let the CA above it sign.",
-            "PATH_LENGTH",
-        )
+        problem = f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
+        raise OnboardingError(problem + "let the CA above it sign.", "PATH_LENGTH")
     return [each for each in made.values() if each.value not in _NO_IDENTIFIERS.values()]
 
 
@@ -374,10 +364,8 @@ def _copied_extensions(csr: Request) -> list[Extension]:
         extensions = list(csr.extensions)
         if all(asn1.encode_der(each.value.public_bytes()) in csr.tbs_certrequest_bytes for each in extensions):
             return extensions
-    raise OnboardingError(
-        f"The request of {readable(csr.subject)} has an extension that can't be copied as it is: let openssl sign it.",
-        "BAD_REQUEST",
-    )
+    problem = f"The request of {readable(csr.subject)} has an extension that can't be copied as it is: "
+    raise OnboardingError(problem + "let openssl sign it.", "BAD_REQUEST")
 
 
 def section_extensions(
@@ -399,11 +387,8 @@ def section_extensions(
             else:
                 extension = _extension(name, dict(words), key, issuer)
         except (KeyError, TypeError, ValueError):
-            raise OnboardingError(
-                f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: write it as the "
-                "guide's configuration does.",
-                "BAD_CONFIG",
-            ) from None
+            problem = f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: "
+            raise OnboardingError(problem + "write it as the guide's configuration does.", "BAD_CONFIG") from None
         made.append(x509.Extension(extension.oid, value != text, extension))
     return made
 
@@ -452,11 +437,8 @@ def _authority_key_identifier(
     found = extension_of(issuer, x509.SubjectKeyIdentifier) if "keyid" in asked else None
     key_id = found.digest if found else None
     if key_id is None and (asked.get("keyid") == "always" or "issuer" not in asked):
-        raise OnboardingError(
-            f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: say "
-            "authorityKeyIdentifier = keyid,issuer in the configuration.",
-            "BAD_CONFIG",
-        )
+        problem = f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: "
+        raise OnboardingError(problem + "say authorityKeyIdentifier = keyid,issuer in the configuration.", "BAD_CONFIG")
     if key_id is None or asked.get("issuer") == "always":
         return x509.AuthorityKeyIdentifier(key_id, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
     return x509.AuthorityKeyIdentifier(key_id, None, None)

@@ -105,11 +105,8 @@ def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
         raise (OnboardingError(f"{name}: {error}", error.code) if error.code == "BAD_PEM" else error) from None
     found = [*dict.fromkeys(filter(is_ca, certificates))]
     if not found:
-        raise OnboardingError(
-            f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is no CA's: choose the "
-            "certificate of the CA that signed it.",
-            "NOT_A_CA",
-        )
+        problem = f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is no CA's: "
+        raise OnboardingError(problem + "choose the certificate of the CA that signed it.", "NOT_A_CA")
     return found
 
 

@@ -141,9 +141,8 @@ def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "
     subject = the(certificate)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if error == INVALID_PURPOSE:
-        return purpose_finding(certificate, depth) or Finding(
-            "INVALID_PURPOSE", f"{subject} is for another purpose: sign it anew."
-        )
+        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it anew.")
+        return purpose_finding(certificate, depth) or other
     if error == _EXPIRED:
         return Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC{java}: sign a new one.")
     if error == _NOT_YET_VALID:
