@@ -71,7 +71,7 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
 def _rows(tree: ast.Module, scope: Scope) -> Iterator[Entry]:
     """Yield what stands in tables and generators as code, what is wrong with a certificate, and what to do."""
     for row in ast.walk(tree):
-        if isinstance(row, ast.Tuple) and len(row.elts) == 3:
+        if isinstance(row, ast.Tuple) and isinstance(row.ctx, ast.Load) and len(row.elts) == 3:
             for code, what, advice in product(*(_texts(part, scope) for part in row.elts)):
                 if re.fullmatch(r"[A-Z][A-Z0-9_]+", code):
                     yield Entry(code, f"The certificate of {{subject}} {what}: {advice}.", scope.place)

@@ -132,21 +132,17 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
                 "working with the CA, so renew them, and the CA, before that day.",
             )
     if over := [row for row in valid if row.expires <= now]:
-        yield Finding(
-            "EXPIRED_ROWS",
-            f"Expired, and still marked as valid: {_named(over)}; call update_database(), which is openssl's "
-            "ca -updatedb, before their subjects are signed again.",
-        )
+        problem = f"Expired, and still marked as valid: {_named(over)}; "
+        advice = "call update_database(), which is openssl's ca -updatedb, before their subjects are signed again."
+        yield Finding("EXPIRED_ROWS", problem + advice)
 
 
 def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     number_path = config.ca_path("crlnumber") if config.optional("crlnumber") else None
     if number_path and not number_path.exists():
-        yield Finding(
-            "NO_CRLNUMBER",
-            f"There is no file {number_path}, so openssl can't write a revocation list (the guide never makes it): "
-            "echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet.",
-        )
+        missing = f"There is no file {number_path}, so openssl can't write a revocation list (the guide never "
+        echo = "makes it): echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet."
+        yield Finding("NO_CRLNUMBER", missing + echo)
     elif number_path:
         read_serial(number_path)
     database, copies = SigningDatabase.of(config), config.ca_path("new_certs_dir")

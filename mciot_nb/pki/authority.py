@@ -181,11 +181,8 @@ class CertificateAuthority:
         certificate = read_certificates(config.ca_path("certificate"))[0]
         check_issuer(certificate)
         if certificate.public_key() != key.public_key():
-            raise OnboardingError(
-                f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
-                "put the pair back that was made together.",
-                "KEY_MISMATCH",
-            )
+            pair = f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
+            raise OnboardingError(pair + "put the pair back that was made together.", "KEY_MISMATCH")
         database = SigningDatabase.of(config)
         recovered = recover(config, database)
         database.index()

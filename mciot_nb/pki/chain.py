@@ -80,11 +80,9 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return every certificate in ``pem``. Raises: OnboardingError: BAD_PEM if there is none, or one is damaged."""
     if any(f"{dash}BEGIN CERTIFICATE".encode() in pem for dash in "–—"):  # noqa: RUF001 - the guide's own dashes
-        raise OnboardingError(
-            "The PEM markers are written with typographic dashes, as on the guide's web page: "
-            "replace each marker by -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----, with five hyphens.",
-            "BAD_PEM",
-        )
+        problem = "The PEM markers are written with typographic dashes, as on the guide's web page: "
+        advice = "replace each marker by -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----, with five hyphens."
+        raise OnboardingError(problem + advice, "BAD_PEM")
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion):  # which is none
@@ -268,16 +266,10 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
     if signer:
         return verdicts.refusal(41, last, verdict.depth)
     if any(other in presented for other in namesakes):
-        return Finding(
-            "BAD_SIGNATURE",
-            f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name in "
-            "the chain did not sign it: put in the one that did.",
-        )
-    return Finding(
-        "UNKNOWN_CA",
-        f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
-        "and key is there: upload the CA certificate that signed it.",
-    )
+        names = f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name "
+        return Finding("BAD_SIGNATURE", names + "in the chain did not sign it: put in the one that did.")
+    signed = f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
+    return Finding("UNKNOWN_CA", signed + "and key is there: upload the CA certificate that signed it.")
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:
@@ -292,11 +284,9 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
     device = presented[0]
     broken = next((pair for pair in itertools.pairwise(presented) if not is_issued_by(*pair, unchecked=True)), None)
     if broken:
-        yield Finding(
-            "CHAIN_ORDER",
-            f"In the chain, {readable(name_of(broken[0]))} is followed by {readable(name_of(broken[1]))}, "
-            "which did not sign it: put the device first, and each issuer behind what it signed.",
-        )
+        first, following = (readable(name_of(certificate)) for certificate in broken)
+        order = f"In the chain, {first} is followed by {following}, which did not sign it: "
+        yield Finding("CHAIN_ORDER", order + "put the device first, and each issuer behind what it signed.")
     if len(presented) > profile.longest_chain:
         yield Finding(
             "CHAIN_TOO_LONG",

@@ -294,8 +294,6 @@ def find_config(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     has = ", ".join(path.name for path in found) or "none"
-    raise OnboardingError(
-        f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
-        "create the CA first, name the folder of one, or say config= which it is.",
-        "NO_FILE",
-    )
+    problem = f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
+    advice = "create the CA first, name the folder of one, or say config= which it is."
+    raise OnboardingError(problem + advice, "NO_FILE")

@@ -49,26 +49,19 @@ def _row_to_revoke(
     """Return the row of a certificate, and whether it is in the database."""
     certificate, number = (None, serial) if isinstance(serial, int) else (serial, serial.serial_number)
     if certificate and not is_issued_by(certificate, issuer, unchecked=True):
-        raise OnboardingError(
-            f"The certificate of {readable(name_of(certificate))} was signed by "
-            f"{readable(name_of(certificate, 'issuer'))}, not by this CA: let that one revoke it.",
-            "NOT_OURS",
-        )
+        subject, signer = readable(name_of(certificate)), readable(name_of(certificate, "issuer"))
+        signed = f"The certificate of {subject} was signed by {signer}, not by this CA: let that one revoke it."
+        raise OnboardingError(signed, "NOT_OURS")
     row, shown = database.find(number), hex_serial(number)
     if row is None and certificate:
         return row_of(certificate), False
     if row is None:
-        raise OnboardingError(
-            f"There is no certificate with serial {shown} in {database.path}: look its number up there, and mind that "
-            "it stands there in hexadecimal (1000 is 0x1000).",
-            "NO_ROW",
-        )
+        missing = f"There is no certificate with serial {shown} in {database.path}: look its number up there, "
+        raise OnboardingError(missing + "and mind that it stands there in hexadecimal (1000 is 0x1000).", "NO_ROW")
     if certificate and row.subject != row_of(certificate).subject:
-        raise OnboardingError(
-            f"{database.path} has serial {shown} for {row.subject}, and the certificate is that of "
-            f"{readable(name_of(certificate))}: find out which of them is right.",
-            "NOT_OURS",
-        )
+        holder = readable(name_of(certificate))
+        other = f"{database.path} has serial {shown} for {row.subject}, and the certificate is that of {holder}: "
+        raise OnboardingError(other + "find out which of them is right.", "NOT_OURS")
     if row.status == "R":
         problem = f"The certificate {shown}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
         raise OnboardingError(problem + "nothing is left to do but update_crl().", "REVOKED")
@@ -79,11 +72,9 @@ def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate
     """Return a list's entries, ordered by serial. Raises: OnboardingError: BAD_DATABASE for one too long for it."""
     revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
     if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
-        raise OnboardingError(
-            f"The serial {hex_serial(odd[0].serial)} can't stand in a revocation list, for it is zero or longer than "
-            "20 bytes: take that row out of the database.",
-            "BAD_DATABASE",
-        )
+        serial = hex_serial(odd[0].serial)
+        problem = f"The serial {serial} can't stand in a revocation list, for it is zero or longer than 20 bytes: "
+        raise OnboardingError(problem + "take that row out of the database.", "BAD_DATABASE")
     return [_crl_entry(row) for row in revoked]
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 30.0
 #: RFC 5280, section 4.1.2.2: a serial number has at most 20 bytes, and its first bit is not set.
 LARGEST_SERIAL = 1 << 159
+_HIGHER = "write a number that is higher than every one given so far."
 _DRAFT = re.compile(r"\.([0-9A-F]+)\.pem\.draft")
 
 
@@ -183,10 +184,9 @@ class SigningDatabase:
     def check_serial(self, serial: int) -> None:
         """Raises: OnboardingError: BAD_SERIAL if no certificate can have this number."""
         if not 0 < serial < LARGEST_SERIAL:
+            odd = f"{self.serial_path} holds {hex_serial(serial)}, "
             raise OnboardingError(
-                f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive and has at most "
-                "20 bytes: write a number that is higher than every one given so far.",
-                "BAD_SERIAL",
+                odd + "and a serial number is positive and has at most 20 bytes: " + _HIGHER, "BAD_SERIAL"
             )
 
     def to_frame(self) -> "pd.DataFrame":
@@ -229,11 +229,9 @@ def read_serial(path: Path) -> int:
     )
     first = read_file(path, missing).split(b"\n")[0].rstrip()
     if not re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", first):
-        raise OnboardingError(
-            f"{path} must hold the next number in hexadecimal, with an even number of digits, such as 1000, but it "
-            f"holds {first.decode(errors='replace')!r}: write a number that is higher than every one given so far.",
-            "BAD_SERIAL",
-        )
+        found = first.decode(errors="replace")
+        problem = f"{path} must hold the next number in hexadecimal, with an even number of digits, such as 1000, "
+        raise OnboardingError(problem + f"but it holds {found!r}: " + _HIGHER, "BAD_SERIAL")
     return int(first, 16)
 
 
@@ -329,10 +327,7 @@ def _listed(serials: Iterable[int]) -> str:
 def _finish_openssls_rename(path: Path) -> None:
     new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
     if old.exists() and new.stat().st_size < old.stat().st_size:
-        raise OnboardingError(
-            f"{path} is missing, and {new.name}, which openssl was about to put there, is shorter than {old.name}: "
-            "compare the two, and rename the right one.",
-            "INTERRUPTED",
-        )
+        says = f"{path} is missing, and {new.name}, which openssl was about to put there, is shorter than {old.name}: "
+        raise OnboardingError(says + "compare the two, and rename the right one.", "INTERRUPTED")
     new.replace(path)
     sync_folder(path.parent)

@@ -112,11 +112,9 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
             raise OnboardingError(sentence, "DAMAGED") from None
         raise OnboardingError(f"{path} {other_form(data, shlex.quote(str(path)), _OTHER_KINDS)}.", "NO_STORE") from None
     except ValueError:  # which a password that can't be encoded is, too
-        raise OnboardingError(
-            f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
-            "it anew.",
-            "WRONG_PASSPHRASE",
-        ) from None
+        problem = f"The password does not open {path}, or the file is damaged: "
+        advice = "type the password it was made with, or make it anew."
+        raise OnboardingError(problem + advice, "WRONG_PASSPHRASE") from None
 
 
 def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
@@ -262,18 +260,14 @@ def _trusted_entries(trusted: Mapping[str, x509.Certificate], created: datetime)
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
     if not chain or not is_key_of(chain[0], key):
-        raise OnboardingError(
-            "The private key does not belong to the first certificate of the chain: give the key that the device "
-            "certificate was requested with, and the chain with the device first.",
-            "KEY_MISMATCH",
-        )
+        problem = "The private key does not belong to the first certificate of the chain: "
+        advice = "give the key that the device certificate was requested with, and the chain with the device first."
+        raise OnboardingError(problem + advice, "KEY_MISMATCH")
     for certificate, issuer in itertools.pairwise(chain):
         if certificate == issuer or not is_issued_by(certificate, issuer):
-            raise OnboardingError(
-                f"The chain is in the wrong order, or something is missing in it: {readable(name_of(issuer))} has not "
-                f"signed {readable(name_of(certificate))}: let each certificate be followed by its issuer's.",
-                "CHAIN_ORDER",
-            )
+            upper, lower = readable(name_of(issuer)), readable(name_of(certificate))
+            order = f"The chain is in the wrong order, or something is missing in it: {upper} has not signed {lower}: "
+            raise OnboardingError(order + "let each certificate be followed by its issuer's.", "CHAIN_ORDER")
 
 
 def _check_aliases(aliases: list[str]) -> None:

@@ -92,11 +92,8 @@ def signing_options(config: CaConfig, issuer: x509.Certificate) -> dict[str, Any
     digest, content, key = config.digest, issuer.tbs_certificate_bytes, key_of(issuer)
     is_pss = issuer.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or (is_pss and _ANY_PSS not in content):
-        raise OnboardingError(
-            "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, with which "
-            "nothing is signed here: sign with openssl alone.",
-            "BAD_KEY",
-        )
+        other = "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, "
+        raise OnboardingError(other + "with which nothing is signed here: sign with openssl alone.", "BAD_KEY")
     pss = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if is_pss else None
     return {"algorithm": digest, "rsa_padding": pss}
 
@@ -248,11 +245,9 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
     taken, seen = database.index().valid, set[str]()
     for subject in map(oneline, subjects):
         if subject in taken:
-            raise OnboardingError(
-                f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: revoke that "
-                "one first (or call update_database(), if it has expired), or request another subject.",
-                "SUBJECT_TAKEN",
-            )
+            problem = f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: "
+            advice = "revoke that one first (or call update_database(), if it has expired), or request another subject."
+            raise OnboardingError(problem + advice, "SUBJECT_TAKEN")
         if subject and subject in seen:
             raise OnboardingError(f"Two of the requests are for {subject}: give each its own.", "SUBJECT_TAKEN")
         seen.add(subject)
@@ -340,11 +335,8 @@ def build_extensions(
             made.pop(each.oid, None)
         made.setdefault(each.oid, each)
     if not made:
-        raise OnboardingError(
-            f"{config.path}: [ {section} ] asks for no extension, and OpenSSL up to 3.1 would make a certificate of "
-            "version 1: write basicConstraints = CA:false there.",
-            "BAD_CONFIG",
-        )
+        none = f"{config.path}: [ {section} ] asks for no extension, and OpenSSL up to 3.1 would make a certificate of "
+        raise OnboardingError(none + "version 1: write basicConstraints = CA:false there.", "BAD_CONFIG")
     added: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key)]
     if issuer and issuer.public_key() != key:
         added.append(_authority_key_identifier({"keyid": "", "issuer": ""}, issuer))
