@@ -112,11 +112,8 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     database = SigningDatabase.of(config)
     for trace in crash_traces(config, database):
-        yield Finding(
-            "INTERRUPTED",
-            f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; opening the CA "
-            "puts that in order.",
-        )
+        interrupted = f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; "
+        yield Finding("INTERRUPTED", interrupted + "opening the CA puts that in order.")
     rows = database.rows()
     signing.must_be_unique(database, config)
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
@@ -126,10 +123,9 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     with suppress(OnboardingError):  # a certificate that can't be read is named elsewhere
         last = read_certificates(config.ca_path("certificate"))[0].not_valid_after_utc
         if late := [row for row in valid if row.expires > last]:
+            longer = f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; they will "
             yield Finding(
-                "OUTLIVES_CA",
-                f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; they will stop "
-                "working with the CA, so renew them, and the CA, before that day.",
+                "OUTLIVES_CA", longer + "stop working with the CA, so renew them, and the CA, before that day."
             )
     if over := [row for row in valid if row.expires <= now]:
         problem = f"Expired, and still marked as valid: {_named(over)}; "

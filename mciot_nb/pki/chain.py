@@ -288,12 +288,10 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
         order = f"In the chain, {first} is followed by {following}, which did not sign it: "
         yield Finding("CHAIN_ORDER", order + "put the device first, and each issuer behind what it signed.")
     if len(presented) > profile.longest_chain:
-        yield Finding(
-            "CHAIN_TOO_LONG",
-            f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
-            f"{profile.name} takes {profile.longest_chain} at most: upload the intermediate certificate and "
-            "present the chain up to it.",
-        )
+        many = f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
+        most = f"{profile.name} takes {profile.longest_chain} at most: "
+        advice = "upload the intermediate certificate and present the chain up to it."
+        yield Finding("CHAIN_TOO_LONG", many + most + advice)
     if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
         problem = f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
         yield Finding("INCOMPLETE_CHAIN", problem + "append that certificate to the chain.")

@@ -70,10 +70,8 @@ class Prompt:
         length = len(value.encode(errors="surrogatepass"))
         if not value or self.shortest <= length <= self.longest:
             return None
-        return (
-            f"{self.field.label} must have {self.shortest} to {self.longest} bytes, says the configuration, and "
-            f"{value!r} has {length}: answer otherwise."
-        )
+        bounds = f"{self.field.label} must have {self.shortest} to {self.longest} bytes, says the configuration, "
+        return bounds + f"and {value!r} has {length}: answer otherwise."
 
 
 @dataclass(frozen=True)

@@ -123,11 +123,8 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
     except UnicodeEncodeError:  # from an environment that is not in UTF-8
         password = b""
     if not SHORTEST_PASSPHRASE <= len(password) <= LONGEST_PASSPHRASE:
-        raise OnboardingError(
-            f"A passphrase is UTF-8 text of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} bytes (keytool wants 6 "
-            "characters): choose another one.",
-            "BAD_PASSPHRASE",
-        )
+        bounds = f"A passphrase is UTF-8 text of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} bytes "
+        raise OnboardingError(bounds + "(keytool wants 6 characters): choose another one.", "BAD_PASSPHRASE")
     return password
 
 

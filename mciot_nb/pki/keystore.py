@@ -112,9 +112,8 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
             raise OnboardingError(sentence, "DAMAGED") from None
         raise OnboardingError(f"{path} {other_form(data, shlex.quote(str(path)), _OTHER_KINDS)}.", "NO_STORE") from None
     except ValueError:  # which a password that can't be encoded is, too
-        problem = f"The password does not open {path}, or the file is damaged: "
-        advice = "type the password it was made with, or make it anew."
-        raise OnboardingError(problem + advice, "WRONG_PASSPHRASE") from None
+        wrong = f"The password does not open {path}, or the file is damaged: type the password it was made with, "
+        raise OnboardingError(wrong + "or make it anew.", "WRONG_PASSPHRASE") from None
 
 
 def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
@@ -299,14 +298,10 @@ def store_password(password: Secret | str) -> str:
     raise OnboardingError(says, "BAD_PASSPHRASE")
 
 
-#: A file's name, the part of it that a password opens, and the names of the passwords that open that part.
-Opening = tuple[str, str, str]
-
-
-def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret | str]) -> list[Opening]:
+def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret | str]) -> list[tuple[str, str, str]]:
     """Try every password, by its name, on private keys in PEM form, keystores and truststores, and on each key in them.
 
-    No password stands in the answer.
+    The answer: a file's name, a part of it, and the names of the passwords that open that part; but no password.
 
     Example: ``which_password_opens([path], {"the key's": passphrase})`` is
     ``[("deviceKeystore.jks", "the store", "the key's"), ("deviceKeystore.jks", "the key devicekeyentry in it", …)]``

@@ -183,12 +183,9 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
         kept += found
     if config.preserve:
         kept = list(requested)
-        refusals += [
-            f"The field {attribute.oid.dotted_string} is not known here, and preserve = yes would keep it: make the "
-            "request without it."
-            for attribute in requested
-            if attribute.oid not in BY_OID
-        ]
+        unknown = [attribute.oid.dotted_string for attribute in requested if attribute.oid not in BY_OID]
+        kept_too = "is not known here, and preserve = yes would keep it: make the request without it."
+        refusals += [f"The field {number} {kept_too}" for number in unknown]
     vanishing = {attribute: "the policy does not list it" for attribute in requested if attribute not in kept}
     if config.optional("email_in_dn") == "no":  # no other word, says apps/ca.c
         vanishing |= {attribute: "email_in_dn is no" for attribute in kept if attribute.oid == NameOID.EMAIL_ADDRESS}
@@ -198,18 +195,15 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
 def mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
     """Return one sentence if a request's field is not the CA's ``own``: encoded strings count, as for openssl."""
     if not own:
-        return (
-            f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: say "
-            "optional or supplied in it."
-        )
+        absent = f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: "
+        return absent + "say optional or supplied in it."
     encoded = [x509.Name([attribute]).public_bytes() for attribute in own]
     for attribute in found:
         if x509.Name([attribute]).public_bytes() not in encoded:
-            return (
-                f"The {field.long_name} field is different between CA certificate ({own[-1].value!s}) and the request "
-                f"({attribute.value!s}): make the request with the CA's value"
-                + (", written in the same string type." if attribute.value == own[-1].value else ".")
-            )
+            ours, theirs = own[-1].value, attribute.value
+            differs = f"The {field.long_name} field is different between CA certificate ({ours!s}) and the request "
+            another_type = ", written in the same string type" if ours == theirs else ""
+            return differs + f"({theirs!s}): make the request with the CA's value{another_type}."
     return ""
 
 
