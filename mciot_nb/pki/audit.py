@@ -123,10 +123,9 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     with suppress(OnboardingError):  # a certificate that can't be read is named elsewhere
         last = read_certificates(config.ca_path("certificate"))[0].not_valid_after_utc
         if late := [row for row in valid if row.expires > last]:
-            longer = f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; they will "
-            yield Finding(
-                "OUTLIVES_CA", longer + "stop working with the CA, so renew them, and the CA, before that day."
-            )
+            longer = f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; "
+            renew = "they will stop working with the CA, so renew them, and the CA, before that day."
+            yield Finding("OUTLIVES_CA", longer + renew)
     if over := [row for row in valid if row.expires <= now]:
         problem = f"Expired, and still marked as valid: {_named(over)}; "
         advice = "call update_database(), which is openssl's ca -updatedb, before their subjects are signed again."
@@ -136,8 +135,8 @@ def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
 def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     number_path = config.ca_path("crlnumber") if config.optional("crlnumber") else None
     if number_path and not number_path.exists():
-        missing = f"There is no file {number_path}, so openssl can't write a revocation list (the guide never "
-        echo = "makes it): echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet."
+        missing = f"There is no file {number_path}, so openssl can't write a revocation list "
+        echo = "(the guide never makes it): echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet."
         yield Finding("NO_CRLNUMBER", missing + echo)
     elif number_path:
         read_serial(number_path)
@@ -147,11 +146,9 @@ def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     serial_path, serial = database.serial_path, read_serial(database.serial_path)
     database.check_serial(serial)
     if serial in database.index().serials or copy_path(copies, serial).exists():
-        yield Finding(
-            "SERIAL_USED",
-            f"{serial_path.name} holds {hex_serial(serial)}, which is used already, so openssl refuses to sign or "
-            "overwrites that certificate's copy: write a number there that is higher than all that were given.",
-        )
+        used = f"{serial_path.name} holds {hex_serial(serial)}, which is used already, so openssl refuses to sign "
+        says = "or overwrites that certificate's copy: write a number there that is higher than all that were given."
+        yield Finding("SERIAL_USED", used + says)
 
 
 def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:

@@ -184,10 +184,8 @@ class SigningDatabase:
     def check_serial(self, serial: int) -> None:
         """Raises: OnboardingError: BAD_SERIAL if no certificate can have this number."""
         if not 0 < serial < LARGEST_SERIAL:
-            odd = f"{self.serial_path} holds {hex_serial(serial)}, "
-            raise OnboardingError(
-                odd + "and a serial number is positive and has at most 20 bytes: " + _HIGHER, "BAD_SERIAL"
-            )
+            odd = f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive "
+            raise OnboardingError(odd + "and has at most 20 bytes: " + _HIGHER, "BAD_SERIAL")
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a table, in the file's order: ``serial`` is an int, times are UTC, or NaT.

@@ -329,8 +329,9 @@ def build_extensions(
             made.pop(each.oid, None)
         made.setdefault(each.oid, each)
     if not made:
-        none = f"{config.path}: [ {section} ] asks for no extension, and OpenSSL up to 3.1 would make a certificate of "
-        raise OnboardingError(none + "version 1: write basicConstraints = CA:false there.", "BAD_CONFIG")
+        none = f"{config.path}: [ {section} ] asks for no extension, "
+        says = "and OpenSSL up to 3.1 would make a certificate of version 1: write basicConstraints = CA:false there."
+        raise OnboardingError(none + says, "BAD_CONFIG")
     added: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key)]
     if issuer and issuer.public_key() != key:
         added.append(_authority_key_identifier({"keyid": "", "issuer": ""}, issuer))
