@@ -202,7 +202,7 @@ def fill_the_disk(*_: object, **__: object) -> None:
     [
         ("mciot_nb.pki.keys.ec.generate_private_key", stop, KeyboardInterrupt),
         ("mciot_nb.pki.authority.CertificateAuthority.sign_many", stop, KeyboardInterrupt),
-        ("mciot_nb.pki.files.tempfile.mkstemp", fill_the_disk, OnboardingError),
+        ("mciot_nb.pki.files._write_and_sync", fill_the_disk, OnboardingError),
         ("mciot_nb.workspace.write_whole", fill_the_disk, OSError),  # signed, and not yet in its place
     ],
 )

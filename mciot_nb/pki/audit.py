@@ -46,11 +46,8 @@ def _configuration(config: CaConfig, folder: Path, _: datetime) -> Iterator[Find
     if other := config.other_folder(folder):
         yield Finding("OTHER_DIR", other)
     if "preserve" in config.sections.get(section, {}):
-        yield Finding(
-            "PRESERVE_IGNORED",
-            f"{name} sets preserve in [ {section} ], where openssl does not look for it: move it to [ ca ], where it "
-            "means something, or take it out.",
-        )
+        problem = f"{name} sets preserve in [ {section} ], where openssl does not look for it: "
+        yield Finding("PRESERVE_IGNORED", problem + "move it to [ ca ], where it means something, or take it out.")
     if not config.optional("x509_extensions"):
         yield Finding(
             "NO_X509_EXTENSIONS",
@@ -108,52 +105,39 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
             "one; then put new.pem in its place (never name one file twice: OpenSSL 3.0 empties it before it reads).",
         )
     if not is_ca(certificate):
-        yield Finding(
-            "NO_CA",
-            f"{path.name} does not say CA:true, so nobody trusts what it signs: make it with -extensions v3_ca.",
-        )
+        says = f"{path.name} does not say CA:true, so nobody trusts what it signs: make it with -extensions v3_ca."
+        yield Finding("NO_CA", says)
 
 
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     database = SigningDatabase.of(config)
     for trace in crash_traces(config, database):
-        yield Finding(
-            "INTERRUPTED",
-            f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; opening the CA "
-            "puts that in order.",
-        )
+        interrupted = f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; "
+        yield Finding("INTERRUPTED", interrupted + "opening the CA puts that in order.")
     rows = database.rows()
     signing.must_be_unique(database, config)
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
-        yield Finding(
-            "COMMENT",
-            f"{database.path.name} has a comment: openssl loses it when it signs next; keep it in another file.",
-        )
+        says = f"{database.path.name} has a comment: openssl loses it when it signs next; keep it in another file."
+        yield Finding("COMMENT", says)
     valid = [row for row in rows if row.status == "V"]
     with suppress(OnboardingError):  # a certificate that can't be read is named elsewhere
         last = read_certificates(config.ca_path("certificate"))[0].not_valid_after_utc
         if late := [row for row in valid if row.expires > last]:
-            yield Finding(
-                "OUTLIVES_CA",
-                f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; they will stop "
-                "working with the CA, so renew them, and the CA, before that day.",
-            )
+            longer = f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; "
+            renew = "they will stop working with the CA, so renew them, and the CA, before that day."
+            yield Finding("OUTLIVES_CA", longer + renew)
     if over := [row for row in valid if row.expires <= now]:
-        yield Finding(
-            "EXPIRED_ROWS",
-            f"Expired, and still marked as valid: {_named(over)}; call update_database(), which is openssl's "
-            "ca -updatedb, before their subjects are signed again.",
-        )
+        problem = f"Expired, and still marked as valid: {_named(over)}; "
+        advice = "call update_database(), which is openssl's ca -updatedb, before their subjects are signed again."
+        yield Finding("EXPIRED_ROWS", problem + advice)
 
 
 def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     number_path = config.ca_path("crlnumber") if config.optional("crlnumber") else None
     if number_path and not number_path.exists():
-        yield Finding(
-            "NO_CRLNUMBER",
-            f"There is no file {number_path}, so openssl can't write a revocation list (the guide never makes it): "
-            "echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet.",
-        )
+        missing = f"There is no file {number_path}, so openssl can't write a revocation list "
+        echo = "(the guide never makes it): echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet."
+        yield Finding("NO_CRLNUMBER", missing + echo)
     elif number_path:
         read_serial(number_path)
     database, copies = SigningDatabase.of(config), config.ca_path("new_certs_dir")
@@ -162,11 +146,9 @@ def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     serial_path, serial = database.serial_path, read_serial(database.serial_path)
     database.check_serial(serial)
     if serial in database.index().serials or copy_path(copies, serial).exists():
-        yield Finding(
-            "SERIAL_USED",
-            f"{serial_path.name} holds {hex_serial(serial)}, which is used already, so openssl refuses to sign or "
-            "overwrites that certificate's copy: write a number there that is higher than all that were given.",
-        )
+        used = f"{serial_path.name} holds {hex_serial(serial)}, which is used already, so openssl refuses to sign "
+        says = "or overwrites that certificate's copy: write a number there that is higher than all that were given."
+        yield Finding("SERIAL_USED", used + says)
 
 
 def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
@@ -179,17 +161,12 @@ def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
     for path in sorted(copies.glob("*.pem")):
         with suppress(OnboardingError):  # a key or a request
             certificate = read_certificates(path)[0]
-            if certificate == own:
-                continue
             number = certificate.serial_number
-            foreign = not is_issued_by(certificate, own, unchecked=True)
+            foreign = certificate != own and not is_issued_by(certificate, own, unchecked=True)
             if foreign and path.stem == hex_serial(number) and number in known:
-                yield Finding(
-                    "FOREIGN_COPY",
-                    f"{path.name} has the number of a row, but this CA did not sign it: look for the CA that did, and "
-                    "put the right certificate back.",
-                )
-            if number not in known and is_issued_by(certificate, own):
+                problem = f"{path.name} has the number of a row, but this CA did not sign it: "
+                yield Finding("FOREIGN_COPY", problem + "look for the CA that did, and put the right certificate back.")
+            if number not in known and certificate != own and is_issued_by(certificate, own):
                 yield Finding(
                     "NO_ROW",
                     f"{path.name}, the certificate of {readable(name_of(certificate))}, is signed by this CA and has "

@@ -17,15 +17,7 @@ from mciot_nb.errors import Diagnosis, OnboardingError
 from mciot_nb.pki import crl, signing
 from mciot_nb.pki.audit import audit
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
-from mciot_nb.pki.config import (
-    CA_DAYS,
-    INTERMEDIATE_DAYS,
-    CaConfig,
-    find_config,
-    guide_config,
-    read_config,
-    with_dir,
-)
+from mciot_nb.pki.config import CA_DAYS, INTERMEDIATE_DAYS, CaConfig, find_config, guide_config, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase, copy_path, draft_path, read_serial, recover, settle, write_serial
 from mciot_nb.pki.files import disk_errors, sync_folder, write_draft, write_whole
 from mciot_nb.pki.keys import KeyType, PrivateKey, Request, create_key, create_request, read_private_key, read_request
@@ -43,9 +35,8 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a draft folder that becomes ``folder`` at the end, or vanishes if anything fails."""
     with disk_errors(folder):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise OnboardingError(
-                f"{folder} is there already and is never overwritten: choose another folder.", "EXISTS"
-            )
+            says = f"{folder} is there already and is never overwritten: choose another folder."
+            raise OnboardingError(says, "EXISTS")
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -153,10 +144,8 @@ class CertificateAuthority:
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
         request = read_request(folder / "intermediateCsr.pem")
         if key.public_key() != request.public_key():
-            raise OnboardingError(
-                f"The key in {folder} is not the one that the request there was made with: move that folder away.",
-                "KEY_MISMATCH",
-            )
+            says = f"The key in {folder} is not the one that the request there was made with: move that folder away."
+            raise OnboardingError(says, "KEY_MISMATCH")
         certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
         if (path := folder / "intermediateCert.pem").exists():
             raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS")
@@ -192,11 +181,8 @@ class CertificateAuthority:
         certificate = read_certificates(config.ca_path("certificate"))[0]
         check_issuer(certificate)
         if certificate.public_key() != key.public_key():
-            raise OnboardingError(
-                f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
-                "put the pair back that was made together.",
-                "KEY_MISMATCH",
-            )
+            pair = f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
+            raise OnboardingError(pair + "put the pair back that was made together.", "KEY_MISMATCH")
         database = SigningDatabase.of(config)
         recovered = recover(config, database)
         database.index()
@@ -319,10 +305,8 @@ class CertificateAuthority:
     def check_in_place(self) -> None:
         """Check that the folder is this CA's still. Raises: OnboardingError: REPLACED if it holds another."""
         if read_certificates(self.config.ca_path("certificate"))[0] != self.certificate:
-            raise OnboardingError(
-                f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved.",
-                "REPLACED",
-            )
+            says = f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved."
+            raise OnboardingError(says, "REPLACED")
 
     def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> DatabaseRow:
         """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).

@@ -68,14 +68,12 @@ def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certifi
     Raises: OnboardingError: NO_FILE, OTHER_FILE if it is another certificate, or BAD_PEM.
     """
     if not path.exists():
-        raise OnboardingError(
-            f"{path.name} is missing in {path.parent}: of this certificate there is only its row.", "NO_FILE"
-        )
+        missing = f"{path.name} is missing in {path.parent}: of this certificate there is only its row."
+        raise OnboardingError(missing, "NO_FILE")
     certificate = read_certificates(path)[0]
     if certificate.serial_number != serial or not is_issued_by(certificate, issuer):
-        raise OnboardingError(
-            f"{path} holds another certificate than the one that this CA signed: put the right one back.", "OTHER_FILE"
-        )
+        says = f"{path} holds another certificate than the one that this CA signed: put the right one back."
+        raise OnboardingError(says, "OTHER_FILE")
     return certificate
 
 
@@ -96,11 +94,9 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return every certificate in ``pem``. Raises: OnboardingError: BAD_PEM if there is none, or one is damaged."""
     if any(f"{dash}BEGIN CERTIFICATE".encode() in pem for dash in "–—"):  # noqa: RUF001 - the guide's own dashes
-        raise OnboardingError(
-            "The PEM markers are written with typographic dashes, as on the guide's web page: "
-            "replace each marker by -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----, with five hyphens.",
-            "BAD_PEM",
-        )
+        problem = "The PEM markers are written with typographic dashes, as on the guide's web page: "
+        advice = "replace each marker by -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----, with five hyphens."
+        raise OnboardingError(problem + advice, "BAD_PEM")
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion):  # which is none
@@ -187,11 +183,8 @@ def build_chain(
         issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c, unchecked=True)), None)
         if issuer is None:
             subject, name = readable(name_of(chain[-1])), readable(name_of(chain[-1], "issuer"))
-            raise OnboardingError(
-                f"The certificate of {subject} was signed by {name}, whose certificate is not among those "
-                "given: add it.",
-                "INCOMPLETE_CHAIN",
-            )
+            problem = f"The certificate of {subject} was signed by {name}, whose certificate is not among those given: "
+            raise OnboardingError(problem + "add it.", "INCOMPLETE_CHAIN")
         chain.append(issuer)
     return chain
 
@@ -294,16 +287,10 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
             "that can't be checked here: put in the certificate that did, or sign it anew with SHA-256.",
         )
     if any(other in presented for other in namesakes):
-        return Finding(
-            "BAD_SIGNATURE",
-            f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name in "
-            "the chain did not sign it: put in the one that did.",
-        )
-    return Finding(
-        "UNKNOWN_CA",
-        f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
-        "and key is there: upload the CA certificate that signed it.",
-    )
+        names = f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name "
+        return Finding("BAD_SIGNATURE", names + "in the chain did not sign it: put in the one that did.")
+    signed = f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
+    return Finding("UNKNOWN_CA", signed + "and key is there: upload the CA certificate that signed it.")
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:
@@ -318,24 +305,17 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
     device = presented[0]
     broken = next((pair for pair in itertools.pairwise(presented) if not is_issued_by(*pair, unchecked=True)), None)
     if broken:
-        yield Finding(
-            "CHAIN_ORDER",
-            f"In the chain, {readable(name_of(broken[0]))} is followed by {readable(name_of(broken[1]))}, "
-            "which did not sign it: put the device first, and each issuer behind what it signed.",
-        )
+        first, following = (readable(name_of(certificate)) for certificate in broken)
+        order = f"In the chain, {first} is followed by {following}, which did not sign it: "
+        yield Finding("CHAIN_ORDER", order + "put the device first, and each issuer behind what it signed.")
     if len(presented) > profile.longest_chain:
-        yield Finding(
-            "CHAIN_TOO_LONG",
-            f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
-            f"{profile.name} takes {profile.longest_chain} at most: upload the intermediate certificate and "
-            "present the chain up to it.",
-        )
+        many = f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
+        most = f"{profile.name} takes {profile.longest_chain} at most: "
+        advice = "upload the intermediate certificate and present the chain up to it."
+        yield Finding("CHAIN_TOO_LONG", many + most + advice)
     if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
-        yield Finding(
-            "INCOMPLETE_CHAIN",
-            f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
-            "append that certificate to the chain.",
-        )
+        problem = f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
+        yield Finding("INCOMPLETE_CHAIN", problem + "append that certificate to the chain.")
 
 
 def is_ca(certificate: x509.Certificate) -> bool:

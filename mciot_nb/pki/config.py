@@ -70,10 +70,8 @@ class Prompt:
         length = len(value.encode(errors="surrogatepass"))
         if not value or self.shortest <= length <= self.longest:
             return None
-        return (
-            f"{self.field.label} must have {self.shortest} to {self.longest} bytes, says the configuration, and "
-            f"{value!r} has {length}: answer otherwise."
-        )
+        bounds = f"{self.field.label} must have {self.shortest} to {self.longest} bytes, says the configuration, "
+        return bounds + f"and {value!r} has {length}: answer otherwise."
 
 
 @dataclass(frozen=True)
@@ -138,24 +136,16 @@ class CaConfig:
         """What ``openssl req`` asks for; of two prompts for one field the last."""
         name = self.required("req", "distinguished_name")
         keys = {_field_name(key): key for key in self.section(name) if _field_name(key) in BY_LONG_NAME}
-        return [
-            Prompt(
-                BY_LONG_NAME[long_name],
-                self.section(name)[key],
-                self.value(name, f"{key}_default") or "",
-                self.value(name, f"{key}_value") or "",
-                self._number(name, f"{key}_min", 0),
-                self._number(name, f"{key}_max", LONGEST_ANSWER),
-            )
-            for long_name, key in keys.items()
-        ]
+        made = []
+        for long_name, key in keys.items():
+            words, default, fixed = (self.value(name, f"{key}{end}") or "" for end in ("", "_default", "_value"))
+            least, most = self.number(f"{key}_min", name), self.number(f"{key}_max", name, LONGEST_ANSWER)
+            made.append(Prompt(BY_LONG_NAME[long_name], words, default, fixed, least, most))
+        return made
 
-    def number(self, name: str) -> int:
-        """Return a number, such as ``default_days``, or 0. Raises: OnboardingError: BAD_CONFIG if it is none."""
-        return self._number(self.required("ca", "default_ca"), name, 0)
-
-    def _number(self, section: str, name: str, default: int) -> int:
-        text = self.value(section, name) or str(default)
+    def number(self, name: str, section: str = "", default: int = 0) -> int:
+        """Return a number, such as ``default_days``. Raises: OnboardingError: BAD_CONFIG if it is none."""
+        text = self.value(section or self.required("ca", "default_ca"), name) or str(default)
         if not text.isascii() or not text.isdecimal() or len(text) > 9:
             raise OnboardingError(f"{self.path} says {name} = {text}: write a whole number.", "BAD_CONFIG")
         return int(text)
@@ -178,16 +168,14 @@ class CaConfig:
     @property
     def policy(self) -> list[tuple[Field, str]]:
         """Each field of the policy with match, supplied or optional. Raises: OnboardingError: BAD_CONFIG for others."""
-        policy, within = [], f"{self.path}: [ {self.ca('policy')} ]"
-        for name, word in self.section(self.ca("policy")).items():
-            field = POLICY_FIELDS.get(name)
-            if field is None:
+        policy, within = self.section(self.ca("policy")).items(), f"{self.path}: [ {self.ca('policy')} ]"
+        for name, word in policy:
+            if name not in POLICY_FIELDS:
                 raise OnboardingError(f"{within} names the field {name}: use {', '.join(BY_LONG_NAME)}.", "BAD_CONFIG")
             if word not in ("match", "supplied", "optional"):
                 says = f"{within} says {name} = {word}: write match, supplied or optional."
                 raise OnboardingError(says, "BAD_CONFIG")
-            policy.append((field, word))
-        return policy
+        return [(POLICY_FIELDS[name], word) for name, word in policy]
 
 
 def read_config(path: Path) -> CaConfig:
@@ -304,8 +292,6 @@ def find_config(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     has = ", ".join(path.name for path in found) or "none"
-    raise OnboardingError(
-        f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
-        "create the CA first, name the folder of one, or say config= which it is.",
-        "NO_FILE",
-    )
+    problem = f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
+    advice = "create the CA first, name the folder of one, or say config= which it is."
+    raise OnboardingError(problem + advice, "NO_FILE")

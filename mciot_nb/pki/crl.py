@@ -35,9 +35,8 @@ def revoke(
     if not 1950 <= at.year < 2050:
         raise OnboardingError("openssl's database takes revocations from 1950 to 2049 only: set at= so.", "BAD_TIME")
     if not isinstance(serial, int | x509.Certificate):
-        raise OnboardingError(
-            f"{serial!r} is no serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here.", "NO_ROW"
-        )
+        says = f"{serial!r} is no serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here."
+        raise OnboardingError(says, "NO_ROW")
     row, is_recorded = _row_to_revoke(database, issuer, serial)
     revoked = replace(row, status="R", revoked=at, reason=reason)
     (database.rewrite if is_recorded else database.record)([revoked])
@@ -48,35 +47,24 @@ def _row_to_revoke(
     database: SigningDatabase, issuer: x509.Certificate, serial: int | x509.Certificate
 ) -> tuple[DatabaseRow, bool]:
     """Return the row of a certificate, and whether it is in the database."""
-    certificate = None if isinstance(serial, int) else serial
+    certificate, number = (None, serial) if isinstance(serial, int) else (serial, serial.serial_number)
     if certificate and not is_issued_by(certificate, issuer, unchecked=True):
-        raise OnboardingError(
-            f"The certificate of {readable(name_of(certificate))} was signed by "
-            f"{readable(name_of(certificate, 'issuer'))}, not by this CA: let that one revoke it.",
-            "NOT_OURS",
-        )
-    number = serial if isinstance(serial, int) else serial.serial_number
+        subject, signer = readable(name_of(certificate)), readable(name_of(certificate, "issuer"))
+        signed = f"The certificate of {subject} was signed by {signer}, not by this CA: let that one revoke it."
+        raise OnboardingError(signed, "NOT_OURS")
     row, shown = database.find(number), hex_serial(number)
     if row is None and certificate:
         return row_of(certificate), False
     if row is None:
-        raise OnboardingError(
-            f"There is no certificate with serial {shown} in {database.path}: look its number up there, and mind that "
-            "it stands there in hexadecimal (1000 is 0x1000).",
-            "NO_ROW",
-        )
+        missing = f"There is no certificate with serial {shown} in {database.path}: look its number up there, "
+        raise OnboardingError(missing + "and mind that it stands there in hexadecimal (1000 is 0x1000).", "NO_ROW")
     if certificate and row.subject != row_of(certificate).subject:
-        raise OnboardingError(
-            f"{database.path} has serial {shown} for {row.subject}, and the certificate is that of "
-            f"{readable(name_of(certificate))}: find out which of them is right.",
-            "NOT_OURS",
-        )
+        holder = readable(name_of(certificate))
+        other = f"{database.path} has serial {shown} for {row.subject}, and the certificate is that of {holder}: "
+        raise OnboardingError(other + "find out which of them is right.", "NOT_OURS")
     if row.status == "R":
-        raise OnboardingError(
-            f"The certificate {shown}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
-            "nothing is left to do but update_crl().",
-            "REVOKED",
-        )
+        problem = f"The certificate {shown}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
+        raise OnboardingError(problem + "nothing is left to do but update_crl().", "REVOKED")
     return row, True
 
 
@@ -84,29 +72,23 @@ def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate
     """Return a list's entries, ordered by serial. Raises: OnboardingError: BAD_DATABASE for one too long for it."""
     revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
     if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
-        raise OnboardingError(
-            f"The serial {hex_serial(odd[0].serial)} can't stand in a revocation list, for it is zero or longer than "
-            "20 bytes: take that row out of the database.",
-            "BAD_DATABASE",
-        )
+        serial = hex_serial(odd[0].serial)
+        problem = f"The serial {serial} can't stand in a revocation list, for it is zero or longer than 20 bytes: "
+        raise OnboardingError(problem + "take that row out of the database.", "BAD_DATABASE")
     return [_crl_entry(row) for row in revoked]
 
 
 def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:
     """Return the list's entry for a revoked row: its serial, when, and why if a reason was given."""
     assert row.revoked
-    builder = x509.RevokedCertificateBuilder().serial_number(row.serial).revocation_date(row.revoked)
-    if not row.reason:
-        return builder.build()
-    word, argument = split_reason(row.reason)
-    extensions: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))]
+    word, argument = split_reason(row.reason) if row.reason else ("", "")
+    values: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))] if word else []
     if word == "holdInstruction":
-        extensions.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
+        values.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
     elif argument:
-        extensions.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder.build()
+        values.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
+    extensions = [x509.Extension(value.oid, False, value) for value in values]
+    return x509.RevokedCertificateBuilder(row.serial, row.revoked, extensions).build()
 
 
 def unlisted(path: Path, revoked: set[int]) -> int:

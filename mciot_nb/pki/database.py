@@ -26,16 +26,7 @@ from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import CaConfig
-from mciot_nb.pki.files import (
-    disk_errors,
-    disk_reason,
-    drafts_of,
-    read_file,
-    remove,
-    sync_folder,
-    write_at,
-    write_whole,
-)
+from mciot_nb.pki.files import disk_errors, drafts_of, read_file, reason_of, remove, sync_folder, write_at, write_whole
 from mciot_nb.pki.rows import Columns, DatabaseRow, common_name_of, hex_serial, parse_rows, with_century
 
 if TYPE_CHECKING:
@@ -45,6 +36,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 30.0
 #: RFC 5280, section 4.1.2.2: a serial number has at most 20 bytes, and its first bit is not set.
 LARGEST_SERIAL = 1 << 159
+_HIGHER = "write a number that is higher than every one given so far."
 _DRAFT = re.compile(r"\.([0-9A-F]+)\.pem\.draft")
 
 
@@ -93,10 +85,8 @@ class SigningDatabase:
             try:
                 held = lock.acquire()
             except Timeout:
-                raise OnboardingError(
-                    f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again.",
-                    "LOCKED",
-                ) from None
+                says = f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again."
+                raise OnboardingError(says, "LOCKED") from None
         with held:
             yield
 
@@ -194,11 +184,8 @@ class SigningDatabase:
     def check_serial(self, serial: int) -> None:
         """Raises: OnboardingError: BAD_SERIAL if no certificate can have this number."""
         if not 0 < serial < LARGEST_SERIAL:
-            raise OnboardingError(
-                f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive and has at most "
-                "20 bytes: write a number that is higher than every one given so far.",
-                "BAD_SERIAL",
-            )
+            odd = f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive "
+            raise OnboardingError(odd + "and has at most 20 bytes: " + _HIGHER, "BAD_SERIAL")
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a table, in the file's order: ``serial`` is an int, times are UTC, or NaT.
@@ -209,18 +196,17 @@ class SigningDatabase:
 
         columns = self.columns()
         revocations = [text.partition(",") for text in columns.revocation]
-        return pd.DataFrame(
-            {
-                "status": columns.status,
-                "expires": _times(columns.expires),
-                "revoked": _times([time for time, _, _ in revocations]),
-                "reason": [reason for _, _, reason in revocations],
-                "serial": pd.Series(columns.serial, dtype=object),
-                "subject": columns.subject,
-                "common_name": [common_name_of(subject) for subject in columns.subject],
-                "file": columns.file,
-            }
-        )
+        table = {
+            "status": columns.status,
+            "expires": _times(columns.expires),
+            "revoked": _times([time for time, _, _ in revocations]),
+            "reason": [reason for _, _, reason in revocations],
+            "serial": pd.Series(columns.serial, dtype=object),
+            "subject": columns.subject,
+            "common_name": [common_name_of(subject) for subject in columns.subject],
+            "file": columns.file,
+        }
+        return pd.DataFrame(table)
 
 
 def _times(texts: Sequence[str]) -> "pd.Series[pd.Timestamp]":
@@ -241,11 +227,9 @@ def read_serial(path: Path) -> int:
     )
     first = read_file(path, missing).split(b"\n")[0].rstrip()
     if not re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", first):
-        raise OnboardingError(
-            f"{path} must hold the next number in hexadecimal, with an even number of digits, such as 1000, but it "
-            f"holds {first.decode(errors='replace')!r}: write a number that is higher than every one given so far.",
-            "BAD_SERIAL",
-        )
+        found = first.decode(errors="replace")
+        problem = f"{path} must hold the next number in hexadecimal, with an even number of digits, such as 1000, "
+        raise OnboardingError(problem + f"but it holds {found!r}: " + _HIGHER, "BAD_SERIAL")
     return int(first, 16)
 
 
@@ -288,11 +272,8 @@ def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
         if known:
             sync_folder(copies)
     except OSError as error:
-        raise OnboardingError(
-            f"What was signed is recorded, but {copies} did not take its copy ({disk_reason(error)}): see to the "
-            "disk, and open the CA again.",
-            "UNFINISHED",
-        ) from None
+        problem = f"What was signed is recorded, but {copies} did not take its copy ({reason_of(error)}): "
+        raise OnboardingError(problem + "see to the disk, and open the CA again.", "UNFINISHED") from None
 
 
 def recover(config: CaConfig, database: SigningDatabase) -> str:
@@ -344,10 +325,7 @@ def _listed(serials: Iterable[int]) -> str:
 def _finish_openssls_rename(path: Path) -> None:
     new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
     if old.exists() and new.stat().st_size < old.stat().st_size:
-        raise OnboardingError(
-            f"{path} is missing, and {new.name}, which openssl was about to put there, is shorter than {old.name}: "
-            "compare the two, and rename the right one.",
-            "INTERRUPTED",
-        )
+        says = f"{path} is missing, and {new.name}, which openssl was about to put there, is shorter than {old.name}: "
+        raise OnboardingError(says + "compare the two, and rename the right one.", "INTERRUPTED")
     new.replace(path)
     sync_folder(path.parent)

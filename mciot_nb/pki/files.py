@@ -3,10 +3,10 @@
 import errno
 import glob
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from mciot_nb.errors import OnboardingError
 
@@ -34,10 +34,10 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
 def disk_problem(path: Path, error: OSError) -> OnboardingError:
     """Return the error which says that ``path`` could not be read or written, and why."""
     do = "check the folder, its rights and the free space"
-    return OnboardingError(f"{path} can't be used, {disk_reason(error)}: {do}.", "DISK")
+    return OnboardingError(f"{path} can't be used, {reason_of(error)}: {do}.", "DISK")
 
 
-def disk_reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """Return what the system says about a failure, to stand within a sentence."""
     return (error.strerror or str(error)).lower()
 
@@ -51,14 +51,11 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
     Raises: OnboardingError: EXISTS if the file exists and ``replace`` is false, DISK if the disk refuses.
     """
     path = Path(path)
+    draft = path.parent / f".{path.name}.{token_hex(4)}.draft"
     with disk_errors(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
-        draft = Path(name)
         try:
-            try:
+            with _opened(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
                 _write_and_sync(descriptor, data)
-            finally:
-                os.close(descriptor)
             if not private:
                 draft.chmod(path.stat().st_mode & 0o777 if replace and path.exists() else 0o644)
             if replace:
@@ -66,9 +63,8 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
             else:
                 rename_to_new(draft, path)
         except FileExistsError:
-            raise OnboardingError(
-                f"{path} is there already and is never overwritten: move it away first.", "EXISTS"
-            ) from None
+            says = f"{path} is there already and is never overwritten: move it away first."
+            raise OnboardingError(says, "EXISTS") from None
         finally:
             remove([draft])
     sync_folder(path.parent)
@@ -154,8 +150,5 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems can't, and say so
-            raise OnboardingError(
-                f"The disk does not confirm what was written in {folder} ({disk_reason(error)}): "
-                "look whether it is there before you do it again.",
-                "UNCONFIRMED",
-            ) from None
+            problem = f"The disk does not confirm what was written in {folder} ({reason_of(error)}): "
+            raise OnboardingError(problem + "look whether it is there before you do it again.", "UNCONFIRMED") from None

@@ -52,9 +52,8 @@ def dump(entries: Iterable[Entry], password: str) -> bytes:
     data = MAGIC + struct.pack(">II", _VERSION, len(entries))
     for entry in entries:
         milliseconds = ((entry.created or _EPOCH) - _EPOCH) // timedelta(milliseconds=1)
-        data += (
-            struct.pack(">I", _KEY if entry.key else _TRUSTED) + _string(entry.alias) + struct.pack(">q", milliseconds)
-        )
+        tag = _KEY if entry.key else _TRUSTED
+        data += struct.pack(">I", tag) + _string(entry.alias) + struct.pack(">q", milliseconds)
         if entry.key:
             data += _sized(entry.key) + struct.pack(">I", len(entry.chain))
         for certificate in entry.chain:
@@ -86,10 +85,7 @@ def encrypt_key(key: bytes, password: str, random: Callable[[int], bytes] = os.u
 
 
 def decrypt_key(encrypted: bytes, password: str) -> bytes:
-    """Return a private key (PKCS #8, DER).
-
-    Raises: ValueError: if it is encrypted in another way, pbe.WrongPassword for another password.
-    """
+    """Return a private key (PKCS #8, DER). Raises: pbe.WrongPassword; ValueError: if it is hidden in another way."""
     (whole,) = pbe.contents(encrypted)
     algorithm, content = pbe.contents(whole, b"\x30\x04")
     if algorithm != _ALGORITHM[2:] or len(content) < 40:
@@ -151,12 +147,6 @@ def _text(file: io.BytesIO) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _certificate(file: io.BytesIO) -> x509.Certificate:
-    if _text(file) != "X.509":
-        raise ValueError
-    return read_certificate(_piece(file))
-
-
 def read_certificate(der: bytes) -> x509.Certificate:
     """Return a certificate. Raises: Damaged."""
     try:
@@ -168,9 +158,11 @@ def read_certificate(der: bytes) -> x509.Certificate:
 
 def _entry(file: io.BytesIO) -> Entry:
     tag, alias, created = _number(file), _text(file), _EPOCH + timedelta(milliseconds=_number(file, ">q"))
-    if tag == _TRUSTED:
-        return Entry(alias, TRUSTED_ENTRY, (_certificate(file),), created)
-    key = _piece(file)
-    if tag != _KEY or not key:  # keytool lists a key of no bytes as a key
+    key, chain = _piece(file) if tag == _KEY else b"", []
+    if tag != _TRUSTED and not key:  # keytool lists a key of no bytes as a key
         raise ValueError
-    return Entry(alias, KEY_ENTRY, tuple(_certificate(file) for _ in range(_number(file))), created, key)
+    for _ in range(_number(file) if key else 1):
+        if _text(file) != "X.509":
+            raise ValueError
+        chain.append(read_certificate(_piece(file)))
+    return Entry(alias, KEY_ENTRY if key else TRUSTED_ENTRY, tuple(chain), created, key)

@@ -11,21 +11,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_der_private_key,
-)
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import pbe
 from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.names import DistinguishedName, subject_option
+from mciot_nb.pki.parts import UNREADABLE, key_of
 from mciot_nb.secret import Secret, reveal
 
 #: What signs a certificate or a request, and what the platform takes.
@@ -73,10 +69,7 @@ class KeyType(StrEnum):
     @classmethod
     def of(cls, owner: x509.Certificate | Request | PrivateKey) -> "KeyType | None":
         """Return the kind of the key in ``owner``, or None for a kind that `create_key` does not make."""
-        try:
-            key = owner.public_key()
-        except (ValueError, UnsupportedAlgorithm):
-            return None
+        key = owner.public_key() if isinstance(owner, PrivateKey) else key_of(owner)
         if isinstance(key, rsa.RSAPublicKey):
             return next((kind for kind in cls if kind == f"RSA {key.key_size}"), None)
         return cls.P256 if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1) else None
@@ -109,11 +102,9 @@ def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType
 
     Raises: OnboardingError: EXISTS, BAD_PASSPHRASE if openssl would refuse the passphrase, BAD_KEY for another type.
     """
-    key_type = KeyType(key_type)
-    password = encode_passphrase(passphrase)
-    key: PrivateKey
+    key_type, password = KeyType(key_type), encode_passphrase(passphrase)
     if key_type is KeyType.P256:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key: PrivateKey = ec.generate_private_key(ec.SECP256R1())
     else:
         key = rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
     write_whole(path, encrypted_pem(key, password), private=True)
@@ -132,11 +123,8 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
     except UnicodeEncodeError:  # from an environment that is not in UTF-8
         password = b""
     if not SHORTEST_PASSPHRASE <= len(password) <= LONGEST_PASSPHRASE:
-        raise OnboardingError(
-            f"A passphrase is UTF-8 text of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} bytes (keytool wants 6 "
-            "characters): choose another one.",
-            "BAD_PASSPHRASE",
-        )
+        bounds = f"A passphrase is UTF-8 text of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} bytes "
+        raise OnboardingError(bounds + "(keytool wants 6 characters): choose another one.", "BAD_PASSPHRASE")
     return password
 
 
@@ -159,10 +147,8 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
         sentence = f"{path} is encrypted with {unknown}, which is not read here: {convert}."
         raise OnboardingError(sentence, "BAD_KEY") from None
     except ValueError:
-        raise OnboardingError(
-            f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with.",
-            "WRONG_PASSPHRASE",
-        ) from None
+        says = f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with."
+        raise OnboardingError(says, "WRONG_PASSPHRASE") from None
 
 
 @lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
@@ -180,10 +166,7 @@ def _load_pem(pem: bytes, passphrase: str) -> PrivateKey:
 
 @lru_cache(maxsize=4)
 def open_key(data: bytes, password: str) -> PrivateKey:
-    """Return a private key (PKCS #8, DER), which may be encrypted.
-
-    Raises: pbe.UnknownEncryption; pbe.WrongPassword; OtherKey; ValueError: if it is damaged.
-    """
+    """Return a private key (PKCS #8, DER, perhaps encrypted). Raises: as `pbe.decrypt` does; OtherKey; ValueError."""
     (whole,) = pbe.contents(data)
     (tag, first), (second, content), *rest = pbe.split(whole)
     if tag == pbe.SEQUENCE:
@@ -194,8 +177,8 @@ def open_key(data: bytes, password: str) -> PrivateKey:
 
 def _usable(data: bytes, inside: bytes, kind: str) -> PrivateKey:
     """Return the key in ``data``; ``inside`` is its own form, of PKCS #1 or such. Raises: OtherKey; ValueError."""
-    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
-        key = load_der_private_key(data, None)
+    with suppress(*UNREADABLE):
+        key = serialization.load_der_private_key(data, None)
         if isinstance(key, PrivateKey):
             return key
     if kind == "RSA":
@@ -207,10 +190,7 @@ def _usable(data: bytes, inside: bytes, kind: str) -> PrivateKey:
 
 def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
     """Whether ``key`` is the private half of the certificate's; False if that one can't be read."""
-    try:
-        return certificate.public_key() == key.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return False
+    return key_of(certificate) == key.public_key()
 
 
 def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> Request:

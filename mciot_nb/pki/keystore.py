@@ -108,16 +108,12 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
         raise OnboardingError(f"{path} is protected with {_anew(path, unknown)}.", "ODD_STORE") from None
     except pkcs12.NotPkcs12:
         if data.startswith(b"\x30") and not pbe.is_whole(data):
-            raise OnboardingError(
-                f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew.", "DAMAGED"
-            ) from None
+            sentence = f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew."
+            raise OnboardingError(sentence, "DAMAGED") from None
         raise OnboardingError(f"{path} {other_form(data, shlex.quote(str(path)), _OTHER_KINDS)}.", "NO_STORE") from None
     except ValueError:  # which a password that can't be encoded is, too
-        raise OnboardingError(
-            f"The password does not open {path}, or the file is damaged: type the password it was made with, or make "
-            "it anew.",
-            "WRONG_PASSPHRASE",
-        ) from None
+        wrong = f"The password does not open {path}, or the file is damaged: type the password it was made with, "
+        raise OnboardingError(wrong + "or make it anew.", "WRONG_PASSPHRASE") from None
 
 
 def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
@@ -136,15 +132,13 @@ def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mappin
     """Return what is odd about a store, in a sentence each."""
     hidden = [entry for entry in entries if entry.kind == HIDDEN_ENTRY]
     is_all, is_pkcs12, suffix = len(hidden) == len(entries), type_ == "PKCS12", path.suffix.lower()
-    has_key = any(entry.key for entry in hidden)
+    has_key, has_capitals = any(entry.key for entry in hidden), any(e.alias != e.alias.lower() for e in entries)
     remarks = {
         "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is.": is_all and has_key,
         "Java sees no entry in it, for its certificates lack Java's trust mark: write_truststore or keytool "
         "-importcert makes a store with it.": bool(hidden) and is_all and not has_key,
         "Java does not see all that is in it.": bool(hidden) and not is_all,
-        "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": (
-            any(entry.alias != entry.alias.lower() for entry in entries)
-        ),
+        "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": has_capitals,
         **oddities,
         "It is a JKS, whatever its name says.": not is_pkcs12 and suffix in PKCS12_NAMES,
         "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS.": (
@@ -169,27 +163,17 @@ def read_key(
     store = read_store(path, password)
     keys = {entry.alias: entry for entry in store.entries if entry.kind == KEY_ENTRY}
     keys = keys or {entry.alias: entry for entry in store.entries if entry.key}
-    entry = keys[_choose(path, list(keys), alias)]
-    key, chain = _decrypt_key(store, entry, reveal(password if key_password is None else key_password)), entry.chain
-    if not chain or not is_key_of(chain[0], key):
-        raise OnboardingError(
-            f"The key in {path} {'does not belong to its' if chain else 'has no'} certificate: make the store anew, of "
-            "the pair that was made together.",
-            "KEY_MISMATCH",
-        )
-    return key, chain
-
-
-def _choose(path: Path, aliases: list[str], alias: str | None) -> str:
-    """Return ``alias`` as it is in the store, or the only one there is."""
-    if alias is None and len(aliases) == 1:
-        return aliases[0]
-    found = [one for one in aliases if one == alias] or [one for one in aliases if one.lower() == (alias or "").lower()]
-    if alias is None or not found:
-        there = f"its keys are {', '.join(aliases)}" if aliases else "it holds no key at all"
+    found = [one for one in keys if alias is None or one.lower() == alias.lower()]
+    if not found or (alias is None and len(found) > 1):
+        there = f"its keys are {', '.join(keys)}" if keys else "it holds no key at all"
         sentence = f"{path} does not say which key is meant, {there}: give an alias that is there."
         raise OnboardingError(sentence, "NO_KEY")
-    return found[0]
+    entry = keys[alias if alias in found else found[0]]
+    key, chain = _decrypt_key(store, entry, reveal(password if key_password is None else key_password)), entry.chain
+    if not chain or not is_key_of(chain[0], key):
+        problem = f"The key in {path} {'does not belong to its' if chain else 'has no'} certificate: "
+        raise OnboardingError(problem + "make the store anew, of the pair that was made together.", "KEY_MISMATCH")
+    return key, chain
 
 
 def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
@@ -239,11 +223,8 @@ def write_keystore(
         entries = [Entry(alias, KEY_ENTRY, tuple(chain), created, encrypted), *_trusted_entries(others, created)]
         data = jks.dump(entries, secret)
     elif others or (key_password is not None and reveal(key_password) != secret):
-        raise OnboardingError(
-            f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: give it a name that "
-            "ends in .jks for more.",
-            "NEEDS_JKS",
-        )
+        problem = f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: "
+        raise OnboardingError(problem + "give it a name that ends in .jks for more.", "NEEDS_JKS")
     else:
         data = pkcs12.dump_key(alias, key, chain, secret.encode())
     write_whole(path, data, private=True, replace=replace)
@@ -257,9 +238,7 @@ def write_truststore(
     at: datetime | None = None,
     replace: bool = False,
 ) -> None:
-    """Write trusted certificates under their aliases, as ``keytool -importcert`` does. Mode 0600.
-
-    ``at`` and ``replace`` are as in `write_keystore`.
+    """Write trusted certificates under their aliases, as ``keytool -importcert`` does; the rest as `write_keystore`.
 
     Example: ``write_truststore(Path("deviceTruststore.jks"), {TRUST_ALIAS: server}, passphrase)``
 
@@ -280,28 +259,20 @@ def _trusted_entries(trusted: Mapping[str, x509.Certificate], created: datetime)
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
     if not chain or not is_key_of(chain[0], key):
-        raise OnboardingError(
-            "The private key does not belong to the first certificate of the chain: give the key that the device "
-            "certificate was requested with, and the chain with the device first.",
-            "KEY_MISMATCH",
-        )
+        problem = "The private key does not belong to the first certificate of the chain: "
+        advice = "give the key that the device certificate was requested with, and the chain with the device first."
+        raise OnboardingError(problem + advice, "KEY_MISMATCH")
     for certificate, issuer in itertools.pairwise(chain):
         if certificate == issuer or not is_issued_by(certificate, issuer, unchecked=True):
-            raise OnboardingError(
-                f"The chain is in the wrong order, or something is missing in it: {readable(name_of(issuer))} has not "
-                f"signed {readable(name_of(certificate))}: let each certificate be followed by its issuer's.",
-                "CHAIN_ORDER",
-            )
+            upper, lower = readable(name_of(issuer)), readable(name_of(certificate))
+            order = f"The chain is in the wrong order, or something is missing in it: {upper} has not signed {lower}: "
+            raise OnboardingError(order + "let each certificate be followed by its issuer's.", "CHAIN_ORDER")
 
 
 def _check_aliases(aliases: list[str]) -> None:
-    for alias in aliases:
-        if not _ALIAS.fullmatch(alias):
-            raise OnboardingError(
-                f"The alias {alias!r} would not survive in every store: use lower-case letters, digits, '.', '_' and "
-                "'-', 64 at most.",
-                "BAD_ALIAS",
-            )
+    if odd := [alias for alias in aliases if not _ALIAS.fullmatch(alias)]:
+        problem = f"The alias {odd[0]!r} would not survive in every store: "
+        raise OnboardingError(problem + "use lower-case letters, digits, '.', '_' and '-', 64 at most.", "BAD_ALIAS")
     if len(set(aliases)) < len(aliases):
         raise OnboardingError("Two entries have one alias: give each its own.", "BAD_ALIAS")
 
@@ -319,26 +290,18 @@ def store_password(password: Secret | str) -> str:
     """Return a new store's password. Raises: OnboardingError: if keytool would refuse it, or Java not open a store."""
     text = reveal(password)
     if len(text) < SHORTEST_PASSWORD:
-        raise OnboardingError(
-            f"keytool wants a store password of {SHORTEST_PASSWORD} characters or more: choose a longer one.",
-            "BAD_PASSPHRASE",
-        )
-    if not (text.isascii() and text.isprintable()):
-        raise OnboardingError(
-            "Java opens a store only if its password is of ASCII characters: choose one without umlauts and accents.",
-            "BAD_PASSPHRASE",
-        )
-    return text
+        says = f"keytool wants a store password of {SHORTEST_PASSWORD} characters or more: choose a longer one."
+    elif not (text.isascii() and text.isprintable()):
+        says = "Java opens a store only if its password is of ASCII characters: choose one without umlauts and accents."
+    else:
+        return text
+    raise OnboardingError(says, "BAD_PASSPHRASE")
 
 
-#: A file's name, the part of it that a password opens, and the names of the passwords that open that part.
-Opening = tuple[str, str, str]
-
-
-def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret | str]) -> list[Opening]:
+def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret | str]) -> list[tuple[str, str, str]]:
     """Try every password, by its name, on private keys in PEM form, keystores and truststores, and on each key in them.
 
-    No password stands in the answer.
+    The answer: a file's name, a part of it, and the names of the passwords that open that part; but no password.
 
     Example: ``which_password_opens([path], {"the key's": passphrase})`` is
     ``[("deviceKeystore.jks", "the store", "the key's"), ("deviceKeystore.jks", "the key devicekeyentry in it", …)]``

@@ -98,15 +98,12 @@ class DistinguishedName:
         for attribute in name:
             field = BY_OID.get(attribute.oid)
             if field not in FIELDS:
-                raise OnboardingError(
-                    f"The name {readable(name)} has the field {label(attribute.oid)}, which the guide's "
-                    "configuration does not know: make the request with the guide's seven fields.",
-                    "BAD_NAME",
-                )
+                eighth = f"The name {readable(name)} has the field {label(attribute.oid)}, "
+                says = "which the guide's configuration does not know: make the request with the guide's seven fields."
+                raise OnboardingError(eighth + says, "BAD_NAME")
             if field.attribute in values:
-                raise OnboardingError(
-                    f"The name {readable(name)} has two values for {field.label}: keep one.", "BAD_NAME"
-                )
+                sentence = f"The name {readable(name)} has two values for {field.label}: keep one."
+                raise OnboardingError(sentence, "BAD_NAME")
             values[field.attribute] = str(attribute.value)
         return cls(**values)
 
@@ -150,11 +147,8 @@ def check_issuer(certificate: x509.Certificate) -> None:
         certificate.subject  # noqa: B018
     except UNREADABLE:
         name = readable(name_of(certificate))
-        raise OnboardingError(
-            f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: sign "
-            "with openssl ca, or make a new CA.",
-            "BAD_NAME",
-        ) from None
+        problem = f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: "
+        raise OnboardingError(problem + "sign with openssl ca, or make a new CA.", "BAD_NAME") from None
 
 
 def oneline(name: x509.Name) -> str:

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes as PublicKey
 
 Extension = x509.Extension[x509.ExtensionType]
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
@@ -37,10 +38,16 @@ def _read(parts: list[tuple[int, bytes, bytes]]) -> Extension:
     bare = x509.Extension(oid, critical, x509.UnrecognizedExtension(oid, parts[-1][2]))
     key, name, day = Ed25519PrivateKey.generate(), x509.Name([]), datetime(2000, 1, 1)
     with suppress(*UNREADABLE):
-        return next(
-            iter(x509.CertificateBuilder(name, name, key.public_key(), 1, day, day, [bare]).sign(key, None).extensions)
-        )
+        made = x509.CertificateBuilder(name, name, key.public_key(), 1, day, day, [bare]).sign(key, None)
+        return next(iter(made.extensions))
     return bare
+
+
+def key_of(owner: x509.Certificate | x509.CertificateSigningRequest) -> PublicKey | None:
+    """Return the public key of a certificate or a request; None where it can't be read."""
+    with suppress(*UNREADABLE):
+        return owner.public_key()
+    return None
 
 
 def extension_of(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None:

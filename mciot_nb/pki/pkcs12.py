@@ -67,7 +67,12 @@ def load(data: bytes, password: str) -> tuple[tuple[Entry, ...], str]:
     Raises: NotPkcs12; jks.Damaged; pbe.WrongPassword; pbe.UnknownEncryption.
     """
     try:
-        safes, mac = _structure(data)
+        (pfx,) = contents(data, b"\x30")
+        version, safe, *mac = contents(pfx, b"\x02\x30\x30", optional=1)
+        kind, wrapped = contents(safe, b"\x06\xa0")
+        (safes,) = contents(wrapped, b"\x04")
+        if (version, oid(kind)) != (b"\3", _DATA):
+            raise NotPkcs12  # or protected without a password
     except ValueError:
         raise NotPkcs12 from None
     try:
@@ -80,17 +85,6 @@ def load(data: bytes, password: str) -> tuple[tuple[Entry, ...], str]:
         raise pbe.WrongPassword from None
     except ValueError:
         raise Damaged("what it holds can't be read to its end") from None
-
-
-def _structure(data: bytes) -> tuple[bytes, list[bytes]]:
-    """Return what the MAC guards, and the MAC if there is one. Raises: ValueError."""
-    (pfx,) = contents(data, b"\x30")
-    version, safe, *mac = contents(pfx, b"\x02\x30\x30", optional=1)
-    kind, wrapped = contents(safe, b"\x06\xa0")
-    (octets,) = contents(wrapped, b"\x04")
-    if (version, oid(kind)) != (b"\3", _DATA):
-        raise ValueError("no PKCS #12 of version 3 with a password")
-    return octets, mac
 
 
 def _check(mac: bytes, data: bytes, password: str) -> str:

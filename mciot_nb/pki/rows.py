@@ -14,20 +14,10 @@ from cryptography import x509
 from mciot_nb.errors import OnboardingError
 
 #: openssl's reasons for a revocation, each with the word that cryptography has for it (RFC 5280, section 5.3.1).
-REASONS = {
-    "unspecified": "unspecified",
-    "keyCompromise": "keyCompromise",
-    "CACompromise": "cACompromise",
-    "affiliationChanged": "affiliationChanged",
-    "superseded": "superseded",
-    "cessationOfOperation": "cessationOfOperation",
-    "certificateHold": "certificateHold",
-    "removeFromCRL": "removeFromCRL",
-    # These three bear an argument: -crl_hold, -crl_compromise and -crl_CA_compromise of openssl's ca man page.
-    "holdInstruction": "certificateHold",
-    "keyTime": "keyCompromise",
-    "CAkeyTime": "cACompromise",
-}
+_WORDS = ("unspecified", "keyCompromise", "CACompromise", "affiliationChanged", "superseded", "cessationOfOperation")
+REASONS = {word: word.replace("CACo", "cACo") for word in (*_WORDS, "certificateHold", "removeFromCRL")}
+# These three bear an argument: -crl_hold, -crl_compromise and -crl_CA_compromise of openssl's ca man page.
+REASONS |= {"holdInstruction": "certificateHold", "keyTime": "keyCompromise", "CAkeyTime": "cACompromise"}
 #: What RFC 5280 dropped, and openssl still writes (RFC 3280, section 5.3.2).
 HOLD_INSTRUCTIONS = {
     "holdInstructionNone": "1.2.840.10040.2.1",
@@ -61,9 +51,8 @@ class DatabaseRow:
 
     def __str__(self) -> str:
         revocation = ",".join(filter(None, [write_time(self.revoked) if self.revoked else "", self.reason]))
-        return "\t".join(
-            (self.status, write_time(self.expires), revocation, hex_serial(self.serial), self.file, self.subject)
-        )
+        serial = hex_serial(self.serial)
+        return "\t".join((self.status, write_time(self.expires), revocation, serial, self.file, self.subject))
 
 
 @dataclass(frozen=True)

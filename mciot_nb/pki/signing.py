@@ -12,7 +12,6 @@ from ipaddress import ip_address
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes as PublicKey
@@ -25,7 +24,7 @@ from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA, Request
 from mciot_nb.pki.names import BY_OID, Field, label, name_of, oneline, readable
-from mciot_nb.pki.parts import UNREADABLE, Extension, extension_of
+from mciot_nb.pki.parts import UNREADABLE, Extension, extension_of, key_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial, read_time
 
 Attribute = x509.NameAttribute[str | bytes]
@@ -88,22 +87,13 @@ def signing_options(config: CaConfig, issuer: x509.Certificate) -> dict[str, Any
     Raises: OnboardingError: BAD_CONFIG, NOT_FOLLOWED, or BAD_KEY for a key with which nothing is signed here.
     """
     if (hack := config.value("ca", "msie_hack") or "no")[0] in "yY":
-        raise OnboardingError(
-            f"{config.path} says msie_hack = {hack}, which openssl follows and this package does not: take it out, or "
-            "sign with openssl alone.",
-            "NOT_FOLLOWED",
-        )
-    digest, content = config.digest, issuer.tbs_certificate_bytes
+        problem = f"{config.path} says msie_hack = {hack}, which openssl follows and this package does not: "
+        raise OnboardingError(problem + "take it out, or sign with openssl alone.", "NOT_FOLLOWED")
+    digest, content, key = config.digest, issuer.tbs_certificate_bytes, key_of(issuer)
     is_pss = issuer.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
-    key = None
-    with suppress(*UNREADABLE):
-        key = issuer.public_key()
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or (is_pss and _ANY_PSS not in content):
-        raise OnboardingError(
-            "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, with which "
-            "nothing is signed here: sign with openssl alone.",
-            "BAD_KEY",
-        )
+        other = "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, "
+        raise OnboardingError(other + "with which nothing is signed here: sign with openssl alone.", "BAD_KEY")
     pss = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if is_pss else None
     return {"algorithm": digest, "rsa_padding": pss}
 
@@ -114,14 +104,11 @@ def row_of(certificate: x509.Certificate) -> DatabaseRow:
     return DatabaseRow("V", certificate.not_valid_after_utc, None, "", certificate.serial_number, "unknown", subject)
 
 
-# The request ----------------------------------------------------------------------------------------------------------
-
-
 def subject_of(csr: Request) -> x509.Name:
     """Return a request's subject. Raises: OnboardingError: BAD_REQUEST if it can't be read."""
     try:
         return csr.subject
-    except (ValueError, TypeError):  # cryptography reads it only now
+    except UNREADABLE:  # cryptography reads it only now
         raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
 
 
@@ -129,7 +116,7 @@ def check_request(csr: Request) -> None:
     """Refuse what openssl signs without a word too, as a short key. Raises: OnboardingError: BAD_REQUEST."""
     try:
         subject, key, valid = subject_of(csr), csr.public_key(), signature_fits(csr, csr)
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # cryptography reads its parts only when asked
+    except UNREADABLE:  # cryptography reads its parts only when asked
         raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
     if valid is None:
         problem = "is signed by a method that can't be checked here: make it anew, signed with SHA-256."
@@ -155,9 +142,6 @@ def _string_problem(attribute: Attribute) -> str:
     if attribute.oid == NameOID.EMAIL_ADDRESS and string_type != "IA5String":
         return "has its emailAddress in another type than IA5STRING, which openssl refuses"
     return ""
-
-
-# The policy -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -199,12 +183,9 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
         kept += found
     if config.preserve:
         kept = list(requested)
-        refusals += [
-            f"The field {attribute.oid.dotted_string} is not known here, and preserve = yes would keep it: make the "
-            "request without it."
-            for attribute in requested
-            if attribute.oid not in BY_OID
-        ]
+        unknown = [attribute.oid.dotted_string for attribute in requested if attribute.oid not in BY_OID]
+        kept_too = "is not known here, and preserve = yes would keep it: make the request without it."
+        refusals += [f"The field {number} {kept_too}" for number in unknown]
     vanishing = {attribute: "the policy does not list it" for attribute in requested if attribute not in kept}
     if config.optional("email_in_dn") == "no":  # no other word, says apps/ca.c
         vanishing |= {attribute: "email_in_dn is no" for attribute in kept if attribute.oid == NameOID.EMAIL_ADDRESS}
@@ -214,18 +195,15 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
 def mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
     """Return one sentence if a request's field is not the CA's ``own``: encoded strings count, as for openssl."""
     if not own:
-        return (
-            f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: say "
-            "optional or supplied in it."
-        )
+        absent = f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: "
+        return absent + "say optional or supplied in it."
     encoded = [x509.Name([attribute]).public_bytes() for attribute in own]
     for attribute in found:
         if x509.Name([attribute]).public_bytes() not in encoded:
-            return (
-                f"The {field.long_name} field is different between CA certificate ({own[-1].value!s}) and the request "
-                f"({attribute.value!s}): make the request with the CA's value"
-                + (", written in the same string type." if attribute.value == own[-1].value else ".")
-            )
+            ours, theirs = own[-1].value, attribute.value
+            differs = f"The {field.long_name} field is different between CA certificate ({ours!s}) and the request "
+            another_type = ", written in the same string type" if ours == theirs else ""
+            return differs + f"({theirs!s}): make the request with the CA's value{another_type}."
     return ""
 
 
@@ -246,11 +224,8 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
     own = read_config(path).sections["default"].get("unique_subject") if path.exists() else None
     unique = is_yes(config.optional("unique_subject") or "yes" if own is None else own)
     if unique and index.valid_rows != len(index.valid):
-        raise OnboardingError(
-            "The signing database has two valid rows for one subject, so openssl refuses the whole file: revoke one of "
-            "the two, or say unique_subject = no.",
-            "SUBJECT_TWICE",
-        )
+        problem = "The signing database has two valid rows for one subject, so openssl refuses the whole file: "
+        raise OnboardingError(problem + "revoke one of the two, or say unique_subject = no.", "SUBJECT_TWICE")
     return unique
 
 
@@ -264,17 +239,12 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
     taken, seen = database.index().valid, set[str]()
     for subject in map(oneline, subjects):
         if subject in taken:
-            raise OnboardingError(
-                f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: revoke that "
-                "one first (or call update_database(), if it has expired), or request another subject.",
-                "SUBJECT_TAKEN",
-            )
+            problem = f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: "
+            advice = "revoke that one first (or call update_database(), if it has expired), or request another subject."
+            raise OnboardingError(problem + advice, "SUBJECT_TAKEN")
         if subject and subject in seen:
             raise OnboardingError(f"Two of the requests are for {subject}: give each its own.", "SUBJECT_TAKEN")
         seen.add(subject)
-
-
-# The times ------------------------------------------------------------------------------------------------------------
 
 
 def normalize_time(at: datetime | None) -> datetime:
@@ -304,16 +274,15 @@ def validity(
 
     Raises: OnboardingError: BAD_CONFIG, BAD_TIME, BAD_DAYS, CA_EXPIRED, OUTLIVES_CA.
     """
-    begin, end, last = _default_time(config, "startdate"), _default_time(config, "enddate"), issuer.not_valid_after_utc
-    if days is None and not end:
+    begin, fixed = _default_time(config, "startdate"), _default_time(config, "enddate")
+    if days is None and not fixed:
         config.ca("default_days")  # openssl can't do without it either
-    end = end or not_after(at, config.number("default_days") if days is None else days, what)
-    if last <= at:
+    end = fixed or not_after(at, config.number("default_days") if days is None else days, what)
+    if (last := issuer.not_valid_after_utc) <= at:
         raise OnboardingError(f"The CA's certificate expired on {last:%Y-%m-%d}: make a new CA.", "CA_EXPIRED")
     if end > last:
         left = (last - at).days
-        do = f"ask for {left} days or fewer" if left else "make a new CA"
-        do = "correct default_enddate" if _default_time(config, "enddate") else do
+        do = "correct default_enddate" if fixed else f"ask for {left} days or fewer" if left else "make a new CA"
         says = f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: {do}."
         raise OnboardingError(says, "OUTLIVES_CA")
     if end <= (begin or at):  # openssl signs that
@@ -338,9 +307,6 @@ def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
     return max(1, min(at_most, (issuer.not_valid_after_utc - begin).days))
 
 
-# The extensions -------------------------------------------------------------------------------------------------------
-
-
 def default_section(config: CaConfig) -> str:
     """Return the section for a device's extensions: the guide's v3_signed, or else what ``x509_extensions`` names."""
     return "v3_signed" if "v3_signed" in config.sections else config.optional("x509_extensions") or "v3_signed"
@@ -363,11 +329,9 @@ def build_extensions(
             made.pop(each.oid, None)
         made.setdefault(each.oid, each)
     if not made:
-        raise OnboardingError(
-            f"{config.path}: [ {section} ] asks for no extension, and OpenSSL up to 3.1 would make a certificate of "
-            "version 1: write basicConstraints = CA:false there.",
-            "BAD_CONFIG",
-        )
+        none = f"{config.path}: [ {section} ] asks for no extension, "
+        says = "and OpenSSL up to 3.1 would make a certificate of version 1: write basicConstraints = CA:false there."
+        raise OnboardingError(none + says, "BAD_CONFIG")
     added: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key)]
     if issuer and issuer.public_key() != key:
         added.append(_authority_key_identifier({"keyid": "", "issuer": ""}, issuer))
@@ -376,11 +340,8 @@ def build_extensions(
     is_ca = any(getattr(each.value, "ca", False) for each in made.values())
     own = extension_of(issuer, x509.BasicConstraints) if issuer and is_ca else None
     if issuer and own and own.path_length == 0:
-        raise OnboardingError(
-            f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
-            "let the CA above it sign.",
-            "PATH_LENGTH",
-        )
+        problem = f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
+        raise OnboardingError(problem + "let the CA above it sign.", "PATH_LENGTH")
     return [each for each in made.values() if each.value not in _NO_IDENTIFIERS.values()]
 
 
@@ -390,10 +351,8 @@ def _copied_extensions(csr: Request) -> list[Extension]:
         extensions = list(csr.extensions)
         if all(asn1.encode_der(each.value.public_bytes()) in csr.tbs_certrequest_bytes for each in extensions):
             return extensions
-    raise OnboardingError(
-        f"The request of {readable(csr.subject)} has an extension that can't be copied as it is: let openssl sign it.",
-        "BAD_REQUEST",
-    )
+    problem = f"The request of {readable(csr.subject)} has an extension that can't be copied as it is: "
+    raise OnboardingError(problem + "let openssl sign it.", "BAD_REQUEST")
 
 
 def section_extensions(
@@ -415,11 +374,8 @@ def section_extensions(
             else:
                 extension = _extension(name, dict(words), key, issuer)
         except (KeyError, TypeError, ValueError):
-            raise OnboardingError(
-                f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: write it as the "
-                "guide's configuration does.",
-                "BAD_CONFIG",
-            ) from None
+            problem = f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: "
+            raise OnboardingError(problem + "write it as the guide's configuration does.", "BAD_CONFIG") from None
         made.append(x509.Extension(extension.oid, value != text, extension))
     return made
 
@@ -468,11 +424,8 @@ def _authority_key_identifier(
     found = extension_of(issuer, x509.SubjectKeyIdentifier) if "keyid" in asked else None
     key_id = found.digest if found else None
     if key_id is None and (asked.get("keyid") == "always" or "issuer" not in asked):
-        raise OnboardingError(
-            f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: say "
-            "authorityKeyIdentifier = keyid,issuer in the configuration.",
-            "BAD_CONFIG",
-        )
+        problem = f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: "
+        raise OnboardingError(problem + "say authorityKeyIdentifier = keyid,issuer in the configuration.", "BAD_CONFIG")
     if key_id is None or asked.get("issuer") == "always":
         return x509.AuthorityKeyIdentifier(key_id, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
     return x509.AuthorityKeyIdentifier(key_id, None, None)

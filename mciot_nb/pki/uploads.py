@@ -42,17 +42,11 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
     data = data.removeprefix(codecs.BOM_UTF8)
     values = _der_values(data)
     if _PRIVATE_KEY.search(data) or any(map(_is_private_key, values)):
-        raise OnboardingError(
-            f"{name} holds a private key, which nobody but its owner ever needs. {assurance} Choose the certificate "
-            "that belongs to it, such as caCert.pem.",
-            "PRIVATE_KEY",
-        )
+        says = f"{name} holds a private key, which nobody but its owner ever needs. {assurance} "
+        raise OnboardingError(says + "Choose the certificate that belongs to it, such as caCert.pem.", "PRIVATE_KEY")
     if b"BEGIN PKCS12" in data or any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
-        raise OnboardingError(
-            f"{name} is a keystore, which may hold private keys. {assurance} Choose the CA's certificate alone, such "
-            "as caCert.pem.",
-            "KEYSTORE",
-        )
+        store = f"{name} is a keystore, which may hold private keys. {assurance} "
+        raise OnboardingError(store + "Choose the CA's certificate alone, such as caCert.pem.", "KEYSTORE")
     try:
         return [x509.load_der_x509_certificate(value) for value in values]
     except (ValueError, x509.InvalidVersion):
@@ -105,11 +99,8 @@ def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
         raise (OnboardingError(f"{name}: {error}", error.code) if error.code == "BAD_PEM" else error) from None
     found = [*dict.fromkeys(filter(is_ca, certificates))]
     if not found:
-        raise OnboardingError(
-            f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is no CA's: choose the "
-            "certificate of the CA that signed it.",
-            "NOT_A_CA",
-        )
+        problem = f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is no CA's: "
+        raise OnboardingError(problem + "choose the certificate of the CA that signed it.", "NOT_A_CA")
     return found
 
 
@@ -135,10 +126,8 @@ def single_ca_certificate(text: str) -> x509.Certificate:
         raise OnboardingError(sentence, "BAD_PEM") from None
     subject = readable(name_of(certificate))
     if certificate.version != x509.Version.v3 or not is_ca(certificate):
-        raise OnboardingError(
-            f"The certificate of {subject} is not a CA's (version 3 with CA:true): upload the one that signs devices.",
-            "NOT_A_CA",
-        )
+        says = f"The certificate of {subject} is not a CA's (version 3 with CA:true): "
+        raise OnboardingError(says + "upload the one that signs devices.", "NOT_A_CA")
     if certificate.not_valid_after_utc < datetime.now(UTC):
         raise OnboardingError(f"The certificate of {subject} has expired: make a new one and upload that.", "EXPIRED")
     return certificate

@@ -6,20 +6,18 @@ out, or pyOpenSSL can't ask for, is checked here: purposes, the profile of RFC 5
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from cryptography.x509.oid import SignatureAlgorithmOID as _OID
 
 from mciot_nb.errors import REFUSED, STRICT, Finding
 from mciot_nb.pki.names import name_of, readable
-from mciot_nb.pki.parts import extension_of, extensions_of
+from mciot_nb.pki.parts import extension_of, extensions_of, key_of
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
@@ -142,11 +140,9 @@ def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "
     """Return our sentence for one of OpenSSL's errors; ``java`` adds that a Java platform takes it."""
     subject = the(certificate)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    usage = extension_of(certificate, x509.KeyUsage)
     if error == INVALID_PURPOSE:
-        return purpose_finding(certificate, depth) or Finding(
-            "INVALID_PURPOSE", f"{subject} is for another purpose: sign it anew."
-        )
+        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it anew.")
+        return purpose_finding(certificate, depth) or other
     if error == _EXPIRED:
         return Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC{java}: sign a new one.")
     if error == _NOT_YET_VALID:
@@ -154,7 +150,7 @@ def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "
         return Finding("NOT_YET_VALID", sentence)
     otherwise = ("INVALID", f"is refused by OpenSSL with its error {error}", "sign it anew, in a usual form")
     code, what, advice = _SENTENCES.get(error, otherwise)
-    if error == 79 and usage and not usage.key_cert_sign:
+    if error == 79 and (usage := extension_of(certificate, x509.KeyUsage)) and not usage.key_cert_sign:
         what, advice = "lacks keyCertSign in its key usage, so it can't sign certificates", _SENTENCES[92][2]
     if severity == STRICT:
         code, what = "STRICT", f"{what}, which strict verifiers, such as Python 3.13's default, refuse"
@@ -233,12 +229,11 @@ def _oddities(certificate: x509.Certificate, depth: int, last: bool) -> Iterator
         yield "VERSION_1", _VERSION_1, "sign it anew with an extension, by -extensions or -extfile"
     if usage and depth == 0 and usage.key_agreement and not usage.digital_signature:
         yield "JAVA", f"has no digitalSignature in its key usage, {_JAVA}", "sign it anew with that"
-    with suppress(ValueError, UnsupportedAlgorithm):
-        key = certificate.public_key()
-        if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_JAVA:
-            yield "JAVA", f"has a key on the curve {key.curve.name}, {_JAVA}", "make one of P-256, and sign it anew"
-        if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
-            yield "WEAK_KEY", f"has an RSA key of {key.key_size} bits, {_LEVEL}", "make one of 2048, and sign it anew"
+    key = key_of(certificate)
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_JAVA:
+        yield "JAVA", f"has a key on the curve {key.curve.name}, {_JAVA}", "make one of P-256, and sign it anew"
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
+        yield "WEAK_KEY", f"has an RSA key of {key.key_size} bits, {_LEVEL}", "make one of 2048, and sign it anew"
     if not last and (old := _OLD_SIGNATURES.get(certificate.signature_algorithm_oid)):
         yield "WEAK_SIGNATURE", f"is signed with {old}, {_LEVEL}", "sign it anew with SHA-256"
 
