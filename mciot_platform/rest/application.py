@@ -35,7 +35,7 @@ class TenantCalls(Handler):
         self.respond({"loginOptions": [basic], "self": self.address(self.request.path)})
 
     def _option(self, category: str, key: str) -> dict[str, str]:
-        value = self.platform.storage.options(self.login.tenant).get((category, key))
+        value = self.storage.options(self.login.tenant).get((category, key))
         if value is None:
             raise RestError(404, "options/Not Found", f"The option {key} of {category} is not set.")
         path = f"{OPTIONS}/{quote(category, safe='')}/{quote(key, safe='')}"
@@ -43,7 +43,7 @@ class TenantCalls(Handler):
 
     def _list_options(self) -> None:
         """List the options that the tenant has set."""
-        found = [self._option(*name) for name in self.platform.storage.options(self.login.tenant)]
+        found = [self._option(*name) for name in self.storage.options(self.login.tenant)]
         self.respond_page("options", lambda first, size: (found[first : first + size], len(found)))
 
     def _set_option(self, **name: str) -> None:
@@ -53,7 +53,7 @@ class TenantCalls(Handler):
         if not all(map(is_text, option.values())) or not option["category"] or not option["key"]:
             raise unfit("category, key and value, texts, are required.")
         change = "ON CONFLICT DO UPDATE SET value = excluded.value"
-        self.platform.storage.insert("options", change, tenant=self.login.tenant, **option)
+        self.storage.insert("options", change, tenant=self.login.tenant, **option)
         self.respond(self._option(str(option["category"]), str(option["key"])), 200 if name else 201)
 
     def _show_option(self, category: str, key: str) -> None:
@@ -63,7 +63,7 @@ class TenantCalls(Handler):
     def _delete_option(self, category: str, key: str) -> None:
         """Take an option away, so that its default counts."""
         self._option(category, key)
-        self.platform.storage.delete("options", tenant=self.login.tenant, category=category, key=key)
+        self.storage.delete("options", tenant=self.login.tenant, category=category, key=key)
         self.set_status(204)
 
 
