@@ -67,11 +67,9 @@ class LocalPlatform:
         elif platform.profile != profile:
             otherwise, code = f"with profile {platform.profile}, not {profile}", "OTHER_PROFILE"
         if otherwise:
-            raise OnboardingError(
-                f"The local platform of {folder.parent} runs {otherwise}: stop it first, with "
-                "LocalPlatform.running(workspace).stop().",
-                code,
-            )
+            sentence = f"The local platform of {folder.parent} runs {otherwise}: "
+            sentence += "stop it first, with LocalPlatform.running(workspace).stop()."
+            raise OnboardingError(sentence, code)
         return platform
 
     @classmethod

@@ -161,10 +161,9 @@ class Devices:
     def _id(self, external_id: str) -> str:
         found = self.find(external_id)
         if found is None:
-            raise OnboardingError(
-                f"The tenant has no device {external_id!r}: connect it, and let it say that it is there (create, 100).",
-                "NO_DEVICE",
-            )
+            sentence = f"The tenant has no device {external_id!r}: "
+            sentence += "connect it, and let it say that it is there (create, 100)."
+            raise OnboardingError(sentence, "NO_DEVICE")
         return found.id
 
     def _request(self, method: str, path: str, read: Callable[[Any], T], **options: Any) -> T:

@@ -222,11 +222,9 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
     if problems := settings.problems(by_token):
         raise OnboardingError(" ".join(problems.values()), "BAD_SETTINGS")
     if secret is None:
-        raise OnboardingError(
-            "Stop here: type the password or token of your tenant in the tenant form, submit it, and run the cells "
-            "below it.",
-            "NEED_PASSWORD",
-        )
+        sentence = "Stop here: type the password or token of your tenant in the tenant form, "
+        sentence += "submit it, and run the cells below it."
+        raise OnboardingError(sentence, "NEED_PASSWORD")
     who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
     return Tenant(*who, token=secret, mqtt=mqtt) if by_token else Tenant(*who, secret, mqtt=mqtt)
 

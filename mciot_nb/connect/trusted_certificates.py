@@ -231,11 +231,9 @@ class TrustedCertificates:
             if error.code != "HTTP_401":
                 raise
             self.tenant.request("GET", "/tenant/currentTenant", lambda body: body["name"])  # is it the login?
-            raise OnboardingError(
-                f"{self.tenant.url} answered 401: the chain is not valid under a trusted certificate of this tenant, "
-                "or something in it is revoked: diagnose() says what is wrong with it.",
-                "HTTP_401",
-            ) from None
+            sentence = f"{self.tenant.url} answered 401: the chain is not valid under a trusted certificate of this "
+            sentence += "tenant, or something in it is revoked: diagnose() says what is wrong with it."
+            raise OnboardingError(sentence, "HTTP_401") from None
 
     def revoke(self, which: Iterable[x509.Certificate | int | str], at: datetime | None = None) -> str:
         """Tell the platform which certificates are revoked, by serial numbers (as text: in hex); it can't be undone.
