@@ -275,25 +275,20 @@ class Device(Connection):
 
 def _number(value: float) -> str:
     """Return a number with all its digits: parsed again, it is the very same."""
-    try:
-        number = float(value)
-    except (ValueError, TypeError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
-    return repr(number)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        if math.isfinite(number := float(value)):
+            return repr(number)
+    raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
 
 
 def _time(time: datetime | None) -> str:
     if time is None:
         return ""
-    try:
-        if time.tzinfo is None:
-            raise ValueError("The time of which place?")
-        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError):
-        sentence = f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC)."
-        raise OnboardingError(sentence, "BAD_VALUE") from None
+    with contextlib.suppress(ValueError, OverflowError):
+        if time.tzinfo is not None:
+            return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    sentence = f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC)."
+    raise OnboardingError(sentence, "BAD_VALUE")
 
 
 def _is_operation(message: Message) -> bool:
@@ -356,9 +351,8 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
         except (OSError, ValueError) as error:
             raise connection.connection_error(where, error) from None
         try:
-            with contextlib.suppress(
-                ConnectionError, ssl.SSLEOFError
-            ):  # on TLS 1.3 a refusal may wait, to be read below
+            # on TLS 1.3 a refusal may wait, to be read below
+            with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
                 client.request("POST", TOKEN_PATH, headers=headers)
             response = client.getresponse()
             return response.status, response.read(_LARGEST_TOKEN)

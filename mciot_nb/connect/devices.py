@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -90,13 +91,9 @@ class Devices:
         if external_id in ("", ".", ".."):  # a URL can't hold them as a name
             return None
         path = f"/identity/externalIds/c8y_Serial/{quote(external_id, safe='')}"
-        try:
-            number = self._request("GET", path, lambda body: _identifier(body["managedObject"]["id"]))
-            return self._request("GET", f"{_OBJECTS}/{number}", lambda body: ManagedDevice.from_json(body, external_id))
-        except OnboardingError as error:
-            if error.code == "HTTP_404":
-                return None
-            raise
+        number = self.tenant.find(path, lambda body: _identifier(body["managedObject"]["id"]), meaning=_MEANING)
+        read = partial(ManagedDevice.from_json, external_id=external_id)
+        return self.tenant.find(f"{_OBJECTS}/{number}", read, meaning=_MEANING) if number else None
 
     def to_frame(self) -> "pd.DataFrame":
         """Return all devices as a table, in the platform's order."""

@@ -101,9 +101,8 @@ def _explain(host: str, error: Exception) -> OnboardingError:
     if isinstance(error, exceptions.SSLError):
         _, failed, reason = str(error).partition("certificate verify failed")
         if not failed:
-            sentence = (
-                f"{host} does not speak TLS as a tenant does, or ends it early: check the host and port in the URL."
-            )
+            sentence = f"{host} does not speak TLS as a tenant does, or ends it early: "
+            sentence += "check the host and port in the URL."
             return OnboardingError(sentence, "NO_TLS")
         sentence = f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): "
         sentence += "check the host name, and that the certificate you trust is this server's."

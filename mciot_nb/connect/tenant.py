@@ -96,6 +96,15 @@ class Tenant:
             sentence = f"{self.url} answered something that no tenant's REST interface does: check the URL."
             raise OnboardingError(sentence, "NOT_A_TENANT") from None
 
+    def find(self, path: str, read: Callable[[Any], T], **options: Any) -> T | None:
+        """Return what a GET of `request` returns, None where the tenant answers 404."""
+        try:
+            return self.request("GET", path, read, **options)
+        except OnboardingError as error:
+            if error.code == "HTTP_404":
+                return None
+            raise
+
     def pages(
         self,
         path: str,
@@ -169,9 +178,8 @@ class TenantSettings:
         if not rest.https_host(self.url)[0]:
             found["url"] = "The URL is https:// and the tenant's host, without user, password, path or query."
         if not self.tenant_id:
-            found["tenant_id"] = (
-                "The tenant ID is missing: it stands under your user's name in the platform, like t12345."
-            )
+            found["tenant_id"] = "The tenant ID is missing: "
+            found["tenant_id"] += "it stands under your user's name in the platform, like t12345."
         if not (self.user or by_token):
             found["user"] = "The user is missing: give the one with which you log in to the platform."
         if not re.fullmatch(r"[A-Za-z0-9.-]+", self.mqtt_host):
@@ -257,10 +265,8 @@ def _checks(tenant: Tenant) -> Iterator[str]:
         if name != tenant.tenant_id:
             raise OnboardingError(f"This login is one of the tenant {name}: correct the tenant ID.", "OTHER_TENANT")
         yield f"logged in as {tenant.user}" if tenant.user else "logged in"
-        no_role = (
-            "this login may not read and change trusted certificates: ask an administrator for the role "
-            "ROLE_TENANT_ADMIN"
-        )
+        no_role = "this login may not read and change trusted certificates: "
+        no_role += "ask an administrator for the role ROLE_TENANT_ADMIN"
         path, one = f"{tenant.path}/trusted-certificates", {"pageSize": "1"}
         tenant.request("GET", path, lambda body: len(body["certificates"]), meaning={403: no_role}, params=one)
         yield "may read and change trusted certificates"

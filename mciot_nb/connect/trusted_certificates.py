@@ -41,9 +41,7 @@ _PROOF = dict.fromkeys((404, 405), _NO_PROOF) | {
 _REVOCATION = dict.fromkeys((404, 405), "this platform keeps no list of revoked certificates: it is an older one") | {
     400: "it can't read the list: give serial numbers of 20 bytes at most, and a date since 1950",
 }
-_VERIFICATION = dict.fromkeys(
-    (404, 405), "this platform does not verify chains by REST: connect the device instead"
-) | {
+_VERIFYING = dict.fromkeys((404, 405), "this platform does not verify chains by REST: connect the device instead") | {
     400: "it can't read the chain: give ten certificates at most, the device's first",
 }
 
@@ -70,10 +68,8 @@ class TrustedCertificate:
         proven, not_after = body.get("proofOfPossessionValid"), datetime.fromisoformat(body["notAfter"])
         sha1, status = _text(body["fingerprint"]), _text(body["status"])
         name, subject, issuer = (_text(body.get(key) or "") for key in ("name", "subject", "issuer"))
-        automatic, proven = (
-            body.get("autoRegistrationEnabled") in (True, "true"),
-            None if proven is None else bool(proven),
-        )
+        automatic = body.get("autoRegistrationEnabled") in (True, "true")
+        proven = None if proven is None else bool(proven)
         not_after = not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC)
         return cls(sha1, name, status, automatic, subject, issuer, not_after, proven)
 
@@ -127,12 +123,7 @@ class TrustedCertificates:
 
     def find(self, certificate: Which) -> TrustedCertificate | None:
         """Look for a certificate by its fingerprint; None where the tenant does not have it."""
-        try:
-            return self.get(certificate)
-        except OnboardingError as error:
-            if error.code == "HTTP_404":
-                return None
-            raise
+        return self.tenant.find(self._path_of(certificate), TrustedCertificate.from_json)
 
     def upload(
         self, certificate: x509.Certificate, name: str = "", *, auto_registration: bool = True
@@ -166,12 +157,7 @@ class TrustedCertificates:
             return found
 
     def update(
-        self,
-        which: Which,
-        *,
-        name: str | None = None,
-        auto_registration: bool | None = None,
-        status: str | None = None,
+        self, which: Which, *, name: str | None = None, auto_registration: bool | None = None, status: str | None = None
     ) -> TrustedCertificate:
         """Change what is given, and leave the rest; ``status`` is ENABLED or DISABLED."""
         given = {"name": name, "autoRegistrationEnabled": auto_registration, "status": status}
@@ -226,7 +212,7 @@ class TrustedCertificates:
 
         file, data = ("chain.pem", to_pem(chain), "application/x-pem-file"), {"tenantId": self.tenant.tenant_id}
         try:
-            return self.tenant.request("POST", _VERIFY, read, meaning=_VERIFICATION, files={"file": file}, data=data)
+            return self.tenant.request("POST", _VERIFY, read, meaning=_VERIFYING, files={"file": file}, data=data)
         except OnboardingError as error:
             if error.code != "HTTP_401":
                 raise
@@ -263,12 +249,7 @@ class TrustedCertificates:
 
     def checks_revocations(self) -> bool:
         """Return whether the platform heeds its list of revoked certificates (the offline check)."""
-        try:
-            return self.tenant.request("GET", _CHECK, lambda body: _text(body["value"])) == "true"
-        except OnboardingError as error:
-            if error.code == "HTTP_404":
-                return False
-            raise
+        return self.tenant.find(_CHECK, lambda body: _text(body["value"])) == "true"
 
     def check_revocations(self, on: bool = True) -> None:
         """Make the platform heed its list of revoked certificates, or no longer: for all devices of the tenant."""
