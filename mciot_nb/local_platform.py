@@ -193,10 +193,9 @@ def _folder(workspace: Any) -> Path:
 
 def is_alive(process: psutil.Process) -> bool:
     """Whether this very process still runs: no zombie, and no other one that was given its number."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return False
 
 
 def _is_locked(folder: Path) -> bool:

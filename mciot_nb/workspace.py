@@ -354,11 +354,8 @@ class Workspace:
         with suppress(OnboardingError):  # there is none, or it can't be read
             signed = read_certificates(self._begun / "intermediateCert.pem")[0]
             asked = DistinguishedName.from_x509(subject_of(read_request(self._begun / "intermediateCsr.pem")))
-            return (
-                is_issued_by(signed, self.certificate("ca"))
-                and asked == subject
-                and key in (None, KeyChoice.of(signed))
-            )
+            is_asked = asked == subject and key in (None, KeyChoice.of(signed))
+            return is_asked and is_issued_by(signed, self.certificate("ca"))
         return False
 
     def intermediate(self) -> CertificateAuthority:

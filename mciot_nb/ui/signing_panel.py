@@ -20,7 +20,7 @@ from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
-from mciot_nb.ui.markup import Rendered, counted, escape, grid, visible
+from mciot_nb.ui.markup import Rendered, counted, escape, grid, paragraph, visible
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
@@ -71,7 +71,7 @@ def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendere
     ``at`` is the time from which the days that are left are counted, now by default.
     """
     if frame.empty:
-        return Rendered("No certificate is signed yet.", "<p>No certificate is signed yet.</p>")
+        return paragraph("No certificate is signed yet.")
     newest = signing_texts(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
     columns, rows = list(newest.columns), newest.to_numpy().tolist()
     older = len(frame) - len(rows)

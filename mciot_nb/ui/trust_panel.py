@@ -16,11 +16,11 @@ from mciot_nb.connect.tenant import Tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
-from mciot_nb.pki.names import common_name, name_of, readable
+from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import ca_certificates
-from mciot_nb.ui.certificate_card import certificate_card
+from mciot_nb.ui.certificate_card import certificate_card, short_name
 from mciot_nb.ui.inputs import FileField
-from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, grid, visible
+from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, grid, paragraph, visible
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
 if TYPE_CHECKING:
@@ -125,13 +125,16 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         self._is_practice = self._workspace.is_practice
         for issuer, certificate in self._workspace.issuer_certificates.items():
             signs = ", which signs your devices" if issuer == self._workspace.issuer else ""
-            yield Offer(f"{_name(certificate)} ({issuer}Cert.pem of the workspace{signs})", certificate, issuer)
+            name = visible(short_name(name_of(certificate)))
+            yield Offer(f"{name} ({issuer}Cert.pem of the workspace{signs})", certificate, issuer)
 
     def _take(self, name: str, data: bytes) -> str:
         """Offer the CA certificates of a file, and choose the first; raises OnboardingError where there is none."""
         found = ca_certificates(name, data)
         with self._offering:
-            self._from_file = [Offer(f"{_name(one)} (from {visible(name)})", one) for one in found]
+            self._from_file = [
+                Offer(f"{visible(short_name(name_of(one)))} (from {visible(name)})", one) for one in found
+            ]
             self.refresh()
             self.choice.value = self._from_file[0]
         several = f"{len(found)} CA certificates: choose one above, then" if found[1:] else "a CA certificate:"
@@ -175,10 +178,6 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
                 raise OnboardingError(_NO_CONSENT, error.code) if error.code == "PRACTICE_CA" else error from None
         self.consent.value = False  # it was given for this one
         return f"✓ Uploaded “{uploaded.name}”, auto-registration {'on' if uploaded.auto_registration else 'off'}."
-
-
-def _name(certificate: x509.Certificate) -> str:
-    return visible(common_name(name_of(certificate)) or readable(name_of(certificate)) or "(no name)")
 
 
 class Action(NamedTuple):
@@ -380,8 +379,7 @@ class TrustedCertificatesPanel(TablePanel):
         if not self._known:
             self.wait(max(0.0, self._give_up - time.monotonic()))
         if not (known := self._known):
-            text = f"{self.title}: {'none yet' if known is not None else self._trouble}".rstrip(".") + "."
-            return Rendered(text, f"<p>{escape(text)}</p>")
+            return paragraph(f"{self.title}: {'none yet' if known is not None else self._trouble}".rstrip(".") + ".")
         shown = [itemgetter(*_PICTURED)(words_of(one)) for one in known[:_MOST_ROWS]]
         if known[_MOST_ROWS:]:
             shown.append(("…", f"and {_certificates(len(known) - _MOST_ROWS)} more", "", ""))
