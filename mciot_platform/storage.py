@@ -332,7 +332,7 @@ class Storage:
 
     def set_operation(self, operation: StoredOperation, status: str, reason: str = "") -> None:
         """Store what a device says of an operation."""
-        self._db.execute("UPDATE operations SET status = ?, reason = ? WHERE id = ?", (status, reason, operation.id))
+        self.update("operations", operation.id, status=status, reason=reason)
 
     def session(self, device: RegisteredDevice) -> tuple[dict[str, int], set[int]] | None:
         """Return the topics and the unreleased QoS 2 messages of a stored session, None where there is none."""
@@ -404,7 +404,7 @@ class Storage:
     def log_end(self, record: int, ending: str) -> None:
         """Add to a connection's record when and why it ended."""
         with self._unsynced():
-            self._db.execute("UPDATE log SET ended = ?, ending = ? WHERE id = ?", (timestamp(), ending, record))
+            self.update("log", record, ended=timestamp(), ending=ending)
 
     def end_interrupted_connections(self) -> None:
         """Mark connections without an end, which a kill leaves behind, as ended."""

@@ -52,9 +52,8 @@ class CertificateCalls(Handler):
         """Return a trusted certificate as it is sent, under the vendor's names."""
         certificate = trusted.certificate
         proof: dict[str, Any] = {}
-        if self.platform.trust.profile.has_proof_and_revocation:
-            proof["proofOfPossessionValid"] = trusted.proven
-            proof["tenantCertificateAuthority"] = False  # the local platform has none
+        if self.platform.trust.profile.has_proof_and_revocation:  # the local platform has no CA of its own
+            proof = {"proofOfPossessionValid": trusted.proven, "tenantCertificateAuthority": False}
         if proof and trusted.code:
             proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
             proof["proofOfPossessionVerificationCodeUsableUntil"] = zulu(trusted.code_until)

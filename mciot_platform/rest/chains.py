@@ -115,8 +115,8 @@ class ChainCalls(Handler):
         given = read_chain(header, LONGEST_FILE) if header else []
         chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
         note_chain(attempt, chain)
-        trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(name_of(own)) or ""
-        attempt.tenant = trusted.tenant
+        trusted = self.platform.trust.verify_chain(chain, attempt=attempt)
+        attempt.client_id = common_name(name_of(own)) or ""
         if not attempt.client_id or ":" in attempt.client_id:
             sentence = "The common name is no device's: sign one without a colon in it."
             raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)
