@@ -376,10 +376,8 @@ class Storage:
 
     def revoke(self, tenant: str, serials: Iterable[tuple[int, datetime]], *, replace: bool) -> None:
         """Store revoked serial numbers; ``replace`` the dates of those that are there already."""
-        self._db.executemany(
-            f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO revoked VALUES (?, ?, ?)",
-            ((tenant, f"{serial:x}", timestamp(date)) for serial, date in serials),
-        )
+        query = f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO revoked VALUES (?, ?, ?)"
+        self._db.executemany(query, ((tenant, f"{serial:x}", timestamp(date)) for serial, date in serials))
 
     def revocations(self, tenant: str) -> dict[int, datetime]:
         """Return the serial numbers on a tenant's list of revoked certificates, and since when they are."""

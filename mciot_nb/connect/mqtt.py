@@ -327,12 +327,9 @@ class Connection:
     # What paho's thread calls -----------------------------------------------------------------------------------------
 
     def _new_client(self) -> _Client:
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.client_id,
-            protocol=mqtt.MQTTv311,
-            reconnect_on_failure=False,  # a refusal is shown, not tried again and again behind the learner's back
-        )
+        # A refusal is shown, not tried again and again behind the learner's back.
+        options: dict[str, Any] = {"protocol": mqtt.MQTTv311, "reconnect_on_failure": False}
+        client = _Client(CallbackAPIVersion.VERSION2, self.client_id, **options)
         client.connect_timeout = TIMEOUT
         client.tls_set_context(self._context)
         client.ended = lambda: self._update(_open=False, _ended=True)

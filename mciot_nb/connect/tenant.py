@@ -22,6 +22,8 @@ from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.secret import Secret, reveal
 
 T = TypeVar("T")
+Read = Callable[[Any], T]  # makes something of an answer's JSON
+Meaning = Mapping[int, str] | None  # by status: what it means for a call and what to do, in half a sentence
 
 JSON = "application/json"
 #: How many entries a page of a list holds at most (the vendor's limit), how many we ask for, and pages at most.
@@ -71,21 +73,13 @@ class Tenant:
         return f"/tenant/tenants/{quote(self.tenant_id, safe='')}"
 
     def request(
-        self,
-        method: str,
-        path: str,
-        read: Callable[[Any], T],
-        *,
-        accept: str = JSON,
-        meaning: Mapping[int, str] | None = None,
-        **options: Any,
+        self, method: str, path: str, read: Read[T], *, accept: str = JSON, meaning: Meaning = None, **options: Any
     ) -> T:
         """Send one REST request, and return what ``read`` makes of the answer's JSON (of None where it is empty).
 
-        With another type than JSON in ``accept``, ``read`` gets the bytes. ``meaning`` says what a status means for
-        this call and what to do, in half a sentence. A call that did not reach the server is tried three times, GET and
-        PUT also where the answer was lost or the server busy. Raises: OnboardingError: in one sentence for whatever
-        fails, with the code ``HTTP_<status>`` where there is one.
+        With another type than JSON in ``accept``, ``read`` gets the bytes. A call that did not reach the server is
+        tried three times, GET and PUT also where the answer was lost or the server busy. Raises: OnboardingError: in
+        one sentence for whatever fails, with the code ``HTTP_<status>`` where there is one.
         """
         status, body = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
         if not 200 <= status < 300:
@@ -96,7 +90,7 @@ class Tenant:
             sentence = f"{self.url} answered something that no tenant's REST interface does: check the URL."
             raise OnboardingError(sentence, "NOT_A_TENANT") from None
 
-    def find(self, path: str, read: Callable[[Any], T], **options: Any) -> T | None:
+    def find(self, path: str, read: Read[T], **options: Any) -> T | None:
         """Return what a GET of `request` returns, None where the tenant answers 404."""
         try:
             return self.request("GET", path, read, **options)
@@ -106,14 +100,7 @@ class Tenant:
             raise
 
     def pages(
-        self,
-        path: str,
-        name: str,
-        read: Callable[[Any], T],
-        *,
-        limit: int | None = None,
-        meaning: Mapping[int, str] | None = None,
-        **query: str,
+        self, path: str, name: str, read: Read[T], *, limit: int | None = None, meaning: Meaning = None, **query: str
     ) -> list[T]:
         """Return the entries of a collection's list ``name``, page by page, ``limit`` at most; raises as `request`."""
         size = PAGE if limit is None else min(max(limit, 1), LONGEST_PAGE)

@@ -242,10 +242,8 @@ class TrustedCertificates:
                 return "They are on the list, and this tenant checks it: their devices are refused from now on."
         except OnboardingError:
             return "They are on the list. Whether this tenant checks it can't be read with this login."
-        return (
-            "They are on the list, but nothing comes of it: this tenant does not check its list, as long as "
-            "tenant.trusted_certificates.check_revocations() has not turned that on."
-        )
+        sentence = "They are on the list, but nothing comes of it: this tenant does not check its list, as long as "
+        return sentence + "tenant.trusted_certificates.check_revocations() has not turned that on."
 
     def checks_revocations(self) -> bool:
         """Return whether the platform heeds its list of revoked certificates (the offline check)."""

@@ -132,9 +132,8 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         """Offer the CA certificates of a file, and choose the first; raises OnboardingError where there is none."""
         found = ca_certificates(name, data)
         with self._offering:
-            self._from_file = [
-                Offer(f"{visible(short_name(name_of(one)))} (from {visible(name)})", one) for one in found
-            ]
+            origin = f"(from {visible(name)})"
+            self._from_file = [Offer(f"{visible(short_name(name_of(one)))} {origin}", one) for one in found]
             self.refresh()
             self.choice.value = self._from_file[0]
         several = f"{len(found)} CA certificates: choose one above, then" if found[1:] else "a CA certificate:"

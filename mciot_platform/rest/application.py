@@ -1,6 +1,7 @@
 """The HTTPS server's application: which call is at which path, with those for the tenant itself."""
 
 import re
+from typing import Any
 from urllib.parse import quote
 
 from tornado.web import Application
@@ -94,12 +95,9 @@ def pattern(path: str) -> str:
 def make_application(platform: Platform) -> Application:
     """Return the REST interface as a tornado application."""
     paths = {call.path: (kind, calls) for kind, calls in CALLS.items() for call in calls}
-    return Application(
-        [
-            (pattern(path), kind, {"platform": platform, "calls": [call for call in calls if call.path == path]})
-            for path, (kind, calls) in paths.items()
-        ],
-        default_handler_class=Handler,
-        default_handler_args={"platform": platform},
-        log_function=lambda _: None,
-    )
+    handlers = [
+        (pattern(path), kind, {"platform": platform, "calls": [call for call in calls if call.path == path]})
+        for path, (kind, calls) in paths.items()
+    ]
+    unknown: dict[str, Any] = {"default_handler_class": Handler, "default_handler_args": {"platform": platform}}
+    return Application(handlers, log_function=lambda _: None, **unknown)
