@@ -76,14 +76,11 @@ def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendere
     columns, rows = list(newest.columns), newest.to_numpy().tolist()
     older = len(frame) - len(rows)
     more = f"… and {older} older: the table itself holds them all." if older else ""
-    text, html = _aligned([[visible(text) for text in row] for row in (columns, *rows)]), grid(_TITLE, columns, rows)
-    return Rendered(f"{text}\n{more}", f"{html}<p>{more}</p>") if more else Rendered(text, html)
-
-
-def _aligned(lines: list[list[str]]) -> str:
+    lines = [[visible(text) for text in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join(line.rstrip() for line in padded)
+    text, html = "\n".join(line.rstrip() for line in padded), grid(_TITLE, columns, rows)
+    return Rendered(f"{text}\n{more}", f"{html}<p>{more}</p>") if more else Rendered(text, html)
 
 
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any

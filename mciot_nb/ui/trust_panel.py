@@ -180,34 +180,28 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
 
 
 class Action(NamedTuple):
-    """What a button does with the open row; without a ``question`` it does so at once."""
+    """What a button does with the open row; ``change`` is what it sets. Without a ``question`` it does so at once."""
 
     label: str
     doing: str
     done: str
+    change: dict[str, Any] | None = None
     question: str = ""
 
 
 _ENDS = "“{name}”? The platform ends the sessions of its devices at once, and lets none of them in"
+_DISABLE = f"Disable {_ENDS} until you enable it again."
+_DELETE = f"Delete {_ENDS} unless the certificate is uploaded anew."
 _AUTOMATIC = "Auto-registration of “{name}” is"
 _DISABLED = "Disabled “{name}”: no device under it may connect."
 ACTIONS = {
-    "disable": Action("Disable", "Disabling", _DISABLED, f"Disable {_ENDS} until you enable it again."),
-    "enable": Action("Enable", "Enabling", "Enabled “{name}”: its devices may connect."),
-    "off": Action("Auto-registration off", "Changing", f"{_AUTOMATIC} off."),
-    "on": Action("Auto-registration on", "Changing", f"{_AUTOMATIC} on."),
+    "disable": Action("Disable", "Disabling", _DISABLED, {"status": "DISABLED"}, _DISABLE),
+    "enable": Action("Enable", "Enabling", "Enabled “{name}”: its devices may connect.", {"status": "ENABLED"}),
+    "off": Action("Auto-registration off", "Changing", f"{_AUTOMATIC} off.", {"auto_registration": False}),
+    "on": Action("Auto-registration on", "Changing", f"{_AUTOMATIC} on.", {"auto_registration": True}),
     "prove": Action("Prove possession", "Proving possession", "Proven: the key of “{name}” signed the tenant's code."),
-    "delete": Action(
-        "Delete", "Deleting", "Deleted “{name}”.", f"Delete {_ENDS} unless the certificate is uploaded anew."
-    ),
+    "delete": Action("Delete", "Deleting", "Deleted “{name}”.", None, _DELETE),
     "rename": Action("Rename", "Renaming", "“{name}” is now “{new}”."),
-}
-#: What an action changes; nothing for the other two, which are no changes.
-CHANGES: dict[str, dict[str, Any]] = {
-    "disable": {"status": "DISABLED"},
-    "enable": {"status": "ENABLED"},
-    "off": {"auto_registration": False},
-    "on": {"auto_registration": True},
 }
 
 #: Seconds between two readings of a local platform's list; a real tenant is asked only at a press of a button.
@@ -317,7 +311,8 @@ class TrustedCertificatesPanel(TablePanel):
         if (one := self.opened) is None:
             return  # the row went while the press was on its way
         new, kind = self.new_name.value.strip(), _action(pressed, one)
-        action, values = ACTIONS[kind], {"name": new} if kind == "rename" else CHANGES.get(kind)
+        action = ACTIONS[kind]
+        values = {"name": new} if kind == "rename" else action.change
         names = {"name": words_of(one)["Name"], "new": new}
         if values == {"name": ""}:
             self.say("✗ Type the new name first.")
