@@ -40,9 +40,9 @@ class Passphrase:
             would refuse it.
         """
         if self.awaited:
-            sentence = "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: press "
-            sentence += "Enter there, and type a new one twice. For another, run the "
-            sentence += "cell of that field again; then those below."
+            sentence = "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: "
+            sentence += "press Enter there, and type a new one twice. "
+            sentence += "For another, run the cell of that field again; then those below."
             raise OnboardingError(sentence, "NEED_PASSPHRASE")
         if self._typed:
             return self._typed

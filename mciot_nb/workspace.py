@@ -190,9 +190,9 @@ class Workspace:
             if not path.exists():
                 why = _NEEDED.get(path.name) or _NEEDED[path.name.removeprefix(owner)]
                 other = ", type another common name in 03" if owner == "device" else ""
-                sentence = f"{path.name} is missing in {path.parent}, and {why}: put it back{other}, or run "
-                sentence += "workspace.start_over() in a cell, which moves "
-                sentence += "everything to earlier/, and begin again in 01."
+                sentence = f"{path.name} is missing in {path.parent}, and {why}: put it back{other}, "
+                sentence += "or run workspace.start_over() in a cell, which moves everything to earlier/, "
+                sentence += "and begin again in 01."
                 raise OnboardingError(sentence, "MISSING")
 
     def certificate(self, owner: str) -> x509.Certificate:

@@ -114,9 +114,9 @@ class ServerCertificate:
             sentence += "give that one."
             raise OnboardingError(sentence, "BAD_FINGERPRINT")
         if digits.upper() != self.fingerprint.replace(":", ""):
-            sentence = f"{self.host}:{self.port} shows another certificate than the one known from {source}: its "
-            sentence += f"SHA-256 fingerprint is {self.fingerprint}, so somebody may stand in "
-            sentence += "between: do not trust it before you know why."
+            sentence = f"{self.host}:{self.port} shows another certificate than the one known from {source}: "
+            sentence += f"its SHA-256 fingerprint is {self.fingerprint}, so somebody may stand in between: "
+            sentence += "do not trust it before you know why."
             raise OnboardingError(sentence, "SERVER_DIFFERS")
         return replace(self, proof=f"its fingerprint is the one known from {source}", proven_by=proven_by)
 
