@@ -66,11 +66,9 @@ class LocalPlatform:
         elif platform.profile != profile:
             otherwise, code = f"with profile {platform.profile}, not {profile}", "OTHER_PROFILE"
         if otherwise:
-            raise OnboardingError(
-                f"The local platform of {folder.parent} runs {otherwise}: stop it first, with "
-                "LocalPlatform.running(workspace).stop().",
-                code,
-            )
+            sentence = f"The local platform of {folder.parent} runs {otherwise}: "
+            sentence += "stop it first, with LocalPlatform.running(workspace).stop()."
+            raise OnboardingError(sentence, code)
         return platform
 
     @classmethod
@@ -194,10 +192,9 @@ def _folder(workspace: Any) -> Path:
 
 def is_alive(process: psutil.Process) -> bool:
     """Whether this very process still runs: no zombie, and no other one that was given its number."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return False
 
 
 def _is_locked(folder: Path) -> bool:

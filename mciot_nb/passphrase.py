@@ -40,11 +40,10 @@ class Passphrase:
             would refuse it.
         """
         if self.awaited:
-            raise OnboardingError(
-                "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: press Enter "
-                "there, and type a new one twice. For another, run the cell of that field again; then those below.",
-                "NEED_PASSPHRASE",
-            )
+            sentence = "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: "
+            sentence += "press Enter there, and type a new one twice. "
+            sentence += "For another, run the cell of that field again; then those below."
+            raise OnboardingError(sentence, "NEED_PASSPHRASE")
         if self._typed:
             return self._typed
         if text := os.environ.get("MCIOT_PASSPHRASE"):
@@ -57,12 +56,10 @@ class Passphrase:
                     if error.code != "EXISTS":  # then another notebook was faster
                         raise
             return self._practice()
-        raise OnboardingError(
-            "Stop here: this workspace's keys have a passphrase that is not kept in it. Type it in the field at the "
-            f"top of this notebook, press Enter, and run the cells below it; if it was the practice one and the file "
-            f"{self.practice_file} is lost, put that back, or run workspace.start_over() in a cell.",
-            "NEED_PASSPHRASE",
-        )
+        sentence = "Stop here: this workspace's keys have a passphrase that is not kept in it. Type it in the field at "
+        sentence += "the top of this notebook, press Enter, and run the cells below it; if it was the practice one and "
+        sentence += f"the file {self.practice_file} is lost, put that back, or run workspace.start_over() in a cell."
+        raise OnboardingError(sentence, "NEED_PASSPHRASE")
 
     def for_store(self) -> Secret:
         """Return the passphrase for a keystore or truststore. Raises: OnboardingError: if Java would not open it."""
@@ -87,11 +84,9 @@ class Passphrase:
             except OnboardingError as error:
                 if error.code != "WRONG_PASSPHRASE":
                     raise
-                raise OnboardingError(
-                    "This passphrase does not open the CA that is here: type it again. If it is lost, or you want a CA "
-                    "with another one, workspace.start_over() moves everything aside and begins anew.",
-                    error.code,
-                ) from None
+                sentence = "This passphrase does not open the CA that is here: type it again. If it is lost, or you "
+                sentence += "want a CA with another one, workspace.start_over() moves everything aside and begins anew."
+                raise OnboardingError(sentence, error.code) from None
         self._typed = passphrase
 
     @property

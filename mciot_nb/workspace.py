@@ -190,11 +190,10 @@ class Workspace:
             if not path.exists():
                 why = _NEEDED.get(path.name) or _NEEDED[path.name.removeprefix(owner)]
                 other = ", type another common name in 03" if owner == "device" else ""
-                raise OnboardingError(
-                    f"{path.name} is missing in {path.parent}, and {why}: put it back{other}, or run "
-                    "workspace.start_over() in a cell, which moves everything to earlier/, and begin again in 01.",
-                    "MISSING",
-                )
+                sentence = f"{path.name} is missing in {path.parent}, and {why}: put it back{other}, "
+                sentence += "or run workspace.start_over() in a cell, which moves everything to earlier/, "
+                sentence += "and begin again in 01."
+                raise OnboardingError(sentence, "MISSING")
 
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
@@ -355,11 +354,8 @@ class Workspace:
         with suppress(OnboardingError):  # there is none, or it can't be read
             signed = read_certificates(self._begun / "intermediateCert.pem")[0]
             asked = DistinguishedName.from_x509(subject_of(read_request(self._begun / "intermediateCsr.pem")))
-            return (
-                is_issued_by(signed, self.certificate("ca"))
-                and asked == subject
-                and key in (None, KeyChoice.of(signed))
-            )
+            is_asked = asked == subject and key in (None, KeyChoice.of(signed))
+            return is_asked and is_issued_by(signed, self.certificate("ca"))
         return False
 
     def intermediate(self) -> CertificateAuthority:
@@ -633,12 +629,10 @@ class Workspace:
         """
         practice = self.is_practice and not tenant.is_local
         if practice and not practice_ca:
-            raise OnboardingError(
-                "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could sign "
-                "devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "
-                "practice_ca=True) for a short test and delete the certificate afterwards.",
-                "PRACTICE_CA",
-            )
+            sentence = "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could "
+            sentence += "sign devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "
+            sentence += "practice_ca=True) for a short test and delete the certificate afterwards."
+            raise OnboardingError(sentence, "PRACTICE_CA")
         auto = not practice if auto_registration is None else auto_registration
         return tenant.trusted_certificates.ensure(self.issuer_certificate, auto_registration=auto)
 

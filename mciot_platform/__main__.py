@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -169,12 +170,11 @@ def _process_check(until_pid: int | None) -> Callable[[], bool]:
     if until_pid is None:
         return lambda: True
     try:
-        process = psutil.Process(until_pid)
+        return partial(running.is_alive, psutil.Process(until_pid))
     except psutil.NoSuchProcess:
         return lambda: False
     except (ValueError, OverflowError):
         raise OnboardingError(f"No process has the number {until_pid}: give --until-pid one that runs.") from None
-    return lambda: running.is_alive(process)
 
 
 async def _wait(stop: asyncio.Event, is_needed: Callable[[], bool]) -> None:

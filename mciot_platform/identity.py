@@ -96,13 +96,10 @@ def read_credentials(file: Path, tenants: int) -> Credentials:
     if not 1 <= tenants <= MOST_TENANTS:
         raise OnboardingError(f"There can't be {tenants} tenants: give --tenants a number from 1 to {MOST_TENANTS}.")
     known: dict[str, dict[str, Any]] = {}
-    kept = None
     try:
-        kept = json.loads(file.read_bytes())
+        kept = json.loads(file.read_bytes()) if file.exists() else {}
         for tenant, given in kept.items():
             known[tenant] = _login(given) | {"others": [_login(other) for other in given.get("others", ())]}
-    except FileNotFoundError:
-        pass
     except (ValueError, KeyError, TypeError, AttributeError):
         raise OnboardingError(f"{file} is damaged: move it away, and new passwords are made.") from None
     for number in range(FIRST_TENANT, FIRST_TENANT + tenants):

@@ -353,7 +353,7 @@ class Storage:
 
     def set_operation(self, operation: StoredOperation, status: str, reason: str = "") -> None:
         """Store what a device says of an operation."""
-        self._db.execute("UPDATE operations SET status = ?, reason = ? WHERE id = ?", (status, reason, operation.id))
+        self.update("operations", operation.id, status=status, reason=reason)
 
     def session(self, device: RegisteredDevice) -> tuple[dict[str, int], set[int]] | None:
         """Return the topics and the unreleased QoS 2 messages of a stored session, None where there is none."""
@@ -397,10 +397,8 @@ class Storage:
 
     def revoke(self, tenant: str, serials: Iterable[tuple[int, datetime]], *, replace: bool) -> None:
         """Store revoked serial numbers; ``replace`` the dates of those that are there already."""
-        self._db.executemany(
-            f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO revoked VALUES (?, ?, ?)",
-            ((tenant, f"{serial:x}", timestamp(date)) for serial, date in serials),
-        )
+        query = f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO revoked VALUES (?, ?, ?)"
+        self._db.executemany(query, ((tenant, f"{serial:x}", timestamp(date)) for serial, date in serials))
 
     def revocations(self, tenant: str) -> dict[int, datetime]:
         """Return the serial numbers on a tenant's list of revoked certificates, and since when they are."""
@@ -425,7 +423,7 @@ class Storage:
     def log_end(self, record: int, ending: str) -> None:
         """Add to a connection's record when and why it ended."""
         with self._unsynced():
-            self._db.execute("UPDATE log SET ended = ?, ending = ? WHERE id = ?", (timestamp(), ending, record))
+            self.update("log", record, ended=timestamp(), ending=ending)
 
     def end_interrupted_connections(self) -> None:
         """Mark connections without an end, which a kill leaves behind, as ended."""

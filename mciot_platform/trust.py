@@ -133,9 +133,8 @@ class Trust:
             # for both cases: the trusted certificate was presented too and did not sign, or a namesake of it did
             subject, name = readable(name_of(presented[0])), readable(name_of(presented[0], "issuer"))
             sentence = f"The certificate of {subject} was not signed by the trusted certificate of that name, {name}: "
-            finding = Finding(
-                "BAD_SIGNATURE", sentence + "upload the CA that signed it, or put that one into the chain."
-            )
+            sentence += "upload the CA that signed it, or put that one into the chain."
+            finding = Finding("BAD_SIGNATURE", sentence)
         return ConnectionRejected(finding.code, finding.sentence)
 
     def _of_one_gone(self, presented: Chain, finding: Finding) -> Finding:

@@ -106,8 +106,50 @@ def _calls(node: ast.AST, scope: Scope) -> Iterator[tuple[Scope, ast.Call]]:
             _collect_values(child.body, own)
             inner = inner._replace(function=child, names=local | own)
         if isinstance(child, ast.Call):
-            yield scope, child
+            held = _held_at(child, scope.function.body, {}) if scope.function else {}
+            yield scope._replace(names={**scope.names, **held}), child
         yield from _calls(child, inner)
+
+
+def _held_at(call: ast.Call, body: list[ast.stmt], held: dict[str, list[ast.expr]]) -> dict[str, list[ast.expr]]:
+    """Return what the names that a function assigns may hold where a call of it stands."""
+    for statement in body:
+        if statement.lineno <= call.lineno <= (statement.end_lineno or 0):
+            for block in _blocks(statement):
+                if block[0].lineno <= call.lineno <= (block[-1].end_lineno or 0):
+                    return _held_at(call, block, held)
+            return held
+        held = _held_after(statement, held)
+    return held
+
+
+def _held_after(statement: ast.stmt, held: dict[str, list[ast.expr]]) -> dict[str, list[ast.expr]]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return {**held, name: [value]}
+        case ast.AugAssign(target=ast.Name(id=name), value=value):
+            return {**held, name: [ast.BinOp(known, ast.Add(), value) for known in held.get(name, [])]}
+    ways = [] if isinstance(statement, ast.If) and statement.orelse else [held]
+    for block in _blocks(statement):
+        after = held
+        for inner in block:
+            after = _held_after(inner, after)
+        if not isinstance(block[-1], ast.Return | ast.Raise | ast.Continue | ast.Break):  # what follows is not reached
+            ways.append(after)
+    found: dict[str, list[ast.expr]] = {}
+    for name, value in ((name, value) for way in ways for name, values in way.items() for value in values):
+        if value not in found.setdefault(name, []):
+            found[name].append(value)
+    return found
+
+
+def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return []
+    handlers = [handler.body for handler in getattr(statement, "handlers", [])]
+    cases = [case.body for case in getattr(statement, "cases", [])]
+    own = [getattr(statement, name, []) for name in ("body", "orelse", "finalbody")]
+    return [block for block in [*own, *handlers, *cases] if block]
 
 
 def _collect_values(body: list[ast.stmt], names: dict[str, list[ast.expr]]) -> None:

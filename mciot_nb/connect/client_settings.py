@@ -41,13 +41,10 @@ class ClientSettings:
     def mqttfx(self) -> list[Setting]:
         """MQTT.fx's settings (guide: "Testing certificates with MQTT.fx client"): which password goes where."""
         here = "in this workspace, the workspace's passphrase"
-        key = (
-            "here the same once more; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
-            "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it"
-        )
-        pkcs12 = (
-            "a .pkcs12 does as well from Java 8u301 and 11.0.12 on: an older one calls its right password incorrect"
-        )
+        key = "here the same once more; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
+        key += "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it"
+        pkcs12 = "a .pkcs12 does as well from Java 8u301 and 11.0.12 on: "
+        pkcs12 += "an older one calls its right password incorrect"
         return [
             ("Broker Address", self.host, ""),
             ("Broker Port", str(self.port), ""),

@@ -96,10 +96,8 @@ class Device(Connection):
         self.certificate = self.chain[0] if chain else None
         client_id = client_id or (common_name(name_of(self.certificate)) if self.certificate else None)
         if not client_id:
-            raise OnboardingError(
-                "The device has no certificate with a common name, so its ClientId is unknown: give client_id.",
-                "NO_CLIENT_ID",
-            )
+            sentence = "The device has no certificate with a common name, so its ClientId is unknown: give client_id."
+            raise OnboardingError(sentence, "NO_CLIENT_ID")
         super().__init__(host, port, tls_context(chain, key, passphrase, trusted, tls), client_id)
 
     @classmethod
@@ -126,10 +124,8 @@ class Device(Connection):
         key, chain = read_key(keystore, password, key_password, alias)
         trusted = read_store(truststore, password if trust_password is None else trust_password).trusted
         if not trusted:
-            raise OnboardingError(
-                f"{truststore} holds no certificate that Java would trust: make a truststore of the server's.",
-                "NO_TRUST",
-            )
+            sentence = f"{truststore} holds no certificate that Java would trust: make a truststore of the server's."
+            raise OnboardingError(sentence, "NO_TRUST")
         once = Secret(secrets.token_urlsafe())  # OpenSSL reads keys from files only: encrypted, and gone a moment later
         with tempfile.TemporaryDirectory() as folder:
             files = {name: Path(folder, f"{name}.pem") for name in ("chain", "key", "trusted")}
@@ -140,10 +136,9 @@ class Device(Connection):
                 return cls(host, port, passphrase=once, client_id=client_id, tls=tls, **files)
             except OnboardingError as error:  # the learner knows the store, not the files that are gone
                 if error.code == "WRONG_PASSPHRASE":
-                    raise OnboardingError(
-                        f"OpenSSL can't use the key and the chain in {keystore}: make them anew as the guide does.",
-                        "BAD_STORE",
-                    ) from None
+                    sentence = f"OpenSSL can't use the key and the chain in {keystore}: "
+                    sentence += "make them anew as the guide does."
+                    raise OnboardingError(sentence, "BAD_STORE") from None
                 raise OnboardingError(str(error).replace(str(files["chain"]), str(keystore)), error.code) from None
 
     # What a device says of itself ------------------------------------------------------------------------------------
@@ -280,27 +275,20 @@ class Device(Connection):
 
 def _number(value: float) -> str:
     """Return a number with all its digits: parsed again, it is the very same."""
-    try:
-        number = float(value)
-    except (ValueError, TypeError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
-    return repr(number)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        if math.isfinite(number := float(value)):
+            return repr(number)
+    raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
 
 
 def _time(time: datetime | None) -> str:
     if time is None:
         return ""
-    try:
-        if time.tzinfo is None:
-            raise ValueError("The time of which place?")
-        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError):
-        raise OnboardingError(
-            f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC).",
-            "BAD_VALUE",
-        ) from None
+    with contextlib.suppress(ValueError, OverflowError):
+        if time.tzinfo is not None:
+            return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    sentence = f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC)."
+    raise OnboardingError(sentence, "BAD_VALUE")
 
 
 def _is_operation(message: Message) -> bool:
@@ -336,17 +324,13 @@ def tls_context(
         raise OnboardingError(f"There is no key {key}: make the device's key first.", "NO_FILE") from None
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
-            raise OnboardingError(
-                f"The key {key} does not belong to the first certificate of {chain}: give the pair that was made "
-                "together.",
-                "KEY_MISMATCH",
-            ) from None
+            sentence = f"The key {key} does not belong to the first certificate of {chain}: "
+            sentence += "give the pair that was made together."
+            raise OnboardingError(sentence, "KEY_MISMATCH") from None
         if error.reason in _WEAK:
             raise OnboardingError(f"OpenSSL does not take {chain}, for {_WEAK[error.reason]}.", "WEAK") from None
-        raise OnboardingError(
-            f"The passphrase does not open {key}, or the file is no private key: type the one it was made with.",
-            "WRONG_PASSPHRASE",
-        ) from None
+        sentence = f"The passphrase does not open {key}, or the file is no private key: type the one it was made with."
+        raise OnboardingError(sentence, "WRONG_PASSPHRASE") from None
     except OSError as error:
         raise disk_problem(key or chain, error) from None
     return context
@@ -367,9 +351,8 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
         except (OSError, ValueError) as error:
             raise connection.connection_error(where, error) from None
         try:
-            with contextlib.suppress(
-                ConnectionError, ssl.SSLEOFError
-            ):  # on TLS 1.3 a refusal may wait, to be read below
+            # on TLS 1.3 a refusal may wait, to be read below
+            with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
                 client.request("POST", TOKEN_PATH, headers=headers)
             response = client.getresponse()
             return response.status, response.read(_LARGEST_TOKEN)

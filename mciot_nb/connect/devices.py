@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -90,13 +91,9 @@ class Devices:
         if external_id in ("", ".", ".."):  # a URL can't hold them as a name
             return None
         path = f"/identity/externalIds/c8y_Serial/{quote(external_id, safe='')}"
-        try:
-            number = self._request("GET", path, lambda body: _identifier(body["managedObject"]["id"]))
-            return self._request("GET", f"{_OBJECTS}/{number}", lambda body: ManagedDevice.from_json(body, external_id))
-        except OnboardingError as error:
-            if error.code == "HTTP_404":
-                return None
-            raise
+        number = self.tenant.find(path, lambda body: _identifier(body["managedObject"]["id"]), meaning=_MEANING)
+        read = partial(ManagedDevice.from_json, external_id=external_id)
+        return self.tenant.find(f"{_OBJECTS}/{number}", read, meaning=_MEANING) if number else None
 
     def to_frame(self) -> "pd.DataFrame":
         """Return all devices as a table, in the platform's order."""
@@ -161,10 +158,9 @@ class Devices:
     def _id(self, external_id: str) -> str:
         found = self.find(external_id)
         if found is None:
-            raise OnboardingError(
-                f"The tenant has no device {external_id!r}: connect it, and let it say that it is there (create, 100).",
-                "NO_DEVICE",
-            )
+            sentence = f"The tenant has no device {external_id!r}: "
+            sentence += "connect it, and let it say that it is there (create, 100)."
+            raise OnboardingError(sentence, "NO_DEVICE")
         return found.id
 
     def _request(self, method: str, path: str, read: Callable[[Any], T], **options: Any) -> T:

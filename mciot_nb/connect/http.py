@@ -90,10 +90,8 @@ def _body(response: requests.Response, host: str) -> bytes:
     for part in response.iter_content(16 * 1024):
         body += part
         if len(body) > MAX_BYTES or time.monotonic() > deadline:
-            raise OnboardingError(
-                f"{host} answers without an end: check the URL, for no tenant's REST interface does that.",
-                "NOT_A_TENANT",
-            )
+            sentence = f"{host} answers without an end: check the URL, for no tenant's REST interface does that."
+            raise OnboardingError(sentence, "NOT_A_TENANT")
     return bytes(body)
 
 
@@ -103,32 +101,24 @@ def _explain(host: str, error: Exception) -> OnboardingError:
     if isinstance(error, exceptions.SSLError):
         _, failed, reason = str(error).partition("certificate verify failed")
         if not failed:
-            sentence = (
-                f"{host} does not speak TLS as a tenant does, or ends it early: check the host and port in the URL."
-            )
+            sentence = f"{host} does not speak TLS as a tenant does, or ends it early: "
+            sentence += "check the host and port in the URL."
             return OnboardingError(sentence, "NO_TLS")
-        return OnboardingError(
-            f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): check the host "
-            "name, and that the certificate you trust is this server's.",
-            "TLS",
-        )
+        sentence = f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): "
+        sentence += "check the host name, and that the certificate you trust is this server's."
+        return OnboardingError(sentence, "TLS")
     if isinstance(error, exceptions.ReadTimeout):
-        return OnboardingError(
-            f"{host} takes the call and then says nothing: try again later, and look first whether the call was "
-            "carried out.",
-            "NO_ANSWER",
-        )
+        sentence = f"{host} takes the call and then says nothing: "
+        sentence += "try again later, and look first whether the call was carried out."
+        return OnboardingError(sentence, "NO_ANSWER")
     if isinstance(error, exceptions.ConnectTimeout) or isinstance(getattr(cause, "reason", cause), ConnectTimeoutError):
-        return OnboardingError(
-            f"Nothing answers at {host}: check the URL and the network; workspace.tenant() starts the local platform.",
-            "NOT_REACHED",
-        )
+        sentence = f"Nothing answers at {host}: check the URL and the network; "
+        sentence += "workspace.tenant() starts the local platform."
+        return OnboardingError(sentence, "NOT_REACHED")
     if isinstance(error, exceptions.ConnectionError | exceptions.ChunkedEncodingError):
-        return OnboardingError(
-            f"{host} ended the connection in the midst of the call: check the URL, and look whether the call was "
-            "carried out before you repeat it.",
-            "CLOSED",
-        )
+        sentence = f"{host} ended the connection in the midst of the call: "
+        sentence += "check the URL, and look whether the call was carried out before you repeat it."
+        return OnboardingError(sentence, "CLOSED")
     return OnboardingError(  # requests' other errors, and a file of trusted certificates that is not there
         f"{host or 'The tenant'} can't be called: check the URL, and that the file to verify with is there."
     )

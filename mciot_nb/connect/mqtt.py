@@ -72,11 +72,9 @@ def no_tls(where: str) -> OnboardingError:
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
     """Return the error for a connection to ``where`` that failed with ``error``, or of which paho logged ``notes``."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return OnboardingError(
-            f"The server certificate of {where} was not trusted ({error.verify_message}): check the host name, and "
-            "that the truststore holds this server's certificate.",
-            "SERVER_NOT_TRUSTED",
-        )
+        sentence = f"The server certificate of {where} was not trusted ({error.verify_message}): "
+        sentence += "check the host name, and that the truststore holds this server's certificate."
+        return OnboardingError(sentence, "SERVER_NOT_TRUSTED")
     text = "" if error is None else str(error)
     if isinstance(error, TimeoutError) and "handshake" in text:
         return no_answer(where)
@@ -89,11 +87,9 @@ def connection_error(where: str, error: Exception | None = None, notes: Iterable
     if error is not None:
         sentence = f"Nothing answers at {where}: check host, port and network, and that the platform runs."
         return OnboardingError(sentence, "NOT_REACHED")
-    return OnboardingError(
-        f"{where} closed the connection without a reason: check that the port is the platform's TLS port, and look "
-        "into its log.",
-        "CLOSED",
-    )
+    sentence = f"{where} closed the connection without a reason: "
+    sentence += "check that the port is the platform's TLS port, and look into its log."
+    return OnboardingError(sentence, "CLOSED")
 
 
 class Message(NamedTuple):
@@ -221,10 +217,8 @@ class Connection:
         except UnicodeEncodeError:
             raise OnboardingError("The message holds half a character: correct its text.", "BAD_VALUE") from None
         if (size := HEADER + len(topic.encode()) + len(payload)) > LARGEST_MESSAGE:
-            raise OnboardingError(
-                f"The message has {size} bytes, and the platform takes {LARGEST_MESSAGE}: send less at a time.",
-                "TOO_LARGE",
-            )
+            sentence = f"The message has {size} bytes, and the platform takes {LARGEST_MESSAGE}: send less at a time."
+            raise OnboardingError(sentence, "TOO_LARGE")
         client = self._connected("publish")
         for text in lines:
             self.on_traffic(Message(topic, text), True)  # now, for the answer may be faster than we are afterwards
@@ -232,10 +226,9 @@ class Connection:
         if sent.rc == mqtt.MQTT_ERR_SUCCESS:
             self._wait(lambda: sent.mid in self._acknowledged or not self._open, TIMEOUT)
         if sent.mid not in self._acknowledged:
-            raise OnboardingError(
-                f"The platform did not acknowledge the message on {topic}: connect the device again and send it anew.",
-                "NOT_ACKNOWLEDGED",
-            )
+            sentence = f"The platform did not acknowledge the message on {topic}: "
+            sentence += "connect the device again and send it anew."
+            raise OnboardingError(sentence, "NOT_ACKNOWLEDGED")
         self._subscribe(client)
         self._count_at_acknowledgement = self._acknowledged.pop(sent.mid)
 
@@ -270,10 +263,8 @@ class Connection:
 
         for count, answer in self._find(is_answer, TIMEOUT, since).items():
             if answer.topic == ERROR_TOPIC:
-                raise OnboardingError(
-                    f"The platform answered {question or topic!r} with an error: {', '.join(answer.values[2:])}.",
-                    "REFUSED",
-                )
+                sentence = f"The platform answered {question or topic!r} with an error: {', '.join(answer.values[2:])}."
+                raise OnboardingError(sentence, "REFUSED")
             self._pop([count])
             return answer.values[1:]
         self._connected("ask")
@@ -314,11 +305,9 @@ class Connection:
         self._subscribe(self._connected("receive"))
         self._connected("receive")
         if not self._subscribed:
-            raise OnboardingError(
-                "The platform does not let the device listen to its answers: a new device is created first, with "
-                "create() or the message 100.",
-                "NOT_SUBSCRIBED",
-            )
+            sentence = "The platform does not let the device listen to its answers: "
+            sentence += "a new device is created first, with create() or the message 100."
+            raise OnboardingError(sentence, "NOT_SUBSCRIBED")
 
     def _subscribe(self, client: _Client) -> None:
         """Subscribe, once a connection; the platform may refuse, and is asked again after the next message."""
@@ -338,12 +327,9 @@ class Connection:
     # What paho's thread calls -----------------------------------------------------------------------------------------
 
     def _new_client(self) -> _Client:
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.client_id,
-            protocol=mqtt.MQTTv311,
-            reconnect_on_failure=False,  # a refusal is shown, not tried again and again behind the learner's back
-        )
+        # A refusal is shown, not tried again and again behind the learner's back.
+        options: dict[str, Any] = {"protocol": mqtt.MQTTv311, "reconnect_on_failure": False}
+        client = _Client(CallbackAPIVersion.VERSION2, self.client_id, **options)
         client.connect_timeout = TIMEOUT
         client.tls_set_context(self._context)
         client.ended = lambda: self._update(_open=False, _ended=True)

@@ -77,12 +77,10 @@ class ServerCertificate:
         if choice == "server":
             return self.certificate
         if self.issuer is None:
-            raise OnboardingError(
-                f"{self.host}:{self.port} does not surely show the certificate of its issuer, "
-                f"{readable(name_of(self.certificate, 'issuer'))}: trust the server's own, or ask the platform's "
-                "operator for it.",
-                "NO_ISSUER",
-            )
+            sentence = f"{self.host}:{self.port} does not surely show the certificate of its issuer, "
+            sentence += f"{readable(name_of(self.certificate, 'issuer'))}: trust the server's own, or ask the "
+            sentence += "platform's operator for it."
+            raise OnboardingError(sentence, "NO_ISSUER")
         return self.issuer
 
     def verified(
@@ -103,28 +101,23 @@ class ServerCertificate:
         if before == "fingerprint" and self.certificate.not_valid_after_utc > datetime.now(UTC):
             return self._compare(self.fingerprint, "you, once before")
         if self.problem:
-            raise OnboardingError(
-                f"This system does not trust the server certificate of {self.host}:{self.port} ({self.problem}): "
-                f"compare its SHA-256 fingerprint, {self.fingerprint}, with the one that the platform's operator tells "
-                "you by another way, and give that one to fetch_server_certificate.",
-                "SERVER_NOT_TRUSTED",
-            )
+            sentence = f"This system does not trust the server certificate of {self.host}:{self.port} "
+            sentence += f"({self.problem}): compare its SHA-256 fingerprint, {self.fingerprint}, with the one that the "
+            sentence += "platform's operator tells you by another way, and give that one to fetch_server_certificate."
+            raise OnboardingError(sentence, "SERVER_NOT_TRUSTED")
         return replace(self, proof="this system trusts it for this host", proven_by="system")
 
     def _compare(self, fingerprint: str, source: str, proven_by: str = "fingerprint") -> Self:
         digits = re.sub(r"[:\s]", "", fingerprint)
         if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-            raise OnboardingError(
-                "A SHA-256 fingerprint has 64 hexadecimal digits, with colons between them or without: give that one.",
-                "BAD_FINGERPRINT",
-            )
+            sentence = "A SHA-256 fingerprint has 64 hexadecimal digits, with colons between them or without: "
+            sentence += "give that one."
+            raise OnboardingError(sentence, "BAD_FINGERPRINT")
         if digits.upper() != self.fingerprint.replace(":", ""):
-            raise OnboardingError(
-                f"{self.host}:{self.port} shows another certificate than the one known from {source}: its SHA-256 "
-                f"fingerprint is {self.fingerprint}, so somebody may stand in between: do not trust it before you know "
-                "why.",
-                "SERVER_DIFFERS",
-            )
+            sentence = f"{self.host}:{self.port} shows another certificate than the one known from {source}: "
+            sentence += f"its SHA-256 fingerprint is {self.fingerprint}, so somebody may stand in between: "
+            sentence += "do not trust it before you know why."
+            raise OnboardingError(sentence, "SERVER_DIFFERS")
         return replace(self, proof=f"its fingerprint is the one known from {source}", proven_by=proven_by)
 
     def write_record(self, path: Path) -> None:
@@ -186,11 +179,9 @@ def _handshake(
         try:
             chain = tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
         except (ValueError, x509.InvalidVersion):
-            raise OnboardingError(
-                f"{where} shows a certificate that can't be read: check the MQTT host and port in 00, and tell the "
-                "platform's operator.",
-                "BAD_CERTIFICATE",
-            ) from None
+            sentence = f"{where} shows a certificate that can't be read: "
+            sentence += "check the MQTT host and port in 00, and tell the platform's operator."
+            raise OnboardingError(sentence, "BAD_CERTIFICATE") from None
     if not chain:
         raise no_tls(where)
     return chain, finished

@@ -23,9 +23,7 @@ def line(*values: str) -> str:
     """Write values as one SmartREST line, without a newline behind it."""
     if values == ("",):
         return '""'  # an empty line would be no line
-    return ",".join(
-        _quoted(value) if set(value) & set('",\r\n') or value != value.strip() else value for value in values
-    )
+    return ",".join(_quoted(one) if set(one) & set('",\r\n') or one != one.strip() else one for one in values)
 
 
 def parse(payload: bytes) -> list[list[str]]:

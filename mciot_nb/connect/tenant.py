@@ -22,6 +22,8 @@ from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.secret import Secret, reveal
 
 T = TypeVar("T")
+Read = Callable[[Any], T]  # makes something of an answer's JSON
+Meaning = Mapping[int, str] | None  # by status: what it means for a call and what to do, in half a sentence
 
 JSON = "application/json"
 #: How many entries a page of a list holds at most (the vendor's limit), how many we ask for, and pages at most.
@@ -71,21 +73,13 @@ class Tenant:
         return f"/tenant/tenants/{quote(self.tenant_id, safe='')}"
 
     def request(
-        self,
-        method: str,
-        path: str,
-        read: Callable[[Any], T],
-        *,
-        accept: str = JSON,
-        meaning: Mapping[int, str] | None = None,
-        **options: Any,
+        self, method: str, path: str, read: Read[T], *, accept: str = JSON, meaning: Meaning = None, **options: Any
     ) -> T:
         """Send one REST request, and return what ``read`` makes of the answer's JSON (of None where it is empty).
 
-        With another type than JSON in ``accept``, ``read`` gets the bytes. ``meaning`` says what a status means for
-        this call and what to do, in half a sentence. A call that did not reach the server is tried three times, GET and
-        PUT also where the answer was lost or the server busy. Raises: OnboardingError: in one sentence for whatever
-        fails, with the code ``HTTP_<status>`` where there is one.
+        With another type than JSON in ``accept``, ``read`` gets the bytes. A call that did not reach the server is
+        tried three times, GET and PUT also where the answer was lost or the server busy. Raises: OnboardingError: in
+        one sentence for whatever fails, with the code ``HTTP_<status>`` where there is one.
         """
         status, body = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
         if not 200 <= status < 300:
@@ -96,15 +90,17 @@ class Tenant:
             sentence = f"{self.url} answered something that no tenant's REST interface does: check the URL."
             raise OnboardingError(sentence, "NOT_A_TENANT") from None
 
+    def find(self, path: str, read: Read[T], **options: Any) -> T | None:
+        """Return what a GET of `request` returns, None where the tenant answers 404."""
+        try:
+            return self.request("GET", path, read, **options)
+        except OnboardingError as error:
+            if error.code == "HTTP_404":
+                return None
+            raise
+
     def pages(
-        self,
-        path: str,
-        name: str,
-        read: Callable[[Any], T],
-        *,
-        limit: int | None = None,
-        meaning: Mapping[int, str] | None = None,
-        **query: str,
+        self, path: str, name: str, read: Read[T], *, limit: int | None = None, meaning: Meaning = None, **query: str
     ) -> list[T]:
         """Return the entries of a collection's list ``name``, page by page, ``limit`` at most; raises as `request`."""
         size = PAGE if limit is None else min(max(limit, 1), LONGEST_PAGE)
@@ -169,9 +165,8 @@ class TenantSettings:
         if not rest.https_host(self.url)[0]:
             found["url"] = "The URL is https:// and the tenant's host, without user, password, path or query."
         if not self.tenant_id:
-            found["tenant_id"] = (
-                "The tenant ID is missing: it stands under your user's name in the platform, like t12345."
-            )
+            found["tenant_id"] = "The tenant ID is missing: "
+            found["tenant_id"] += "it stands under your user's name in the platform, like t12345."
         if not (self.user or by_token):
             found["user"] = "The user is missing: give the one with which you log in to the platform."
         if not re.fullmatch(r"[A-Za-z0-9.-]+", self.mqtt_host):
@@ -222,11 +217,9 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
     if problems := settings.problems(by_token):
         raise OnboardingError(" ".join(problems.values()), "BAD_SETTINGS")
     if secret is None:
-        raise OnboardingError(
-            "Stop here: type the password or token of your tenant in the tenant form, submit it, and run the cells "
-            "below it.",
-            "NEED_PASSWORD",
-        )
+        sentence = "Stop here: type the password or token of your tenant in the tenant form, "
+        sentence += "submit it, and run the cells below it."
+        raise OnboardingError(sentence, "NEED_PASSWORD")
     who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
     return Tenant(*who, token=secret, mqtt=mqtt) if by_token else Tenant(*who, secret, mqtt=mqtt)
 
@@ -259,10 +252,8 @@ def _checks(tenant: Tenant) -> Iterator[str]:
         if name != tenant.tenant_id:
             raise OnboardingError(f"This login is one of the tenant {name}: correct the tenant ID.", "OTHER_TENANT")
         yield f"logged in as {tenant.user}" if tenant.user else "logged in"
-        no_role = (
-            "this login may not read and change trusted certificates: ask an administrator for the role "
-            "ROLE_TENANT_ADMIN"
-        )
+        no_role = "this login may not read and change trusted certificates: "
+        no_role += "ask an administrator for the role ROLE_TENANT_ADMIN"
         path, one = f"{tenant.path}/trusted-certificates", {"pageSize": "1"}
         tenant.request("GET", path, lambda body: len(body["certificates"]), meaning={403: no_role}, params=one)
         yield "may read and change trusted certificates"

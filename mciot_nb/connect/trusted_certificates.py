@@ -41,9 +41,7 @@ _PROOF = dict.fromkeys((404, 405), _NO_PROOF) | {
 _REVOCATION = dict.fromkeys((404, 405), "this platform keeps no list of revoked certificates: it is an older one") | {
     400: "it can't read the list: give serial numbers of 20 bytes at most, and a date since 1950",
 }
-_VERIFICATION = dict.fromkeys(
-    (404, 405), "this platform does not verify chains by REST: connect the device instead"
-) | {
+_VERIFYING = dict.fromkeys((404, 405), "this platform does not verify chains by REST: connect the device instead") | {
     400: "it can't read the chain: give ten certificates at most, the device's first",
 }
 
@@ -70,10 +68,8 @@ class TrustedCertificate:
         proven, not_after = body.get("proofOfPossessionValid"), datetime.fromisoformat(body["notAfter"])
         sha1, status = _text(body["fingerprint"]), _text(body["status"])
         name, subject, issuer = (_text(body.get(key) or "") for key in ("name", "subject", "issuer"))
-        automatic, proven = (
-            body.get("autoRegistrationEnabled") in (True, "true"),
-            None if proven is None else bool(proven),
-        )
+        automatic = body.get("autoRegistrationEnabled") in (True, "true")
+        proven = None if proven is None else bool(proven)
         not_after = not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC)
         return cls(sha1, name, status, automatic, subject, issuer, not_after, proven)
 
@@ -128,12 +124,7 @@ class TrustedCertificates:
 
     def find(self, certificate: Which) -> TrustedCertificate | None:
         """Look for a certificate by its fingerprint; None where the tenant does not have it."""
-        try:
-            return self.get(certificate)
-        except OnboardingError as error:
-            if error.code == "HTTP_404":
-                return None
-            raise
+        return self.tenant.find(self._path_of(certificate), TrustedCertificate.from_json)
 
     def upload(
         self, certificate: x509.Certificate, name: str = "", *, auto_registration: bool = True
@@ -165,12 +156,7 @@ class TrustedCertificates:
             return found
 
     def update(
-        self,
-        which: Which,
-        *,
-        name: str | None = None,
-        auto_registration: bool | None = None,
-        status: str | None = None,
+        self, which: Which, *, name: str | None = None, auto_registration: bool | None = None, status: str | None = None
     ) -> TrustedCertificate:
         """Change what is given, and leave the rest; ``status`` is ENABLED or DISABLED."""
         given = {"name": name, "autoRegistrationEnabled": auto_registration, "status": status}
@@ -225,16 +211,14 @@ class TrustedCertificates:
 
         file, data = ("chain.pem", to_pem(chain), "application/x-pem-file"), {"tenantId": self.tenant.tenant_id}
         try:
-            return self.tenant.request("POST", _VERIFY, read, meaning=_VERIFICATION, files={"file": file}, data=data)
+            return self.tenant.request("POST", _VERIFY, read, meaning=_VERIFYING, files={"file": file}, data=data)
         except OnboardingError as error:
             if error.code != "HTTP_401":
                 raise
             self.tenant.request("GET", "/tenant/currentTenant", lambda body: body["name"])  # is it the login?
-            raise OnboardingError(
-                f"{self.tenant.url} answered 401: the chain is not valid under a trusted certificate of this tenant, "
-                "or something in it is revoked: diagnose() says what is wrong with it.",
-                "HTTP_401",
-            ) from None
+            sentence = f"{self.tenant.url} answered 401: the chain is not valid under a trusted certificate of this "
+            sentence += "tenant, or something in it is revoked: diagnose() says what is wrong with it."
+            raise OnboardingError(sentence, "HTTP_401") from None
 
     def revoke(self, which: Iterable[Serial] | Serial, at: datetime | None = None) -> str:
         """Tell the platform what is revoked, one or several, by serial number (as text: in hex); it can't be undone.
@@ -258,19 +242,12 @@ class TrustedCertificates:
                 return "They are on the list, and this tenant checks it: their devices are refused from now on."
         except OnboardingError:
             return "They are on the list. Whether this tenant checks it can't be read with this login."
-        return (
-            "They are on the list, but nothing comes of it: this tenant does not check its list, as long as "
-            "tenant.trusted_certificates.check_revocations() has not turned that on."
-        )
+        sentence = "They are on the list, but nothing comes of it: this tenant does not check its list, as long as "
+        return sentence + "tenant.trusted_certificates.check_revocations() has not turned that on."
 
     def checks_revocations(self) -> bool:
         """Return whether the platform heeds its list of revoked certificates (the offline check)."""
-        try:
-            return self.tenant.request("GET", _CHECK, lambda body: _text(body["value"])) == "true"
-        except OnboardingError as error:
-            if error.code == "HTTP_404":
-                return False
-            raise
+        return self.tenant.find(_CHECK, lambda body: _text(body["value"])) == "true"
 
     def check_revocations(self, on: bool = True) -> None:
         """Make the platform heed its list of revoked certificates, or no longer: for all devices of the tenant."""

@@ -77,7 +77,9 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
         yield "Serial number", f"{hex_serial(number)} (hexadecimal, as openssl writes it; {number} in decimal)", ""
     yield "Validity", validity(certificate), ""
     yield "Public key", key_kind(certificate), ""
-    yield "CA", _path_length(certificate) if ca else "no", ""
+    length = getattr(extension_of(certificate, x509.BasicConstraints), "path_length", None)
+    yes = "yes, any path length" if length is None else f"yes, path length {length}"
+    yield "CA", yes if ca else "no", ""
     yield from extension_rows(extensions_of(certificate), ca)
     yield "Valid from", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", ""
     yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
@@ -86,11 +88,6 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
     kept = "under this the platform keeps it once it is uploaded" if ca else ""
     yield "SHA-1 fingerprint", copyable(fingerprint(certificate)), kept
     yield "SHA-256 fingerprint", copyable(fingerprint(certificate, "sha256")), ""
-
-
-def _path_length(certificate: x509.Certificate) -> str:
-    length = getattr(extension_of(certificate, x509.BasicConstraints), "path_length", None)
-    return "yes, any path length" if length is None else f"yes, path length {length}"
 
 
 def key_kind(certificate: x509.Certificate) -> str:

@@ -11,7 +11,7 @@ from mciot_nb.pki.chain import Given, each_of, is_ca, is_issued_by
 from mciot_nb.pki.names import common_name, name_of, readable
 from mciot_nb.pki.parts import extension_of
 from mciot_nb.ui.certificate_card import short_name, trouble
-from mciot_nb.ui.markup import OUTLINE, Rendered, image, visible, width, words
+from mciot_nb.ui.markup import OUTLINE, Rendered, image, paragraph, visible, width, words
 
 Chain = Sequence[x509.Certificate]
 Anchors = Collection[x509.Certificate]
@@ -31,7 +31,7 @@ def chain_picture(certificates: Given, *, trusted: Given = (), at: datetime | No
     """
     certificates, trusted = each_of(certificates), each_of(trusted)
     if not certificates:
-        return Rendered("An empty chain.", "<p>An empty chain.</p>")
+        return paragraph("An empty chain.")
     links = list(starmap(_why_broken, pairwise(certificates)))
     end = _end(certificates[-1], trusted)
     chain, last = _in_words(certificates, links, trusted, at), short_name(name_of(certificates[-1]))

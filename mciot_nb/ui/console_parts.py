@@ -305,10 +305,8 @@ class Sending(widgets.VBox):  # type: ignore[misc]
         self._transmit = send
         self.fields = {each[0]: field(*each) for *_, labels, _ in _SENT for each in labels}
         self.value_note = widgets.HTML().add_class("mciot-note")
-        self.children = [
-            widgets.HTML("<strong>The device sends</strong>"),
-            *(self._line(*message) for message in _SENT),
-        ]
+        lines = [self._line(*message) for message in _SENT]
+        self.children = [widgets.HTML("<strong>The device sends</strong>"), *lines]
         self.children[1].children += (self.value_note,)
         self.fields["Value"].observe(lambda _: self._check(), "value")
 

@@ -19,7 +19,7 @@ from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, va
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
-from mciot_nb.ui.markup import Row, StaticPicture, card, counted, escape, visible
+from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, paragraph, visible
 from mciot_nb.workspace import Workspace
 
 
@@ -225,20 +225,17 @@ class CertificateForm(Form):
         """Make what is typed the values."""
         self._subject, self.key = DistinguishedName(**self.typed()), self.typed_key()
 
-    def static_text(self) -> str:
-        """Return the submitted values in one line."""
+    def picture(self) -> Rendered:
+        """Return the submitted values in one line, and as a table with the extensions."""
         key = f"{self.key.key_type or _OTHER_KIND}, {self.key.days} days"
-        return f"{self.title}: {self._subject or '(not filled in yet)'}; {key}"
-
-    def static_html(self) -> str:
-        """Return the submitted values, and the extensions, as a table."""
+        text = f"{self.title}: {self._subject or '(not filled in yet)'}; {key}"
         shown = asdict(self._subject) if self._subject else self.typed()
         rows = [
             *((field.label, shown[field.attribute] or "-", "") for field in FIELDS),
             ("Key", self.key.key_type or _OTHER_KIND, _KINDS[self.key.key_type]),
             ("Validity", f"{self.key.days} days", self._judge(self.key)[0]),
         ]
-        return card(self.title, [*rows, *self._extensions]).html
+        return Rendered(text, card(self.title, [*rows, *self._extensions]).html)
 
     def _judge(self, key: KeyChoice) -> tuple[str, str]:
         """Return when a certificate ends that is signed now, or else why none can be, each as a sentence."""
@@ -370,6 +367,6 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._line = _PASSPHRASE["typed"]
         self._shown.value = escape(f"{self._line} Now run the cells below.")
 
-    def static_text(self) -> str:
+    def picture(self) -> Rendered:
         """Return the one line that says which passphrase serves."""
-        return self._line
+        return paragraph(self._line)

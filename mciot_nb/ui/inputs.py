@@ -10,7 +10,7 @@ from traitlets import Bool, Int, Unicode
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.keystore import SHORTEST_PASSWORD
 from mciot_nb.secret import Secret
-from mciot_nb.ui.markup import StaticPicture
+from mciot_nb.ui.markup import Rendered, StaticPicture, paragraph
 
 _HERE = Path(__file__).parent
 
@@ -78,9 +78,9 @@ class SecretField(StaticPicture, BrowserWidget):
         else:
             self.status, self.awaited = "✓ Received; it stays in this kernel's memory.", False
 
-    def static_text(self) -> str:
+    def picture(self) -> Rendered:
         """Say that something is asked for here, and never what was typed."""
-        return f"{self.label}: {'received' if self.value else 'to be typed here'}."
+        return paragraph(f"{self.label}: {'received' if self.value else 'to be typed here'}.")
 
 
 #: Bytes that a file may have: a certificate has some thousands, and a long chain some ten thousands.
@@ -125,9 +125,9 @@ class FileField(StaticPicture, BrowserWidget):
         except OnboardingError as error:
             self.status = f"✗ {error}"
 
-    def static_text(self) -> str:
+    def picture(self) -> Rendered:
         """Say that a file can be given here."""
-        return f"{self.label}: to be chosen here."
+        return paragraph(f"{self.label}: to be chosen here.")
 
 
 class PassphraseField(SecretField):

@@ -105,6 +105,11 @@ def copyable(text: str) -> Rendered:
     return Rendered(text, f'<code title="{title}" style="user-select:all;word-break:break-all">{escape(text)}</code>')
 
 
+def paragraph(text: str) -> Rendered:
+    """Return a text as it is, and as a paragraph."""
+    return Rendered(text, f"<p>{escape(text)}</p>")
+
+
 def boxed(kind: str, content: str) -> str:
     """Set HTML apart by an edge at its left; ``kind`` is good, bad or plain."""
     return f'<div style="border-left:4px solid {_EDGES[kind]};padding:2px 12px;margin:4px 0;{_WRAP}">{content}</div>'
@@ -118,13 +123,17 @@ class StaticPicture:
 
     model_id: str
 
+    def picture(self) -> Rendered:
+        """Return what stands for the widget."""
+        raise NotImplementedError
+
     def static_text(self) -> str:
         """Return the picture as one or a few lines of plain text."""
-        raise NotImplementedError
+        return self.picture().text
 
     def static_html(self) -> str:
         """Return the picture as HTML."""
-        return f"<p>{escape(self.static_text())}</p>"
+        return self.picture().html
 
     def __repr__(self) -> str:
         # no widget's id, no address: the same in every run

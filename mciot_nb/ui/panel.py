@@ -18,7 +18,7 @@ from traitlets import Unicode
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.ui.inputs import BrowserWidget, style
-from mciot_nb.ui.markup import Rendered, StaticPicture, escape
+from mciot_nb.ui.markup import StaticPicture, escape
 from mciot_nb.ui.table import LiveTable
 
 #: Seconds between two polls of something that other programs may change.
@@ -192,18 +192,6 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def poll(self) -> None:
         """Show what other programs have changed; called twice a second while the panel is on a screen."""
-
-    def picture(self) -> Rendered:
-        """Return what stands for the panel where no widget lives."""
-        raise NotImplementedError
-
-    def static_text(self) -> str:
-        """Return the picture as plain text."""
-        return self.picture().text
-
-    def static_html(self) -> str:
-        """Return the picture as HTML."""
-        return self.picture().html
 
     def _poll(self) -> None:
         try:

@@ -20,7 +20,7 @@ from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
-from mciot_nb.ui.markup import Rendered, counted, escape, grid, visible
+from mciot_nb.ui.markup import Rendered, counted, escape, grid, paragraph, visible
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
@@ -71,19 +71,16 @@ def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendere
     ``at`` is the time from which the days that are left are counted, now by default.
     """
     if frame.empty:
-        return Rendered("No certificate is signed yet.", "<p>No certificate is signed yet.</p>")
+        return paragraph("No certificate is signed yet.")
     newest = signing_texts(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
     columns, rows = list(newest.columns), newest.to_numpy().tolist()
     older = len(frame) - len(rows)
     more = f"… and {older} older: the table itself holds them all." if older else ""
-    text, html = _aligned([[visible(text) for text in row] for row in (columns, *rows)]), grid(_TITLE, columns, rows)
-    return Rendered(f"{text}\n{more}", f"{html}<p>{more}</p>") if more else Rendered(text, html)
-
-
-def _aligned(lines: list[list[str]]) -> str:
+    lines = [[visible(text) for text in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join(line.rstrip() for line in padded)
+    text, html = "\n".join(line.rstrip() for line in padded), grid(_TITLE, columns, rows)
+    return Rendered(f"{text}\n{more}", f"{html}<p>{more}</p>") if more else Rendered(text, html)
 
 
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any

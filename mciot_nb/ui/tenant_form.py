@@ -10,7 +10,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.secret import Secret
 from mciot_nb.ui.forms import Form, labelled, status
 from mciot_nb.ui.inputs import SecretField
-from mciot_nb.ui.markup import card
+from mciot_nb.ui.markup import Rendered, card, paragraph
 from mciot_nb.workspace import Workspace
 
 #: The fields of a real tenant, by the name of the setting: kind, label, and options.
@@ -144,15 +144,10 @@ class TenantForm(Form):
         tested, self._tester = self._tester, None
         self._result.value = status("Changed since: press Test again." if tested else "")
 
-    def static_text(self) -> str:
-        """Return the choice in one line."""
-        if self._settings.local:
-            return "Tenant: the local platform"
-        return f"Tenant: {self._settings.tenant_id} at {self._settings.url}"
-
-    def static_html(self) -> str:
+    def picture(self) -> Rendered:
         """Return the choice, and a real tenant's values where one was chosen, as a table without any secret."""
         if self._settings.local:
-            return super().static_html()
+            return paragraph("Tenant: the local platform")
+        text = f"Tenant: {self._settings.tenant_id} at {self._settings.url}"
         rows = [(label, str(getattr(self._settings, name)), "") for name, (_, label, _) in _FIELDS.items()]
-        return card(self.static_text(), rows).html
+        return Rendered(text, card(text, rows).html)

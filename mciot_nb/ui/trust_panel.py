@@ -16,11 +16,11 @@ from mciot_nb.connect.tenant import Tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
-from mciot_nb.pki.names import common_name, name_of, readable
+from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import ca_certificates
-from mciot_nb.ui.certificate_card import certificate_card
+from mciot_nb.ui.certificate_card import certificate_card, short_name
 from mciot_nb.ui.inputs import FileField
-from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, grid, visible
+from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, grid, paragraph, visible
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
 if TYPE_CHECKING:
@@ -125,13 +125,15 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         self._is_practice = self._workspace.is_practice
         for issuer, certificate in self._workspace.issuer_certificates.items():
             signs = ", which signs your devices" if issuer == self._workspace.issuer else ""
-            yield Offer(f"{_name(certificate)} ({issuer}Cert.pem of the workspace{signs})", certificate, issuer)
+            name = visible(short_name(name_of(certificate)))
+            yield Offer(f"{name} ({issuer}Cert.pem of the workspace{signs})", certificate, issuer)
 
     def _take(self, name: str, data: bytes) -> str:
         """Offer the CA certificates of a file, and choose the first; raises OnboardingError where there is none."""
         found = ca_certificates(name, data)
         with self._offering:
-            self._from_file = [Offer(f"{_name(one)} (from {visible(name)})", one) for one in found]
+            origin = f"(from {visible(name)})"
+            self._from_file = [Offer(f"{visible(short_name(name_of(one)))} {origin}", one) for one in found]
             self.refresh()
             self.choice.value = self._from_file[0]
         several = f"{len(found)} CA certificates: choose one above, then" if found[1:] else "a CA certificate:"
@@ -177,39 +179,29 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         return f"✓ Uploaded “{uploaded.name}”, auto-registration {'on' if uploaded.auto_registration else 'off'}."
 
 
-def _name(certificate: x509.Certificate) -> str:
-    return visible(common_name(name_of(certificate)) or readable(name_of(certificate)) or "(no name)")
-
-
 class Action(NamedTuple):
-    """What a button does with the open row; without a ``question`` it does so at once."""
+    """What a button does with the open row; ``change`` is what it sets. Without a ``question`` it does so at once."""
 
     label: str
     doing: str
     done: str
+    change: dict[str, Any] | None = None
     question: str = ""
 
 
 _ENDS = "“{name}”? The platform ends the sessions of its devices at once, and lets none of them in"
+_DISABLE = f"Disable {_ENDS} until you enable it again."
+_DELETE = f"Delete {_ENDS} unless the certificate is uploaded anew."
 _AUTOMATIC = "Auto-registration of “{name}” is"
 _DISABLED = "Disabled “{name}”: no device under it may connect."
 ACTIONS = {
-    "disable": Action("Disable", "Disabling", _DISABLED, f"Disable {_ENDS} until you enable it again."),
-    "enable": Action("Enable", "Enabling", "Enabled “{name}”: its devices may connect."),
-    "off": Action("Auto-registration off", "Changing", f"{_AUTOMATIC} off."),
-    "on": Action("Auto-registration on", "Changing", f"{_AUTOMATIC} on."),
+    "disable": Action("Disable", "Disabling", _DISABLED, {"status": "DISABLED"}, _DISABLE),
+    "enable": Action("Enable", "Enabling", "Enabled “{name}”: its devices may connect.", {"status": "ENABLED"}),
+    "off": Action("Auto-registration off", "Changing", f"{_AUTOMATIC} off.", {"auto_registration": False}),
+    "on": Action("Auto-registration on", "Changing", f"{_AUTOMATIC} on.", {"auto_registration": True}),
     "prove": Action("Prove possession", "Proving possession", "Proven: the key of “{name}” signed the tenant's code."),
-    "delete": Action(
-        "Delete", "Deleting", "Deleted “{name}”.", f"Delete {_ENDS} unless the certificate is uploaded anew."
-    ),
+    "delete": Action("Delete", "Deleting", "Deleted “{name}”.", None, _DELETE),
     "rename": Action("Rename", "Renaming", "“{name}” is now “{new}”."),
-}
-#: What an action changes; nothing for the other two, which are no changes.
-CHANGES: dict[str, dict[str, Any]] = {
-    "disable": {"status": "DISABLED"},
-    "enable": {"status": "ENABLED"},
-    "off": {"auto_registration": False},
-    "on": {"auto_registration": True},
 }
 
 #: Seconds between two readings of a local platform's list; a real tenant is asked only at a press of a button.
@@ -319,7 +311,8 @@ class TrustedCertificatesPanel(TablePanel):
         if (one := self.opened) is None:
             return  # the row went while the press was on its way
         new, kind = self.new_name.value.strip(), _action(pressed, one)
-        action, values = ACTIONS[kind], {"name": new} if kind == "rename" else CHANGES.get(kind)
+        action = ACTIONS[kind]
+        values = {"name": new} if kind == "rename" else action.change
         names = {"name": words_of(one)["Name"], "new": new}
         if values == {"name": ""}:
             self.say("✗ Type the new name first.")
@@ -380,8 +373,7 @@ class TrustedCertificatesPanel(TablePanel):
         if not self._known:
             self.wait(max(0.0, self._give_up - time.monotonic()))
         if not (known := self._known):
-            text = f"{self.title}: {'none yet' if known is not None else self._trouble}".rstrip(".") + "."
-            return Rendered(text, f"<p>{escape(text)}</p>")
+            return paragraph(f"{self.title}: {'none yet' if known is not None else self._trouble}".rstrip(".") + ".")
         shown = [itemgetter(*_PICTURED)(words_of(one)) for one in known[:_MOST_ROWS]]
         if known[_MOST_ROWS:]:
             shown.append(("…", f"and {_certificates(len(known) - _MOST_ROWS)} more", "", ""))

@@ -1,6 +1,7 @@
 """The HTTPS server's application: which call is at which path, with those for the tenant itself."""
 
 import re
+from typing import Any
 from urllib.parse import quote
 
 from tornado.web import Application
@@ -35,7 +36,7 @@ class TenantCalls(Handler):
         self.respond({"loginOptions": [basic], "self": self.address(self.request.path)})
 
     def _option(self, category: str, key: str) -> dict[str, str]:
-        value = self.platform.storage.options(self.login.tenant).get((category, key))
+        value = self.storage.options(self.login.tenant).get((category, key))
         if value is None:
             raise RestError(404, "options/Not Found", f"The option {key} of {category} is not set.")
         path = f"{OPTIONS}/{quote(category, safe='')}/{quote(key, safe='')}"
@@ -43,7 +44,7 @@ class TenantCalls(Handler):
 
     def _list_options(self) -> None:
         """List the options that the tenant has set."""
-        found = [self._option(*name) for name in self.platform.storage.options(self.login.tenant)]
+        found = [self._option(*name) for name in self.storage.options(self.login.tenant)]
         self.respond_page("options", lambda first, size: (found[first : first + size], len(found)))
 
     def _set_option(self, **name: str) -> None:
@@ -53,7 +54,7 @@ class TenantCalls(Handler):
         if not all(isinstance(text, str) for text in option.values()) or not option["category"] or not option["key"]:
             raise unfit("category, key and value, texts, are required.")
         change = "ON CONFLICT DO UPDATE SET value = excluded.value"
-        self.platform.storage.insert("options", change, tenant=self.login.tenant, **option)
+        self.storage.insert("options", change, tenant=self.login.tenant, **option)
         self.respond(self._option(str(option["category"]), str(option["key"])), 200 if name else 201)
 
     def _show_option(self, category: str, key: str) -> None:
@@ -63,7 +64,7 @@ class TenantCalls(Handler):
     def _delete_option(self, category: str, key: str) -> None:
         """Take an option away, so that its default counts."""
         self._option(category, key)
-        self.platform.storage.delete("options", tenant=self.login.tenant, category=category, key=key)
+        self.storage.delete("options", tenant=self.login.tenant, category=category, key=key)
         self.set_status(204)
 
 
@@ -94,12 +95,9 @@ def pattern(path: str) -> str:
 def make_application(platform: Platform) -> Application:
     """Return the REST interface as a tornado application."""
     paths = {call.path: (kind, calls) for kind, calls in CALLS.items() for call in calls}
-    return Application(
-        [
-            (pattern(path), kind, {"platform": platform, "calls": [call for call in calls if call.path == path]})
-            for path, (kind, calls) in paths.items()
-        ],
-        default_handler_class=Handler,
-        default_handler_args={"platform": platform},
-        log_function=lambda _: None,
-    )
+    handlers = [
+        (pattern(path), kind, {"platform": platform, "calls": [call for call in calls if call.path == path]})
+        for path, (kind, calls) in paths.items()
+    ]
+    unknown: dict[str, Any] = {"default_handler_class": Handler, "default_handler_args": {"platform": platform}}
+    return Application(handlers, log_function=lambda _: None, **unknown)

@@ -52,9 +52,8 @@ class CertificateCalls(Handler):
         """Return a trusted certificate as it is sent, under the vendor's names."""
         certificate = trusted.certificate
         proof: dict[str, Any] = {}
-        if self.platform.trust.profile.has_proof_and_revocation:
-            proof["proofOfPossessionValid"] = trusted.proven
-            proof["tenantCertificateAuthority"] = False  # the local platform has none
+        if self.platform.trust.profile.has_proof_and_revocation:  # the local platform has no CA of its own
+            proof = {"proofOfPossessionValid": trusted.proven, "tenantCertificateAuthority": False}
         if proof and trusted.code:
             proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
             proof["proofOfPossessionVerificationCodeUsableUntil"] = zulu(trusted.code_until)
@@ -77,13 +76,13 @@ class CertificateCalls(Handler):
         }
 
     def _find(self, identifier: str) -> TrustAnchor:
-        trusted = self.platform.storage.trusted_certificate(identifier)
+        trusted = self.storage.trusted_certificate(identifier)
         if trusted is None or trusted.deleted or trusted.tenant != self.login.tenant:
             raise RestError(404, "certificate/Not Found", f"Cannot find certificate with fingerprint {identifier}.")
         return trusted
 
     def _store(self, trusted: TrustAnchor) -> None:
-        self.platform.storage.put_trusted_certificate(trusted)
+        self.storage.put_trusted_certificate(trusted)
         self.respond(self._as_json(trusted))
 
     def _read_trusted(self, body: Any) -> TrustAnchor:
@@ -95,7 +94,7 @@ class CertificateCalls(Handler):
         except OnboardingError as error:
             raise invalid(str(error)) from None
         identifier = fingerprint(certificate)
-        known = self.platform.storage.trusted_certificate(identifier)
+        known = self.storage.trusted_certificate(identifier)
         if known and not known.deleted:
             raise RestError(409, "certificate/Conflict", f"The certificate {identifier} is trusted already.")
         trusted = with_changes(TrustAnchor(identifier, self.login.tenant, certificate, "", "ENABLED", False), body)
@@ -104,7 +103,7 @@ class CertificateCalls(Handler):
 
     def _list_trusted(self, tenant: str) -> None:
         """List the tenant's trusted certificates."""
-        stored = self.platform.storage.trusted_certificates(self.login.tenant)
+        stored = self.storage.trusted_certificates(self.login.tenant)
         # the local platform's tenants have no CA of their own
         known = [self._as_json(one) for one in stored if not one.deleted and not self.flag("certificateAuthority")]
         self.respond_page("certificates", lambda first, size: (known[first : first + size], len(known)))
@@ -138,7 +137,7 @@ class CertificateCalls(Handler):
 
     def _delete(self, tenant: str, identifier: str) -> None:
         """Delete it: the live sessions under it end."""
-        self.platform.storage.put_trusted_certificate(replace(self._find(identifier), deleted=timestamp()))
+        self.storage.put_trusted_certificate(replace(self._find(identifier), deleted=timestamp()))
         self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was deleted.")
         self.set_status(204)
 

@@ -72,7 +72,7 @@ class ChainCalls(Handler):
         """Send the list of revoked certificates, signed by the platform. (Who signs it is not verified.)"""
         identity, now = self.platform.identity, datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder(identity.certificate.subject, now, now + timedelta(days=7))
-        for serial, date in self.platform.storage.revocations(self.login.tenant).items():
+        for serial, date in self.storage.revocations(self.login.tenant).items():
             builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, date).build())
         self.set_header("Content-Type", CRL)
         self.finish(builder.sign(identity.key, hashes.SHA256()).public_bytes(Encoding.DER))
@@ -85,8 +85,8 @@ class ChainCalls(Handler):
             serials, replace = list(_from_json(self.body().get("crls"))), False
         if len(serials) > LONGEST_LIST:
             raise _unreadable(f"The list has {len(serials)} entries: send {LONGEST_LIST} at most.")
-        with self.platform.storage.transaction():
-            self.platform.storage.revoke(self.login.tenant, serials, replace=replace)
+        with self.storage.transaction():
+            self.storage.revoke(self.login.tenant, serials, replace=replace)
         self.set_status(204)
 
     def _device_token(self) -> None:
@@ -96,12 +96,12 @@ class ChainCalls(Handler):
             with readable_certificates():
                 device = self._authorize(attempt)
         except ConnectionRejected as refusal:
-            self.platform.storage.log(attempt, refusal.code, refusal.sentence)
+            self.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.code == "NOT_REGISTERED":
                 raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
             raise RestError(*NOT_LET_IN) from None
         token = self.platform.tokens.issue(device.tenant, device.device)
-        self.platform.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
+        self.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
         self.respond({"access_token": token, "accessToken": token})  # the description's name, and that of other pages
 
     def _authorize(self, attempt: LoggedAttempt) -> RegisteredDevice:
@@ -115,8 +115,8 @@ class ChainCalls(Handler):
         given = read_chain(header, LONGEST_FILE) if header else []
         chain = [own, *(link for link in given if link != own)]  # the key of `own` alone is proven
         note_chain(attempt, chain)
-        trusted, attempt.client_id = self.platform.trust.verify_chain(chain), common_name(name_of(own)) or ""
-        attempt.tenant = trusted.tenant
+        trusted = self.platform.trust.verify_chain(chain, attempt=attempt)
+        attempt.client_id = common_name(name_of(own)) or ""
         if not attempt.client_id or ":" in attempt.client_id:
             sentence = "The common name is no device's: sign one without a colon in it."
             raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)

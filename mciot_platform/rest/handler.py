@@ -121,7 +121,8 @@ class Handler(RequestHandler):
 
     def initialize(self, platform: Platform, calls: Sequence[Call] = ()) -> None:
         """Take what the application hands to every handler."""
-        self.platform, self.media, self.login, self.call = platform, JSON, Login(""), UNKNOWN
+        self.platform, self.storage = platform, platform.storage
+        self.media, self.login, self.call = JSON, Login(""), UNKNOWN
         is_late = platform.trust.profile.has_proof_and_revocation
         self.known, self.calls = calls, {call.method: call for call in calls if is_late or not call.after_guide}
 
@@ -141,9 +142,8 @@ class Handler(RequestHandler):
             self.require_admin()
         self._check_media_types()
 
-    async def _run(self, **parts: str) -> None:
-        if (waiting := self.call.run(self, **parts)) is not None:
-            await waiting
+    def _run(self, **parts: str) -> Awaitable[None] | None:
+        return self.call.run(self, **parts)
 
     get = post = put = delete = _run
 
@@ -169,7 +169,7 @@ class Handler(RequestHandler):
         """Return who calls: by ``tenant/user:password``, also without the tenant, or by a device's token; or 401."""
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
         known = self.platform.tokens.read(given) if scheme.lower() == "bearer" else None
-        if known and self.platform.storage.device(*known):  # its user may be gone
+        if known and self.storage.device(*known):  # its user may be gone
             return Login(known[0], device=known[1], user=f"device_{known[1]}")
         try:
             user, _, password = base64.b64decode(given, validate=True).decode().partition(":")

@@ -72,13 +72,12 @@ class InventoryCalls(Handler):
 
     def _by_id(self, number: object) -> RegisteredDevice:
         is_id = (text := str(number)).isascii() and text.isdigit() and len(text) < 19
-        found = self.platform.storage.device(self.login.tenant, int(text) if is_id else 0)
+        found = self.storage.device(self.login.tenant, int(text) if is_id else 0)
         return self._visible(found, f"The device {text}")
 
     def _row(self, table: str, number: str) -> sqlite3.Row:
         query = f"SELECT * FROM {table} WHERE id = ? AND CAST(id AS TEXT) = ? AND tenant = ? AND ? IN ('', device)"
-        values = (number, number, self.login.tenant, self.login.device or "")
-        for row in self.platform.storage.select(query, *values):
+        for row in self.storage.select(query, number, number, self.login.tenant, self.login.device or ""):
             return row
         raise RestError(404, f"{table[:-1]}/Not Found", f"There is no {table[:-1]} {number}.")
 
@@ -103,7 +102,7 @@ class InventoryCalls(Handler):
             value = timestamp(read_time(given[name], name)) if name.endswith(("From", "To")) else given[name]
             if filters[name] in (OF_DEVICE, OF_FAMILY):
                 device = self._by_id(value)
-                value = device.device if name != "agentId" else json.dumps(self.platform.storage.family(device))
+                value = device.device if name != "agentId" else json.dumps(self.storage.family(device))
             clauses.append((filters[name], [value] * filters[name].count("?")))
         return clauses
 
@@ -114,7 +113,7 @@ class InventoryCalls(Handler):
         """Return what the login sees of the inventory, all or one; a device is its own owner."""
         query = "SELECT * FROM devices WHERE tenant = ? AND created > '' AND ? IN ('', device) AND ifnull(?, id) = id"
         found, values = [], (self.login.tenant, self.login.device or "", number)
-        for row in self.platform.storage.select(f"{query} ORDER BY created, id", *values):
+        for row in self.storage.select(f"{query} ORDER BY created, id", *values):
             is_device = not row["device"].startswith(NO_DEVICE) and row["type"] != SERVICE_TYPE
             own = {"owner": f"device_{row['device']}", "c8y_IsDevice": {}} if is_device else {}
             own |= json.loads(row["fragments"]) | {name: row[name] for name in ("name", "type") if row[name]}
@@ -146,7 +145,7 @@ class InventoryCalls(Handler):
         """Add an object to the inventory; the login is its owner, unless another one is named."""
         values = self._object_values({"owner": self.login.user, **self.body()})
         values |= {"tenant": self.login.tenant, "device": f"{NO_DEVICE}{secrets.token_hex(8)}"}
-        number = self.platform.storage.insert("devices", registered="", created=timestamp(), **values)
+        number = self.storage.insert("devices", registered="", created=timestamp(), **values)
         self.respond(self._objects(number)[0], 201)
 
     def _change_object(self, number: str) -> None:
@@ -154,13 +153,13 @@ class InventoryCalls(Handler):
         device, body = self._by_id(number), self.body()
         self._require_writer(device.device)
         values = self._object_values(self._objects(device.id)[0] | body)
-        self.platform.storage.update("devices", device.id, updated=timestamp(), **values)
+        self.storage.update("devices", device.id, updated=timestamp(), **values)
         self._show_object(number)
 
     def _delete_object(self, number: str) -> None:
         """Delete it, with its user too if asked: then it can't connect until it is registered again."""
         device, with_user = self._by_id(number), self.flag("withDeviceUser")
-        self.platform.storage.delete_device(device, with_user=with_user)
+        self.storage.delete_device(device, with_user=with_user)
         if with_user:
             self.platform.mqtt_server.end_device(device, "The device was deleted.")
         self.set_status(204)
@@ -170,7 +169,7 @@ class InventoryCalls(Handler):
         return {"externalId": name, "type": kind, "managedObject": self._reference(device), "self": path}
 
     def _named(self, kind: str, name: str) -> RegisteredDevice:
-        found = self.platform.storage.find_object(self.login.tenant, kind, name)
+        found = self.storage.find_object(self.login.tenant, kind, name)
         return self._visible(found, f"The device with the {kind} {name}")
 
     def _find_name(self, kind: str, name: str) -> None:
@@ -181,31 +180,31 @@ class InventoryCalls(Handler):
         """List the external ids of an object."""
         device = self._by_id(number)
         own = [] if device.device.startswith(NO_DEVICE) else [("c8y_Serial", device.device)]
-        rows = self.platform.storage.select("SELECT type, name FROM external_ids WHERE object = ?", device.id)
+        rows = self.storage.select("SELECT type, name FROM external_ids WHERE object = ?", device.id)
         found = [self._name(device, *each) for each in dict.fromkeys([*own, *map(tuple, rows)])]
         self.respond({"externalIds": found, "self": self.address(self.request.path)})
 
     def _add_name(self, number: str) -> None:
         """Add an external id to an object; a device that registers later with this c8y_Serial becomes it."""
-        device, body, storage = self._by_id(number), self.body(), self.platform.storage
+        device, body = self._by_id(number), self.body()
         kind, name = as_text(body, "type"), as_text(body, "externalId")
         if not kind or not name:
             raise unfit("type and externalId must not be empty.")
-        if storage.find_object(device.tenant, kind, name):
+        if self.storage.find_object(device.tenant, kind, name):
             raise RestError(409, "identity/Duplicate", f"There is the {kind} {name} already.")
-        storage.insert("external_ids", tenant=device.tenant, type=kind, name=name, object=device.id)
+        self.storage.insert("external_ids", tenant=device.tenant, type=kind, name=name, object=device.id)
         self.respond(self._name(device, kind, name), 201)
 
     def _delete_name(self, kind: str, name: str) -> None:
         """Take an external id away from its object, but not the one that a device has from its certificate."""
         if (kind, self._named(kind, name).device) == ("c8y_Serial", name):
             raise unfit(f"{name} is the device's own name, by its certificate: delete the device.")
-        self.platform.storage.delete("external_ids", tenant=self.login.tenant, type=kind, name=name)
+        self.storage.delete("external_ids", tenant=self.login.tenant, type=kind, name=name)
         self.set_status(204)
 
     def _operation(self, row: Mapping[str, Any] | sqlite3.Row) -> dict[str, Any]:
         operation = StoredOperation(**row)
-        device = self.platform.storage.device(operation.tenant, operation.device)
+        device = self.storage.device(operation.tenant, operation.device)
         body: dict[str, Any] = {"id": str(operation.id), "deviceId": str(device.id) if device else ""}
         body |= {"status": operation.status, "creationTime": zulu(operation.time), "description": operation.description}
         body[operation.fragment] = {"text": operation.text} if operation.fragment == COMMAND else {}
@@ -219,7 +218,7 @@ class InventoryCalls(Handler):
     def _list_operations(self) -> None:
         """List operations, the oldest first; with revert the newest."""
         order = "id DESC" if self.flag("revert") else "id"
-        rows = partial(self.platform.storage.page, "operations", self._clauses(OPERATIONS), order)
+        rows = partial(self.storage.page, "operations", self._clauses(OPERATIONS), order)
         self.respond_page("operations", rows, self._operation)
 
     async def _add_operation(self) -> None:
@@ -233,7 +232,7 @@ class InventoryCalls(Handler):
             raise unfit(f"An operation has a fragment, an object such as {RESTART}, or {COMMAND} with a text.")
         values = {"fragment": kind, "text": text, "description": as_text(body, "description", "")}
         fragments = as_fragments(body, *OPERATIONS_OWN)
-        operation = self.platform.storage.add_operation(device, **values, fragments=fragments)
+        operation = self.storage.add_operation(device, **values, fragments=fragments)
         self.respond(self._operation(vars(operation)), 201)
         await self.platform.mqtt_server.deliver(operation)  # after the answer: the device may be slow
 
@@ -248,8 +247,7 @@ class InventoryCalls(Handler):
         status = as_text(body, "status", operation.status, STATES)
         reason = as_text(body, "failureReason", operation.reason)
         fragments = as_fragments(json.loads(operation.fragments) | body, *OPERATIONS_OWN)
-        storage = self.platform.storage
-        storage.update("operations", operation.id, status=status, reason=reason, fragments=fragments)
+        self.storage.update("operations", operation.id, status=status, reason=reason, fragments=fragments)
         self._show_operation(number)
 
 

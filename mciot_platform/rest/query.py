@@ -19,9 +19,7 @@ MOST_TOKENS = 300  # so that no nesting is too deep
 PATH = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", re.ASCII)
 NUMBER = re.compile(r"(-?\d+(\.\d+)?([eE][+-]?\d+)?)[fFdDlL]?", re.ASCII)
 OPERATORS = {"eq": operator.eq, "gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
-TIMES = {
-    name: name.partition(".")[0] for name in ("creationTime", "creationTime.date", "lastUpdated", "lastUpdated.date")
-}
+TIMES = {f"{name}{part}": name for name in ("creationTime", "lastUpdated") for part in ("", ".date")}
 Test = Callable[[dict[str, Any]], bool]
 
 

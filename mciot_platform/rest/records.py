@@ -7,15 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from mciot_platform.rest.handler import ANY_LOGIN, JSON, WRITER, Call, read_time, unfit, zulu
-from mciot_platform.rest.inventory import (
-    HAS_FRAGMENT,
-    IN_STATUS,
-    PERIOD,
-    Filters,
-    InventoryCalls,
-    as_fragments,
-    as_text,
-)
+from mciot_platform.rest.inventory import HAS_FRAGMENT, IN_STATUS, PERIOD, InventoryCalls, as_fragments, as_text
 
 ALLOWED = {"severity": ("CRITICAL", "MAJOR", "MINOR", "WARNING"), "status": ("ACTIVE", "ACKNOWLEDGED", "CLEARED")}
 #: What of a record's body is no fragment.
@@ -29,7 +21,7 @@ class RecordKind(NamedTuple):
     shown: tuple[str, ...]
     required: tuple[str, ...]
     changed: tuple[str, ...]
-    filters: Filters
+    filters: Mapping[str, str]
     newest_first: bool = True
 
 
@@ -72,7 +64,7 @@ class RecordCalls(InventoryCalls):
         if self.kind is MEASUREMENTS:
             body.setdefault(row["fragment"], {row["series"]: {"value": row["value"], "unit": row["unit"]}})
             body["type"] = row["type"] or row["fragment"]
-        source = self._reference(self.platform.storage.device(row["tenant"], row["device"]))
+        source = self._reference(self.storage.device(row["tenant"], row["device"]))
         times = {"time": zulu(row["time"]), "creationTime": zulu(row["received"])}
         path = self.address(f"/{self.kind.table[:-1]}/{self.kind.table}/{row['id']}")
         return {**body, "id": str(row["id"]), **times, "source": source, "self": path}
@@ -81,12 +73,12 @@ class RecordCalls(InventoryCalls):
         """List what was sent, events and alarms the newest first; with revert the other way round."""
         direction = "DESC" if self.kind.newest_first ^ self.flag("revert") else "ASC"
         order, table = f"time {direction}, id {direction}", self.kind.table
-        rows = partial(self.platform.storage.page, table, self._clauses(self.kind.filters), order)
+        rows = partial(self.storage.page, table, self._clauses(self.kind.filters), order)
         self.respond_page(table, rows, self._record)
 
     def _count_records(self) -> None:
         """Count what the filters select."""
-        self.respond(self.platform.storage.page(self.kind.table, self._clauses(self.kind.filters), "id", 0, 1)[1])
+        self.respond(self.storage.page(self.kind.table, self._clauses(self.kind.filters), "id", 0, 1)[1])
 
     def _show_record(self, number: str) -> None:
         """Show one record."""
@@ -98,12 +90,12 @@ class RecordCalls(InventoryCalls):
         self._require_writer(row["device"])
         values = {name: as_text(body, name, row[name], ALLOWED) for name in self.kind.changed}
         values["fragments"] = as_fragments(json.loads(row["fragments"]) | body, *RESERVED)
-        self.platform.storage.update(self.kind.table, row["id"], **values)
+        self.storage.update(self.kind.table, row["id"], **values)
         self._show_record(number)
 
     def _store(self, body: Any) -> dict[str, Any]:
         """Store a new one; an alarm of a type that is active is counted on. Returns it as it is sent."""
-        source, storage = body.get("source") if isinstance(body, dict) else None, self.platform.storage
+        source = body.get("source") if isinstance(body, dict) else None
         if not isinstance(source, dict) or "id" not in source:
             raise unfit("source, an object with the id of a device, is required.")
         self._require_writer((device := self._by_id(source["id"])).device)
@@ -114,17 +106,18 @@ class RecordCalls(InventoryCalls):
                 raise unfit('A measurement has a fragment, a series, a value: "c8y_P": {"T": {"value": 1}}.')
             values |= found[0]
         if self.kind is ALARMS:
-            number = storage.raise_alarm(device, time, *values.values())
-            storage.update("alarms", number, status=as_text(body, "status", "ACTIVE", ALLOWED), fragments=fragments)
+            number = self.storage.raise_alarm(device, time, *values.values())
+            status = as_text(body, "status", "ACTIVE", ALLOWED)
+            self.storage.update("alarms", number, status=status, fragments=fragments)
         else:
-            number = storage.add_record(self.kind.table, device, time, fragments=fragments, **values)
+            number = self.storage.add_record(self.kind.table, device, time, fragments=fragments, **values)
         return self._record(self._row(self.kind.table, str(number)))
 
     def _add_records(self) -> None:
         """Add a record; of measurements several in one body, all of them or none."""
         body = self.body()
         several = body.get("measurements") if self.kind is MEASUREMENTS else None
-        with self.platform.storage.transaction():
+        with self.storage.transaction():
             added = [self._store(one) for one in (several if isinstance(several, list) else [body])]
         self.respond({"measurements": added} if isinstance(several, list) else added[0], 201)
 
