@@ -48,8 +48,10 @@ def decimal(text: str) -> float:
 
 def moment(text: str) -> datetime:
     """Return a time in ISO 8601, or now where it was left out. Raises: BadMessage: if it is none."""
+    if not text:
+        return datetime.now(UTC)
     try:
-        time = datetime.fromisoformat(text) if text else datetime.now(UTC)
+        time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise BadMessage(f"{text!r} is no time in ISO 8601.") from None

@@ -1,5 +1,6 @@
 """MQTT packets out of bytes: amqtt's packet classes as codec, with the checks of MQTT 3.1.1 that they leave out."""
 
+import re
 import struct
 from typing import Any, NamedTuple
 
@@ -19,7 +20,15 @@ CLIENT_PACKETS |= dict.fromkeys((packet.CONNECT, packet.PUBACK, packet.PUBREC, p
 CLIENT_PACKETS |= dict.fromkeys((packet.PINGREQ, packet.DISCONNECT), 0)
 CLIENT_PACKETS |= dict.fromkeys((packet.PUBREL, packet.SUBSCRIBE, packet.UNSUBSCRIBE), 2)
 WITHOUT_PACKET_ID = (packet.CONNECT, packet.PINGREQ, packet.DISCONNECT)
+GOOD_TOPIC = re.compile(r"[^+#\0]+")
 BAD_PARTS = "The client sent a packet with a part missing, bytes left over, or text that is not UTF-8."
+BAD_PUBLISH = (
+    "The client sent a message with QoS 3.",
+    BAD_PARTS,
+    "The client sent a message of QoS 0 as one that it sent before.",
+    "The client sent a message without a topic, or with a wildcard in it.",
+    "The client sent a packet with the identifier 0.",
+)
 
 
 class MalformedPacket(Exception):
@@ -102,15 +111,10 @@ def _publish(first: int, body: bytes) -> Publish:
         topic = body[2:end].decode()
     except UnicodeDecodeError:
         raise MalformedPacket(BAD_PARTS) from None
-    faults = {
-        "The client sent a message with QoS 3.": qos == 3,
-        BAD_PARTS: len(body) < max(begin, 2),
-        "The client sent a message of QoS 0 as one that it sent before.": first & 8 and not qos,
-        "The client sent a message without a topic, or with a wildcard in it.": not topic or set(topic) & set("+#\0"),
-        "The client sent a packet with the identifier 0.": qos and not number,
-    }
-    if any(faults.values()):
-        raise MalformedPacket(next(sentence for sentence, is_so in faults.items() if is_so))
+    no_topic, repeated = not GOOD_TOPIC.fullmatch(topic), first & 8 and not qos
+    faults = qos == 3, len(body) < max(begin, 2), repeated, no_topic, qos and not number
+    if any(faults):
+        raise MalformedPacket(next(sentence for sentence, is_so in zip(BAD_PUBLISH, faults, strict=True) if is_so))
     return Publish(topic, body[begin:], qos, number, len(body))
 
 

@@ -96,7 +96,7 @@ def read_object(text: bytes) -> dict[str, Any]:
 
 def timestamp(at: datetime | None = None) -> str:
     """Return a time, now by default, in ISO 8601 and UTC, so that text order is time order."""
-    return (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+    return (at.astimezone(UTC) if at else datetime.now(UTC)).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,11 @@ def _trust_anchor(row: sqlite3.Row) -> TrustAnchor:
     return TrustAnchor(certificate=_parse(values.pop("der")), **values)
 
 
+@lru_cache
+def _insertion(table: str, *columns: str) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+
+
 class Storage:
     """The file, opened. Every call but the log's is durable when it returns, inside `transaction` when that ends."""
 
@@ -221,8 +226,7 @@ class Storage:
 
     def insert(self, table: str, conflict: str = "", **values: Any) -> int:
         """Add a row to one of our tables; ``conflict`` is what SQL does if it is there. Returns its number."""
-        query = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) {conflict}"
-        return self._db.execute(query, tuple(values.values())).lastrowid or 0
+        return self._db.execute(_insertion(table, *values) + conflict, tuple(values.values())).lastrowid or 0
 
     def select(self, query: str, *values: object) -> list[sqlite3.Row]:
         """Return the rows of a query of ours, which changes nothing."""

@@ -61,7 +61,7 @@ def page_of(url: str, height: int = 1400, width: int = 1280) -> Iterator[Page]:
         expect(page.get_by_text("| Idle")).to_be_visible(timeout=60_000)
         yield page
         browser.close()
-    assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))] == []
+    assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:", "blob:", "attachment:"))] == []
 
 
 def run_all(page: Page) -> None:

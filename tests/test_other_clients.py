@@ -91,7 +91,7 @@ def test_mosquitto_sub_receives_its_own_operations(world: World, qos: int) -> No
         for to, text in ((other, "not for you"), (name, "for you")):
             world.operate(to, c8y_Command={"text": text})
         heard, _ = listener.communicate(timeout=SECONDS)
-    assert heard == f"s/ds {min(qos, 1)} 511,{name},for you\n"
+    assert heard == f"s/ds {qos} 511,{name},for you\n"
     refused = mosquitto("mosquitto_sub", world, name, *listen, client_id=ANOTHER)
     assert refused.returncode == NOT_AUTHORISED and "not authorised" in refused.stderr
     denied = mosquitto("mosquitto_sub", world, name, *listen[:-1], "s/us")
@@ -127,6 +127,9 @@ async def talk(platform: LocalPlatform, context: ssl.SSLContext, client_id: str,
             codes = await granted.get()
             client.publish("s/us", "123", qos=qos)
             answer = await received.get()
+            client.publish(
+                "s/us", "500", qos=1
+            )  # acknowledged behind the answer's PUBREL, which must not come too late
             await storage.wait_empty()
         finally:
             await client.disconnect()
@@ -140,8 +143,8 @@ def test_gmqtt_publishes_and_subscribes(world: World, qos: int, version: ssl.TLS
     context = world.context(name, version)
     kept, granted, answer = asyncio.run(talk(world.platform, context, name, qos))
     assert kept == KEPT[qos]
-    assert granted == [min(qos, 1), 0x80]  # a device reads s/ds, not s/us
-    assert answer == ("s/ds", min(qos, 1), f"124,{world.id_of(name)}")
+    assert granted == [qos, 0x80]  # a device reads s/ds, not s/us
+    assert answer == ("s/ds", qos, f"124,{world.id_of(name)}")
     with pytest.raises(gmqtt.MQTTConnectError) as refused:
         asyncio.run(talk(world.platform, context, ANOTHER, qos))
     assert refused.value.args[0] == NOT_AUTHORISED

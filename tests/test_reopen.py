@@ -39,7 +39,7 @@ def opened(folder: Path, dark: bool = False, *, ours: bool = True) -> Iterator[P
     tool("chromium")
     path = write_notebook(folder, [SETUP, *WIDGETS])
     environment = {"MCIOT_WORKSPACE": str(folder / "workspace")}
-    environment |= {"JUPYTER_CONFIG_PATH": str(ROOT / "jupyter-config")} if ours else {}
+    environment["JUPYTER_CONFIG_PATH"] = str(ROOT / "jupyter-config") if ours else ""  # run.py may have set it
     with lab(folder, dark=dark, **environment) as url, page_of(url, height=4600) as page:
         assert path.exists()
         run_all(page)

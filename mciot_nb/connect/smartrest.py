@@ -34,7 +34,9 @@ def parse(payload: bytes) -> list[list[str]]:
     Raises: ValueError: with a sentence where it is not UTF-8 or its quotes do not close.
     """
     try:
-        text = _QUOTED.sub(lambda value: value[1] + _BACKSLASHES.sub(_read, value[2]), payload.decode())
+        text = payload.decode()
+        if '"' in text:
+            text = _QUOTED.sub(lambda value: value[1] + _BACKSLASHES.sub(_read, value[2]), text)
         return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True) if row]
     except UnicodeDecodeError:
         raise ValueError("The message is not UTF-8.") from None
