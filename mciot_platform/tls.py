@@ -15,9 +15,9 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 
 from mciot_nb.pki.chain import is_issued_by
-from mciot_nb.pki.verdicts import INVALID_PURPOSE, SIGNATURE_FAILURE, to_openssl
+from mciot_nb.pki.verdicts import INVALID_PURPOSE, SIGNATURE_FAILURE, Verdict, to_openssl
 from mciot_platform.storage import Storage, TrustAnchor
-from mciot_platform.trust import ConnectionRejected, FailedCertificate
+from mciot_platform.trust import ConnectionRejected
 
 CHUNK = 65536  # bytes
 #: Bytes of the accepted issuers' names. From 65,536 on every handshake fails, and Java reads 32,768 in a message.
@@ -87,7 +87,7 @@ def _on_verify(tls: SSL.Connection, presented: X509, error: int, depth: int, ok:
         return True  # one that is trusted itself is for every purpose to the platform, which is Java
     if error == SIGNATURE_FAILURE and any(is_issued_by(certificate, a) for a in stream.anchors):
         return True  # OpenSSL tried another trusted certificate of that name; `Trust.authorize` checks them all
-    stream.failed = FailedCertificate(certificate, depth, error)
+    stream.failed = Verdict(error, depth, certificate)
     return False
 
 
@@ -100,7 +100,7 @@ class TlsStream:
             writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         self._reader, self._writer, self._contexts = reader, writer, contexts
         self.anchors: list[x509.Certificate] = []
-        self.failed: FailedCertificate | None = None
+        self.failed: Verdict | None = None  # what OpenSSL objected to
         self._tls: SSL.Connection | None = None  # made when the client speaks: many that connect never do
 
     async def handshake(self) -> None:

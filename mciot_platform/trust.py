@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -25,15 +24,6 @@ class ConnectionRejected(Exception):
     def __init__(self, code: str, sentence: str, connack: int | None = None) -> None:
         super().__init__(sentence)
         self.code, self.sentence, self.connack = code, sentence, connack
-
-
-@dataclass(frozen=True)
-class FailedCertificate:
-    """What OpenSSL objected to in a handshake: the certificate, its depth (the device's is 0) and the error number."""
-
-    certificate: x509.Certificate
-    depth: int
-    error: int
 
 
 @contextmanager
@@ -119,7 +109,7 @@ class Trust:
             self._good[key] = trusted, min(one.not_valid_after_utc for one in (*presented, *path))
         return trusted
 
-    def explain_failed_handshake(self, path: Chain, failed: FailedCertificate) -> ConnectionRejected:
+    def explain_failed_handshake(self, path: Chain, failed: Verdict) -> ConnectionRejected:
         """Return why OpenSSL refused a client; ``path`` leads from the device's certificate to the one that failed."""
         anchors = list(self.enabled())
         presented = list(path)
@@ -127,8 +117,7 @@ class Trust:
             # pyOpenSSL does not tell what else was presented. If the issuer's name is one that we trust, its
             # certificate most likely was, and did not make the signature.
             presented += [one for one in anchors if same_name(presented[0], one) and one != presented[0]]
-        verdict = Verdict(failed.error, failed.depth, failed.certificate)
-        finding = self._of_one_gone(presented, explain(verdict, presented, anchors))
+        finding = self._of_one_gone(presented, explain(failed, presented, anchors))
         if finding.code == "BAD_SIGNATURE" and len(path) < 2:
             # for both cases: the trusted certificate was presented too and did not sign, or a namesake of it did
             subject, name = readable(name_of(presented[0])), readable(name_of(presented[0], "issuer"))
