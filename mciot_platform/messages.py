@@ -116,7 +116,9 @@ def answer_json(
         for one in body.get(topic.partition("/")[2], [body]):
             number, *values = AS_STATIC[topic](one)
             child = one.get("externalSource", {}).get("externalId", "")
-            _carry_out(storage, sender, child + "", number, list(map(str, values)))  # TypeError for what is no text
+            if not isinstance(child, str):
+                raise TypeError("a name is a text")
+            _carry_out(storage, sender, child, number, list(map(str, values)))
         return []
     except BadMessage as problem:
         said = str(problem)
