@@ -209,7 +209,8 @@ function drawRow(model, body, [key, ...texts], ask) {
     const cell = make(position ? "td" : "th", row, {}, position ? {} : { scope: "row" });
     cell.dataset.column = model.get("columns")[position]; // where the page is narrow, it stands before the text
     if (model.get("wide").includes(cell.dataset.column)) {
-      Object.assign(cell, { textContent: text, className: "mciot-wide" });
+      cell.className = "mciot-wide";
+      for (const part of text.split(/(?=\/)/)) cell.append(part, document.createElement("wbr")); // no break in a word
     } else fill(cell, text);
     const tone = text[1] === " " && TONES[text[0]];
     if (tone) cell.classList.add(tone);
