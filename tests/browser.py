@@ -105,7 +105,7 @@ def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iter
         yield f"http://127.0.0.1:{port}/lab/tree/{{name}}?reset&token={token}"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)  # it ends its kernels first
 
 
 @contextmanager

@@ -506,7 +506,7 @@ def test_what_the_tenant_said_first_is_not_shown_last(bench: Bench, monkeypatch:
     monkeypatch.setattr(bench.console.operations, "show", show_the_first_late)
     first = threading.Thread(target=bench.console.read)
     first.start()
-    assert has_asked.wait(10)
+    assert has_asked.wait(60)
     bench.console.device.executing(OperationRequest("c8y_Restart"))
     bench.console.device.done(OperationRequest("c8y_Restart"))
     bench.console.read()

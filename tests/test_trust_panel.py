@@ -431,7 +431,7 @@ def test_a_file_that_comes_while_the_workspace_is_looked_into_stays_chosen(
     part.choice.observe(dawdle, "index")
     looking = threading.Thread(target=part.refresh)
     looking.start()
-    assert halfway.wait(10)
+    assert halfway.wait(60)
     assert hand_over(part.file, "x.pem", make("Foreign", ca=True).pem.encode()).startswith("✓ ")
     go_on.set()
     looking.join()
