@@ -84,8 +84,8 @@ class Passphrase:
             except OnboardingError as error:
                 if error.code != "WRONG_PASSPHRASE":
                     raise
-                sentence = "This passphrase does not open the CA that is here: type it again. If it is lost, or you "
-                sentence += "want a CA with another one, workspace.start_over() moves everything aside and begins anew."
+                sentence = f"This passphrase does not open {key.name}, which is here: type it again. If it is lost, or "
+                sentence += "you want another one, workspace.start_over() moves everything aside and begins anew."
                 raise OnboardingError(sentence, error.code) from None
         self._typed = passphrase
 

@@ -104,13 +104,17 @@ def test_another_subject_is_asked_for_and_archives_what_has_no_key(quick_workspa
 
 
 def test_a_lost_practice_passphrase_is_taken_from_memory(quick_workspace: Workspace) -> None:
-    quick_workspace.catch_up("ca")
+    quick_workspace.catch_up("device")
     path = quick_workspace.folder / "passphrase"
     text = path.read_text()
     path.unlink()
     workspace = Workspace(quick_workspace.folder)
     with pytest.raises(OnboardingError, match="does not open"):
         workspace.type_passphrase(Secret("another passphrase"))
+    aside = (workspace.ca_folder / "caKey.pem").rename(workspace.folder / "safe.pem")
+    with pytest.raises(OnboardingError, match=r"does not open deviceKey\.pem, which is here"):
+        workspace.type_passphrase(Secret("another passphrase"))
+    aside.rename(workspace.ca_folder / "caKey.pem")
     workspace.type_passphrase(Secret(text))
     assert workspace.ca().certificate and not path.exists()
 

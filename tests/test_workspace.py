@@ -43,7 +43,7 @@ def test_an_own_passphrase_is_asked_for_and_nothing_moves(workspace: Workspace) 
     for step in (other.create_keystore, other.create_truststore, other.ca):
         with pytest.raises(OnboardingError, match="Stop here"):
             step()
-    with pytest.raises(OnboardingError, match="does not open the CA"):
+    with pytest.raises(OnboardingError, match=r"does not open caKey\.pem, which is here"):
         other.type_passphrase(Secret("Zeppelin-9 Oelkanme"))
     with pytest.raises(OnboardingError, match="6 characters"):
         other.type_passphrase(Secret("abcde"))

@@ -346,7 +346,7 @@ class Connection:
         try:
             if self._connack is None:
                 socket.recv(1)
-        except ssl.SSLError as error:
+        except OSError as error:  # a reset has nothing to say
             if "ALERT" in str(error):
                 self.notes.append(str(error))
 
