@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mciot_nb.connect.smartrest import line, parse
-from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, read_object, timestamp
+from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, read_object, read_time, timestamp
 
 ANSWERS, ERRORS, TOKENS = "s/ds", "s/e", "s/dat"
 NOTIFICATIONS, JSON_ERRORS = "devicecontrol/notifications", "error"
@@ -51,8 +51,7 @@ def moment(text: str) -> datetime:
     if not text:
         return datetime.now(UTC)
     try:
-        time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        return read_time(text)
     except (ValueError, OverflowError):
         raise BadMessage(f"{text!r} is no time in ISO 8601.") from None
 
@@ -157,7 +156,8 @@ def _meant(storage: Storage, sender: RegisteredDevice, child: str, *, create: bo
     """
     device = sender if sender.created else storage.device(sender.tenant, sender.device) or sender
     if not device.created and (create or child):
-        storage.create_device(device, f"MQTT Device {device.device}", DEVICE_TYPE)
+        name = f"MQTT Device {device.device}"
+        storage.update("devices", device.id, created=timestamp(), name=name, type=DEVICE_TYPE)
         device = storage.device(sender.tenant, sender.device) or sender
     if child in ("", device.device):
         return device
@@ -188,7 +188,7 @@ def _create(storage: Storage, device: RegisteredDevice, values: Values) -> Seque
     if child:
         storage.add_child(device, child, named, kind or CHILD_TYPE)
     else:
-        storage.create_device(device, named, kind or DEVICE_TYPE)
+        storage.update("devices", device.id, created=timestamp(), name=named, type=kind or DEVICE_TYPE)
     return None
 
 
@@ -264,7 +264,7 @@ def _set_operation(after: str, before: str = "EXECUTING") -> Action:
             found = [one for one in storage.operations(device, before) if one.fragment == values["fragment"]]
         if not found:
             raise BadMessage(f"No operation {what}.")
-        storage.set_operation(found[0], after, values.get("reason", ""))
+        storage.update("operations", found[0].id, status=after, reason=values.get("reason", ""))
 
     return set_operation
 

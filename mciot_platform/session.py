@@ -60,7 +60,7 @@ class Session:
     def resume(self) -> bool:
         """Load the stored session, or delete it, as the client asked. Returns whether it goes on (session present)."""
         if self._clean:
-            self.storage.delete_session(self.device)
+            self.storage.delete("sessions", tenant=self.device.tenant, device=self.device.device)
             return False
         stored = self.storage.session(self.device)
         self._subscribed, self._unreleased = stored or ({}, set())

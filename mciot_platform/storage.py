@@ -4,7 +4,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,61 +14,15 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-#: ``device`` is always the device's identifier, the common name of its certificate. Numbers that others may have kept
-#: of what was deleted are not given again (AUTOINCREMENT).
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS trusted_certificates (
-    fingerprint TEXT PRIMARY KEY, tenant TEXT NOT NULL, der BLOB NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
-    auto_registration INTEGER NOT NULL, uploaded TEXT NOT NULL, deleted TEXT);
-CREATE TABLE IF NOT EXISTS revoked (
-    tenant TEXT NOT NULL, serial TEXT NOT NULL, date TEXT NOT NULL, PRIMARY KEY (tenant, serial));
-CREATE TABLE IF NOT EXISTS devices (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device TEXT NOT NULL, registered TEXT NOT NULL,
-    created TEXT, name TEXT, type TEXT, UNIQUE (tenant, device));
-CREATE TABLE IF NOT EXISTS measurements (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
-    fragment TEXT NOT NULL, series TEXT NOT NULL, value REAL NOT NULL, unit TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
-    type TEXT NOT NULL, text TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS alarms (
-    id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL,
-    type TEXT NOT NULL, text TEXT NOT NULL, severity TEXT NOT NULL, status TEXT NOT NULL, count INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS operations (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL,
-    fragment TEXT NOT NULL, text TEXT NOT NULL, description TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS external_ids (
-    tenant TEXT NOT NULL, type TEXT NOT NULL, name TEXT NOT NULL, object INTEGER NOT NULL,
-    PRIMARY KEY (tenant, type, name));
-CREATE TABLE IF NOT EXISTS options (
-    tenant TEXT NOT NULL, category TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
-    PRIMARY KEY (tenant, category, key));
-CREATE TABLE IF NOT EXISTS sessions (
-    tenant TEXT NOT NULL, device TEXT NOT NULL, subscriptions TEXT NOT NULL, unreleased TEXT NOT NULL,
-    PRIMARY KEY (tenant, device));
-CREATE TABLE IF NOT EXISTS log (
-    id INTEGER PRIMARY KEY, time TEXT NOT NULL, address TEXT NOT NULL, tenant TEXT NOT NULL, subject TEXT NOT NULL,
-    client_id TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, ended TEXT, ending TEXT);
-"""
+SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+COLUMNS = """SELECT it.name, own.name, own.type, own."notnull", own.dflt_value
+    FROM sqlite_schema it, pragma_table_info(it.name) own WHERE it.type = 'table'"""
 DEVICE_TABLES = ("measurements", "events", "alarms", "operations")
-#: Added to the tables, which in a file of an earlier version lack them: table, column, type.
-LATER_COLUMNS = (
-    ("trusted_certificates", "proven", "INTEGER NOT NULL DEFAULT 0"),
-    ("trusted_certificates", "code", "TEXT NOT NULL DEFAULT ''"),
-    ("trusted_certificates", "code_until", "TEXT NOT NULL DEFAULT ''"),
-    *((table, "fragments", "TEXT NOT NULL DEFAULT '{}'") for table in ("devices", *DEVICE_TABLES)),
-    ("devices", "updated", "TEXT"),
-    ("devices", "parent", "TEXT NOT NULL DEFAULT ''"),
-    ("measurements", "type", "TEXT NOT NULL DEFAULT ''"),
-    ("log", "tls", "TEXT NOT NULL DEFAULT ''"),
-    ("log", "chain", "TEXT NOT NULL DEFAULT '[]'"),
-)
 DEVICE_COLUMNS = "id, tenant, device, created, name, type, registered, parent"
 #: A device and all below it. Each child is made once, below one that is there, so this ends.
 FAMILY = """WITH RECURSIVE family (device) AS (
     SELECT :device UNION SELECT d.device FROM devices d, family f WHERE d.tenant = :tenant AND d.parent = f.device)
     SELECT device FROM family"""
-INDEXES = "".join(f"CREATE INDEX IF NOT EXISTS {t}_of_device ON {t} (tenant, device, time);" for t in DEVICE_TABLES)
 #: The tenant's option that makes its list of revoked serial numbers count; off where it is not set.
 CRL_OPTION = ("configuration", "crl.offline.check.enabled")
 MOST_NESTED = 100  # levels in what is stored as JSON: SQLite reads 1000, and Python fewer where it is busy
@@ -97,6 +51,12 @@ def read_object(text: bytes) -> dict[str, Any]:
 def timestamp(at: datetime | None = None) -> str:
     """Return a time, now by default, in ISO 8601 and UTC, so that text order is time order."""
     return (at.astimezone(UTC) if at else datetime.now(UTC)).isoformat(timespec="milliseconds")
+
+
+def read_time(text: str) -> datetime:
+    """Return a time in ISO 8601, which is UTC's where it names no zone. Raises: ValueError, OverflowError."""
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 @dataclass(frozen=True)
@@ -194,10 +154,14 @@ class Storage:
         self._db = sqlite3.connect(file, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._trusted: list[TrustAnchor] | None = None
-        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + SCHEMA + INDEXES)
-        for table, column, kind in LATER_COLUMNS:
-            if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info ({table})")}:
-                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+        self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; {SCHEMA}")
+        there = {(table, column) for table, column, *_ in self.select(COLUMNS)}
+        with closing(sqlite3.connect(":memory:")) as new:  # a file of an earlier version lacks some of its columns
+            new.executescript(SCHEMA)
+            for table, column, kind, required, default in new.execute(COLUMNS):
+                if (table, column) not in there:
+                    how = f"NOT NULL DEFAULT {default}" if required else ""
+                    self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind} {how}")
 
     def close(self) -> None:
         """Close the file."""
@@ -290,10 +254,6 @@ class Storage:
         rows = self._db.execute(FAMILY, {"tenant": device.tenant, "device": device.device})
         return [name for (name,) in rows]
 
-    def create_device(self, device: RegisteredDevice, name: str, kind: str) -> None:
-        """Add a registered device to the inventory."""
-        self.update("devices", device.id, created=timestamp(), name=name, type=kind)
-
     def find_object(self, tenant: str, kind: str, name: str) -> RegisteredDevice | None:
         """Return what bears an external id, None where nothing does."""
         if kind == "c8y_Serial" and (found := self.device(tenant, name)):
@@ -351,10 +311,6 @@ class Storage:
         query = "SELECT * FROM operations WHERE tenant = ? AND device = ? AND ? IN (status, '') ORDER BY id"
         return [StoredOperation(**row) for row in self._db.execute(query, (device.tenant, device.device, status))]
 
-    def set_operation(self, operation: StoredOperation, status: str, reason: str = "") -> None:
-        """Store what a device says of an operation."""
-        self.update("operations", operation.id, status=status, reason=reason)
-
     def session(self, device: RegisteredDevice) -> tuple[dict[str, int], set[int]] | None:
         """Return the topics and the unreleased QoS 2 messages of a stored session, None where there is none."""
         query = "SELECT subscriptions, unreleased FROM sessions WHERE tenant = ? AND device = ?"
@@ -365,10 +321,6 @@ class Storage:
         """Store a session, so that it outlives its connection."""
         values = (device.tenant, device.device, json.dumps(subscriptions), json.dumps(sorted(unreleased)))
         self._db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", values)
-
-    def delete_session(self, device: RegisteredDevice) -> None:
-        """Delete what was stored of a session."""
-        self.delete("sessions", tenant=device.tenant, device=device.device)
 
     def trusted_certificates(self, tenant: str | None = None) -> Sequence[TrustAnchor]:
         """Return every certificate ever uploaded, the deleted ones too, in the order of their first upload.

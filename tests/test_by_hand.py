@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Run, tool
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb import LocalPlatform, Workspace
-from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.chain import is_signature, read_certificates
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
 from mciot_nb.workspace import DEFAULTS
-from mciot_platform.rest.certificates import is_signature
 from tools.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
@@ -192,5 +192,5 @@ def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     said = next(text for command, text in printed.items() if "openssl dgst" in command)
     signed = base64.b64decode(re.match(r"[A-Za-z0-9+/]+=*", said)[0])  # type: ignore[index]
     key = read_certificates(folder / "caCert.pem")[0].public_key()
-    assert is_signature(key, signed, CODE.encode()), "the proof of possession"
-    assert not is_signature(key, signed, f"{CODE}\n".encode()), "a line break spoils it"
+    assert is_signature(key, signed, CODE.encode(), SHA256()), "the proof of possession"
+    assert not is_signature(key, signed, f"{CODE}\n".encode(), SHA256()), "a line break spoils it"

@@ -152,22 +152,29 @@ def signature_fits(signed: Signed, signer: x509.Certificate | x509.CertificateSi
     cryptography's own checks (`is_signature_valid`, `verify_directly_issued_by`) do so for SHA-1 and MD5 no more. A
     request is signed by its own key.
     """
+    content = next(getattr(signed, f"tbs_{it}_bytes") for it in _CONTENTS if hasattr(signed, f"tbs_{it}_bytes"))
     try:
-        key: Any = signer.public_key()
         digest, parameters = signed.signature_hash_algorithm, signed.signature_algorithm_parameters
-        arguments: tuple[object, ...] = ()
-        if isinstance(key, rsa.RSAPublicKey):
-            arguments = (parameters if isinstance(parameters, padding.PSS) else padding.PKCS1v15(), digest)
-        elif digest and isinstance(key, ec.EllipticCurvePublicKey):
-            arguments = (ec.ECDSA(digest),)
-        elif isinstance(key, dsa.DSAPublicKey):
-            arguments = (digest,)
-        content = next(getattr(signed, f"tbs_{it}_bytes") for it in _CONTENTS if hasattr(signed, f"tbs_{it}_bytes"))
-        key.verify(signed.signature, content, *arguments)
-    except (InvalidSignature, TypeError, AttributeError):  # the last two: a key of another kind made it
-        return False
+        return is_signature(signer.public_key(), signed.signature, content, digest, parameters)
     except (ValueError, UnsupportedAlgorithm, InternalError):
         return None
+
+
+def is_signature(
+    key: Any, signature: bytes, content: bytes, digest: hashes.HashAlgorithm | None, parameters: object = None
+) -> bool:
+    """Whether ``key`` made the ``signature``; ``parameters`` are those of RSA-PSS. Raises: as `signature_fits` says."""
+    arguments: tuple[object, ...] = ()
+    if isinstance(key, rsa.RSAPublicKey):
+        arguments = (parameters if isinstance(parameters, padding.PSS) else padding.PKCS1v15(), digest)
+    elif digest and isinstance(key, ec.EllipticCurvePublicKey):
+        arguments = (ec.ECDSA(digest),)
+    elif isinstance(key, dsa.DSAPublicKey):
+        arguments = (digest,)
+    try:
+        key.verify(signature, content, *arguments)
+    except (InvalidSignature, TypeError, AttributeError):  # the last two: a key of another kind made it
+        return False
     return True
 
 

@@ -10,15 +10,13 @@ from functools import partial
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import fingerprint
+from mciot_nb.pki.chain import fingerprint, is_signature
 from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import single_ca_certificate
 from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, unfit, zulu
@@ -155,22 +153,10 @@ class CertificateCalls(Handler):
         if not trusted.code or trusted.code_until < timestamp() or not signature:
             sentence = "There is no code that is valid, or the signature is no base64: make a code, and sign that one."
             raise RestError(422, "tenants/Unprocessable Entity", sentence)
-        if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode()):
+        if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode(), hashes.SHA256()):
             sentence = "The signature is not that of the code with this certificate's key: sign its exact bytes."
             raise RestError(400, "tenants/Bad Request", sentence)
         self._store(replace(trusted, proven=True, code="", code_until=""))
-
-
-def is_signature(key: CertificatePublicKeyTypes, signature: bytes, data: bytes) -> bool:
-    """Whether ``signature`` is one of ``data``, as ``openssl dgst -sha256 -sign`` makes it."""
-    with suppress(InvalidSignature):
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
-            return True
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
-            return True
-    return False
 
 
 def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from mciot_platform.identity import Credentials, Tokens, find_login
 from mciot_platform.mqtt_server import MqttServer
-from mciot_platform.storage import Storage, TrustAnchor, read_object
+from mciot_platform.storage import Storage, TrustAnchor, read_object, read_time
 from mciot_platform.tls import ServerIdentity
 from mciot_platform.trust import Trust
 
@@ -45,11 +45,10 @@ def zulu(time: str) -> str:
     return time.replace("+00:00", "Z")
 
 
-def read_time(text: object, name: str) -> datetime:
+def as_time(text: object, name: str) -> datetime:
     """Return a time of a request. Raises: RestError: 422 if it is none."""
     try:
-        time = datetime.fromisoformat(str(text).replace(" ", "+"))  # an unquoted +01:00
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        return read_time(str(text).replace(" ", "+"))  # an unquoted +01:00
     except (ValueError, OverflowError):
         raise unfit(f"{name} must be a time in ISO 8601.") from None
 

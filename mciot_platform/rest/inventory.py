@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mciot_platform.messages import COMMAND, RESTART, SERVICE_TYPE
-from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, read_time, unfit, zulu
+from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, as_time, unfit, zulu
 from mciot_platform.rest.query import parse
 from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOperation, timestamp
 
@@ -99,7 +99,7 @@ class InventoryCalls(Handler):
         if self.login.device:
             clauses.append(("device = ?", [self.login.device]))
         for name in filters.keys() & given.keys():
-            value = timestamp(read_time(given[name], name)) if name.endswith(("From", "To")) else given[name]
+            value = timestamp(as_time(given[name], name)) if name.endswith(("From", "To")) else given[name]
             if filters[name] in (OF_DEVICE, OF_FAMILY):
                 device = self._by_id(value)
                 value = device.device if name != "agentId" else json.dumps(self.storage.family(device))

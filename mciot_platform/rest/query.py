@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mciot_platform.rest.handler import RestError, read_time, zulu
+from mciot_platform.rest.handler import RestError, as_time, zulu
 from mciot_platform.storage import timestamp
 
 #: A text in quotes, where '' and a backslash stand for what follows; a bracket or a comma; any other word.
@@ -100,7 +100,7 @@ def _property(name: str) -> Callable[[dict[str, Any]], Any]:
 def _comparison(name: str, word: str, token: str) -> Test:
     value, wanted = _property(name), _literal(token)
     if name in TIMES:
-        wanted = zulu(timestamp(read_time(token.strip("'"), name)))
+        wanted = zulu(timestamp(as_time(token.strip("'"), name)))
     elif isinstance(wanted, float) and name in ("id", "_id", "name", "type", "owner"):
         wanted = token
     if isinstance(wanted, bool | re.Pattern) and word != "eq":

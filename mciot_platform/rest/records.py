@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from mciot_platform.rest.handler import ANY_LOGIN, JSON, WRITER, Call, read_time, unfit, zulu
+from mciot_platform.rest.handler import ANY_LOGIN, JSON, WRITER, Call, as_time, unfit, zulu
 from mciot_platform.rest.inventory import HAS_FRAGMENT, IN_STATUS, PERIOD, InventoryCalls, as_fragments, as_text
 
 ALLOWED = {"severity": ("CRITICAL", "MAJOR", "MINOR", "WARNING"), "status": ("ACTIVE", "ACKNOWLEDGED", "CLEARED")}
@@ -100,7 +100,7 @@ class RecordCalls(InventoryCalls):
             raise unfit("source, an object with the id of a device, is required.")
         self._require_writer((device := self._by_id(source["id"])).device)
         values: dict[str, Any] = {name: as_text(body, name, None, ALLOWED) for name in self.kind.required}
-        time, fragments = read_time(body.get("time"), "time"), as_fragments(body, *RESERVED)
+        time, fragments = as_time(body.get("time"), "time"), as_fragments(body, *RESERVED)
         if self.kind is MEASUREMENTS:
             if not (found := list(measured(body))):
                 raise unfit('A measurement has a fragment, a series, a value: "c8y_P": {"T": {"value": 1}}.')
