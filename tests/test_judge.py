@@ -161,6 +161,13 @@ def test_the_reason_is_true_and_names_the_certificate(name: str) -> None:
     assert all((finding.severity == STRICT) == (finding.code in ("STRICT", "JAVA")) for finding in diagnosis.findings)
 
 
+def test_policy_constraints_that_are_not_critical_are_minded_by_some() -> None:
+    for critical in (True, False):
+        shape = below((x509.PolicyConstraints(None, 0), critical))
+        diagnosis = diagnose(shape.chain, shape.trusted)
+        assert diagnosis.ok and ("policy constraints that are not critical" in str(diagnosis)) != critical
+
+
 def revocation_list(issuer: Link, *revoked: Link, ends: timedelta = DAY) -> x509.CertificateRevocationList:
     builder = x509.CertificateRevocationListBuilder(issuer.certificate.subject, NOW - 2 * DAY, NOW + ends)
     for link in revoked:

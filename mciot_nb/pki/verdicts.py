@@ -215,6 +215,7 @@ def _slips(certificate: x509.Certificate) -> dict[str, bool]:
         "a serial number that is not positive, or longer than 20 bytes": not 0 < certificate.serial_number < 1 << 159,
         "basic constraints that are not critical": ca and not critical[ExtensionOID.BASIC_CONSTRAINTS],
         "name constraints that are not critical": not critical.get(ExtensionOID.NAME_CONSTRAINTS, True),
+        "policy constraints that are not critical": not critical.get(ExtensionOID.POLICY_CONSTRAINTS, True),
         "name constraints without being a CA's": bool(trees) and not ca,
         "name constraints that begin with a dot": bool(dotted),
         "an alternative name that is malformed": not all(map(_HOST_OR_MAILBOX.fullmatch, _alternatives(certificate))),
