@@ -584,7 +584,7 @@ def test_a_login_that_is_refused_is_said_and_the_device_can_send_none_the_less(b
 def test_whoever_looks_on_takes_nothing_away(bench: Bench) -> None:
     bench.connect()
     found = bench.platform.tenant.devices.find(bench.name)
-    assert found and bench.console.device.internal_id() == found.id
+    assert found and bench.console.device._request("123", "124") == [found.id]
     bench.look()
     assert bench.lines[:2] == [f"← came s/ds 124,{found.id}", "→ sent s/us 123"]
     token = bench.console.device.token().reveal()

@@ -45,15 +45,14 @@ def test_what_a_device_says_of_itself_is_in_the_inventory(platform: LocalPlatfor
     assert devices.find(device.client_id) is None
     device.create('My, "best" pump', "c8y_Pump")
     device.create("another name")  # is no error
-    device.hardware("S 1", "M,2", "R3")
+    device.publish(line("110", "S 1", "M,2", "R3"), "117,10")
     device.supported_operations("c8y_Restart", "c8y_Command")
-    device.required_interval(10)
     found = devices.find(device.client_id)
     assert found and (found.name, found.type) == ('My, "best" pump', "c8y_Pump")
     assert found.fragments["c8y_Hardware"] == {"serialNumber": "S 1", "model": "M,2", "revision": "R3"}
     assert found.fragments["c8y_SupportedOperations"] == ["c8y_Restart", "c8y_Command"]
     assert found.fragments["c8y_RequiredAvailability"] == {"responseInterval": 10}
-    assert device.internal_id() == found.id
+    assert device._request("123", "124") == [found.id]
     error = device.receive(60)
     assert error == Message("s/e", "41,100,Device already existing")
 
@@ -72,8 +71,7 @@ def test_measurements_events_and_alarms_arrive_with_their_time(platform: LocalPl
     then, devices = datetime(2026, 1, 31, 9, 0, 0, 125000, timezone(timedelta(hours=2))), platform.tenant.devices
     device.create()
     device.measure("c8y_Flow", "F", 0.1 + 0.2, "l/s", then)
-    device.temperature(-3.5)
-    device.battery(99)
+    device.publish("211,-3.5", "212,99")
     device.event("c8y_Door", "open", then)
     for severity in ("CRITICAL", "MAJOR", "MINOR", "WARNING"):
         device.alarm(f"c8y_{severity}", "hot", severity, then)
@@ -150,7 +148,7 @@ def test_what_can_not_be_sent_is_refused_before_it_is(platform: LocalPlatform, d
 
 def test_a_device_that_is_not_connected_says_so_at_once(platform: LocalPlatform, device: Device) -> None:
     device.disconnect()
-    for call in (device.receive, device.operations, device.token, device.internal_id, device.create):
+    for call in (device.receive, device.operations, device.token, device.create):
         assert "connect it" in refused("NOT_CONNECTED", call)
     device.connect()
     device.create()  # the control

@@ -209,19 +209,19 @@ def test_one_trusted_certificate_is_read_changed_and_taken_away(tenant: Tenant) 
     assert trusted.ensure(ca.certificate) == trusted.find(ca.certificate) == uploaded
     with_colons = ":".join(re.findall("..", ca.fingerprint.upper()))
     for which in (ca.certificate, uploaded, ca.fingerprint, with_colons):
-        assert trusted.get(which) == uploaded
+        assert trusted.find(which) == uploaded
     changed = trusted.update(uploaded, name="second")
     assert (changed.name, changed.auto_registration, changed.status) == ("second", False, "ENABLED")
     assert trusted.update(uploaded, auto_registration=True).auto_registration
-    assert trusted.disable(uploaded).status == "DISABLED" and trusted.get(uploaded).status == "DISABLED"
-    assert trusted.enable(uploaded).status == "ENABLED" and trusted.get(uploaded).name == "second"
+    assert trusted.disable(uploaded).status == "DISABLED" and trusted.find(uploaded).status == "DISABLED"
+    assert trusted.enable(uploaded).status == "ENABLED" and trusted.find(uploaded).name == "second"
     assert "ENABLED or DISABLED" in refused("HTTP_422", lambda: trusted.update(uploaded, status="OFF"))
     trusted.delete(uploaded)
     assert trusted.find(ca.certificate) is None
-    for call in (trusted.get, trusted.delete, trusted.enable):
+    for call in (trusted.delete, trusted.enable):
         refused("HTTP_404", lambda call=call: call(uploaded))  # type: ignore[misc]
     for text in ("", "ab" * 19, "../" + "a" * 37, "g" * 40, "ab" * 32):
-        assert "40" in refused("BAD_FINGERPRINT", lambda text=text: trusted.get(text))  # type: ignore[misc]
+        assert "40" in refused("BAD_FINGERPRINT", lambda text=text: trusted.find(text))  # type: ignore[misc]
 
 
 def test_several_at_once_are_all_taken_or_none(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,14 +267,14 @@ def test_pages_are_followed_to_the_end(tenant: Tenant, pages: list[list[str]], n
 
 def test_possession_is_proven_with_the_right_key_only(tenant: Tenant, root: Entity) -> None:
     trusted, other = tenant.trusted_certificates, make("Other", ca=True)
-    assert trusted.get(root.certificate).proven is False
+    assert trusted.find(root.certificate).proven is False
     nowhere = dataclasses.replace(tenant, url="https://127.0.0.1:1").trusted_certificates
     refused("KEY_MISMATCH", lambda: nowhere.prove_possession(root.certificate, other.key))
     refused("NOT_REACHED", lambda: nowhere.prove_possession(root.certificate, root.key))  # the control
     assert "not uploaded" in refused("HTTP_404", lambda: trusted.prove_possession(other.certificate, other.key))
-    assert trusted.get(root.certificate).proven is False
+    assert trusted.find(root.certificate).proven is False
     assert trusted.prove_possession(root.certificate, root.key).proven is True
-    assert trusted.get(root.certificate).proven is True
+    assert trusted.find(root.certificate).proven is True
 
 
 def test_an_rsa_key_proves_possession_too(tenant: Tenant, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_platform_of_the_guides_time_says_what_it_lacks(tmp_path: Path) -> Non
         assert "no proof of possession" in refused("HTTP_404", lambda: trusted.prove_possession(ca.certificate, ca.key))
         assert "older" in refused("HTTP_404", lambda: trusted.revoke([1]))
         assert "older" in refused("HTTP_404", trusted.revoked)
-        assert trusted.get(ca.certificate).name == "Old"  # what it does have
+        assert trusted.find(ca.certificate).name == "Old"  # what it does have
 
 
 def test_devices_are_found_with_what_they_sent(

@@ -3,12 +3,14 @@
 The fields' names are the clients' own: MQTT.fx 1.7 (the guide's), MQTTX 1.11, MQTT Explorer 0.4.
 """
 
+import csv
 import shlex
 from pathlib import Path
 
 from mciot_nb.connect.mqtt import PUBLISH_TOPIC
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.config import GUIDE_CONFIG
 from mciot_nb.pki.keystore import KEY_ALIAS, TRUST_ALIAS
 from mciot_nb.pki.names import common_name, name_of
 
@@ -16,6 +18,8 @@ from mciot_nb.pki.names import common_name, name_of
 Setting = tuple[str, str, str]
 
 _MESSAGE = "200,c8y_Temperature,T,21.5,C"
+#: The fields of each client, and a program: words in braces stand for the learner's values.
+_TABLE, _PAHO = (GUIDE_CONFIG.with_name(name) for name in ("client_settings.csv", "paho_client.txt"))
 
 
 class ClientSettings:
@@ -34,49 +38,26 @@ class ClientSettings:
         self.host, self.port = tenant.mqtt
         self.folder, self.trusted = device_folder, trusted
         self.chain, self.key = device_folder / "deviceCertChain.pem", device_folder / "deviceKey.pem"
-        self._unencrypted_key = device_folder / "deviceKeyOpen.pem"
+        self.unencrypted_key = device_folder / "deviceKeyOpen.pem"
         self.client_id = common_name(name_of(read_certificates(self.chain)[0])) or ""
+
+    def _settings(self, client: str) -> list[Setting]:
+        folder, trusted = self.folder, self.trusted or "(leave it empty)"
+        values = vars(self) | {"trusted": trusted, "key_alias": KEY_ALIAS, "trust_alias": TRUST_ALIAS}
+        values |= {"keystore": folder / "deviceKeystore.jks", "truststore": folder / "deviceTruststore.jks"}
+        with _TABLE.open(encoding="utf-8", newline="") as table:
+            rows = [row for row in csv.DictReader(table) if row["client"] == client]
+        return [(row["setting"], row["value"].format_map(values), row["meaning"]) for row in rows]
 
     @property
     def mqttfx(self) -> list[Setting]:
         """MQTT.fx's settings (guide: "Testing certificates with MQTT.fx client"): which password goes where."""
-        here = "in this workspace, the workspace's passphrase"
-        key = "here the same once more; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
-        key += "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it"
-        pkcs12 = "a .pkcs12 does as well from Java 8u301 and 11.0.12 on: "
-        pkcs12 += "an older one calls its right password incorrect"
-        return [
-            ("Broker Address", self.host, ""),
-            ("Broker Port", str(self.port), ""),
-            ("Client ID", self.client_id, "the common name of the device certificate"),
-            ("Enable SSL/TLS", "on, protocol TLSv1.2", ""),
-            ("Method", "Self signed certificates in keystores", ""),
-            ("Keystore File", str(self.folder / "deviceTruststore.jks"), "the field's name misleads: the truststore"),
-            ("Trusted Keystore Alias", TRUST_ALIAS, ""),
-            ("Trusted Keystore Password", "the truststore's", here),
-            ("Client Keystore", str(self.folder / "deviceKeystore.jks"), pkcs12),
-            ("Client Keystore Password", "the keystore's", here),
-            ("Client KeyPair Alias", KEY_ALIAS, ""),
-            ("Client KeyPair Password", "that of the key in the keystore", key),
-            ("PEM Formatted", "on", ""),
-        ]
+        return self._settings("MQTT.fx")
 
     @property
     def mqttx(self) -> list[Setting]:
         """The settings of MQTTX, and in the last lines those of MQTT Explorer where they have other names."""
-        return [
-            ("Host", f"mqtts://{self.host}", ""),
-            ("Port", str(self.port), ""),
-            ("Client ID", self.client_id, "without a timestamp behind it"),
-            ("MQTT Version", "3.1.1", "the platform speaks no MQTT 5"),
-            ("SSL/TLS, SSL Secure", "both on", "the second one checks the server's certificate"),
-            ("Certificate", "CA or Self signed certificates", ""),
-            ("CA File", str(self.trusted or "(leave it empty)"), ""),
-            ("Client Certificate File", str(self.chain), "the whole chain, not deviceCert.pem"),
-            ("Client key file", str(self._unencrypted_key), "the open copy of deviceKey.pem"),
-            ("In MQTT Explorer", "Validate certificate and Encryption on", "the rest under Advanced, Certificates"),
-            ("", "Server Certificate (CA), Client Certificate, Client Key", "for the three files, in this order"),
-        ]
+        return self._settings("MQTTX")
 
     @property
     def open_key(self) -> str:
@@ -84,7 +65,7 @@ class ClientSettings:
 
         It asks for the passphrase, and OpenSSL makes the new file readable by its owner only.
         """
-        return shlex.join(["openssl", "pkey", "-in", str(self.key), "-out", str(self._unencrypted_key)])
+        return shlex.join(["openssl", "pkey", "-in", str(self.key), "-out", str(self.unencrypted_key)])
 
     @property
     def mosquitto_pub(self) -> str:
@@ -97,23 +78,6 @@ class ClientSettings:
     @property
     def paho(self) -> str:
         """A Python program that sends a measurement with paho-mqtt alone; it asks for the key's passphrase."""
-        return f"""\
-from getpass import getpass
-
-import paho.mqtt.client as mqtt
-
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id={self.client_id!r})
-client.tls_set(
-    ca_certs={str(self.trusted) if self.trusted else None!r},
-    certfile={str(self.chain)!r},
-    keyfile={str(self.key)!r},
-    keyfile_password=getpass("Passphrase of deviceKey.pem: "),
-)
-client.on_connect = lambda client, userdata, flags, reason, properties: print("CONNACK:", reason)
-client.connect({self.host!r}, {self.port})
-client.loop_start()
-sent = client.publish({PUBLISH_TOPIC!r}, {_MESSAGE!r}, qos=1)
-sent.wait_for_publish(10)
-print("acknowledged" if sent.is_published() else "not acknowledged")
-client.disconnect()
-"""
+        files = {"chain": str(self.chain), "key": str(self.key), "trusted": self.trusted and str(self.trusted)}
+        values = vars(self) | files | {"topic": PUBLISH_TOPIC, "message": _MESSAGE}
+        return _PAHO.read_text(encoding="utf-8").format_map(values)

@@ -150,38 +150,15 @@ class Device(Connection):
         """
         self._send("100", name, kind)
 
-    def hardware(self, serial: str, model: str, revision: str) -> None:
-        """Say what hardware the device is (110)."""
-        self._send("110", serial, model, revision)
-
     def supported_operations(self, *names: str) -> None:
         """Say which operations the device understands (114), such as ``c8y_Restart``."""
         self._send("114", *names)
-
-    def required_interval(self, minutes: int) -> None:
-        """Say in how many minutes the device reports at least once; after that the platform thinks it lost (117)."""
-        self._send("117", str(minutes))
-
-    def internal_id(self) -> str:
-        """Ask for the number that the platform gave the device (123).
-
-        Raises: OnboardingError: NO_ANSWER, or REFUSED where the device is not created yet.
-        """
-        return (self._request("123", "124") or [""])[0]
 
     # What it reports -------------------------------------------------------------------------------------------------
 
     def measure(self, fragment: str, series: str, value: float, unit: str = "", time: datetime | None = None) -> None:
         """Send a measurement (200); ``time`` bears a time zone, None for the moment of receipt."""
         self._send("200", fragment, series, _number(value), unit, _time(time))
-
-    def temperature(self, value: float, time: datetime | None = None) -> None:
-        """Send a temperature in °C (211)."""
-        self._send("211", _number(value), _time(time))
-
-    def battery(self, value: float, time: datetime | None = None) -> None:
-        """Send the battery's level in per cent (212)."""
-        self._send("212", _number(value), _time(time))
 
     def event(self, kind: str, text: str, time: datetime | None = None) -> None:
         """Send an event (400)."""

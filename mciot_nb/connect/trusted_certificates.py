@@ -118,10 +118,6 @@ class TrustedCertificates:
         columns = ["name", "status", "auto_registration", "subject", "not_after", "fingerprint", "proven"]
         return pd.DataFrame([vars(certificate) for certificate in self.list()], columns=columns)
 
-    def get(self, which: Which) -> TrustedCertificate:
-        """Return one trusted certificate; raises OnboardingError, HTTP_404, where the tenant does not have it."""
-        return self._request("GET", self._path_of(which))
-
     def find(self, certificate: Which) -> TrustedCertificate | None:
         """Look for a certificate by its fingerprint; None where the tenant does not have it."""
         return self.tenant.find(self._path_of(certificate), TrustedCertificate.from_json)
