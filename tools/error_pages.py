@@ -1,7 +1,8 @@
 """Write docs/errors.md from the code, by ``python -m tools.error_pages``: each coded error with its sentence.
 
-The code is read and not imported. A value that is put into a sentence is shown by its name in the code: {path}. Where a
-function only passes on the sentence or the code that it was given, its callers are listed in its place.
+The code is read and not imported, but for its tables in data/. A value that is put into a sentence is shown by its name
+in the code: {path}. Where a function only passes on the sentence or the code that it was given, its callers are listed
+in its place.
 """
 
 import ast
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
+
+from mciot_nb.pki.files import data_table
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "errors.md"
@@ -60,6 +63,10 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
         calls += _calls(tree, Scope(module, None, constants))
         if path.stem == TABLES:
             entries.update(_rows(tree, Scope(module, None, constants)))
+            if root == ROOT:
+                for row in data_table("openssl_errors.csv"):
+                    said = f"The certificate of {{subject}} {row['what']}: {row['advice']}."
+                    entries.add(Entry(row["code"], said, module))
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)

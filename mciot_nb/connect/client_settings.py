@@ -1,16 +1,16 @@
 """What to type into an MQTT client of one's own, filled in with the learner's values, and never a password.
 
-The fields' names are the clients' own: MQTT.fx 1.7 (the guide's), MQTTX 1.11, MQTT Explorer 0.4.
+The fields' names are the clients' own: MQTT.fx 1.7 (the guide's), MQTTX 1.11, MQTT Explorer 0.4. They stand in
+``data/client_settings.csv``, where words in braces are put in here.
 """
 
-import csv
 import shlex
 from pathlib import Path
 
 from mciot_nb.connect.mqtt import PUBLISH_TOPIC
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.pki.chain import read_certificates
-from mciot_nb.pki.config import GUIDE_CONFIG
+from mciot_nb.pki.files import DATA, data_table
 from mciot_nb.pki.keystore import KEY_ALIAS, TRUST_ALIAS
 from mciot_nb.pki.names import common_name, name_of
 
@@ -18,8 +18,6 @@ from mciot_nb.pki.names import common_name, name_of
 Setting = tuple[str, str, str]
 
 _MESSAGE = "200,c8y_Temperature,T,21.5,C"
-#: The fields of each client, and a program: words in braces stand for the learner's values.
-_TABLE, _PAHO = (GUIDE_CONFIG.with_name(name) for name in ("client_settings.csv", "paho_client.txt"))
 
 
 class ClientSettings:
@@ -45,8 +43,7 @@ class ClientSettings:
         folder, trusted = self.folder, self.trusted or "(leave it empty)"
         values = vars(self) | {"trusted": trusted, "key_alias": KEY_ALIAS, "trust_alias": TRUST_ALIAS}
         values |= {"keystore": folder / "deviceKeystore.jks", "truststore": folder / "deviceTruststore.jks"}
-        with _TABLE.open(encoding="utf-8", newline="") as table:
-            rows = [row for row in csv.DictReader(table) if row["client"] == client]
+        rows = [row for row in data_table("client_settings.csv") if row["client"] == client]
         return [(row["setting"], row["value"].format_map(values), row["meaning"]) for row in rows]
 
     @property
@@ -80,4 +77,4 @@ class ClientSettings:
         """A Python program that sends a measurement with paho-mqtt alone; it asks for the key's passphrase."""
         files = {"chain": str(self.chain), "key": str(self.key), "trusted": self.trusted and str(self.trusted)}
         values = vars(self) | files | {"topic": PUBLISH_TOPIC, "message": _MESSAGE}
-        return _PAHO.read_text(encoding="utf-8").format_map(values)
+        return (DATA / "paho_client.txt").read_text(encoding="utf-8").format_map(values)

@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.files import disk_errors, read_file
+from mciot_nb.pki.files import DATA, disk_errors, read_file
 from mciot_nb.pki.names import BY_LONG_NAME, FIELDS, OTHER_FIELDS, Field
 
 #: How long the guide's CA certificate is valid, in days; and its intermediate certificate; and its device's.
@@ -23,7 +23,7 @@ CA_DAYS, INTERMEDIATE_DAYS, DEVICE_DAYS = 7300, 3650, 365
 #: The guide's names for the configuration of a root and of an intermediate CA; and easy-rsa's, written out.
 CONFIG_NAMES = ("caConfig.cnf", "intermediateConfig.cnf", "safessl-easyrsa.cnf")
 #: The guide's configuration: its directives, with comments of ours.
-GUIDE_CONFIG = Path(__file__).parents[2] / "data" / "caConfig.cnf"
+GUIDE_CONFIG = DATA / "caConfig.cnf"
 
 _NAME = r"[\w!.%&*+,/;?@^~|-]+"
 _SECTION = re.compile(rf"\[\s*({_NAME}(?:\s+{_NAME})*)\s*\]")

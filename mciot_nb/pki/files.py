@@ -1,5 +1,6 @@
 """Reading and writing files: whole or not at all, durable, and with a sentence where the disk refuses."""
 
+import csv
 import errno
 import glob
 import os
@@ -10,6 +11,8 @@ from secrets import token_hex
 
 from mciot_nb.errors import OnboardingError
 
+#: The tables and texts beside the packages.
+DATA = Path(__file__).parents[2] / "data"
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -20,6 +23,12 @@ def read_file(path: Path, if_missing: str) -> bytes:
             return Path(path).read_bytes()  # a str serves too, here and below
         except FileNotFoundError:
             raise OnboardingError(if_missing, "NO_FILE") from None
+
+
+def data_table(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table in `DATA` by its heading."""
+    with (DATA / name).open(encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table))
 
 
 @contextmanager

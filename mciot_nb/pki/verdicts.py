@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from cryptography.x509.oid import SignatureAlgorithmOID as _OID
 
 from mciot_nb.errors import REFUSED, STRICT, Finding
+from mciot_nb.pki.files import data_table
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import extension_of, extensions_of, key_of
 
@@ -43,44 +44,8 @@ TAKEN_BY_JAVA = ", which a Java platform takes"
 
 _NEW = "sign it anew without that"
 _OTHER_NAME = "sign it with another name"
-_AKI = "sign it anew with authorityKeyIdentifier = keyid"
-#: A code, what is wrong with a certificate, and what to do.
-_SENTENCES = {
-    1: ("INVALID", "is below more name constraints than OpenSSL compares with its names", _NEW),
-    3: ("CRL_MISSING", "has no revocation list of its issuer among those given", "get that of the CA that signed it"),
-    5: ("FOREIGN_CRL", "has a revocation list that OpenSSL can't read", "get the list anew"),
-    6: ("INVALID", "was signed with a key that OpenSSL can't read", "make the CA anew, with a usual kind of key"),
-    8: ("FOREIGN_CRL", "is judged by a revocation list that its issuer did not sign", "get that CA's own list"),
-    11: ("CRL_EXPIRED", "has a revocation list that is not valid yet", "check the clocks"),
-    12: ("CRL_EXPIRED", "has a revocation list that ran out", "let its CA make a new one"),
-    22: ("CHAIN_TOO_LONG", "is followed by more than a hundred others (OpenSSL's limit)", "present a shorter chain"),
-    23: ("REVOKED", "was revoked", "sign a new one"),
-    25: ("INVALID", "has more CAs below it than its path length allows", "sign the device with a CA that is higher up"),
-    33: ("CRL_MISSING", "has a revocation list of another issuer", "get the one of the CA that signed it"),
-    34: ("INVALID", "has a critical extension that OpenSSL does not know", "sign it anew with that not critical"),
-    35: ("FOREIGN_CRL", "has an issuer that may not sign revocation lists", "sign that CA anew with cRLSign"),
-    36: ("FOREIGN_CRL", "has a revocation list with an unknown critical extension", "get one without"),
-    41: ("INVALID", "has an extension that is malformed, or that contradicts another", _NEW),
-    42: ("INVALID", "has a policy extension that is malformed", _NEW),
-    44: ("CRL_MISSING", "is not among those that its CA's revocation list is for", "get the list that is for all"),
-    47: ("INVALID", "has a name that the name constraints of a CA above it do not permit", _OTHER_NAME),
-    48: ("INVALID", "has a name that the name constraints of a CA above it exclude", _OTHER_NAME),
-    49: ("INVALID", "is below name constraints with a minimum or maximum (OpenSSL's limit)", "sign that CA anew"),
-    51: ("INVALID", "is below name constraints on an unusual kind of name (OpenSSL's limit)", "sign that CA anew"),
-    52: ("INVALID", "is below name constraints that are malformed", "sign that CA anew"),
-    53: ("INVALID", "has a name that is malformed, below a CA with name constraints", _OTHER_NAME),
-    76: ("BAD_SIGNATURE", "is signed by a method that can't be checked here", "sign it anew with SHA-256"),
-    77: ("BAD_SIGNATURE", "is signed by another kind of key than its issuer has", "put in the issuer that signed it"),
-    79: ("INVALID", "stands where a CA belongs, and is none", "sign it anew with basicConstraints = critical,CA:true"),
-    81: ("INVALID", "has a path length without keyCertSign", "sign it anew with keyCertSign in its key usage"),
-    82: ("INVALID", "has keyCertSign in its key usage, and is no CA's", _NEW),
-    83: ("INVALID", "has no issuer's name", "sign it with a CA that has a name"),
-    84: ("INVALID", "has no name", "sign it anew with a common name"),
-    85: ("INVALID", "has no authority key identifier", _AKI),
-    86: ("INVALID", "has no subject key identifier", "sign it anew with subjectKeyIdentifier = hash"),
-    92: ("INVALID", "is a CA's without a key usage", "sign it anew with keyUsage = critical,keyCertSign,cRLSign"),
-    94: ("INVALID", "has a key with its curve written out, not named", "make a new key, such as P-256"),
-}  # fmt: skip
+#: By OpenSSL's error: a code, what is wrong with a certificate, and what to do.
+_SENTENCES = {int(row["error"]): (row["code"], row["what"], row["advice"]) for row in data_table("openssl_errors.csv")}
 
 
 class Verdict(NamedTuple):
