@@ -22,7 +22,7 @@ from mciot_nb.connect.mqtt import ANSWER_TOPIC, ASK_TOKEN_TOPIC, TOKEN_TOPIC, Co
 from mciot_nb.connect.smartrest import line
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.files import disk_problem, write_whole
+from mciot_nb.pki.files import disk_problem, meanings, write_whole
 from mciot_nb.pki.keys import encrypted_pem
 from mciot_nb.pki.keystore import read_key, read_store
 from mciot_nb.pki.names import common_name, name_of
@@ -39,18 +39,9 @@ _LARGEST_TOKEN = 1024 * 1024
 _NO_TOKEN = (
     f"answered something that is no token: check that the URL names the platform's mutual TLS port {MUTUAL_TLS_PORT}."
 )
-_TOKEN_REFUSALS = {
-    400: "it can't read the certificate chain: build the chain from the certificates that belong together",
-    401: "it refused the certificate chain: upload the CA certificate, and check that nothing is expired or revoked",
-    404: "it gives no tokens to devices with certificates: ask its operator, or ask for the token over MQTT",
-    422: "it does not know this device: connect it over MQTT first, with auto-registration on",
-}
+_TOKEN_REFUSALS = meanings("device token")
 #: OpenSSL's reasons for not loading a chain or key that is weak.
-_WEAK = {
-    "EE_KEY_TOO_SMALL": "its key is too short: make it anew, with RSA 2048 or more",
-    "CA_KEY_TOO_SMALL": "the key of a CA in it is too short: make that CA anew, with RSA 2048 or more",
-    "CA_MD_TOO_WEAK": "a signature in it is too weak: let it be signed anew, with SHA-256",
-}
+_WEAK = meanings("OpenSSL on the device")
 
 
 @dataclass(frozen=True)
@@ -234,7 +225,7 @@ class Device(Connection):
         status, body = _post_chain(host, port, self._context, self.chain)
         if not 200 <= status < 300:
             default = "this is not what the platform answers a device: check the URL and its port"
-            meaning = _TOKEN_REFUSALS.get(status, default)
+            meaning = _TOKEN_REFUSALS.get(str(status), default)
             raise OnboardingError(f"{host}:{port} answered {status}: {meaning}.", f"HTTP_{status}")
         try:
             answer = json.loads(body)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import statuses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,12 +21,7 @@ T = TypeVar("T")
 _OBJECTS, _OPERATIONS = "/inventory/managedObjects", "/devicecontrol/operations"
 #: The properties of a managed object that are not fragments.
 _PROPERTIES = {"id", "name", "type", "owner", "creationTime", "lastUpdated", "self"}
-_MEANING = {
-    403: "the user may not do that with devices: ask an administrator for a role that may",
-    404: "it does not know this, or no longer: list the devices",
-    409: "this is there already",
-    422: "it can't use these values: look at them again",
-}
+_MEANING = statuses("devices")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from mciot_nb.connect.smartrest import line, parse
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import meanings
 
 #: Seconds to wait for the platform's answer.
 TIMEOUT = 15.0
@@ -29,32 +30,12 @@ PUBLISH_TOPIC, ANSWER_TOPIC, ERROR_TOPIC = "s/us", "s/ds", "s/e"
 ASK_TOKEN_TOPIC, TOKEN_TOPIC = "s/uat", "s/dat"
 
 #: What the platform's CONNACK codes mean (MQTT 3.1.1, section 3.2.2.3, and what the platform uses them for).
-CONNACK = {
-    1: "the platform speaks MQTT 3.1 and 3.1.1 only: choose one of these",
-    2: "the platform does not take this ClientId: use the common name of the device certificate",
-    3: "the platform is not available: try again later",
-    4: "the device showed no certificate, and the platform does not know its user and password: give it its "
-    "certificate and key, with which it needs neither",
-    5: "the platform refuses this device: check that it shows its certificate, that the ClientId equals the common "
-    "name, that the chain is complete and not too long, that the name holds no colon, and that auto-registration is on",
-}
+CONNACK = meanings("CONNACK")
 #: paho reports the reason codes of MQTT 5: the CONNACK code of MQTT 3.1.1 for each.
 _CONNACK_OF_REASON = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
 
 #: What a TLS alert of the platform means for the device (RFC 8446, section 6.2).
-ALERTS = {
-    "UNKNOWN_CA": "the platform does not trust the CA of this certificate, or, if it checks revocation lists, has none "
-    "of that CA: upload the CA certificate to the tenant",
-    "CERTIFICATE_UNKNOWN": "the platform does not trust this certificate: upload its CA certificate to the tenant, and "
-    "check that nothing has expired",
-    "CERTIFICATE_EXPIRED": "a certificate of the chain has expired, or else a revocation list that the other side "
-    "checks: sign a new one",
-    "CERTIFICATE_REVOKED": "this device certificate was revoked: sign a new one",
-    "BAD_CERTIFICATE": "the platform can't use this certificate: check that its validity has begun",
-    "DECRYPT_ERROR": "a signature in the chain is wrong: build the chain from the certificates that belong together",
-    "HANDSHAKE_FAILURE": "the platform ended the handshake: give the device its certificate and key",
-    "CERTIFICATE_REQUIRED": "the platform wants a client certificate: give the device its certificate and key",
-}
+ALERTS = meanings("TLS alert")
 
 
 def no_answer(where: str) -> OnboardingError:
@@ -195,7 +176,7 @@ class Connection:
         if self._connack is not None and self._connack.is_failure:
             code = _CONNACK_OF_REASON.get(self._connack.value, self._connack.value)
             answer = f"{where} answered CONNACK {code} to ClientId {self.client_id!r}"
-            meaning = CONNACK.get(code, "the platform refused the connection")
+            meaning = CONNACK.get(str(code), "the platform refused the connection")
             raise OnboardingError(f"{answer}: {meaning}.", f"CONNACK_{code}")
         if not self._open:
             raise no_answer(where) if silent else connection_error(where, notes=self.notes)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import Given, each_of, fingerprint, to_pem
+from mciot_nb.pki.files import statuses
 from mciot_nb.pki.keys import PrivateKey, is_key_of
 from mciot_nb.pki.names import common_name, name_of
 
@@ -29,21 +30,9 @@ _CRL, _VERIFY = "/tenant/trusted-certificates/settings/crl", "/tenant/trusted-ce
 #: The tenant's option that makes the list count; where it is not set, the list is kept and not heeded.
 _CHECK = "/tenant/options/configuration/crl.offline.check.enabled"
 _CODE, _SIGNED_CODE = "proofOfPossessionUnsignedVerificationCode", "proofOfPossessionSignedVerificationCode"
-_NO_PROOF = (
-    "either the certificate is not uploaded here, or this platform has no proof of possession: list what there is"
-)
 #: What a status means for a call, where that is not what `Tenant.request` says.
-_CHANGE = {422: "it does not take these values: the status is ENABLED or DISABLED, and the name a short text"}
-_PROOF = dict.fromkeys((404, 405), _NO_PROOF) | {
-    400: "the signature is not the one of its code: ask for a new code, by doing it once more",
-    422: "it could not check the signature with this certificate: do it once more, with the certificate's own key",
-}
-_REVOCATION = dict.fromkeys((404, 405), "this platform keeps no list of revoked certificates: it is an older one") | {
-    400: "it can't read the list: give serial numbers of 20 bytes at most, and a date since 1950",
-}
-_VERIFYING = dict.fromkeys((404, 405), "this platform does not verify chains by REST: connect the device instead") | {
-    400: "it can't read the chain: give ten certificates at most, the device's first",
-}
+_CHANGE, _PROOF = statuses("change of trust"), statuses("proof of possession")
+_REVOCATION, _VERIFYING = statuses("revocation"), statuses("verification")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,16 @@ def data_table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(table))
 
 
+def meanings(of: str) -> dict[str, str]:
+    """Return what each answer to something means, as ``answers.csv`` has it, to stand within a sentence."""
+    return {row["answer"]: row["meaning"] for row in data_table("answers.csv") if row["of"] == of}
+
+
+def statuses(of: str) -> dict[int, str]:
+    """Return `meanings` of an HTTP call, by the status."""
+    return {int(status): meaning for status, meaning in meanings(of).items()}
+
+
 @contextmanager
 def disk_errors(path: Path | None = None) -> Iterator[None]:
     """Raise what the disk refuses in the block as an OnboardingError (DISK) about ``path``, or the file it refused."""

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import jks, pbe, pkcs12
 from mciot_nb.pki.chain import Given, each_of, is_issued_by
-from mciot_nb.pki.files import read_file, write_whole
+from mciot_nb.pki.files import data_table, read_file, write_whole
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
 from mciot_nb.pki.keys import OtherKey, PrivateKey, is_key_of, open_key, read_private_key
 from mciot_nb.pki.names import name_of, readable
@@ -36,30 +36,8 @@ SHORTEST_PASSWORD = 6
 _ALIAS = re.compile("[a-z0-9._-]{1,64}")
 #: What certtool puts around a PKCS12 unless it is told --outder.
 _ARMOUR = re.compile(rb"-----BEGIN PKCS12-----([^-]+)-----END PKCS12-----")
-_KEYTOOL = "which is not read here: keytool -importkeystore -srckeystore {file} -destkeystore NEW.p12 -srcstoretype"
-_BOUNCY_CASTLE = "-provider org.bouncycastle.jce.provider.BouncyCastleProvider -providerpath BCPROV.jar"
-_LENGTH = rb"\x30.{1,5}?"
-_PKCS7 = "is PKCS7, as .p7b files are: openssl pkcs7 -print_certs -in {file} -out NEW.pem"
-#: How OpenSSL's other forms of certificates begin, what they are, and what to do about it.
-_OF_CERTIFICATES = {
-    _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02": f"{_PKCS7} -inform DER writes its certificates as PEM",
-    rb".*-----BEGIN PKCS7-": f"{_PKCS7} writes its certificates as PEM",
-    rb".*-----BEGIN TRUSTED CERTIFICATE-": (
-        "is a certificate with notes of OpenSSL's on trust: openssl x509 -in {file} -out NEW.pem leaves them out"
-    ),
-}
-_OTHER_KINDS = {
-    rb"\0*$": "is empty: make it anew",
-    rb"\xce\xce\xce\xce": f"is a JCEKS, {_KEYTOOL} JCEKS writes it anew",
-    rb"\0\0\0[\x01\x02]": f"is a BKS of Bouncy Castle, {_KEYTOOL} BKS {_BOUNCY_CASTLE} writes it anew",
-    3 * _LENGTH + rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d": (
-        f"is a BCFKS of Bouncy Castle, {_KEYTOOL} BCFKS {_BOUNCY_CASTLE} writes it anew"
-    ),
-    **_OF_CERTIFICATES,
-    rb"\x30": "is no PKCS12, or damaged: give a store, and for a certificate alone let keytool -importcert make one",
-    rb".*-----BEGIN": "is a PEM file: openssl pkcs12 -export, or keytool -importcert, makes a store of it",
-    rb"": "is no keystore of a known kind: give a PKCS12 or a JKS",
-}
+#: Files of other kinds: how each begins, as a regular expression, and what it is and what to do about it.
+_OTHER_KINDS = data_table("other_files.csv")
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,9 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
         if data.startswith(b"\x30") and not pbe.is_whole(data):
             sentence = f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew."
             raise OnboardingError(sentence, "DAMAGED") from None
-        raise OnboardingError(f"{path} {other_form(data, shlex.quote(str(path)), _OTHER_KINDS)}.", "NO_STORE") from None
+        raise OnboardingError(
+            f"{path} {other_form(data, shlex.quote(str(path)), of_certificates=False)}.", "NO_STORE"
+        ) from None
     except ValueError:  # which a password that can't be encoded is, too
         wrong = f"The password does not open {path}, or the file is damaged: type the password it was made with, "
         raise OnboardingError(wrong + "or make it anew.", "WRONG_PASSPHRASE") from None
@@ -123,9 +103,11 @@ def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
     return f"{read}, then openssl pkcs12 -export -in NEW.pem -out NEW.p12, write it anew"
 
 
-def other_form(data: bytes, file: str, kinds: Mapping[bytes, str] = _OF_CERTIFICATES) -> str:
-    """Return what a file in another form is, and what to do about it; "" if it is none of these."""
-    return next((says for begin, says in kinds.items() if re.match(begin, data, re.DOTALL)), "").format(file=file)
+def other_form(data: bytes, file: str, *, of_certificates: bool = True) -> str:
+    """Return what a file in another form, of certificates or of a store, is, and what to do about it; "" if of none."""
+    kinds = [row for row in _OTHER_KINDS if row["of_certificates"] or not of_certificates]
+    says = (row["says"] for row in kinds if re.match(row["begins"].encode(), data, re.DOTALL))
+    return next(says, "").format(file=file)
 
 
 def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mapping[str, bool]) -> str:
