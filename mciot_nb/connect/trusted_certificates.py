@@ -127,8 +127,10 @@ class TrustedCertificates:
         Whether the platform keeps some of them where it refuses one is not documented: list them then.
         """
         bodies = [_upload_body(certificate, "", auto_registration) for certificate in each_of(certificates)]
-        path, sent = f"{self._path}/bulk", {"certificates": bodies}
-        return self.tenant.request("POST", path, _all, json=sent) if bodies else []
+        path, sent, read = f"{self._path}/bulk", {"certificates": bodies}, TrustedCertificate.from_json
+        if not bodies:
+            return []
+        return self.tenant.request("POST", path, lambda body: [*map(read, body["certificates"])], json=sent)
 
     def ensure(self, certificate: x509.Certificate, *, auto_registration: bool = True) -> TrustedCertificate:
         """Upload a certificate, or find it where the tenant has it already; raises OnboardingError as `upload` does."""
@@ -268,10 +270,6 @@ def _upload_body(certificate: x509.Certificate, name: str, auto_registration: bo
         "autoRegistrationEnabled": auto_registration,
         "certInPemFormat": to_pem([certificate]).decode(),
     }
-
-
-def _all(body: dict[str, Any]) -> list[TrustedCertificate]:
-    return [TrustedCertificate.from_json(certificate) for certificate in body["certificates"]]
 
 
 def _text(value: object) -> str:

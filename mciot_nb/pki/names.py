@@ -11,6 +11,7 @@ from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID as _OID
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import data_table
 from mciot_nb.pki.parts import UNREADABLE, values
 
 
@@ -25,26 +26,15 @@ class Field(NamedTuple):
     longest: int
 
 
-_UNIT = _OID.ORGANIZATIONAL_UNIT_NAME
+_TABLE = [
+    Field(attribute, long_name, short_name, name, x509.ObjectIdentifier(oid), int(longest))
+    for attribute, long_name, short_name, name, oid, longest in map(dict.values, data_table("name_fields.csv"))
+]
 #: In the order in which ``openssl req`` asks for them, and in which `DistinguishedName` has them.
-FIELDS = (
-    Field("country", "countryName", "C", "Country Name", _OID.COUNTRY_NAME, 2),
-    Field("state", "stateOrProvinceName", "ST", "State or Province Name", _OID.STATE_OR_PROVINCE_NAME, 128),
-    Field("locality", "localityName", "L", "Locality Name", _OID.LOCALITY_NAME, 128),
-    Field("organization", "organizationName", "O", "Organization Name", _OID.ORGANIZATION_NAME, 64),
-    Field("organizational_unit", "organizationalUnitName", "OU", "Organizational Unit Name", _UNIT, 64),
-    Field("common_name", "commonName", "CN", "Common Name", _OID.COMMON_NAME, 64),
-    Field("email", "emailAddress", "emailAddress", "Email Address", _OID.EMAIL_ADDRESS, 128),
-)
-#: What a policy may list besides: openssl's long and short name, where that is another one, and the OID.
-_OTHERS = {"name": "2.5.4.41", "surname SN": "2.5.4.4", "givenName GN": "2.5.4.42", "title": "2.5.4.12"}
-_OTHERS |= {"serialNumber": "2.5.4.5", "dnQualifier": "2.5.4.46", "userId UID": "0.9.2342.19200300.100.1.1"}
-_OTHERS |= {"domainComponent DC": "0.9.2342.19200300.100.1.25", "pseudonym": "2.5.4.65"}
-OTHER_FIELDS = tuple(
-    Field("", names.split()[0], names.split()[-1], names.split()[0], x509.ObjectIdentifier(oid), 0)
-    for names, oid in _OTHERS.items()
-)
-BY_OID = {field.oid: field for field in (*FIELDS, *OTHER_FIELDS)}
+FIELDS = tuple(field for field in _TABLE if field.attribute)
+#: What a policy may list besides.
+OTHER_FIELDS = tuple(field for field in _TABLE if not field.attribute)
+BY_OID = {field.oid: field for field in _TABLE}
 BY_LONG_NAME = {field.long_name: field for field in FIELDS}
 BY_ATTRIBUTE = {field.attribute: field for field in FIELDS}
 #: The encodings of strings, by their tags (X.690, section 8.23). T61 is Latin-1, as OpenSSL and Java have it.
