@@ -1,7 +1,7 @@
 """What to type into an MQTT client of one's own, filled in with the learner's values, and never a password.
 
-The fields' names are the clients' own: MQTT.fx 1.7 (the guide's), MQTTX 1.11, MQTT Explorer 0.4. They stand in
-``data/client_settings.csv``, where words in braces are put in here.
+The fields' names are the clients' own: MQTT.fx 1.7 (the guide's), MQTTX 1.11, MQTT Explorer 0.4.
+They stand in ``data/client_settings.csv``, where a word in braces is replaced by the learner's value.
 """
 
 import shlex

@@ -29,13 +29,10 @@ PUBLISH_TOPIC, ANSWER_TOPIC, ERROR_TOPIC = "s/us", "s/ds", "s/e"
 #: Where a device asks for a token, and where it hears it.
 ASK_TOKEN_TOPIC, TOKEN_TOPIC = "s/uat", "s/dat"
 
-#: What the platform's CONNACK codes mean (MQTT 3.1.1, section 3.2.2.3, and what the platform uses them for).
-CONNACK = meanings("CONNACK")
+#: What the platform's CONNACK codes mean (MQTT 3.1.1, section 3.2.2.3), and its TLS alerts (RFC 8446, section 6.2).
+CONNACK, ALERTS = meanings("CONNACK"), meanings("TLS alert")
 #: paho reports the reason codes of MQTT 5: the CONNACK code of MQTT 3.1.1 for each.
 _CONNACK_OF_REASON = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
-
-#: What a TLS alert of the platform means for the device (RFC 8446, section 6.2).
-ALERTS = meanings("TLS alert")
 
 
 def no_answer(where: str) -> OnboardingError:
