@@ -33,16 +33,17 @@ class ClientSettings:
     """
 
     def __init__(self, tenant: Tenant, device_folder: Path, trusted: Path | None) -> None:
-        self.host, self.port = tenant.mqtt
+        self.mqtt = tenant.mqtt
         self.folder, self.trusted = device_folder, trusted
         self.chain, self.key = device_folder / "deviceCertChain.pem", device_folder / "deviceKey.pem"
         self.unencrypted_key = device_folder / "deviceKeyOpen.pem"
         self.client_id = common_name(name_of(read_certificates(self.chain)[0])) or ""
 
     def _settings(self, client: str) -> list[Setting]:
-        folder, trusted = self.folder, self.trusted or "(leave it empty)"
-        values = vars(self) | {"trusted": trusted, "key_alias": KEY_ALIAS, "trust_alias": TRUST_ALIAS}
-        values |= {"keystore": folder / "deviceKeystore.jks", "truststore": folder / "deviceTruststore.jks"}
+        (host, port), trusted = self.mqtt, self.trusted or "(leave it empty)"
+        values = vars(self) | {"host": host, "port": port, "trusted": trusted}
+        values |= {"keystore": self.folder / "deviceKeystore.jks", "key_alias": KEY_ALIAS}
+        values |= {"truststore": self.folder / "deviceTruststore.jks", "trust_alias": TRUST_ALIAS}
         rows = [row for row in data_table("client_settings.csv") if row["client"] == client]
         return [(row["setting"], row["value"].format_map(values), row["meaning"]) for row in rows]
 
@@ -67,7 +68,7 @@ class ClientSettings:
     @property
     def mosquitto_pub(self) -> str:
         """The command with which ``mosquitto_pub`` sends a measurement; it asks for the key's passphrase itself."""
-        address = ["-h", self.host, "-p", str(self.port), "-i", self.client_id]
+        address = ["-h", self.mqtt[0], "-p", str(self.mqtt[1]), "-i", self.client_id]
         trust = ["--cafile", str(self.trusted)] if self.trusted else ["--tls-use-os-certs"]
         files = [*trust, "--cert", str(self.chain), "--key", str(self.key)]
         return shlex.join(["mosquitto_pub", *address, *files, "-q", "1", "-t", PUBLISH_TOPIC, "-m", _MESSAGE])
@@ -75,6 +76,7 @@ class ClientSettings:
     @property
     def paho(self) -> str:
         """A Python program that sends a measurement with paho-mqtt alone; it asks for the key's passphrase."""
-        files = {"chain": str(self.chain), "key": str(self.key), "trusted": self.trusted and str(self.trusted)}
-        values = vars(self) | files | {"topic": PUBLISH_TOPIC, "message": _MESSAGE}
+        (host, port), trusted = self.mqtt, self.trusted and str(self.trusted)
+        values = {"host": host, "port": port, "client_id": self.client_id, "topic": PUBLISH_TOPIC, "message": _MESSAGE}
+        values |= {"chain": str(self.chain), "key": str(self.key), "trusted": trusted}
         return (DATA / "paho_client.txt").read_text(encoding="utf-8").format_map(values)

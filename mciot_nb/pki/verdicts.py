@@ -41,7 +41,6 @@ _JAVA = "which OpenSSL takes and a Java platform refuses"
 _LEVEL = "which TLS servers that hold OpenSSL's default security level refuse"
 _VERSION_1 = "is of version 1, as OpenSSL 3.0 signs by itself (whether the real platform takes that is not verified)"
 TAKEN_BY_JAVA = ", which a Java platform takes"
-
 _NEW = "sign it anew without that"
 _OTHER_NAME = "sign it with another name"
 #: By OpenSSL's error: a code, what is wrong with a certificate, and what to do.
