@@ -1,8 +1,7 @@
 """Write docs/errors.md from the code, by ``python -m tools.error_pages``: each coded error with its sentence.
 
-The code is read and not imported, but for its tables in data/. A value that is put into a sentence is shown by its name
-in the code: {path}. Where a function only passes on the sentence or the code that it was given, its callers are listed
-in its place.
+The code is read and not imported. A value that is put into a sentence is shown by its name in the code: {path}. Where a
+function only passes on the sentence or the code that it was given, its callers are listed in its place.
 """
 
 import ast
