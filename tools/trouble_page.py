@@ -64,7 +64,8 @@ def _entry(code: str, row: dict[str, str], sentences: list[str]) -> str:
 def _shown(sentence: str) -> str:
     """Return a sentence as Markdown, its values in italics."""
     text = re.sub(r"([\\`*_<>|\[\]])", r"\\\1", sentence.replace("\n", " "))
-    return re.sub(r"\{([^{}]*)\}", lambda value: "…" if value[1] == "…" else f"*{value[1]}*", text)
+    text = re.sub(r"(?<=\w)\{[^{}]*\}|\{[^{}]*\}(\{[^{}]*\})+|\{…\}", "…", text)  # part of a word, or several
+    return re.sub(r"\{([^{}]*)\}", r"*\1*", text)
 
 
 def write(entries: list[Entry], path: Path = PAGE) -> None:

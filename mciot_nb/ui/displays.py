@@ -163,7 +163,7 @@ _DISPLAYS: dict[type, Callable[[Any], Rendered]] = {
     Preview: _preview,
     Keystore: _store,
     ServerCertificate: lambda server: card(f"The certificate of {server.host}:{server.port}", _server_rows(server)),
-    OnboardingError: lambda problem: _text(f"✗ {problem}", "bad"),
+    OnboardingError: lambda problem: _text(f"✗ {problem.with_code}", "bad"),
 }
 
 

@@ -82,7 +82,7 @@ class _Task(NamedTuple):
         try:
             return self.then(self.work())
         except OnboardingError as error:
-            return f"✗ {error}"
+            return f"✗ {error.with_code}"
         except OSError as error:  # a file that can't be written, for one
             return f"✗ Not done: {error.strerror or error}. Mend that, and try again."
         except Exception:
