@@ -86,8 +86,10 @@ def commands(text: str) -> list[str]:
 
 
 COMMANDS = {command: code for code, row in ROWS.items() for command in commands(row["fix"])}
-#: The first needs a connection, the last change what the others need.
-ORDER = ("device.create()", "", "ca.revoke(certificate)", "ca.update_crl()", "LocalPlatform.running(workspace).stop()")
+#: The first needs a connection, the last change what the others need: the platform may get another port.
+PROFILES = tuple(f'workspace.use_profile("{name}")' for name in ("current", "guide-2021"))
+CHANGES = ("ca.revoke(certificate)", "ca.update_crl()", "LocalPlatform.running(workspace).stop()")
+ORDER = ("device.create()", "", *PROFILES, *CHANGES)
 
 
 def run_command(command: str, names: dict[str, object], folder: Path) -> str:

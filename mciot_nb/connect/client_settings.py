@@ -41,9 +41,9 @@ class ClientSettings:
     def mqttfx(self) -> list[Setting]:
         """MQTT.fx's settings (guide: "Testing certificates with MQTT.fx client"): which password goes where."""
         here = "in this workspace, the workspace's passphrase"
-        key = "here the same once more; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
+        key = "the same again; a JKS that keytool converted keeps the PKCS12's. The guide's step 18 names "
         key += "the password of deviceKey.pem: that one opens the PEM file, and MQTT.fx never sees it"
-        pkcs12 = "a .pkcs12 does as well from Java 8u301 and 11.0.12 on: "
+        pkcs12 = "a .pkcs12 works as well from Java 8u301 and 11.0.12 on: "
         pkcs12 += "an older one calls its right password incorrect"
         return [
             ("Broker Address", self.host, ""),
@@ -67,8 +67,8 @@ class ClientSettings:
         return [
             ("Host", f"mqtts://{self.host}", ""),
             ("Port", str(self.port), ""),
-            ("Client ID", self.client_id, "without a timestamp behind it"),
-            ("MQTT Version", "3.1.1", "the platform speaks no MQTT 5"),
+            ("Client ID", self.client_id, "without a timestamp at its end"),
+            ("MQTT Version", "3.1.1", "the platform does not support MQTT 5"),
             ("SSL/TLS, SSL Secure", "both on", "the second one checks the server's certificate"),
             ("Certificate", "CA or Self signed certificates", ""),
             ("CA File", str(self.trusted or "(leave it empty)"), ""),

@@ -41,44 +41,44 @@ _LEVEL = "which TLS servers that hold OpenSSL's default security level refuse"
 _VERSION_1 = "is of version 1, as OpenSSL 3.0 signs by itself (whether the real platform takes that is not verified)"
 TAKEN_BY_JAVA = ", which a Java platform takes"
 
-_NEW = "sign it anew without that"
+_NEW = "sign it again without that"
 _OTHER_NAME = "sign it with another name"
-_AKI = "sign it anew with authorityKeyIdentifier = keyid"
+_AKI = "sign it again with authorityKeyIdentifier = keyid"
 #: A code, what is wrong with a certificate, and what to do.
 _SENTENCES = {
     1: ("INVALID", "is below more name constraints than OpenSSL compares with its names", _NEW),
     3: ("CRL_MISSING", "has no revocation list of its issuer among those given", "get that of the CA that signed it"),
-    5: ("FOREIGN_CRL", "has a revocation list that OpenSSL can't read", "get the list anew"),
-    6: ("INVALID", "was signed with a key that OpenSSL can't read", "make the CA anew, with a usual kind of key"),
+    5: ("FOREIGN_CRL", "has a revocation list that OpenSSL can't read", "get the list again"),
+    6: ("INVALID", "was signed with a key that OpenSSL can't read", "make the CA again, with a usual kind of key"),
     8: ("FOREIGN_CRL", "is judged by a revocation list that its issuer did not sign", "get that CA's own list"),
     11: ("CRL_EXPIRED", "has a revocation list that is not valid yet", "check the clocks"),
-    12: ("CRL_EXPIRED", "has a revocation list that ran out", "let its CA make a new one"),
+    12: ("CRL_EXPIRED", "has a revocation list that has expired", "let its CA make a new one"),
     22: ("CHAIN_TOO_LONG", "is followed by more than a hundred others (OpenSSL's limit)", "present a shorter chain"),
     23: ("REVOKED", "was revoked", "sign a new one"),
     25: ("INVALID", "has more CAs below it than its path length allows", "sign the device with a CA that is higher up"),
     33: ("CRL_MISSING", "has a revocation list of another issuer", "get the one of the CA that signed it"),
-    34: ("INVALID", "has a critical extension that OpenSSL does not know", "sign it anew with that not critical"),
-    35: ("FOREIGN_CRL", "has an issuer that may not sign revocation lists", "sign that CA anew with cRLSign"),
+    34: ("INVALID", "has a critical extension that OpenSSL does not know", "sign it again with that not critical"),
+    35: ("FOREIGN_CRL", "has an issuer that may not sign revocation lists", "sign that CA again with cRLSign"),
     36: ("FOREIGN_CRL", "has a revocation list with an unknown critical extension", "get one without"),
     41: ("INVALID", "has an extension that is malformed, or that contradicts another", _NEW),
     42: ("INVALID", "has a policy extension that is malformed", _NEW),
     44: ("CRL_MISSING", "is not among those that its CA's revocation list is for", "get the list that is for all"),
     47: ("INVALID", "has a name that the name constraints of a CA above it do not permit", _OTHER_NAME),
     48: ("INVALID", "has a name that the name constraints of a CA above it exclude", _OTHER_NAME),
-    49: ("INVALID", "is below name constraints with a minimum or maximum (OpenSSL's limit)", "sign that CA anew"),
-    51: ("INVALID", "is below name constraints on an unusual kind of name (OpenSSL's limit)", "sign that CA anew"),
-    52: ("INVALID", "is below name constraints that are malformed", "sign that CA anew"),
+    49: ("INVALID", "is below name constraints with a minimum or maximum (OpenSSL's limit)", "sign that CA again"),
+    51: ("INVALID", "is below name constraints on an unusual kind of name (OpenSSL's limit)", "sign that CA again"),
+    52: ("INVALID", "is below name constraints that are malformed", "sign that CA again"),
     53: ("INVALID", "has a name that is malformed, below a CA with name constraints", _OTHER_NAME),
-    76: ("BAD_SIGNATURE", "is signed by a method that can't be checked here", "sign it anew with SHA-256"),
-    77: ("BAD_SIGNATURE", "is signed by another kind of key than its issuer has", "put in the issuer that signed it"),
-    79: ("INVALID", "stands where a CA belongs, and is none", "sign it anew with basicConstraints = critical,CA:true"),
-    81: ("INVALID", "has a path length without keyCertSign", "sign it anew with keyCertSign in its key usage"),
-    82: ("INVALID", "has keyCertSign in its key usage, and is no CA's", _NEW),
+    76: ("BAD_SIGNATURE", "is signed by a method that can't be checked here", "sign it again with SHA-256"),
+    77: ("BAD_SIGNATURE", "is signed by another kind of key than its issuer has", "use the issuer that signed it"),
+    79: ("INVALID", "is used as a CA, and is not one", "sign it again with basicConstraints = critical,CA:true"),
+    81: ("INVALID", "has a path length without keyCertSign", "sign it again with keyCertSign in its key usage"),
+    82: ("INVALID", "has keyCertSign in its key usage, and is not a CA's", _NEW),
     83: ("INVALID", "has no issuer's name", "sign it with a CA that has a name"),
-    84: ("INVALID", "has no name", "sign it anew with a common name"),
+    84: ("INVALID", "has no name", "sign it again with a common name"),
     85: ("INVALID", "has no authority key identifier", _AKI),
-    86: ("INVALID", "has no subject key identifier", "sign it anew with subjectKeyIdentifier = hash"),
-    92: ("INVALID", "is a CA's without a key usage", "sign it anew with keyUsage = critical,keyCertSign,cRLSign"),
+    86: ("INVALID", "has no subject key identifier", "sign it again with subjectKeyIdentifier = hash"),
+    92: ("INVALID", "is a CA's without a key usage", "sign it again with keyUsage = critical,keyCertSign,cRLSign"),
     94: ("INVALID", "has a key with its curve written out, not named", "make a new key, such as P-256"),
 }  # fmt: skip
 
@@ -141,14 +141,14 @@ def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "
     subject = the(certificate)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if error == INVALID_PURPOSE:
-        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it anew.")
+        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it again.")
         return purpose_finding(certificate, depth) or other
     if error == _EXPIRED:
         return Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC{java}: sign a new one.")
     if error == _NOT_YET_VALID:
         sentence = f"{subject} is valid from {begins:%Y-%m-%d %H:%M} UTC only{java}: check the clocks."
         return Finding("NOT_YET_VALID", sentence)
-    otherwise = ("INVALID", f"is refused by OpenSSL with its error {error}", "sign it anew, in a usual form")
+    otherwise = ("INVALID", f"is refused by OpenSSL with its error {error}", "sign it again, in a usual form")
     code, what, advice = _SENTENCES.get(error, otherwise)
     if error == 79 and (usage := extension_of(certificate, x509.KeyUsage)) and not usage.key_cert_sign:
         what, advice = "lacks keyCertSign in its key usage, so it can't sign certificates", _SENTENCES[92][2]
@@ -177,7 +177,7 @@ def purpose_finding(certificate: x509.Certificate, depth: int, java: bool = Fals
     else:
         return None
     sort, taken = "of a CA for devices" if depth else "a device's", TAKEN_BY_JAVA * java
-    return Finding("INVALID_PURPOSE", f"{the(certificate)} is not {sort}, for {lacks}{taken}: sign it as one.")
+    return Finding("INVALID_PURPOSE", f"{the(certificate)} is not {sort}, because {lacks}{taken}: sign it as one.")
 
 
 def the(certificate: x509.Certificate) -> str:
@@ -226,16 +226,16 @@ def _oddities(certificate: x509.Certificate, depth: int, last: bool) -> Iterator
     """Yield what else is taken here alone: code, what, and what to do. ``last``: whether it is the trust anchor."""
     usage = extension_of(certificate, x509.KeyUsage)
     if depth == 0 and certificate.version == x509.Version.v1:
-        yield "VERSION_1", _VERSION_1, "sign it anew with an extension, by -extensions or -extfile"
+        yield "VERSION_1", _VERSION_1, "sign it again with an extension, by -extensions or -extfile"
     if usage and depth == 0 and usage.key_agreement and not usage.digital_signature:
-        yield "JAVA", f"has no digitalSignature in its key usage, {_JAVA}", "sign it anew with that"
+        yield "JAVA", f"has no digitalSignature in its key usage, {_JAVA}", "sign it again with that"
     key = key_of(certificate)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_JAVA:
-        yield "JAVA", f"has a key on the curve {key.curve.name}, {_JAVA}", "make one of P-256, and sign it anew"
+        yield "JAVA", f"has a key on the curve {key.curve.name}, {_JAVA}", "make one of P-256, and sign it again"
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
-        yield "WEAK_KEY", f"has an RSA key of {key.key_size} bits, {_LEVEL}", "make one of 2048, and sign it anew"
+        yield "WEAK_KEY", f"has an RSA key of {key.key_size} bits, {_LEVEL}", "make one of 2048, and sign it again"
     if not last and (old := _OLD_SIGNATURES.get(certificate.signature_algorithm_oid)):
-        yield "WEAK_SIGNATURE", f"is signed with {old}, {_LEVEL}", "sign it anew with SHA-256"
+        yield "WEAK_SIGNATURE", f"is signed with {old}, {_LEVEL}", "sign it again with SHA-256"
 
 
 def _trees(certificate: x509.Certificate, permitted: bool = True) -> list[x509.GeneralName]:
