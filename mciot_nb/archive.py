@@ -28,7 +28,7 @@ class Archive:
             with tempfile.TemporaryDirectory(dir=self._workspace, prefix=".new-") as folder:
                 yield Path(folder)
         except FileExistsError as error:
-            said = f"{error.filename2 or error.filename} was made by somebody else meanwhile: run the cell again."
+            said = f"{error.filename2 or error.filename} was made by another program meanwhile: run the cell again."
             raise OnboardingError(said, "EXISTS") from None
         except OSError as error:
             raise disk_problem(self._workspace, error) from None

@@ -24,8 +24,13 @@ class OnboardingError(Exception):
         self.code = code
 
     def _render_traceback_(self) -> list[str]:
-        """Show the sentence alone in a notebook: a traceback through our code would teach nothing."""
-        return [str(self)]
+        """Show the sentence and the code in a notebook: a traceback through our code would teach nothing."""
+        return [self.with_code]
+
+    @property
+    def with_code(self) -> str:
+        """The sentence, with the code to look up in docs/troubleshooting.md."""
+        return f"{self} ({self.code})" if self.code else str(self)
 
 
 #: How bad a finding is: refused here, or accepted here and refused by stricter verifiers, or by those of another make.

@@ -63,11 +63,11 @@ class Passphrase:
 
     def for_store(self) -> Secret:
         """Return the passphrase for a keystore or truststore. Raises: OnboardingError: if Java would not open it."""
-        passphrase, way_out = self.find(), "workspace.start_over() moves everything aside and begins anew with another."
+        passphrase, way_out = self.find(), "workspace.start_over() moves everything aside; then use another."
         try:
             store_password(passphrase)
         except OnboardingError as error:
-            raise OnboardingError(f"{error} This workspace's own is not such a one: {way_out}", error.code) from None
+            raise OnboardingError(f"{error} This workspace's passphrase can't serve: {way_out}", error.code) from None
         return passphrase
 
     def type(self, passphrase: Secret) -> None:
@@ -85,7 +85,7 @@ class Passphrase:
                 if error.code != "WRONG_PASSPHRASE":
                     raise
                 sentence = f"This passphrase does not open {key.name}, which is here: type it again. If it is lost, or "
-                sentence += "you want another one, workspace.start_over() moves everything aside and begins anew."
+                sentence += "you want another one, workspace.start_over() moves everything aside; then begin again."
                 raise OnboardingError(sentence, error.code) from None
         self._typed = passphrase
 
@@ -98,7 +98,7 @@ class Passphrase:
         data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
         with suppress(OnboardingError):
             return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
-        way_out = "put the right file back, or run workspace.start_over() in a cell, which begins anew"
+        way_out = "put the right file back, or run workspace.start_over() in a cell and begin again"
         raise OnboardingError(f"{self.practice_file} has lost the practice passphrase: {way_out}.", "BAD_PASSPHRASE")
 
 

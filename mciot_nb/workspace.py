@@ -70,7 +70,7 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
         row = SigningDatabase.of(config).find(certificate.serial_number)
     if row is not None and row.status == "R":
         way_out = "for a new one, submit another kind of key or other days."
-        print(f"Mind that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
+        print(f"Note that the certificate of {readable(certificate.subject)} is revoked: {way_out}")
 
 
 def check_choice(key: object) -> None:
@@ -588,7 +588,7 @@ class Workspace:
     def choose_tenant(self, settings: TenantSettings, secret: Secret | None = None) -> None:
         """Keep the choice for all notebooks; ``secret``, a password or bearer token, in this notebook's memory only."""
         if os.environ.get("MCIOT_URL"):
-            raise OnboardingError("MCIOT_URL names the tenant already, and goes before this form: unset it first.")
+            raise OnboardingError("MCIOT_URL names the tenant, and takes precedence over this form: unset it first.")
         keep_settings(self.folder, settings)
         self._tenant_secret = secret
 
@@ -629,7 +629,7 @@ class Workspace:
         """
         practice = self.is_practice and not tenant.is_local
         if practice and not practice_ca:
-            sentence = "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could "
+            sentence = "Stop here: the passphrase of this CA is kept in the workspace, so anyone who can read it could "
             sentence += "sign devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "
             sentence += "practice_ca=True) for a short test and delete the certificate afterwards."
             raise OnboardingError(sentence, "PRACTICE_CA")

@@ -1,4 +1,4 @@
-"""``python -m mciot_platform``: the local platform in the foreground, until it is told to stop."""
+"""``python -m mciot_platform``: the local platform in the foreground, until it is stopped."""
 
 import argparse
 import asyncio
@@ -51,17 +51,17 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    text = "Run the local platform, a stand-in for a tenant, in the foreground, until it is told to stop."
+    text = "Run the local platform, a stand-in for a tenant, in the foreground, until it is stopped."
     parser = argparse.ArgumentParser(prog="python -m mciot_platform", description=text)
-    parser.add_argument("--workspace", type=Path, required=True, help="the learner's folder; ours is platform/ in it")
+    parser.add_argument("--workspace", type=Path, required=True, help="the folder to work in, in its platform/")
     host = "the address to listen on, or the name by which others reach this machine: it goes into the server "
     host += "certificate, and every address is listened on"
     parser.add_argument("--host", default="127.0.0.1", help=host)
     parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free one if it is taken")
     parser.add_argument("--https-port", type=int, default=8443, help="the next free one if it is taken")
     parser.add_argument("--tenants", type=int, default=1, help="how many, each with its own trust: t1001, t1002 …")
-    parser.add_argument("--profile", choices=sorted(PROFILES), default="guide-2021", help="whose rules to keep")
-    parser.add_argument("--until-pid", type=int, help="end with the process of this number")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="guide-2021", help="the rules to follow")
+    parser.add_argument("--until-pid", type=int, help="end when the process with this number ends")
     return parser.parse_args()
 
 

@@ -48,7 +48,7 @@ def server_certificate(folder: Path, key: ec.EllipticCurvePrivateKey, host: str)
     """Return the platform's certificate, signed anew only if it is missing, expired, another key's, or lacks ``host``.
 
     Kept otherwise, because learners copy it into their trust stores.
-    Raises: OnboardingError: if ``host`` can't stand in a certificate.
+    Raises: OnboardingError: if ``host`` can't be in a certificate.
     """
     file = folder / "serverCert.pem"
     needed = {_general_name(name) for name in ("localhost", "127.0.0.1", host) if name not in ("0.0.0.0", "::")}
@@ -71,7 +71,7 @@ def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.DNSName(name)
     except ValueError:
-        raise OnboardingError(f"{name} can't stand in a certificate: give --host an ASCII name or address.") from None
+        raise OnboardingError(f"{name} can't be in a certificate: give --host an ASCII name or address.") from None
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]) -> x509.Certificate:

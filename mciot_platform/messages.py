@@ -42,7 +42,7 @@ def decimal(text: str) -> float:
     """Return a number. Raises: BadMessage: if it is none, or not finite."""
     value = float(text) if NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
-        raise BadMessage(f"The value {text!r} is no number.")
+        raise BadMessage(f"The value {text!r} is not a number.")
     return value
 
 
@@ -53,7 +53,7 @@ def moment(text: str) -> datetime:
     try:
         return read_time(text)
     except (ValueError, OverflowError):
-        raise BadMessage(f"{text!r} is no time in ISO 8601.") from None
+        raise BadMessage(f"{text!r} is not a time in ISO 8601.") from None
 
 
 @lru_cache
@@ -122,7 +122,7 @@ def answer_json(
     except BadMessage as problem:
         said = str(problem)
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
-        said = "The message is no JSON object, or lacks what is needed here."
+        said = "The message is not a JSON object, or lacks what is needed here."
     error = {"error": "undefined/validationError", "message": said, "messageId": packet_id}
     return [Reply(JSON_ERRORS, json.dumps(error))]
 
@@ -141,7 +141,7 @@ def _carry_out(
     storage: Storage, sender: RegisteredDevice, child: str, number: str, texts: Sequence[str]
 ) -> Sequence[Reply]:
     if number not in MESSAGES:
-        raise BadMessage("There is no message of this number here.")
+        raise BadMessage("A message with this number is not supported here.")
     fields, carry_out = MESSAGES[number]
     values = read_fields(fields, texts)
     replies = carry_out(storage, _meant(storage, sender, child, create=number not in NO_DATA), values)
@@ -163,7 +163,7 @@ def _meant(storage: Storage, sender: RegisteredDevice, child: str, *, create: bo
         return device
     known = storage.device(device.tenant, child)
     if known and child not in storage.family(device):
-        raise BadMessage(f"{child} is no child of {device.device}.")
+        raise BadMessage(f"{child} is not a child of {device.device}.")
     return known or storage.add_child(device, child, f"MQTT Device {child}", CHILD_TYPE)
 
 
@@ -196,7 +196,7 @@ def _create_service(storage: Storage, device: RegisteredDevice, values: Values) 
     """Add a service, or set the status of the one that is there. It is no device, but has a name like a child's."""
     service = storage.device(device.tenant, values["service"])
     if service and service.device not in storage.family(device):
-        raise BadMessage(f"{service.device} is no service of {device.device}.")
+        raise BadMessage(f"{service.device} is not a service of {device.device}.")
     service = service or storage.add_child(device, values["service"], values["name"], SERVICE_TYPE)
     storage.set_fragments(service, {"serviceType": values["type"], "status": values["status"]})
 
@@ -209,7 +209,7 @@ def _fragment(name: str) -> Action:
 def _required_interval(storage: Storage, device: RegisteredDevice, values: Values) -> None:
     """Set the interval, but only where there is none yet."""
     if not re.fullmatch(r"-?\d{1,6}", values["interval"], re.ASCII):  # a negative one means maintenance
-        raise BadMessage(f"The interval {values['interval']!r} is no number of minutes.")
+        raise BadMessage(f"The interval {values['interval']!r} is not a number of minutes.")
     required = {"c8y_RequiredAvailability": {"responseInterval": int(values["interval"])}}
     storage.set_fragments(device, required | storage.fragments(device))
 

@@ -90,7 +90,7 @@ class MqttServer:
             pass
         except Exception:  # a fault of ours ends this one connection, never the platform
             logging.exception("The connection from %s failed.", attempt.address)
-            self.storage.log(attempt, "SERVER_ERROR", "The platform failed: see its own messages.")
+            self.storage.log(attempt, "SERVER_ERROR", "The platform failed: see its file messages.txt.")
         finally:
             with suppress(asyncio.CancelledError):
                 await stream.close()

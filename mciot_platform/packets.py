@@ -71,7 +71,7 @@ class PacketReader:
             _check_content(read, body)
             return read
         except (AMQTTError, MQTTError, NoDataError, AttributeError, ValueError, struct.error) as error:
-            raise MalformedPacket("The client sent something that is no MQTT packet.") from error
+            raise MalformedPacket("The client sent something that is not an MQTT packet.") from error
 
     def message(self) -> Publish | None:
         """Return the next packet if it is a message that has been read already. Raises: MalformedPacket."""

@@ -141,8 +141,8 @@ WRONG: list[tuple[Act, set[str], str]] = [
     (used_copy, {"SERIAL_USED", "NO_ROW"}, "serial holds 1000, which is used already"),
     (copy_without_row, {"NO_ROW"}, "1000.pem, the certificate of CN=next"),
     (crl_then_revoke, {"CRL_INCOMPLETE"}, "1000 (/CN=next); call update_crl()"),
-    (write("database.txt", "\n"), {"BAD_DATABASE"}, "line 1 is no row"),
-    (write("database.txt", 2 * "V\t291123180706Z\t\t2000\tunknown\t/CN=a\n"), {"BAD_DATABASE"}, "stands there twice"),
+    (write("database.txt", "\n"), {"BAD_DATABASE"}, "line 1 is not a row"),
+    (write("database.txt", 2 * "V\t291123180706Z\t\t2000\tunknown\t/CN=a\n"), {"BAD_DATABASE"}, "is there twice"),
     (write("serial", "00\n"), {"BAD_SERIAL"}, "serial holds 00, and a serial number is positive"),
     (setting("signing_policy", "surname = match"), {"POLICY"}, "the 'policy' is misconfigured"),
     (write("serial", "0x10\n"), {"BAD_SERIAL"}, "serial must hold the next number"),
@@ -299,7 +299,9 @@ def test_a_directory_of_easy_rsa_is_looked_through_and_used(tmp_path: Path, monk
     (folder / "caConfig.cnf").write_text((folder / "openssl-easyrsa.cnf").read_text())
     with pytest.raises(OnboardingError, match="the environment variable EASYRSA_PKI is not set: set it"):
         audit(folder, folder / "openssl-easyrsa.cnf")
-    with pytest.raises(OnboardingError, match=r"it has caConfig\.cnf, safessl-easyrsa\.cnf.* say config= which it is"):
+    with pytest.raises(
+        OnboardingError, match=r"it has caConfig\.cnf, safessl-easyrsa\.cnf.* or give its path as config="
+    ):
         audit(folder)
     ca = CertificateAuthority.open(folder, "none", folder / "safessl-easyrsa.cnf")
     assert {finding.code for finding in ca.check().findings} == codes

@@ -162,7 +162,7 @@ def test_what_was_signed_for_a_request_is_found(ca: CertificateAuthority) -> Non
     copy = copy_of(ca)
     copy.rename(copy.with_name(".1000.pem.draft"))  # as a process leaves it that ends between the row and the name
     assert ca.find_issued(csr) == signed and copy.exists()
-    assert ca.find_issued(csr, ca=True) is None, "it is no CA's"
+    assert ca.find_issued(csr, ca=True) is None, "it is not a CA's"
     ca.revoke(0x1000)
     assert ca.find_issued(csr) is None
     ca.sign(csr, days=1, at=datetime.now(UTC) - timedelta(days=3))

@@ -59,14 +59,14 @@ def openssl_says(ca: CertificateAuthority, csr: Request | None = None) -> str:
 # The database: what is put behind the good row, what our sentence says, what openssl says (None: it does not mind), and
 # whether its -status, which looks at the fields and the serials' uniqueness only, sees it as well.
 DATABASES = {
-    "blank line": ("\n" + GOOD_ROW, "line 2 is no row", "could not load/parse file", True),
-    "five fields": ("V\t291123180706Z\t\t2000\tunknown\n", "line 2 is no row", "could not load/parse file", True),
-    "duplicate serial": (GOOD_ROW.replace("2000", "1000"), "the serial 1000 stands there twice", "serial number", True),
-    "odd serial": (GOOD_ROW.replace("2000", "200"), "line 2 is no row", "bad serial number length", False),
-    "no serial": (GOOD_ROW.replace("2000", ""), "line 2 is no row", "bad serial number length", False),
-    "no hexadecimal": (GOOD_ROW.replace("2000", "20xy"), "line 2 is no row", "bad char", False),
-    "bad date": (GOOD_ROW.replace("2911", "2913"), "line 2 is no row", "invalid expiry date", False),
-    "revoked, no date": ("R" + GOOD_ROW[1:], "line 2 is no row", "invalid revocation date", False),
+    "blank line": ("\n" + GOOD_ROW, "line 2 is not a row", "could not load/parse file", True),
+    "five fields": ("V\t291123180706Z\t\t2000\tunknown\n", "line 2 is not a row", "could not load/parse file", True),
+    "duplicate serial": (GOOD_ROW.replace("2000", "1000"), "the serial 1000 is there twice", "serial number", True),
+    "odd serial": (GOOD_ROW.replace("2000", "200"), "line 2 is not a row", "bad serial number length", False),
+    "no serial": (GOOD_ROW.replace("2000", ""), "line 2 is not a row", "bad serial number length", False),
+    "no hexadecimal": (GOOD_ROW.replace("2000", "20xy"), "line 2 is not a row", "bad char", False),
+    "bad date": (GOOD_ROW.replace("2911", "2913"), "line 2 is not a row", "invalid expiry date", False),
+    "revoked, no date": ("R" + GOOD_ROW[1:], "line 2 is not a row", "invalid revocation date", False),
     "valid, with a date": (GOOD_ROW.replace("\t\t", "\t251123180706Z\t"), "line 2", "not revoked yet", False),
     # openssl takes these. Ours is stricter on purpose: a carriage return becomes part of the subject, so the same
     # subject is signed again; a serial in lower case counts as another one; and a status unknown to it as none.
@@ -207,7 +207,7 @@ CONFIGURATIONS = {
     "undefined": ("unused = $nowhere/x", "the variable $nowhere is used before it has a value", "define it further up"),
     "cycle": ("one = $two\ntwo = $one", "the variable $two is used before it has a value", "define it further up"),
     "cycle of one": ("[ lonely ]\none = $one", "the variable $one is used", "define it further up"),
-    "open section": ("[ open", "is no section", "write it as"),
+    "open section": ("[ open", "is not a section", "write it as"),
     "just words": ("just words", "is neither a section", "form name = value"),
 }
 
@@ -315,7 +315,7 @@ def test_what_is_right_about_these_requests_is_signed(ca: CertificateAuthority) 
 def test_a_request_that_is_none_is_named(ca: CertificateAuthority, text: str) -> None:
     path = ca.folder.parent / "csr.pem"
     path.write_text((ca.folder / "caCert.pem").read_text() if text == "certificate" else text)
-    refused(lambda: ca.sign(read_request(path)), ca.folder, str(path), "no certificate signing request", "make it anew")
+    refused(lambda: ca.sign(read_request(path)), ca.folder, str(path), "certificate signing request", "make it again")
     path.write_bytes(request("next").public_bytes(Encoding.PEM))
     assert ca.sign(read_request(path)).serial_number == 0x1001
 
@@ -340,13 +340,13 @@ def test_only_what_can_be_revoked_is(ca: CertificateAuthority) -> None:
     foreign = other.sign(request("next"))
     cases: list[tuple[Callable[[], object], str, str]] = [
         (lambda: ca.revoke(foreign), "NOT_OURS", "was signed by C=DE, CN=Other CA, not by this CA"),
-        (lambda: ca.revoke(other.certificate), "NOT_OURS", "let that one revoke it"),
+        (lambda: ca.revoke(other.certificate), "NOT_OURS", "let that CA revoke it"),
         (lambda: ca.revoke(0x1001), "NO_ROW", f"no certificate with serial 1001 in {ca.database.path}"),
         (lambda: ca.revoke(-1), "NO_ROW", f"in {ca.database.path}"),
         (lambda: ca.revoke(2**200), "NO_ROW", f"in {ca.database.path}"),
         (lambda: ca.revoke(0x1000, "boredom"), "BAD_REASON", "no reason 'boredom'; use one of unspecified"),
-        (lambda: ca.revoke(0x1000, "keyTime"), "BAD_REASON", "keyTime bears a time"),
-        (lambda: ca.revoke(0x1000, "keyTime,20261301000000Z"), "BAD_REASON", "is no time of the form"),
+        (lambda: ca.revoke(0x1000, "keyTime"), "BAD_REASON", "keyTime has a time"),
+        (lambda: ca.revoke(0x1000, "keyTime,20261301000000Z"), "BAD_REASON", "is not a time of the form"),
         (lambda: ca.revoke(0x1000, "holdInstruction,x y"), "BAD_REASON", "no hold instruction 'x y'"),
         (lambda: ca.revoke(0x1000, at=datetime(2050, 1, 1, tzinfo=UTC)), "BAD_TIME", "from 1950 to 2049"),
         (lambda: ca.revoke(0x1000, at=datetime(1949, 12, 31, tzinfo=UTC)), "BAD_TIME", "set at="),

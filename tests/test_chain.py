@@ -213,7 +213,7 @@ OTHER_KEYS = {
 }
 REQUEST = x509.CertificateSigningRequestBuilder().subject_name(MADE.certificate.subject).sign(KEY, SHA256())
 STORE = pkcs12.dump_trusted({"a": MADE.certificate}, b"Kaffee")
-NO_PEM = "This is no certificate in PEM form"
+NO_PEM = "This is not a certificate in PEM form"
 NONE_OF_THEM = {
     "nothing": ("", "BAD_PEM", NO_PEM),
     "junk": ("junk", "BAD_PEM", NO_PEM),

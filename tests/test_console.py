@@ -224,7 +224,7 @@ def test_both_ends_of_a_refusal_stand_beside_each_other(
     if case == "disabled":
         trusted.disable(CA.certificate)
     try:
-        assert bench.connect(client_id) == "✗ Not connected: what each side saw stands above."
+        assert bench.connect(client_id) == "✗ Not connected: what each side saw is above."
     finally:
         trusted.enable(CA.certificate)
     left, right = bench.sides
@@ -259,7 +259,7 @@ def test_a_platform_that_is_off_or_elsewhere_is_said_at_both_sides(
             one.bind((host, taken))
         assert short_lived.connect().startswith("✗ Not connected")
         left, right = short_lived.sides
-        assert "NOT_REACHED" in left and "does not run: workspace.tenant() starts it" in right
+        assert "NOT_REACHED" in left and "is not running: workspace.tenant() starts it" in right
         assert "✗ Nothing answers" in short_lived.press(short_lived.console.operations.restart)
         assert "not connected" in short_lived.send()
         short_lived.look()
@@ -291,7 +291,7 @@ ENDS: dict[str, tuple[Callable[[Bench], object], str]] = {
     ),
     "twin": (come_as_a_twin, "Then: The same ClientId connected again, from 127.0.0.1:"),
     "stopped": (lambda bench: bench.platform.stop(), "Then: The platform was stopped."),
-    "killed": (lambda bench: os.kill(bench.platform.pid, KILL), "Then: it holds no end of the connection."),
+    "killed": (lambda bench: os.kill(bench.platform.pid, KILL), "Then: the log does not say how the connection ended."),
     "cell": (lambda bench: bench.console.device.disconnect(), "Then: The client disconnected."),
 }
 
@@ -304,7 +304,7 @@ def test_a_connection_that_ends_by_itself_is_noticed_and_both_sides_say_so(short
     how(short_lived)
     wait_for(lambda: not short_lived.console.device.is_connected)
     short_lived.console.poll()  # one look is enough
-    assert short_lived.done() == "✗ The connection has ended by itself: what each side knows stands above."
+    assert short_lived.done() == "✗ The connection has ended by itself: what each side knows is above."
     left, right = short_lived.sides
     assert "nobody told the device why" in left and "✓ CONNECTED" in right and log_says in right
     assert "the connection ended" in short_lived.state
@@ -397,7 +397,7 @@ def test_a_value_that_is_no_number_is_said_beside_its_field_and_nothing_is_sent(
     before, note = bench.lines, bench.console.sending.value_note
     for typed in ("warm", "", "  ", "21,5", "nan", "inf", "1e999", "0x10", SCRIPT):
         bench.send(Value=typed)
-        assert ("is no number" in text(note) and typed in text(note)) or text(note) == "✗ Type a number."
+        assert ("is not a number" in text(note) and typed in text(note)) or text(note) == "✗ Type a number."
         assert bench.lines == before and bench.points == 0 and "<script" not in note.value
         bench.console.sending.fields["Value"].value = "21.5"
         assert text(note) == ""  # while typing
@@ -457,7 +457,7 @@ def test_an_operation_is_sent_appears_and_is_answered_both_ways(bench: Bench) ->
     operations = bench.console.operations
     assert "✗ The tenant has no device" in bench.press(operations.restart)  # the control
     bench.connect()
-    assert bench.press(operations.restart) == "✓ The platform has taken the operation."
+    assert bench.press(operations.restart) == "✓ The platform has accepted the operation."
     assert "c8y_Restart  PENDING" in bench.statuses
     wait_for(lambda: bench.look() and operations.arrived)
     assert "An operation has arrived at the device: c8y_Restart." in text(bench.console._message)

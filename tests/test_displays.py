@@ -109,20 +109,20 @@ def in_a_notebook(thing: object) -> dict[str, Any]:
         (-365 * DAY + timedelta(hours=5), 365, "365 days, ✓ valid now: 99 % passed, less than a day left", "at 99 %."),
         (timedelta(), 1, "1 day, ✓ valid now: 0 % passed, 1 day left", "at 0 %."),
         (-500 * DAY, 365, "365 days, ✗ expired", "after its end."),
-        (5 * DAY, 365, "365 days, ✗ not valid yet", "before its begin."),
+        (5 * DAY, 365, "365 days, ✗ not valid yet", "before its beginning."),
     ],
 )
 def test_a_bar_says_how_much_has_passed_and_holds_no_date(begin: timedelta, days: int, words: str, where: str) -> None:
     one = certificate("device", at=NOW + begin, days=days)
     shown = validity(one, NOW)
     assert shown.text == words and words in Tags(shown.html).text
-    assert alt_of(shown).endswith(f"today lies {where}")
+    assert alt_of(shown).endswith(f"today is {where}")
     assert not re.search(r"\d{4}-\d\d", svg_of(shown))
     later = certificate("another", at=NOW + begin + 200 * DAY, days=days)
     assert validity(later, NOW + 200 * DAY) == shown, "the same in every run"
     if "✗" in words:
         assert validity(one, NOW + timedelta(hours=1)) == shown
-    places = {"before its begin.": 24, "after its end.": 376, "at 0 %.": 48, "at 27 %.": 130, "at 99 %.": 348}
+    places = {"before its beginning.": 24, "after its end.": 376, "at 0 %.": 48, "at 27 %.": 130, "at 99 %.": 348}
     assert f'<text x="{places[where]}" y="13" font-size="12" class="ink" text-anchor="middle">today<' in svg_of(shown)
     assert trouble(one, NOW) == words.partition(", ")[2] * ("✗" in words)
 
@@ -141,7 +141,7 @@ def test_a_certificates_card_says_the_same_in_html_and_text_and_only_what_is_tru
             assert look.count("Subject Key Identifier") == look.count("Authority Key Identifier") == 1
             assert identifier in look and "a short name of this key" in look
             assert ("yes, path length 10" in look) == ("EC, secp256r1, 256 bits" in look) == (one is CA)
-            assert ("under this the platform keeps it once it is uploaded" in look) == (one is CA)
+            assert ("the platform's name for it once it is uploaded" in look) == (one is CA)
             assert ("by which the certificates that it signs refer to it" in look) == (one is CA)
 
 
@@ -177,7 +177,7 @@ def test_a_certificate_with_the_same_extension_twice_still_has_its_card() -> Non
         value = x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.2.3.{last}"), b"\5\0")
         builder = builder.add_extension(value, critical=False)
     der = builder.sign(EC_KEY, SHA256()).public_bytes(Encoding.DER)
-    for damaged, words in ((der, "Extension 1.2.3.5"), (der.replace(b"\x2a\3\5", b"\x2a\3\4"), "✗ stands there twice")):
+    for damaged, words in ((der, "Extension 1.2.3.5"), (der.replace(b"\x2a\3\5", b"\x2a\3\4"), "✗ is there twice")):
         assert all(words in look for look in both(x509.load_der_x509_certificate(damaged)))
 
 

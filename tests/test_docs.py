@@ -61,6 +61,42 @@ def test_every_link_of_a_document_leads_to_a_file(path: Path) -> None:
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
+def notebook_texts() -> dict[str, str]:
+    """Return the Markdown of each notebook, by its file's name."""
+    found = {}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        found[path.name] = "\n\n".join("".join(one["source"]) for one in cells if one["cell_type"] == "markdown")
+    return found
+
+
+#: What is abbreviated or emphasised in the notebooks and is no term: products, units, signs, and stress.
+NO_TERMS = {
+    *("ASCII", "CONNECTION", "ESTABLISHED", "ID", "IoT", "JupyterLab", "MQTTX", "MindConnect", "OneDrive"),
+    *("PowerShell", "PrivateKeyEntry", "UTF-16", "CA's", "device's", "PKCS12's", "asks", "before", "believes", "is"),
+    *("its", "your", "unverified", "offline", "mutual", "request", "the local platform", "a real tenant"),
+}
+
+
+def test_the_glossary_has_every_term_of_the_notebooks_with_where_it_is_explained() -> None:
+    texts = notebook_texts()
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| \[\d\d ([^|]+)\]\(\.\./notebooks/([^|)]+)\) \|$", page, re.MULTILINE)
+    assert len(rows) == page.count("\n| ") - 1, "a row without its notebook"
+    for term, heading, name in rows:
+        assert f"## {heading}\n" in texts[name], f"{term}: {name} has no section {heading!r}"
+    terms = [term for term, *_ in rows]
+    assert terms == sorted(terms, key=lambda term: term.lower().split(","))
+    known = {word.strip().lower() for term in terms for word in (term, *term.split(","))}
+    used = set[str]()
+    for text in texts.values():
+        prose = re.sub(r"```.*?```|`[^`]*`|https?:\S+", "", text, flags=re.DOTALL)
+        used |= set(re.findall(r"\b[A-Z][A-Za-z0-9]*[A-Z0-9][A-Za-z0-9]*(?:-\d+)?\b", prose))
+        used |= set(re.findall(r"(?<!\*)\*([a-z][^*\n\d]{2,30})(?: \d+)?\*(?!\*)", prose))
+    assert {"CA", "ClientId", "tenant", "alias", "RSA"} <= used
+    assert {word for word in used - NO_TERMS if not {word.lower(), word.lower().removesuffix("s")} & known} == set()
+
+
 def names_in_the_code() -> set[str]:
     """Return the name of every module, class, function, argument and attribute of the two packages."""
     names: set[str] = set()

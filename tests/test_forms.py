@@ -190,7 +190,7 @@ def test_the_configurations_limits_and_a_subject_that_was_made(config: CaConfig)
     assert note(form, "locality").startswith("✗ Locality Name must have 3 to 1024 bytes, says the configuration")
     assert "must have 0 to 12 bytes" in note(form, "common_name")
     press(form)
-    assert message(form) == "✗ Not submitted: 2 fields to mend first, see above."
+    assert message(form) == "✗ Not submitted: 2 fields to correct first, see above."
 
 
 answers = st.sampled_from(["", ".", "Ulm", "Müller", " x ", "DE"])
@@ -444,8 +444,8 @@ def test_ports_that_speak_no_tls_or_nothing(
         assert says(mqtt_port=port).endswith("the platform's port for certificates is 8883.")
     with server(platform, lambda plain: time.sleep(30), tls=False) as port:
         told = says(mqtt_port=port)
-        assert f"✗ 127.0.0.1:{port} takes the connection and then says nothing" in told and "may read" in told
-        assert says(url=f"https://127.0.0.1:{port}").startswith(f"✓ reached. ✗ 127.0.0.1:{port} takes the call")
+        assert f"✗ 127.0.0.1:{port} accepts the connection and does not answer" in told and "may read" in told
+        assert says(url=f"https://127.0.0.1:{port}").startswith(f"✓ reached. ✗ 127.0.0.1:{port} accepts the call")
 
 
 def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: LocalPlatform, trusting: None) -> None:
@@ -474,7 +474,7 @@ def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: Loc
 def test_what_is_typed_is_tested_and_a_secret_is_asked_for(platform: LocalPlatform, trusting: None) -> None:
     form = tenant_form(TenantSettings(), platform=lambda: platform)
     fill_tenant(form, real(platform))
-    assert verdict(form) == "✗ Not tested: 1 field to mend first, see above."
+    assert verdict(form) == "✗ Not tested: 1 field to correct first, see above."
     assert "Password is missing" in note(form, "credential")
     hand_over(form._credential, reveal(password(platform)))
     assert verdict(form) == GOOD and form.settings.local, "nothing was submitted"

@@ -210,10 +210,10 @@ def test_the_first_bad_line_is_named(text: str) -> None:
     try:
         parse_rows(text)
     except OnboardingError as error:
-        number = int(re.fullmatch(r"line (\d+) is no row .*\.", str(error))[1])  # type: ignore[index]
+        number = int(re.fullmatch(r"line (\d+) is not a row .*\.", str(error))[1])  # type: ignore[index]
         assert only_sentences(lambda: parse_rows("".join(f"{line}\n" for line in lines[: number - 1])))
         assert not only_sentences(lambda: parse_rows("".join(f"{line}\n" for line in lines[:number])))
-        if "stands there twice" not in str(error):
+        if "is there twice" not in str(error):
             assert not only_sentences(lambda: parse_rows(f"{lines[number - 1]}\n"))
 
 

@@ -387,9 +387,9 @@ def test_what_is_revoked_stays_to_be_seen_and_is_mentioned(
     revoked = workspace.sign_device_request()
     for mentioned in (False, True):  # the first is the control
         assert workspace.sign_device_request() == revoked
-        assert ("Mind that the certificate of CN=device is revoked" in capsys.readouterr().out) == mentioned
+        assert ("Note that the certificate of CN=device is revoked" in capsys.readouterr().out) == mentioned
         workspace.create_intermediate(BELOW)
-        assert ("Mind that the certificate of CN=Below is revoked" in capsys.readouterr().out) == mentioned
+        assert ("Note that the certificate of CN=Below is revoked" in capsys.readouterr().out) == mentioned
         for certificate in () if mentioned else (revoked, below):
             workspace.ca().revoke(certificate)
     assert workspace.sign_device_request(KeyChoice(CURVE, 30)) != revoked

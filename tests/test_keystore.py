@@ -73,5 +73,5 @@ def test_which_password_opens_what(chain: Chain, key: Key, tmp_path: Path) -> No
     with pytest.raises(OnboardingError, match="There is no"):
         which_password_opens([tmp_path / "nowhere.jks"], passwords)
     (tmp_path / "chain.pem").write_bytes(to_pem(chain))
-    with pytest.raises(OnboardingError, match="no private key"):
+    with pytest.raises(OnboardingError, match="not a private key"):
         which_password_opens([tmp_path / "chain.pem"], passwords)

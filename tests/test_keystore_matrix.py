@@ -270,7 +270,7 @@ def test_openssls_keystore_is_read_as_keytool_reads_it(
 def test_a_key_that_openssl_did_not_encrypt_is_said_to_be_unseen_by_java(tools: Tools) -> None:
     path = tools.export("EC3", "-keypbe", "NONE")
     assert tools.listed(path)[1] == [] and numbers(path) == KEYS["EC"].private_numbers()
-    assert "Java sees no entry in it, for its key is not encrypted" in read_store(path, PASSWORD).remark
+    assert "Java sees no entry in it, because its key is not encrypted" in read_store(path, PASSWORD).remark
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_a_packet_that_mqtt_forbids_ends_the_connection_with_a_sentence(world: W
     raw = world.dial("dev")
     before = world.logged()
     assert raw.ask(wrong, PING) == b""
-    assert world.logged() == before, "a fault of the client's is no second record, SERVER_ERROR"
+    assert world.logged() == before, "a fault of the client's is not a second record, SERVER_ERROR"
     assert world.ending("dev")[-1].startswith("The client sent ")
 
 

@@ -92,7 +92,7 @@ def test_presses_from_many_threads_are_all_done_one_at_a_time() -> None:
     ("error", "sentence"),
     [
         (OnboardingError("There is no key."), "✗ There is no key."),
-        (PermissionError(13, "Permission denied"), "✗ Not done: Permission denied. Mend that, and try again."),
+        (PermissionError(13, "Permission denied"), "✗ Not done: Permission denied. Fix that, and try again."),
         (ZeroDivisionError(), "✗ Not done, for a reason that has no name here: run the cell again."),
     ],
 )

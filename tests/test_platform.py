@@ -132,7 +132,7 @@ IMPOSSIBLE = [
 DAMAGES: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("serverKey.pem", lambda good: b"[7]"),
     ("credentials.json", lambda good: b"[7]"),
-    ("platform.sqlite", lambda good: b"This is no database at all.\n" * 300),
+    ("platform.sqlite", lambda good: b"This is not a database at all.\n" * 300),
     ("platform.sqlite", lambda good: good[: len(good) // 2]),
     ("platform.sqlite", lambda good: good[:4096] + b"\xff" * (len(good) - 4096)),
 ]

@@ -157,9 +157,9 @@ def test_what_is_not_changed_is_not_read(ca: CertificateAuthority, monkeypatch: 
     ("damage", "sentence"),
     [
         (lambda path: path.unlink(), "There is no signing database"),
-        (lambda path: path.write_text("V\tno row\n"), "line 1 is no row of a signing database"),
-        (lambda path: path.write_bytes(path.read_bytes() * 2), "stands there twice"),
-        (lambda path: path.write_bytes(b"\xff\n"), "is no text"),
+        (lambda path: path.write_text("V\tno row\n"), "line 1 is not a row of a signing database"),
+        (lambda path: path.write_bytes(path.read_bytes() * 2), "is there twice"),
+        (lambda path: path.write_bytes(b"\xff\n"), "is not text"),
     ],
 )
 def test_a_damage_that_stays_is_said_and_the_table_stays_as_it_was(
@@ -406,7 +406,7 @@ def test_a_copy_that_is_missing_or_of_another_is_said(ca: CertificateAuthority, 
     namesake = CertificateAuthority.create(tmp_path / "b", name, PASSPHRASE, key_type=KeyType.P256)
     copy.unlink()
     assert "there is only its row" in Tags(opened(panel, first)).text and not hidden(panel._revoke)
-    other = "another certificate than the one that this CA signed"
+    other = "a different certificate from the one that this CA signed"
     for data, sentence in (
         ((copies / f"{second}.pem").read_bytes(), other),
         (to_pem([namesake.sign(request("first"))]), other),  # of the same number

@@ -81,8 +81,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     [
         (b"", "is empty"),
         (bytes(4096), "is empty"),
-        (b'{"alias": "devicekeyentry"}\n', "no keystore of a known kind"),
-        (bytes(range(255, 0, -1)), "no keystore of a known kind"),
+        (b'{"alias": "devicekeyentry"}\n', "not a keystore of a known kind"),
+        (bytes(range(255, 0, -1)), "not a keystore of a known kind"),
         (LEAF.public_bytes(Encoding.PEM), "PEM"),
         (b"Bag Attributes\n" + LEAF.public_bytes(Encoding.PEM), "PEM"),
         (LEAF.public_bytes(Encoding.DER), "certificate"),

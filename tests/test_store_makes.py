@@ -36,7 +36,7 @@ def refusal(read: Callable[..., object], path: Path, code: str, password: str = 
 
 def follow(sentence: str, folder: Path, answers: int = 4) -> None:
     """Run the commands that a sentence shows, without a terminal, the password on standard input."""
-    for command in re.findall(r"(?:openssl|keytool|ssh-keygen) .*?(?=,| write| take| leave)", sentence):
+    for command in re.findall(r"(?:openssl|keytool|ssh-keygen) .*?(?=,| convert| write| remove| leave)", sentence):
         words = shlex.split(command.replace("BCPROV.jar", str(BOUNCY_CASTLE)))
         given = {"cwd": folder, "start_new_session": True, "input": f"{PASSWORD}\n" * answers}
         run(words[0], *words[1:], **given)
@@ -117,7 +117,7 @@ def test_an_openssh_key_is_named(tmp_path: Path) -> None:
     run("ssh-keygen", "-q", "-t", "ecdsa", "-b", 256, "-N", PASSWORD, "-f", path)
     sentence = refusal(read_private_key, path, "BAD_KEY")
     assert "OpenSSH" in sentence
-    command = shlex.split(sentence.partition(": ")[2].partition(" writes")[0])
+    command = shlex.split(sentence.partition(": ")[2].partition(" rewrites")[0])
     run(*command, "-P", PASSWORD, "-N", PASSWORD)  # it asks a terminal, or an environment's askpass
     assert isinstance(read_private_key(path, PASSWORD), ec.EllipticCurvePrivateKey)
 
@@ -169,7 +169,7 @@ def test_pbmac1_is_read_and_no_java_reads_it(tools: Tools) -> None:
     path.write_bytes(with_pbmac1([key("EC", MADE, b"1")], [cert(CHAINS["EC"][0], MADE, b"1")]))
     store = read_store(path, PASSWORD)
     assert [(entry.alias, entry.kind) for entry in store.entries] == [(MADE, KEY_ENTRY)]
-    assert "which no Java up to 25 knows" in store.remark and numbers(path) == KEYS["EC"].private_numbers()
+    assert "which no Java up to 25 supports" in store.remark and numbers(path) == KEYS["EC"].private_numbers()
     refusal(read_store, path, "WRONG_PASSPHRASE", "another")
     path.write_bytes(path.read_bytes().replace(b"salt", b"Salt", 1))
     refusal(read_store, path, "WRONG_PASSPHRASE")

@@ -320,7 +320,7 @@ def test_a_chain_is_verified_and_a_revoked_one_refused(
         assert trusted.revoke(one) == said
     assert set(trusted.revoked()) - before == {0x2000, 0x2FFE}
     assert trusted.verify_chain(iter(leaf.chain)) == verified
-    assert "nothing comes of it" in said and "check_revocations()" in said and not trusted.checks_revocations()
+    assert "no effect yet" in said and "check_revocations()" in said and not trusted.checks_revocations()
     for on in (False, True, False):  # the first and the last are the control
         trusted.check_revocations(on)
         assert trusted.checks_revocations() is on
@@ -436,7 +436,7 @@ def test_an_answer_without_end_is_cut(tenant: Tenant, monkeypatch: pytest.Monkey
     monkeypatch.setattr(rest, "MAX_BYTES", 1_000_000)
     endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b" " * 1_100_000
     with scripted(tenant, endless) as (odd, _):
-        assert "without an end" in refused("NOT_A_TENANT", odd.trusted_certificates.list)
+        assert "endless answer" in refused("NOT_A_TENANT", odd.trusted_certificates.list)
     with scripted(tenant, endless[:900_000] + json.dumps({"certificates": []}).encode()) as (odd, _):
         assert odd.trusted_certificates.list() == []
 
@@ -455,7 +455,7 @@ def test_off_silent_and_no_tls(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) 
         with server(tenant, hear, tls=tls) as port, monkeypatch.context() as patch:
             patch.setattr(rest, "TIMEOUT", (0.5, 0.5))
             said = refused("NO_ANSWER", odd(port).trusted_certificates.list)
-            assert "says nothing:" in said  # not for how long: in the handshake it is given less time
+            assert "does not answer:" in said  # not for how long: in the handshake it is given less time
             refused("NO_ANSWER", lambda: odd(port).trusted_certificates.upload(ca))
     with server(tenant, lambda plain: plain.sendall(b"220 mail.example.com ESMTP\r\n"), tls=False) as port:
         assert "does not speak TLS" in refused("NO_TLS", odd(port).trusted_certificates.list)

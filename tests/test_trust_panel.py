@@ -269,7 +269,7 @@ def test_possession_is_proven_by_one_press_where_the_key_is_here(tenant: Tenant,
         panel.table.opened = own.fingerprint
         assert press(panel, "prove") == f"✓ Proven: the key of “{own.name}” signed the tenant's code."
     assert [row[3] for row in rows(panel)] == ["✓ proven", "✓ proven", "not proven"]
-    assert "has shown to own its key" in Tags(panel._details.value).text
+    assert "has proven to own its key" in Tags(panel._details.value).text
 
 
 def test_a_platform_of_the_guides_time_knows_no_proof(old: LocalPlatform, workspace: Workspace) -> None:
@@ -280,7 +280,7 @@ def test_a_platform_of_the_guides_time_knows_no_proof(old: LocalPlatform, worksp
     panel.table.opened = mine.fingerprint
     assert "this platform has no proof of possession" in press(panel, "prove")
     panel.table.opened = foreign.fingerprint
-    assert "This platform does not know proof of possession" in press(panel, "prove")
+    assert "This platform does not support proof of possession" in press(panel, "prove")
     assert "✓ Disabled" in press(panel, "status", agree=True)  # what it does have
 
 
@@ -370,7 +370,7 @@ def test_what_was_not_looked_at_is_not_uploaded(tenant: Tenant, workspace: Works
 def test_a_workspace_that_cannot_be_read_is_named_and_a_file_still_goes(tenant: Tenant, workspace: Workspace) -> None:
     (workspace.ca_folder / "caCert.pem").write_text("no certificate")
     panel = show(tenant, workspace)
-    assert offered(panel) == [] and "no certificate in PEM form" in panel.upload_part.card.value
+    assert offered(panel) == [] and "not a certificate in PEM form" in panel.upload_part.card.value
     hand_over(panel.upload_part.file, "x.pem", make("Foreign", ca=True).pem.encode())
     assert "✓ Uploaded “Foreign”" in press(panel, "upload")
 
@@ -395,9 +395,9 @@ BAD = {
     "is empty: choose": b" \r\n\n",
     "holds a private key": ROOT_CA.pem.encode() + KEY,
     "is a keystore": b"\xce\xce\xce\xcerest",
-    "which is no CA's": LEAF.pem.encode(),
-    "no certificate in PEM form": DER + b"x",
-    "This is no certificate in PEM form": b"\x89PNG\r\n\x1a\n" + bytes(2000),
+    "which is not a CA's": LEAF.pem.encode(),
+    "not a certificate in PEM form": DER + b"x",
+    "This is not a certificate in PEM form": b"\x89PNG\r\n\x1a\n" + bytes(2000),
 }
 
 
@@ -464,7 +464,7 @@ def test_a_file_field_checks_the_size_itself_and_names_what_the_browser_found() 
         "several": "one at a time",
         "folder": "{x} is a folder",
         "unreadable": "can't be read",
-        "none": "no file",
+        "none": "not a file",
     }
     for problem, words in problems.items():
         field._receive(field, {"name": "{x}", "size": 1, "problem": problem}, [])

@@ -125,7 +125,7 @@ def test_files_are_chosen_and_dropped(tmp_path: Path, quick_workspace: Workspace
         expect_said(page, "✓ Uploaded “Dropped <b>Root</b>”")
         chosen = panel(page).get_by_label("Or from a file")
         for name, data, sentence in (
-            ("leaf.pem", leaf.pem.encode(), "✗ leaf.pem holds the certificate of CN=leaf, which is no CA's"),
+            ("leaf.pem", leaf.pem.encode(), "✗ leaf.pem holds the certificate of CN=leaf, which is not a CA's"),
             ("middle.pem", middle.pem.encode(), "✓ middle.pem holds a CA certificate"),
             ("middle.pem", b"", "✗ middle.pem is empty"),  # the same name once more
         ):
@@ -135,9 +135,9 @@ def test_files_are_chosen_and_dropped(tmp_path: Path, quick_workspace: Workspace
         expect_said(page, "✓ Uploaded “Dropped Middle”")
         for files, sentence in (
             ([("huge.pem", bytes(600_000))], "✗ huge.pem has 600,000 bytes"),
-            ([("a.pem", b"a" * 400_000)], "✗ a.pem: This is no certificate in PEM form"),
+            ([("a.pem", b"a" * 400_000)], "✗ a.pem: This is not a certificate in PEM form"),
             ([("a.pem", b"a"), ("b.pem", b"b")], "✗ These were several files"),
-            ([], "✗ That was no file"),
+            ([], "✗ That was not a file"),
         ):
             drop(page, *files)
             expect_file(page, sentence)
@@ -245,7 +245,7 @@ def test_a_key_that_was_dropped_by_mistake_is_in_no_file(quick_workspace: Worksp
     uploader = 'ipywidgets.FileUpload(description="control").add_class("try-control")'
     with opened(notebooks, quick_workspace, uploader) as page:
         drop(page, ("caKey.pem", dropped))
-        expect_file(page, "✗ caKey.pem holds a private key, which nobody but its owner ever needs. It was neither sent")
+        expect_file(page, "✗ caKey.pem holds a private key, which only its owner ever needs. It was neither sent")
         panel(page).get_by_label("Or from a file").set_input_files(
             {"name": "again.pem", "mimeType": "", "buffer": chosen}
         )

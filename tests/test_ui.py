@@ -122,7 +122,7 @@ def test_a_subject_is_there_at_once_and_is_mended_and_submitted() -> None:
     form._fields["country"].value = "DEU"
     assert note(form, "country").startswith("✗ Country Name must be the two-letter code")
     press(form)
-    assert message(form) == "✗ Not submitted: 1 field to mend first, see above." and form.subject == GUIDE
+    assert message(form) == "✗ Not submitted: 1 field to correct first, see above." and form.subject == GUIDE
     form._fields["country"].value = "DK"
     assert note(form, "country") == "" and message(form) == "Changed since: press Submit."
     for markup in (repr(form), form.static_html()):
@@ -315,7 +315,7 @@ def test_a_real_tenant_is_submitted_with_its_password() -> None:
         assert note(form, name).startswith("✗ "), name
     fill_tenant(form, REAL)
     press(form)
-    assert message(form) == "✗ Not submitted: 1 field to mend first, see above." and not calls
+    assert message(form) == "✗ Not submitted: 1 field to correct first, see above." and not calls
     hand_over(form._credential, WORD)
     assert note(form, "credential") == ""
     press(form)
@@ -378,7 +378,7 @@ def test_a_tenant_that_the_environment_names_goes_before_the_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MCIOT_URL", "https://other.example.com")
-    refused(tenant_form(REAL, Workspace(tmp_path).choose_tenant), "✗ MCIOT_URL names the tenant already")
+    refused(tenant_form(REAL, Workspace(tmp_path).choose_tenant), "✗ MCIOT_URL names the tenant")
     assert not (tmp_path / "tenant.json").exists()
 
 
@@ -402,7 +402,7 @@ def test_kept_settings_that_are_not_complete_stop_in_one_sentence() -> None:
     ("error", "said"),
     [
         (OnboardingError("The disk is full: make room."), "✗ The disk is full: make room."),
-        (OSError(28, "No space left on device"), "✗ Not submitted: No space left on device. Mend that, and press Sub"),
+        (OSError(28, "No space left on device"), "✗ Not submitted: No space left on device. Fix that, and press Sub"),
     ],
 )
 def test_a_refusal_of_the_caller_is_shown_and_changes_nothing(error: Exception, said: str) -> None:

@@ -99,7 +99,7 @@ def test_two_notebooks_that_make_the_same_do_not_mix_their_files(
         return keys.create_request(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr("mciot_nb.workspace.create_request", be_slower)
-    with pytest.raises(OnboardingError, match=r"deviceCsr\.pem was made by somebody else meanwhile") as error:
+    with pytest.raises(OnboardingError, match=r"deviceCsr\.pem was made by another program meanwhile") as error:
         workspace.create_device_request(DistinguishedName(common_name="device"))
     assert error.value.code == "EXISTS" and request.read_text() == "the other's"
 

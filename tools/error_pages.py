@@ -1,5 +1,7 @@
 """Write docs/errors.md from the code, by ``python -m tools.error_pages``: each coded error with its sentence.
 
+docs/troubleshooting.md, which says why and what to do, is written with it: see trouble_page.
+
 The code is read and not imported. A value that is put into a sentence is shown by its name in the code: {path}. Where a
 function only passes on the sentence or the code that it was given, its callers are listed in its place.
 """
@@ -26,6 +28,7 @@ INTRODUCTION = """# Coded errors
 Each is an `OnboardingError` with this `.code`, a `Finding` of a `Diagnosis` or of a CA's check, or the reason in the
 local platform's log. The code is stable and meant for programs; the sentence is for people. `{words in braces}` stand
 for values. Errors without a code, which no program needs to tell apart, are not listed.
+[Troubleshooting](troubleshooting.md) says why each of them is said, and how to fix it.
 """
 TABLES = "verdicts"  # the module whose sentences stand in a table
 MOST_VARIANTS = 4  # of one sentence; more would be all combinations of several choices
@@ -131,8 +134,8 @@ def _held_at(call: ast.Call, body: list[ast.stmt], held: dict[str, list[ast.expr
 
 def _held_after(statement: ast.stmt, held: dict[str, list[ast.expr]]) -> dict[str, list[ast.expr]]:
     match statement:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value):
-            return {**held, name: [value]}
+        case ast.Assign(targets=[target], value=value):
+            return {**held, **_assigned(target, value)}
         case ast.AugAssign(target=ast.Name(id=name), value=value):
             return {**held, name: [ast.BinOp(known, ast.Add(), value) for known in held.get(name, [])]}
     ways = [] if isinstance(statement, ast.If) and statement.orelse else [held]
@@ -149,6 +152,19 @@ def _held_after(statement: ast.stmt, held: dict[str, list[ast.expr]]) -> dict[st
     return found
 
 
+def _assigned(target: ast.expr, value: ast.expr) -> dict[str, list[ast.expr]]:
+    """Return the names of an assignment with what each may hold; nothing known where a value is taken apart."""
+    match target, value:
+        case ast.Name(id=name), _:
+            return {name: [value]}
+        case ast.Tuple(elts=targets), ast.Tuple(elts=values) if len(targets) == len(values):
+            pairs = zip(targets, values, strict=True)
+            return {name: held for one, its in pairs for name, held in _assigned(one, its).items()}
+        case ast.Tuple(elts=targets), _:
+            return {one.id: [] for one in targets if isinstance(one, ast.Name)}
+    return {}
+
+
 def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return []
@@ -161,10 +177,14 @@ def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:
 def _collect_values(body: list[ast.stmt], names: dict[str, list[ast.expr]]) -> None:
     for statement in body:
         for node in ast.walk(statement):
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                names[node.targets[0].id].append(node.value)
+            if isinstance(node, ast.Assign):
+                for name, values in _assigned(node.targets[0], node.value).items():
+                    names[name] += values
             elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and isinstance(node.target, ast.Name) and node.value:
                 names[node.target.id].append(node.value)
+            elif isinstance(node, ast.For):  # not known, whatever has the same name elsewhere
+                for target in (one for one in ast.walk(node.target) if isinstance(one, ast.Name)):
+                    names[target.id] += []
             elif isinstance(node, ast.FunctionDef):  # a call stands for what the function returns
                 names[node.name] += [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
 
@@ -233,4 +253,8 @@ def page(entries: list[Entry]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(coded_errors()), encoding="utf-8", newline="\n")
+    from tools import trouble_page  # which imports this module
+
+    found = coded_errors()
+    PAGE.write_text(page(found), encoding="utf-8", newline="\n")
+    trouble_page.write(found)

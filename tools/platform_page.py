@@ -30,8 +30,8 @@ FILTERS = """## Filters of the lists
 All lists have `pageSize`, `currentPage`, `withTotalElements` and `withTotalPages`; those of records and operations have
 `revert` too. A parameter that is not documented does nothing, as on the real platform. A documented one that is not
 done here is refused with 422: {unsupported}.
-`q` and `query` know {operators}, `and`, `or`, `not`, `has(…)`, `*` in texts, `$filter=` and `$orderby=`; anything else
-in them is refused as well.
+`q` and `query` support {operators}, `and`, `or`, `not`, `has(…)`, `*` in texts, `$filter=` and `$orderby=`; anything
+else in them is refused as well.
 
 | List | Filters |
 |---|---|
@@ -44,8 +44,8 @@ On `s/us` for the device itself, on `s/us/NAME` for a child or a service below i
 JSON on `event/events/create`, `alarm/alarms/create`, `measurement/measurements/create` and their `createBulk`, and on
 `inventory/managedObjects/update/NAME`, is read as far as these messages can say it. Answers come on `s/ds`, errors on
 `s/e` (of JSON on `error`), tokens (an empty message to `s/uat`) on `s/dat`, operations on `s/ds` and in JSON on
-`devicecontrol/notifications`. Templates of a device's own (`s/uc`, `s/ut`) are answered with an error. What stands in
-brackets may be left out, what stands before … may be there again and again. Tested with what thin-edge.io and the
+`devicecontrol/notifications`. A device's own templates (`s/uc`, `s/ut`) are answered with an error. What is in
+brackets may be left out, what is before … may be repeated. Tested with what thin-edge.io and the
 vendor's agent c8ydm send first.
 
 | Number | Values |

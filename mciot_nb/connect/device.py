@@ -37,7 +37,7 @@ OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
 TOKEN_PATH, MUTUAL_TLS_PORT = "/devicecontrol/deviceAccessToken", 8443
 _LARGEST_TOKEN = 1024 * 1024
 _NO_TOKEN = (
-    f"answered something that is no token: check that the URL names the platform's mutual TLS port {MUTUAL_TLS_PORT}."
+    f"sent something that is not a token: check that the URL has the platform's mutual TLS port {MUTUAL_TLS_PORT}."
 )
 _TOKEN_REFUSALS = meanings("device token")
 #: OpenSSL's reasons for not loading a chain or key that is weak.
@@ -128,7 +128,7 @@ class Device(Connection):
             except OnboardingError as error:  # the learner knows the store, not the files that are gone
                 if error.code == "WRONG_PASSPHRASE":
                     sentence = f"OpenSSL can't use the key and the chain in {keystore}: "
-                    sentence += "make them anew as the guide does."
+                    sentence += "make them again as the guide does."
                     raise OnboardingError(sentence, "BAD_STORE") from None
                 raise OnboardingError(str(error).replace(str(files["chain"]), str(keystore)), error.code) from None
 
@@ -246,7 +246,7 @@ def _number(value: float) -> str:
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         if math.isfinite(number := float(value)):
             return repr(number)
-    raise OnboardingError(f"{value!r} is no number that can be measured: send another one.", "BAD_VALUE")
+    raise OnboardingError(f"{value!r} is not a number that can be measured: send another one.", "BAD_VALUE")
 
 
 def _time(time: datetime | None) -> str:
@@ -296,8 +296,8 @@ def tls_context(
             sentence += "give the pair that was made together."
             raise OnboardingError(sentence, "KEY_MISMATCH") from None
         if error.reason in _WEAK:
-            raise OnboardingError(f"OpenSSL does not take {chain}, for {_WEAK[error.reason]}.", "WEAK") from None
-        sentence = f"The passphrase does not open {key}, or the file is no private key: type the one it was made with."
+            raise OnboardingError(f"OpenSSL refuses {chain}, because {_WEAK[error.reason]}.", "WEAK") from None
+        sentence = f"The passphrase does not open {key}, or that is not a private key: type the one it was made with."
         raise OnboardingError(sentence, "WRONG_PASSPHRASE") from None
     except OSError as error:
         raise disk_problem(key or chain, error) from None

@@ -140,7 +140,7 @@ class Devices:
         try:
             path = f"{_OPERATIONS}/{_identifier(number)}"
         except ValueError:
-            raise OnboardingError(f"{number!r} is no operation's id: give its id.", "BAD_VALUE") from None
+            raise OnboardingError(f"{number!r} is not an operation's id: give its id.", "BAD_VALUE") from None
         return self._request("GET", path, Operation.from_json)
 
     def operations(self, external_id: str) -> list[Operation]:
@@ -155,7 +155,7 @@ class Devices:
         found = self.find(external_id)
         if found is None:
             sentence = f"The tenant has no device {external_id!r}: "
-            sentence += "connect it, and let it say that it is there (create, 100)."
+            sentence += "connect it, and let it register, with create() or the message 100."
             raise OnboardingError(sentence, "NO_DEVICE")
         return found.id
 
@@ -170,7 +170,7 @@ def _identifier(value: object) -> str:
     """Check an id that the platform gave, for it goes into URLs. Raises: ValueError: if it is none."""
     text = str(value)
     if not re.fullmatch(r"[0-9A-Za-z_-]+", text):
-        raise ValueError("This is no id.")
+        raise ValueError("This is not an id.")
     return text
 
 

@@ -54,7 +54,7 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         if parts.scheme != "https":
-            sentence = "The tenant's URL begins with https://, so that nobody reads along: correct it."
+            sentence = "The tenant's URL must begin with https://, so that nobody can listen in: correct it."
             raise OnboardingError(sentence, "BAD_URL")
         with requests.Session() as session:
             session.trust_env = verify is True  # a CA bundle named in the environment would override a path
@@ -90,7 +90,7 @@ def _body(response: requests.Response, host: str) -> bytes:
     for part in response.iter_content(16 * 1024):
         body += part
         if len(body) > MAX_BYTES or time.monotonic() > deadline:
-            sentence = f"{host} answers without an end: check the URL, for no tenant's REST interface does that."
+            sentence = f"{host} sends an endless answer, as no tenant's REST interface does: check the URL."
             raise OnboardingError(sentence, "NOT_A_TENANT")
     return bytes(body)
 
@@ -101,23 +101,23 @@ def _explain(host: str, error: Exception) -> OnboardingError:
     if isinstance(error, exceptions.SSLError):
         _, failed, reason = str(error).partition("certificate verify failed")
         if not failed:
-            sentence = f"{host} does not speak TLS as a tenant does, or ends it early: "
+            sentence = f"{host} does not speak TLS as a tenant does, or ends the connection early: "
             sentence += "check the host and port in the URL."
             return OnboardingError(sentence, "NO_TLS")
         sentence = f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): "
         sentence += "check the host name, and that the certificate you trust is this server's."
         return OnboardingError(sentence, "TLS")
     if isinstance(error, exceptions.ReadTimeout):
-        sentence = f"{host} takes the call and then says nothing: "
-        sentence += "try again later, and look first whether the call was carried out."
+        sentence = f"{host} accepts the call and does not answer: "
+        sentence += "check whether the call was carried out, and try again later."
         return OnboardingError(sentence, "NO_ANSWER")
     if isinstance(error, exceptions.ConnectTimeout) or isinstance(getattr(cause, "reason", cause), ConnectTimeoutError):
         sentence = f"Nothing answers at {host}: check the URL and the network; "
         sentence += "workspace.tenant() starts the local platform."
         return OnboardingError(sentence, "NOT_REACHED")
     if isinstance(error, exceptions.ConnectionError | exceptions.ChunkedEncodingError):
-        sentence = f"{host} ended the connection in the midst of the call: "
-        sentence += "check the URL, and look whether the call was carried out before you repeat it."
+        sentence = f"{host} ended the connection in the middle of the call: "
+        sentence += "check the URL, and whether the call was carried out, before you repeat it."
         return OnboardingError(sentence, "CLOSED")
     return OnboardingError(  # requests' other errors, and a file of trusted certificates that is not there
         f"{host or 'The tenant'} can't be called: check the URL, and that the file to verify with is there."

@@ -37,14 +37,14 @@ _CONNACK_OF_REASON = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
 
 def no_answer(where: str) -> OnboardingError:
     """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
-    advice = "check that the port is the platform's TLS port, 8883 mostly, and that the platform is well"
-    return OnboardingError(f"{where} takes the connection and then says nothing: {advice}.", "NO_ANSWER")
+    advice = "check that the port is the platform's TLS port, usually 8883, and that the platform is running"
+    return OnboardingError(f"{where} accepts the connection and does not answer: {advice}.", "NO_ANSWER")
 
 
 def no_tls(where: str) -> OnboardingError:
     """Return the error for ``where`` that speaks something else, or leaves before the handshake is over."""
     advice = "check host and port; the platform's port for certificates is 8883"
-    return OnboardingError(f"{where} does not speak TLS, or ends it too early: {advice}.", "NO_TLS")
+    return OnboardingError(f"{where} does not speak TLS, or ends the connection too early: {advice}.", "NO_TLS")
 
 
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
@@ -205,7 +205,7 @@ class Connection:
             self._wait(lambda: sent.mid in self._acknowledged or not self._open, TIMEOUT)
         if sent.mid not in self._acknowledged:
             sentence = f"The platform did not acknowledge the message on {topic}: "
-            sentence += "connect the device again and send it anew."
+            sentence += "connect the device again and send it again."
             raise OnboardingError(sentence, "NOT_ACKNOWLEDGED")
         self._subscribe(client)
         self._count_at_acknowledgement = self._acknowledged.pop(sent.mid)
@@ -246,7 +246,7 @@ class Connection:
             self._pop([count])
             return answer.values[1:]
         self._connected("ask")
-        sentence = f"The platform took the question {question or topic!r} and did not answer it: try again later."
+        sentence = f"The platform accepted the question {question or topic!r} and did not answer it: try again later."
         raise OnboardingError(sentence, "NO_ANSWER")
 
     def _find(self, wanted: Callable[[Message], bool], seconds: float, since: int = 0) -> dict[int, Message]:

@@ -77,7 +77,7 @@ class ServerCertificate:
         if choice == "server":
             return self.certificate
         if self.issuer is None:
-            sentence = f"{self.host}:{self.port} does not surely show the certificate of its issuer, "
+            sentence = f"{self.host}:{self.port} does not prove which certificate its issuer has, "
             sentence += f"{readable(name_of(self.certificate, 'issuer'))}: trust the server's own, or ask the "
             sentence += "platform's operator for it."
             raise OnboardingError(sentence, "NO_ISSUER")
@@ -103,7 +103,7 @@ class ServerCertificate:
         if self.problem:
             sentence = f"This system does not trust the server certificate of {self.host}:{self.port} "
             sentence += f"({self.problem}): compare its SHA-256 fingerprint, {self.fingerprint}, with the one that the "
-            sentence += "platform's operator tells you by another way, and give that one to fetch_server_certificate."
+            sentence += "platform's operator tells you over another channel, and give that to fetch_server_certificate."
             raise OnboardingError(sentence, "SERVER_NOT_TRUSTED")
         return replace(self, proof="this system trusts it for this host", proven_by="system")
 
@@ -114,9 +114,9 @@ class ServerCertificate:
             sentence += "give that one."
             raise OnboardingError(sentence, "BAD_FINGERPRINT")
         if digits.upper() != self.fingerprint.replace(":", ""):
-            sentence = f"{self.host}:{self.port} shows another certificate than the one known from {source}: "
-            sentence += f"its SHA-256 fingerprint is {self.fingerprint}, so somebody may stand in between: "
-            sentence += "do not trust it before you know why."
+            sentence = f"{self.host}:{self.port} shows a different certificate from the one known from {source}: "
+            sentence += f"its SHA-256 fingerprint is {self.fingerprint}; someone may be intercepting this connection: "
+            sentence += "do not trust it until you know why."
             raise OnboardingError(sentence, "SERVER_DIFFERS")
         return replace(self, proof=f"its fingerprint is the one known from {source}", proven_by=proven_by)
 

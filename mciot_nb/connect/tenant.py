@@ -133,12 +133,12 @@ class Tenant:
             403: f"{self.user or 'the token'} may not do that: ask an administrator for the role ROLE_TENANT_ADMIN",
             404: f"there is nothing at {urlsplit(path).path}: check the tenant ID {self.tenant_id} and the fingerprint",
             409: "this certificate is there already, in this tenant or in another one: list the trusted certificates, "
-            "and delete the old entry if you need to upload it anew",
+            "and delete the old entry if you need to upload it again",
             422: "it can't use this certificate: upload the CA's (or an intermediate's) X.509 v3 certificate with "
             "CA:true that has not expired",
             **meaning,
         }
-        default = "the platform is in trouble: try again later"
+        default = "the platform has a problem: try again later"
         if status < 500:
             default = "this is not what the tenant's REST interface answers: check the URL"
         return f"{self.url} answered {status}: {explanations.get(status, default)}."
@@ -166,9 +166,9 @@ class TenantSettings:
             found["url"] = "The URL is https:// and the tenant's host, without user, password, path or query."
         if not self.tenant_id:
             found["tenant_id"] = "The tenant ID is missing: "
-            found["tenant_id"] += "it stands under your user's name in the platform, like t12345."
+            found["tenant_id"] += "you find it under your user's name in the platform, such as t12345."
         if not (self.user or by_token):
-            found["user"] = "The user is missing: give the one with which you log in to the platform."
+            found["user"] = "The user is missing: type the name with which you log in to the platform."
         if not re.fullmatch(r"[A-Za-z0-9.-]+", self.mqtt_host):
             found["mqtt_host"] = "The MQTT host is the tenant's host name alone, such as mytenant.example.com."
         if not 1 <= self.mqtt_port <= 65535:

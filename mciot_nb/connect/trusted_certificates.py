@@ -176,7 +176,7 @@ class TrustedCertificates:
         code = self.tenant.request("POST", f"{path}/verification-code", lambda body: _text(body[_CODE]), meaning=_PROOF)
         if not re.fullmatch(r"[ -~]{1,4096}", code):
             # A CA's signature makes certificates: what could be one in DER form, always with control bytes, is refused.
-            sentence = f"{self.tenant.url} wants something signed that is no plain code: ask its operator."
+            sentence = f"{self.tenant.url} asks for a signature on what is not a plain code: ask its operator."
             raise OnboardingError(sentence, "BAD_CODE")
         if isinstance(key, ec.EllipticCurvePrivateKey):
             signature = key.sign(code.encode(), ec.ECDSA(SHA256()))
@@ -229,8 +229,8 @@ class TrustedCertificates:
                 return "They are on the list, and this tenant checks it: their devices are refused from now on."
         except OnboardingError:
             return "They are on the list. Whether this tenant checks it can't be read with this login."
-        sentence = "They are on the list, but nothing comes of it: this tenant does not check its list, as long as "
-        return sentence + "tenant.trusted_certificates.check_revocations() has not turned that on."
+        sentence = "They are on the list, but this has no effect yet: this tenant does not check its list until "
+        return sentence + "tenant.trusted_certificates.check_revocations() turns that on."
 
     def checks_revocations(self) -> bool:
         """Return whether the platform heeds its list of revoked certificates (the offline check)."""
@@ -285,5 +285,5 @@ def _serial(one: Serial) -> str:
     else:
         number = one.serial_number if isinstance(one, x509.Certificate) else one
     if number <= 0:
-        raise OnboardingError(f"{one!r} is no serial number: give it in hexadecimal digits, as text.", "BAD_SERIAL")
+        raise OnboardingError(f"{one!r} is not a serial number: give it in hexadecimal digits, as text.", "BAD_SERIAL")
     return f"{number:X}"

@@ -47,12 +47,12 @@ def _configuration(config: CaConfig, folder: Path, _: datetime) -> Iterator[Find
         yield Finding("OTHER_DIR", other)
     if "preserve" in config.sections.get(section, {}):
         problem = f"{name} sets preserve in [ {section} ], where openssl does not look for it: "
-        yield Finding("PRESERVE_IGNORED", problem + "move it to [ ca ], where it means something, or take it out.")
+        yield Finding("PRESERVE_IGNORED", problem + "move it to [ ca ], where it has an effect, or remove it.")
     if not config.optional("x509_extensions"):
         yield Finding(
             "NO_X509_EXTENSIONS",
-            f"{name} has no x509_extensions in [ {section} ]: whoever forgets -extensions v3_signed gets a certificate "
-            "without extensions from openssl, up to OpenSSL 3.1 of version 1, which the platform refuses; add "
+            f"{name} has no x509_extensions in [ {section} ]: without -extensions v3_signed, openssl makes a "
+            "certificate without extensions, up to OpenSSL 3.1 of version 1, which the platform refuses; add "
             "x509_extensions = v3_signed.",
         )
 
@@ -64,8 +64,8 @@ def _policy(config: CaConfig, *_: object) -> Iterator[Finding]:
     if dropped and not config.preserve:
         yield Finding(
             "POLICY_DROPS",
-            f"The policy does not list {', '.join(dropped)}: what somebody fills in there vanishes from the signed "
-            f"certificate without a word; add {dropped[0]} = optional to [ {config.ca('policy')} ], if you want it "
+            f"The policy does not list {', '.join(dropped)}: what is filled in there is silently left out of the "
+            f"signed certificate; add {dropped[0]} = optional to [ {config.ca('policy')} ], if you want it "
             "kept.",
         )
 
@@ -95,9 +95,9 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
     key, path = config.ca_path("private_key"), config.ca_path("certificate")
     certificate = read_certificates(path)[0]
     if not key.exists():
-        yield Finding("NO_FILE", f"The CA's key {key} is missing: put it back, without it nothing can be signed.")
+        yield Finding("NO_FILE", f"The CA's key {key} is missing: put it back, as nothing can be signed without it.")
     elif os.name != "nt" and stat.S_IMODE(key.stat().st_mode) & 0o077:
-        yield Finding("KEY_READABLE", f"Others can read the CA's key {key}: take that away with chmod 600 {key.name}.")
+        yield Finding("KEY_READABLE", f"Others can read the CA's key {key}: prevent that with chmod 600 {key.name}.")
     if key.exists() and b"ENCRYPTED" not in key.read_bytes():
         yield Finding(
             "KEY_NOT_ENCRYPTED",
@@ -112,7 +112,7 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     database = SigningDatabase.of(config)
     for trace in crash_traces(config, database):
-        interrupted = f"Somebody was interrupted in {config.ca('dir')}, or is at work there just now: {trace}; "
+        interrupted = f"Signing was interrupted in {config.ca('dir')}, or is going on there right now: {trace}; "
         yield Finding("INTERRUPTED", interrupted + "opening the CA puts that in order.")
     rows = database.rows()
     signing.must_be_unique(database, config)
@@ -183,7 +183,7 @@ def _revocation_list(config: CaConfig, _: Path, now: datetime) -> Iterator[Findi
     if signature_fits(crl, own) is False:
         yield Finding("FOREIGN_CRL", f"{path.name} was not signed by this CA: call update_crl() for one that is.")
     if crl.next_update_utc and crl.next_update_utc < now:
-        yield Finding("CRL_EXPIRED", f"{path.name} ran out on {crl.next_update_utc:%Y-%m-%d}: call update_crl().")
+        yield Finding("CRL_EXPIRED", f"{path.name} expired on {crl.next_update_utc:%Y-%m-%d}: call update_crl().")
     listed = {entry.serial_number for entry in crl}
     if missing := [row for row in SigningDatabase.of(config).rows() if row.status == "R" and row.serial not in listed]:
         yield Finding("CRL_INCOMPLETE", f"Revoked, and not in {path.name} yet: {_named(missing)}; call update_crl().")

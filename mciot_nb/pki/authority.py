@@ -148,7 +148,7 @@ class CertificateAuthority:
             raise OnboardingError(says, "KEY_MISMATCH")
         certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
         if (path := folder / "intermediateCert.pem").exists():
-            raise OnboardingError(f"{folder} was finished by somebody else meanwhile: open it.", "EXISTS")
+            raise OnboardingError(f"{folder} was finished by another program meanwhile: open it.", "EXISTS")
         write_whole(path, to_pem([certificate]))
         return CertificateAuthority._opened(folder, read_config(folder / "intermediateConfig.cnf"), key)
 

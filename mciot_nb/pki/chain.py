@@ -28,7 +28,7 @@ Given = Iterable[x509.Certificate] | x509.Certificate
 _CONTENTS = ("certificate", "certlist", "certrequest")
 Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
 #: What is said of a certificate that cryptography does not read; OpenSSL, less strict, may do so.
-DAMAGED = "The certificate is damaged, or of a form that is not read here: copy it again, or let it be made anew."
+DAMAGED = "The certificate is damaged, or in a form that can't be read here: copy it again, or have it made again."
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certifi
         raise OnboardingError(missing, "NO_FILE")
     certificate = read_certificates(path)[0]
     if certificate.serial_number != serial or not is_issued_by(certificate, issuer):
-        says = f"{path} holds another certificate than the one that this CA signed: put the right one back."
+        says = f"{path} holds a different certificate from the one that this CA signed: put the right one back."
         raise OnboardingError(says, "OTHER_FILE")
     return certificate
 
@@ -102,7 +102,7 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     except (ValueError, x509.InvalidVersion):  # which is none
         whole = b"-----BEGIN CERTIFICATE-----" in pem and b"-----END CERTIFICATE-----" in pem
         markers = "a line -----BEGIN CERTIFICATE-----, the base64 text, and a line -----END CERTIFICATE-----"
-        none = f"This is no certificate in PEM form: it needs {markers}; copy the whole file again."
+        none = f"This is not a certificate in PEM form: it needs {markers}; copy the whole file again."
         raise OnboardingError(DAMAGED if whole else none, "BAD_PEM") from None
 
 
@@ -284,18 +284,18 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
     if signer and wanted and own and wanted.key_identifier not in (None, own.digest):
         sentence = f"The certificate of {subject} was signed with the key of {issuer_name}, but its authority key "
         sentence += "identifier is not that certificate's subject key identifier: "
-        return Finding("UNKNOWN_CA", sentence + "upload the CA certificate that it names, or sign it anew.")
+        return Finding("UNKNOWN_CA", sentence + "upload the CA certificate that it names, or sign it again.")
     if signer:
         return verdicts.refusal(41, last, verdict.depth)
     if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
         return Finding(
             "BAD_SIGNATURE",
             f"The certificate of {subject} names {issuer_name} as its issuer, but that did not sign it, or by a method "
-            "that can't be checked here: put in the certificate that did, or sign it anew with SHA-256.",
+            "that can't be checked here: add the certificate that did, or sign it again with SHA-256.",
         )
     if any(other in presented for other in namesakes):
         names = f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name "
-        return Finding("BAD_SIGNATURE", names + "in the chain did not sign it: put in the one that did.")
+        return Finding("BAD_SIGNATURE", names + "in the chain did not sign it: use the one that did.")
     signed = f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
     return Finding("UNKNOWN_CA", signed + "and key is there: upload the CA certificate that signed it.")
 
@@ -314,7 +314,7 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
     if broken:
         first, following = (readable(name_of(certificate)) for certificate in broken)
         order = f"In the chain, {first} is followed by {following}, which did not sign it: "
-        yield Finding("CHAIN_ORDER", order + "put the device first, and each issuer behind what it signed.")
+        yield Finding("CHAIN_ORDER", order + "put the device first, and each issuer after what it signed.")
     if len(presented) > profile.longest_chain:
         many = f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
         most = f"{profile.name} takes {profile.longest_chain} at most: "

@@ -185,7 +185,7 @@ def read_config(path: Path) -> CaConfig:
     except UnicodeDecodeError:
         raise OnboardingError(f"{path} is not in UTF-8: save it as UTF-8 text.", "BAD_CONFIG") from None
     if "\0" in text:
-        raise OnboardingError(f"{path} holds a zero byte, so it is no text: put the file back.", "BAD_CONFIG")
+        raise OnboardingError(f"{path} holds a zero byte, so it is not text: put the file back.", "BAD_CONFIG")
     sections: dict[str, dict[str, str]] = {"default": {}}
     current = "default"
     for number, line in _logical_lines(text):
@@ -215,7 +215,7 @@ def _read_line(line: str, current: str, sections: dict[str, dict[str, str]]) -> 
     """Add what a line says to ``sections``, and return the section to which the next line belongs."""
     if line.startswith("["):
         if not (header := _SECTION.match(line)):
-            raise OnboardingError(f"{line} is no section: write it as [ name ].")
+            raise OnboardingError(f"{line} is not a section: write it as [ name ].")
         sections.setdefault(header[1], {})
         return header[1]
     if re.match(r"\.(include|pragma)\b", line):
@@ -277,7 +277,7 @@ def with_dir(config: Path, folder: Path) -> bytes:
     """Return the text of ``config`` with only its ``dir`` line rewritten, for a CA directory that was moved."""
     text, value = config.read_bytes().decode("utf-8"), Path(folder).absolute().as_posix()
     if re.search(r"[\r\n\ud800-\udfff]", value):
-        raise OnboardingError(f"The folder {value!r} has a line break in its name, or is no text: choose another one.")
+        raise OnboardingError(f"The folder {value!r} has a line break in its name, or is not text: choose another one.")
     if re.search(r"""[#$\\"'`]|^\s|\s$""", value):
         value = '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
     return re.sub(r"(?m)^([ \t]*dir[ \t]*=[ \t]*)[^\r\n]*", lambda match: match[1] + value, text, count=1).encode()
@@ -293,5 +293,5 @@ def find_config(folder: Path) -> Path:
         return found[0]
     has = ", ".join(path.name for path in found) or "none"
     problem = f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
-    advice = "create the CA first, name the folder of one, or say config= which it is."
+    advice = "create the CA first, name the folder of one, or give its path as config=."
     raise OnboardingError(problem + advice, "NO_FILE")

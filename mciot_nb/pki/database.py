@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 30.0
 #: RFC 5280, section 4.1.2.2: a serial number has at most 20 bytes, and its first bit is not set.
 LARGEST_SERIAL = 1 << 159
-_HIGHER = "write a number that is higher than every one given so far."
+_HIGHER = "write a number that is higher than all that were given so far."
 _DRAFT = re.compile(r"\.([0-9A-F]+)\.pem\.draft")
 
 
@@ -85,7 +85,7 @@ class SigningDatabase:
             try:
                 held = lock.acquire()
             except Timeout:
-                says = f"Somebody else has been signing in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again."
+                says = f"Another program has signed in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again."
                 raise OnboardingError(says, "LOCKED") from None
         with held:
             yield
@@ -110,7 +110,7 @@ class SigningDatabase:
         try:
             return parse_rows(data.decode())
         except UnicodeDecodeError:
-            raise OnboardingError(f"{self.path} is no text: put the database back.", "BAD_DATABASE") from None
+            raise OnboardingError(f"{self.path} is not text: put the database back.", "BAD_DATABASE") from None
         except OnboardingError as error:
             raise OnboardingError(f"{self.path}, {error}", error.code) from None
 
@@ -272,8 +272,8 @@ def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
         if known:
             sync_folder(copies)
     except OSError as error:
-        problem = f"What was signed is recorded, but {copies} did not take its copy ({reason_of(error)}): "
-        raise OnboardingError(problem + "see to the disk, and open the CA again.", "UNFINISHED") from None
+        problem = f"What was signed is recorded, but its copy could not be written to {copies} ({reason_of(error)}): "
+        raise OnboardingError(problem + "check the disk, and open the CA again.", "UNFINISHED") from None
 
 
 def recover(config: CaConfig, database: SigningDatabase) -> str:

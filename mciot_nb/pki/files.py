@@ -170,4 +170,4 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems can't, and say so
             problem = f"The disk does not confirm what was written in {folder} ({reason_of(error)}): "
-            raise OnboardingError(problem + "look whether it is there before you do it again.", "UNCONFIRMED") from None
+            raise OnboardingError(problem + "check whether it is there before you try again.", "UNCONFIRMED") from None

@@ -133,9 +133,9 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     pem = read_file(path, f"There is no key {path}: create it first.")
     block, name = _KEY_BLOCK.search(pem), shlex.quote(str(path))
     if not block:
-        raise OnboardingError(f"{path} is no private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
+        raise OnboardingError(f"{path} is not a private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
     if block["label"] == b"OPENSSH ":
-        convert = f"ssh-keygen -p -m PKCS8 -f {name} writes it anew in another"
+        convert = f"ssh-keygen -p -m PKCS8 -f {name} rewrites it in another"
         raise OnboardingError(f"{path} is in OpenSSH's own form, which is not read here: {convert}.", "BAD_KEY")
     try:
         return _load_pem(block[0], reveal(passphrase) if b"ENCRYPTED" in block[0] else "")
@@ -143,7 +143,7 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
         raise OnboardingError(f"{path} holds {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
     except pbe.UnknownEncryption as unknown:
         legacy = "-provider legacy -provider default " if pbe.OLDER_CIPHER in str(unknown) else ""
-        convert = f"openssl pkey {legacy}-aes256 -in {name} -out NEW.pem writes it anew"
+        convert = f"openssl pkey {legacy}-aes256 -in {name} -out NEW.pem converts it"
         sentence = f"{path} is encrypted with {unknown}, which is not read here: {convert}."
         raise OnboardingError(sentence, "BAD_KEY") from None
     except ValueError:
@@ -206,8 +206,8 @@ def read_request(path: Path) -> Request:
     try:
         return x509.load_pem_x509_csr(pem)
     except (ValueError, x509.InvalidVersion):
-        problem = "is no certificate signing request in PEM form, or not of version 1, the only one (RFC 2986)"
-        raise OnboardingError(f"{path} {problem}: make it anew.", "BAD_PEM") from None
+        problem = "is not a certificate signing request in PEM form, or not of version 1, the only one (RFC 2986)"
+        raise OnboardingError(f"{path} {problem}: make it again.", "BAD_PEM") from None
 
 
 def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:

@@ -73,34 +73,34 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
         entries, mac = pkcs12.load(base64.b64decode(armour[1]) if armour else data, reveal(password))
         oddities = {
             "It has no checksum, so a change to it would not be noticed.": not mac,
-            "Its checksum is PBMAC1 (RFC 9579), which no Java up to 25 knows: write_keystore or write_truststore makes "
-            "a store that Java opens.": mac == pbe.PBMAC1,
+            "Its checksum is PBMAC1 (RFC 9579), which no Java up to 25 supports: write_keystore or write_truststore "
+            "makes a store that Java opens.": mac == pbe.PBMAC1,
             "It is in PEM form, which Java does not read: openssl asn1parse -noout -in "
-            f"{shlex.quote(str(path))} -out NEW.p12 takes that off.": bool(armour),
+            f"{shlex.quote(str(path))} -out NEW.p12 removes that.": bool(armour),
         }
         return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, oddities))
     except jks.Damaged as error:
-        sentence = f"{path} can't be read ({error}): copy it again, or make it anew with RSA or EC keys."
+        sentence = f"{path} can't be read ({error}): copy it again, or make it again with RSA or EC keys."
         raise OnboardingError(sentence, "DAMAGED") from None
     except pbe.UnknownEncryption as unknown:
         raise OnboardingError(f"{path} is protected with {_anew(path, unknown)}.", "ODD_STORE") from None
     except pkcs12.NotPkcs12:
         if data.startswith(b"\x30") and not pbe.is_whole(data):
-            sentence = f"{path} is cut off, or something follows its end: it is damaged, copy or make it anew."
+            sentence = f"{path} is cut off, or something follows its end: copy it again, or make it again."
             raise OnboardingError(sentence, "DAMAGED") from None
         raise OnboardingError(
             f"{path} {other_form(data, shlex.quote(str(path)), of_certificates=False)}.", "NO_STORE"
         ) from None
     except ValueError:  # which a password that can't be encoded is, too
         wrong = f"The password does not open {path}, or the file is damaged: type the password it was made with, "
-        raise OnboardingError(wrong + "or make it anew.", "WRONG_PASSPHRASE") from None
+        raise OnboardingError(wrong + "or make it again.", "WRONG_PASSPHRASE") from None
 
 
 def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
     """Return what is not known, and how a PKCS12 is written without it."""
     legacy = " -legacy" if pbe.OLDER_CIPHER in str(unknown) else ""
     read = f"{unknown}, which is not read here: openssl pkcs12{legacy} -in {shlex.quote(str(path))} -out NEW.pem"
-    return f"{read}, then openssl pkcs12 -export -in NEW.pem -out NEW.p12, write it anew"
+    return f"{read}, then openssl pkcs12 -export -in NEW.pem -out NEW.p12, convert it"
 
 
 def other_form(data: bytes, file: str, *, of_certificates: bool = True) -> str:
@@ -116,8 +116,8 @@ def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mappin
     is_all, is_pkcs12, suffix = len(hidden) == len(entries), type_ == "PKCS12", path.suffix.lower()
     has_key, has_capitals = any(entry.key for entry in hidden), any(e.alias != e.alias.lower() for e in entries)
     remarks = {
-        "Java sees no entry in it, for its key is not encrypted: write_keystore makes one that is.": is_all and has_key,
-        "Java sees no entry in it, for its certificates lack Java's trust mark: write_truststore or keytool "
+        "Java sees no entry in it, as its key is not encrypted: write_keystore makes one that is.": is_all and has_key,
+        "Java sees no entry in it, as its certificates lack Java's trust mark: write_truststore or keytool "
         "-importcert makes a store with it.": bool(hidden) and is_all and not has_key,
         "Java does not see all that is in it.": bool(hidden) and not is_all,
         "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": has_capitals,
@@ -154,7 +154,7 @@ def read_key(
     key, chain = _decrypt_key(store, entry, reveal(password if key_password is None else key_password)), entry.chain
     if not chain or not is_key_of(chain[0], key):
         problem = f"The key in {path} {'does not belong to its' if chain else 'has no'} certificate: "
-        raise OnboardingError(problem + "make the store anew, of the pair that was made together.", "KEY_MISMATCH")
+        raise OnboardingError(problem + "make the store again, from the pair that was made together.", "KEY_MISMATCH")
     return key, chain
 
 
@@ -170,7 +170,7 @@ def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
     except pbe.UnknownEncryption as unknown:
         raise OnboardingError(f"{key} is encrypted with {_anew(store.path, unknown)}.", "BAD_KEY") from None
     except ValueError:
-        raise OnboardingError(f"{key} is damaged, or hidden in an unknown way: make it anew.", "BAD_KEY") from None
+        raise OnboardingError(f"{key} is damaged, or hidden in an unknown way: make it again.", "BAD_KEY") from None
 
 
 def write_keystore(
@@ -248,7 +248,7 @@ def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
         if certificate == issuer or not is_issued_by(certificate, issuer, unchecked=True):
             upper, lower = readable(name_of(issuer)), readable(name_of(certificate))
             order = f"The chain is in the wrong order, or something is missing in it: {upper} has not signed {lower}: "
-            raise OnboardingError(order + "let each certificate be followed by its issuer's.", "CHAIN_ORDER")
+            raise OnboardingError(order + "put each issuer's certificate after the one that it signed.", "CHAIN_ORDER")
 
 
 def _check_aliases(aliases: list[str]) -> None:
@@ -263,7 +263,8 @@ def _is_jks(path: Path) -> bool:
     """Whether the name of a new store says JKS. Raises: OnboardingError: if it says no type at all."""
     path = Path(path)  # a str serves too, as everywhere
     if path.suffix.lower() not in (".jks", *PKCS12_NAMES):
-        sentence = f"{path.name} does not say what it is to be: let it end in .jks, or in {', '.join(PKCS12_NAMES)}."
+        sentence = f"{path.name} does not say which kind of store to make: "
+        sentence += f"use a name that ends in .jks, or in {', '.join(PKCS12_NAMES)}."
         raise OnboardingError(sentence, "BAD_NAME")
     return path.suffix.lower() == ".jks"
 

@@ -89,7 +89,7 @@ class DistinguishedName:
             field = BY_OID.get(attribute.oid)
             if field not in FIELDS:
                 eighth = f"The name {readable(name)} has the field {label(attribute.oid)}, "
-                says = "which the guide's configuration does not know: make the request with the guide's seven fields."
+                says = "which the guide's configuration does not have: make the request with the guide's seven fields."
                 raise OnboardingError(eighth + says, "BAD_NAME")
             if field.attribute in values:
                 sentence = f"The name {readable(name)} has two values for {field.label}: keep one."

@@ -104,14 +104,14 @@ def _first_problem(text: str) -> str:
         try:
             serials = _split(f"{line}\n").serial
             if not seen.isdisjoint(serials):
-                raise ValueError(f"the serial {hex_serial(serials[0])} stands there twice{_REFUSED}")
+                raise ValueError(f"the serial {hex_serial(serials[0])} is there twice{_REFUSED}")
         except ValueError as error:
             return (
-                f"line {number} is no row of a signing database as openssl writes them: {error}; correct or remove "
+                f"line {number} is not a row of a signing database as openssl writes it: {error}; correct or remove "
                 "that line."
             )
         seen.update(serials)
-    return "this is no signing database that openssl would read: put it back."
+    return "this is not a signing database that openssl would read: put it back."
 
 
 def _split(lines: str) -> Columns:
@@ -144,7 +144,7 @@ def _split(lines: str) -> Columns:
     for rest in {text[_UTC_TIME:] for text in revoked}:
         if rest and not rest.startswith(","):
             time = revoked[0].partition(",")[0]
-            raise ValueError(f"{time!r} is no time of the form YYMMDDHHMMSSZ, with two digits for the year")
+            raise ValueError(f"{time!r} is not a time of the form YYMMDDHHMMSSZ, with two digits for the year")
         if rest:
             split_reason(rest[1:])
     _check_times([text[:_UTC_TIME] for text in revoked])
@@ -168,7 +168,7 @@ def split_reason(reason: str) -> tuple[str, str]:
     known = _BY_LOWER_CASE[word.lower()]
     if known in ("keyTime", "CAkeyTime"):
         if not re.fullmatch(r"\d{14}Z", argument, re.ASCII):
-            raise ValueError(f"{known} bears a time, such as {known},20261123120000Z")
+            raise ValueError(f"{known} has a time, such as {known},20261123120000Z")
         read_time(argument)
     elif known == "holdInstruction":
         hold_instruction(argument)
@@ -199,7 +199,7 @@ def read_time(text: str) -> datetime:
         month, day, hour, minute, second = (int(full[position : position + 2]) for position in range(4, 14, 2))
         with suppress(ValueError):
             return datetime(int(full[:4]), month, day, hour, minute, second, tzinfo=UTC)
-    raise ValueError(f"{text!r} is no time of the form YYMMDDHHMMSSZ")
+    raise ValueError(f"{text!r} is not a time of the form YYMMDDHHMMSSZ")
 
 
 def with_century(text: str) -> str:

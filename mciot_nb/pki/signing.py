@@ -109,7 +109,7 @@ def subject_of(csr: Request) -> x509.Name:
     try:
         return csr.subject
     except UNREADABLE:  # cryptography reads it only now
-        raise OnboardingError("The subject of the request can't be read: make it anew.", "BAD_REQUEST") from None
+        raise OnboardingError("The subject of the request can't be read: make it again.", "BAD_REQUEST") from None
 
 
 def check_request(csr: Request) -> None:
@@ -117,11 +117,11 @@ def check_request(csr: Request) -> None:
     try:
         subject, key, valid = subject_of(csr), csr.public_key(), signature_fits(csr, csr)
     except UNREADABLE:  # cryptography reads its parts only when asked
-        raise OnboardingError("A part of the request can't be read: make it anew.", "BAD_REQUEST") from None
+        raise OnboardingError("A part of the request can't be read: make it again.", "BAD_REQUEST") from None
     if valid is None:
-        problem = "is signed by a method that can't be checked here: make it anew, signed with SHA-256."
+        problem = "is signed by a method that can't be checked here: make it again, signed with SHA-256."
     elif not valid:
-        problem = "was changed after it was made, or its key is not its own: make it anew."
+        problem = "was changed after it was made, or its key is not its own: make it again."
     elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
         problem = f"has an RSA key of {key.key_size} bits, which is too weak: make one of {SHORTEST_RSA} or more."
     elif key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) not in csr.tbs_certrequest_bytes:
@@ -129,7 +129,7 @@ def check_request(csr: Request) -> None:
     elif any(len(rdn) > 1 for rdn in subject.rdns):
         problem = "has several fields in one step of its name (a + between them): make it with one field a step."
     elif problems := [problem for attribute in subject if (problem := _string_problem(attribute))]:
-        problem = f"{problems[0]}: make it anew, with string_mask = utf8only."
+        problem = f"{problems[0]}: make it again, with string_mask = utf8only."
     else:
         return
     raise OnboardingError(f"The request of {readable(subject)} {problem}", "BAD_REQUEST")
@@ -184,7 +184,7 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
     if config.preserve:
         kept = list(requested)
         unknown = [attribute.oid.dotted_string for attribute in requested if attribute.oid not in BY_OID]
-        kept_too = "is not known here, and preserve = yes would keep it: make the request without it."
+        kept_too = "is unknown here, and preserve = yes would keep it: make the request without it."
         refusals += [f"The field {number} {kept_too}" for number in unknown]
     vanishing = {attribute: "the policy does not list it" for attribute in requested if attribute not in kept}
     if config.optional("email_in_dn") == "no":  # no other word, says apps/ca.c

@@ -42,7 +42,7 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
     data = data.removeprefix(codecs.BOM_UTF8)
     values = _der_values(data)
     if _PRIVATE_KEY.search(data) or any(map(_is_private_key, values)):
-        says = f"{name} holds a private key, which nobody but its owner ever needs. {assurance} "
+        says = f"{name} holds a private key, which only its owner ever needs. {assurance} "
         raise OnboardingError(says + "Choose the certificate that belongs to it, such as caCert.pem.", "PRIVATE_KEY")
     if b"BEGIN PKCS12" in data or any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
         store = f"{name} is a keystore, which may hold private keys. {assurance} "
@@ -99,7 +99,7 @@ def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
         raise (OnboardingError(f"{name}: {error}", error.code) if error.code == "BAD_PEM" else error) from None
     found = [*dict.fromkeys(filter(is_ca, certificates))]
     if not found:
-        problem = f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is no CA's: "
+        problem = f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is not a CA's: "
         raise OnboardingError(problem + "choose the certificate of the CA that signed it.", "NOT_A_CA")
     return found
 

@@ -41,7 +41,7 @@ _JAVA = "which OpenSSL takes and a Java platform refuses"
 _LEVEL = "which TLS servers that hold OpenSSL's default security level refuse"
 _VERSION_1 = "is of version 1, as OpenSSL 3.0 signs by itself (whether the real platform takes that is not verified)"
 TAKEN_BY_JAVA = ", which a Java platform takes"
-_NEW = "sign it anew without that"
+_NEW = "sign it again without that"
 _OTHER_NAME = "sign it with another name"
 #: By OpenSSL's error: a code, what is wrong with a certificate, and what to do.
 _SENTENCES = {int(row["error"]): (row["code"], row["what"], row["advice"]) for row in data_table("openssl_errors.csv")}
@@ -105,14 +105,14 @@ def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "
     subject = the(certificate)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if error == INVALID_PURPOSE:
-        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it anew.")
+        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it again.")
         return purpose_finding(certificate, depth) or other
     if error == _EXPIRED:
         return Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC{java}: sign a new one.")
     if error == _NOT_YET_VALID:
         sentence = f"{subject} is valid from {begins:%Y-%m-%d %H:%M} UTC only{java}: check the clocks."
         return Finding("NOT_YET_VALID", sentence)
-    otherwise = ("INVALID", f"is refused by OpenSSL with its error {error}", "sign it anew, in a usual form")
+    otherwise = ("INVALID", f"is refused by OpenSSL with its error {error}", "sign it again, in a usual form")
     code, what, advice = _SENTENCES.get(error, otherwise)
     if error == 79 and (usage := extension_of(certificate, x509.KeyUsage)) and not usage.key_cert_sign:
         what, advice = "lacks keyCertSign in its key usage, so it can't sign certificates", _SENTENCES[92][2]
@@ -141,7 +141,7 @@ def purpose_finding(certificate: x509.Certificate, depth: int, java: bool = Fals
     else:
         return None
     sort, taken = "of a CA for devices" if depth else "a device's", TAKEN_BY_JAVA * java
-    return Finding("INVALID_PURPOSE", f"{the(certificate)} is not {sort}, for {lacks}{taken}: sign it as one.")
+    return Finding("INVALID_PURPOSE", f"{the(certificate)} is not {sort}, because {lacks}{taken}: sign it as one.")
 
 
 def the(certificate: x509.Certificate) -> str:
@@ -191,16 +191,16 @@ def _oddities(certificate: x509.Certificate, depth: int, last: bool) -> Iterator
     """Yield what else is taken here alone: code, what, and what to do. ``last``: whether it is the trust anchor."""
     usage = extension_of(certificate, x509.KeyUsage)
     if depth == 0 and certificate.version == x509.Version.v1:
-        yield "VERSION_1", _VERSION_1, "sign it anew with an extension, by -extensions or -extfile"
+        yield "VERSION_1", _VERSION_1, "sign it again with an extension, by -extensions or -extfile"
     if usage and depth == 0 and usage.key_agreement and not usage.digital_signature:
-        yield "JAVA", f"has no digitalSignature in its key usage, {_JAVA}", "sign it anew with that"
+        yield "JAVA", f"has no digitalSignature in its key usage, {_JAVA}", "sign it again with that"
     key = key_of(certificate)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_JAVA:
-        yield "JAVA", f"has a key on the curve {key.curve.name}, {_JAVA}", "make one of P-256, and sign it anew"
+        yield "JAVA", f"has a key on the curve {key.curve.name}, {_JAVA}", "make one of P-256, and sign it again"
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
-        yield "WEAK_KEY", f"has an RSA key of {key.key_size} bits, {_LEVEL}", "make one of 2048, and sign it anew"
+        yield "WEAK_KEY", f"has an RSA key of {key.key_size} bits, {_LEVEL}", "make one of 2048, and sign it again"
     if not last and (old := _OLD_SIGNATURES.get(certificate.signature_algorithm_oid)):
-        yield "WEAK_SIGNATURE", f"is signed with {old}, {_LEVEL}", "sign it anew with SHA-256"
+        yield "WEAK_SIGNATURE", f"is signed with {old}, {_LEVEL}", "sign it again with SHA-256"
 
 
 def _trees(certificate: x509.Certificate, permitted: bool = True) -> list[x509.GeneralName]:

@@ -35,8 +35,8 @@ _MEANINGS = {
     ExtensionOID.NAME_CONSTRAINTS: "the names for which this CA may sign",
     ExtensionOID.CERTIFICATE_POLICIES: "the rules by which its CA issued it",
     ExtensionOID.CRL_DISTRIBUTION_POINTS: "where its CA says which ones are revoked",
-    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: "where its CA's certificate, and its word on revocation, can be had",
-    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: "the public logs that know of this certificate",
+    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: "where to get its CA's certificate, and its answer on revocation",
+    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: "the public logs that list this certificate",
 }
 #: What a key may do, by openssl's words for its usages (RFC 5280, section 4.2.1.3).
 _USES = {
@@ -85,7 +85,7 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
     yield "Valid to", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC", ""
     if not counted:
         yield "Serial number", f"{number:040x} (hexadecimal, drawn at random)", ""
-    kept = "under this the platform keeps it once it is uploaded" if ca else ""
+    kept = "the platform's name for it once it is uploaded" if ca else ""
     yield "SHA-1 fingerprint", copyable(fingerprint(certificate)), kept
     yield "SHA-256 fingerprint", copyable(fingerprint(certificate, "sha256")), ""
 
@@ -113,7 +113,7 @@ def extension_rows(extensions: Collection[x509.Extension[x509.ExtensionType]], c
         name, (content, meaning) = _NAMES.get(extension.oid), _explained(extension.value, ca)
         meaning = meaning or (_MEANINGS.get(extension.oid, "") if name else "not used in this tutorial")
         if sum(other.oid == extension.oid for other in extensions) > 1:
-            meaning = "✗ stands there twice, which no certificate may have (RFC 5280, section 4.2)"
+            meaning = "✗ is there twice, which no certificate may have (RFC 5280, section 4.2)"
         critical = "critical: " if extension.critical else ""
         yield name or f"Extension {extension.oid.dotted_string}", critical + content, meaning
 
@@ -148,12 +148,12 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
 
 def _what_it_may_sign(value: x509.BasicConstraints) -> str:
     if not value.ca:
-        return "no CA: it can identify a device or a server, and sign no certificates"
+        return "not a CA: it can identify a device or a server, and sign no certificates"
     if value.path_length is None:
-        return "a CA: it may sign certificates, of further CAs too; the platform takes only such a one as trusted"
+        return "a CA: it may sign certificates, of further CAs too; the platform trusts only a CA's certificate"
     several = f"at most {value.path_length} more CAs"
     between = {0: "no further CA", 1: "at most one more CA"}.get(value.path_length, several)
-    return f"a CA, with {between} between it and a device; the platform takes only a CA's certificate as trusted"
+    return f"a CA, with {between} between it and a device; the platform trusts only a CA's certificate"
 
 
 _DAY = timedelta(days=1)
@@ -178,13 +178,13 @@ def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rende
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     total, state = counted(max((end - begin) // _DAY, 0), "day", "days"), trouble(certificate, at)
     text, colour = f"{total}, {state}", "bad"
-    where, mark = ("after its end", (_END + _WIDTH) // 2) if at > end else ("before its begin", _BEGIN // 2)
+    where, mark = ("after its end", (_END + _WIDTH) // 2) if at > end else ("before its beginning", _BEGIN // 2)
     if not state:
         percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
         left = counted(-((at - end) // _DAY), "day", "days") if end - at >= _DAY else "less than a day"
         text, where, colour = f"{total}, ✓ valid now: {percent} % passed, {left} left", f"at {percent} %", "good"
         mark = _BEGIN + (_END - _BEGIN) * percent // 100
-    alt = f"Validity as a bar from its begin to its end; today lies {where}."
+    alt = f"Validity as a bar from its beginning to its end; today is {where}."
     return Rendered(text, f"{escape(text)}<br>{image(_bar(mark, colour), (_WIDTH, _HEIGHT), alt)}")
 
 

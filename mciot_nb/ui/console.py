@@ -100,7 +100,7 @@ class DeviceConsole(Panel):
             return "The device is connected already: disconnect it first."
         self._draw("… Connecting")
         if not self.ends.connect(client_id):
-            raise OnboardingError("Not connected: what each side saw stands above.")
+            raise OnboardingError("Not connected: what each side saw is above.")
         if self._over:  # the cell was run again meanwhile
             self.device.disconnect()
             return ""
@@ -157,13 +157,13 @@ class DeviceConsole(Panel):
         self.do("Asking the tenant", lambda: None, lambda _: "" if self.trouble.value else "✓ Refreshed.")
 
     def _transmit(self, doing: str, how: Callable[..., None], *values: str) -> None:
-        done = "✓ The platform has acknowledged it. The line that went out stands below."
+        done = "✓ The platform has acknowledged it. The line that was sent is below."
         self.do(doing, lambda: how(self.device, *values), lambda _: done, *values)
 
     def _ask_for(self, command: str | None) -> None:
         devices, asked = self.tenant.devices, (self.name,) if command is None else (self.name, command)
         ask: Any = partial(devices.restart if command is None else devices.command, *asked)
-        self.do("Asking the platform", ask, lambda _: "✓ The platform has taken the operation.", command)
+        self.do("Asking the platform", ask, lambda _: "✓ The platform has accepted the operation.", command)
 
     def _ask_why(self, asked: PendingOperation) -> None:
         def report() -> None:
@@ -197,10 +197,10 @@ class DeviceConsole(Panel):
         elif there and not known:
             self.do("Listening to the connection that is there", self._adopt, str)
         elif known and not there:
-            self.ends.end("The connection has ended, and nobody told the device why: MQTT 3.1.1 has no way to.")
+            self.ends.end("The connection has ended, and nobody told the device why: MQTT 3.1.1 has no way to say so.")
             self._draw()
             if not self.ends.is_on:  # no press of Connect meanwhile
-                self.say("✗ The connection has ended by itself: what each side knows stands above.")
+                self.say("✗ The connection has ended by itself: what each side knows is above.")
         elif there:
             with suppress(OnboardingError):  # the connection has just ended: the next poll says so
                 if arrived := self.device.operations(0):

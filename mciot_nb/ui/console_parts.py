@@ -125,10 +125,10 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
             return give if self._is_local else f"{alone} The local platform shows you both."
         running = LocalPlatform.running(self._platform.folder.parent)
         if running is None:
-            return "The local platform does not run: workspace.tenant() starts it, and then connect again."
+            return "The local platform is not running: workspace.tenant() starts it; then connect again."
         if running.mqtt[1] != self._device.port:
             again = "run the cells again that make the tenant, the device and this console"
-            return f"The local platform has started anew and listens on port {running.mqtt[1]} now: {again}."
+            return f"The local platform has restarted and listens on port {running.mqtt[1]} now: {again}."
         return "There is no record of this attempt: it has not reached the platform, or the platform hangs."
 
     def _await_record(self) -> None:
@@ -163,7 +163,7 @@ def _platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
     if ended:
         lines.append(f"Then: {record['ending']} ({record['ended']:%H:%M:%S} UTC)")
     elif let_in and attempt.ending:
-        lines.append("Then: it holds no end of the connection. The platform was killed, or can't write any more.")
+        lines.append("Then: the log does not say how the connection ended. The platform was killed, or can't write.")
     if chain := record["chain"]:
         over = f" over {record['tls']}" if record["tls"] else ""
         lines += [f"Presented{over}, in this order:", *(f"{place}. {name}" for place, name in enumerate(chain, 1))]
@@ -328,7 +328,7 @@ class Sending(widgets.VBox):  # type: ignore[misc]
             good = math.isfinite(float(typed))
         except ValueError:
             good = False
-        wrong = f"✗ {typed!r} is no number: type one with a point, such as 21.5." if typed else "✗ Type a number."
+        wrong = f"✗ {typed!r} is not a number: type one with a point, such as 21.5." if typed else "✗ Type a number."
         self.value_note.value = "" if good else f'<span role="alert" class="mciot-problem">{escape(wrong)}</span>'
         return good
 

@@ -129,15 +129,15 @@ def _server_rows(server: ServerCertificate) -> Iterator[Line]:
     for name, certificate in _numbered("Shown", server.chain):
         yield name, readable(name_of(certificate)), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
     yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
-    yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: compare the fingerprint by another way", ""
+    yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: ask the operator for the fingerprint", ""
     until = f"{server.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     new = f"when the server gets a new one, by {until} at the latest, the device refuses it until its truststore has it"
     yield "If you trust the server", "this one certificate, and nothing else", new
-    issuer = "not possible: the server does not surely show it", readable(name_of(server.certificate, "issuer"))
+    issuer = "not possible: the server does not prove which one it is", readable(name_of(server.certificate, "issuer"))
     if server.issuer == server.certificate:
         issuer = "the same: this certificate is self-signed", "it is its own issuer"
     elif server.issuer:
-        relying = "the server may renew its certificate; you rely on the issuer to give that name to nobody else"
+        relying = "the server may renew its certificate; you rely on the issuer not to give that name to anyone else"
         issuer = f"every certificate that {readable(name_of(server.issuer))} signs for {server.host}", relying
     yield "If you trust the issuer", *issuer
     compare = "of the server's own certificate; compare it with what its operator tells you"
@@ -163,7 +163,7 @@ _DISPLAYS: dict[type, Callable[[Any], Rendered]] = {
     Preview: _preview,
     Keystore: _store,
     ServerCertificate: lambda server: card(f"The certificate of {server.host}:{server.port}", _server_rows(server)),
-    OnboardingError: lambda problem: _text(f"✗ {problem}", "bad"),
+    OnboardingError: lambda problem: _text(f"✗ {problem.with_code}", "bad"),
 }
 
 

@@ -71,7 +71,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         """Say that the form is not submitted, or tested, while it has fields to mend; empty where it has none."""
         self.refresh()
         number = len(self.problems())
-        return f"✗ Not {what}: {counted(number, 'field', 'fields')} to mend first, see above." if number else ""
+        return f"✗ Not {what}: {counted(number, 'field', 'fields')} to correct first, see above." if number else ""
 
     def submit(self) -> None:
         """Do what the button does: take the values, or say what to mend first."""
@@ -82,7 +82,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         except OnboardingError as error:
             said = f"✗ {error}"
         except OSError as error:  # a form may keep its value in a file
-            said = f"✗ Not submitted: {error.strerror or error}. Mend that, and press Submit again."
+            said = f"✗ Not submitted: {error.strerror or error}. Fix that, and press Submit again."
         self._message.value = status(said or "✓ Submitted. Now run the cells below.")
 
     def _edited(self, _change: object) -> None:
@@ -104,7 +104,7 @@ def labelled(kind: Any, label: str, value: object, width: str = "36em", **option
 #: What a blank field means, by whether the configuration has a default for any.
 _BLANK = {
     False: "A blank field, or one that holds a single dot, is left out.",
-    True: "A blank field takes the configuration's default, which stands in it, pale. A single dot leaves a field out.",
+    True: "A blank field takes the configuration's default, shown in it in grey. A single dot leaves a field out.",
 }
 #: What a common name is, by whether it is a device's.
 _PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
@@ -117,7 +117,7 @@ _KINDS: dict[KeyType | None, str] = {
     KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
     KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
     KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
-    None: "The kind of key that is there; it is not offered anew.",
+    None: "The kind of key that is there; it can't be chosen for a new key.",
 }
 _OTHER_KIND = "another kind"
 _EXTENSIONS = "Extensions that the certificate will get"
@@ -217,7 +217,7 @@ class CertificateForm(Form):
         words = (f"<span>{w}</span>" if w[:1] == "-" else w for w in map(escape, command.split(" ")))
         shown = f'<code class="mciot-command">{" ".join(words)}</code>'  # an option is not torn at its hyphen
         if visible(command) != command:
-            shown = " ⚠ not shown, for the subject holds characters that can't be seen."
+            shown = " ⚠ not shown, because the subject holds characters that can't be seen."
         line = f"<p>Subject: <code>{escape(str(subject) or '(nothing yet)')}</code></p>"
         self._preview.value = f"{line}<p>With openssl:{shown}</p>"
 
@@ -362,7 +362,7 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def _received(self, secret: Secret) -> None:
         if not self._workspace.has_ca and not self.field.twice:  # the CA was archived since
             self.field.twice = True
-            raise OnboardingError("This is a new passphrase, for there is no CA now: type it twice.")
+            raise OnboardingError("This is a new passphrase, because there is no CA now: type it twice.")
         self._workspace.type_passphrase(secret)
         self._line = _PASSPHRASE["typed"]
         self._shown.value = escape(f"{self._line} Now run the cells below.")

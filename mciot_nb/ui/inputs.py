@@ -86,10 +86,10 @@ class SecretField(StaticPicture, BrowserWidget):
 #: Bytes that a file may have: a certificate has some thousands, and a long chain some ten thousands.
 LONGEST = 500_000
 _PROBLEMS = {
-    "none": "That was no file: drop a file, or choose one.",
+    "none": "That was not a file: drop a file, or choose one.",
     "several": "These were several files: drop one at a time.",
     "folder": "{name} is a folder: open it, and drop the file that is in it.",
-    "unreadable": "{name} can't be read: look whether it is a folder, or still there.",
+    "unreadable": "{name} can't be read: check whether it is a folder, and still there.",
 }
 
 

@@ -82,9 +82,9 @@ class _Task(NamedTuple):
         try:
             return self.then(self.work())
         except OnboardingError as error:
-            return f"✗ {error}"
+            return f"✗ {error.with_code}"
         except OSError as error:  # a file that can't be written, for one
-            return f"✗ Not done: {error.strerror or error}. Mend that, and try again."
+            return f"✗ Not done: {error.strerror or error}. Fix that, and try again."
         except Exception:
             logging.getLogger(__name__).exception("%s failed", self.doing)
             return "✗ Not done, for a reason that has no name here: run the cell again."

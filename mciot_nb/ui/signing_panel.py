@@ -88,8 +88,8 @@ def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendere
 REASONS = {
     "": "no reason given",
     "unspecified": "a reason that is none of these",
-    "keyCompromise": "somebody else has the private key, or may have it",
-    "CACompromise": "somebody else has the CA's own key, or may have it",
+    "keyCompromise": "someone else has the private key, or may have it",
+    "CACompromise": "someone else has the CA's own key, or may have it",
     "affiliationChanged": "the names in the certificate are no longer right",
     "superseded": "another certificate has taken its place",
     "cessationOfOperation": "the device is out of use",
@@ -186,10 +186,10 @@ class SigningPanel(TablePanel):
             return ""
         words, self._why.value = self._texts.loc[serial], ""
         if words["Revoked"] != "-":
-            self._why.value = f"Revoked already, since {words['Revoked']}: that is once and for all."
+            self._why.value = f"Revoked already, since {words['Revoked']}: that is final."
         elif words["Days left"] == "-":
             expired = f"Expired on {words['Expires']}"
-            self._why.value = f"{expired}: nobody takes it any more, so there is nothing to revoke."
+            self._why.value = f"{expired}: nobody accepts it any more, so there is nothing to revoke."
         show_if(self._revoke, not self._why.value)
         if self._why.value:
             self.ask_nothing()

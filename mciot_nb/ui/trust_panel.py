@@ -30,9 +30,9 @@ _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fin
 _STATUS = {"ENABLED": "✓ enabled", "DISABLED": "✗ disabled"}
 #: What the platform says of the proof of possession, and what that means.
 _PROOF = {
-    True: ("✓ proven", "whoever uploaded it has shown to own its key"),
-    False: ("not proven", "anybody could have uploaded it, for a certificate is public"),
-    None: ("-", "this platform does not speak of it"),
+    True: ("✓ proven", "who uploaded it has proven to own its key"),
+    False: ("not proven", "anyone could have uploaded it, because a certificate is public"),
+    None: ("-", "this platform does not say"),
 }
 
 
@@ -65,13 +65,13 @@ def details(one: TrustedCertificate) -> Iterator[Line]:
 
 _NOTHING = "There is nothing to upload yet: make a CA in 01, or choose a file."
 _PRACTICE = (
-    "⚠ This CA is for practice: its passphrase lies in the workspace, so whoever reads that folder could sign devices "
+    "⚠ This CA is for practice: its passphrase is kept in the workspace, so anyone who can read it could sign devices "
     "for this tenant. If you upload it for a short test, delete it here afterwards."
 )
 _AUTOMATIC_LABEL = "Auto-registration: let a new device in at its first connection"
 _OTHER = "Nothing was sent: another CA is in the workspace now. Look at it, and press Upload again."
 #: What is said instead of what `Workspace.upload_ca` says to a program.
-_NO_CONSENT = "Nothing was sent: this is a practice CA. Tick its box above Upload first, if you mean it."
+_NO_CONSENT = "Nothing was sent: this is a practice CA. Tick its box above Upload first, if that is what you want."
 
 
 class Offer(NamedTuple):
@@ -191,7 +191,7 @@ class Action(NamedTuple):
 
 _ENDS = "“{name}”? The platform ends the sessions of its devices at once, and lets none of them in"
 _DISABLE = f"Disable {_ENDS} until you enable it again."
-_DELETE = f"Delete {_ENDS} unless the certificate is uploaded anew."
+_DELETE = f"Delete {_ENDS} unless the certificate is uploaded again."
 _AUTOMATIC = "Auto-registration of “{name}” is"
 _DISABLED = "Disabled “{name}”: no device under it may connect."
 ACTIONS = {
@@ -210,7 +210,7 @@ READ_EVERY = 2.0
 PATIENCE = 5.0
 _MOST_ROWS = 50  # of the static picture: a notebook is no place for thousands
 _PICTURED = ("Name", "Status", "Auto-registration", "Fingerprint")
-_NO_PROOF = "This platform does not know proof of possession: the guide's did not, and today's does."
+_NO_PROOF = "This platform does not support proof of possession: that of the guide's time did not, and today's does."
 _NO_KEY = (
     "The key of “{name}” is not in this workspace, and only its owner can prove possession. In the platform's own user "
     "interface the owner gets a code, signs it with “openssl dgst -sha256 -sign caKey.pem code.txt | openssl base64 "

@@ -119,7 +119,7 @@ class CertificateCalls(Handler):
             raise invalid("certificates, a list, is required.")
         added = {trusted.fingerprint: trusted for trusted in (self._read_trusted(one) for one in given)}
         if len(added) < len(given):
-            raise RestError(409, "certificate/Conflict", "The same certificate stands in the list twice.")
+            raise RestError(409, "certificate/Conflict", "The same certificate is in the list twice.")
         self.platform.add_trusted(*added.values())
         self.respond({"certificates": [self._as_json(trusted) for trusted in added.values()]}, 201)
 
@@ -151,7 +151,7 @@ class CertificateCalls(Handler):
         with suppress(ValueError):  # no base64, or no ASCII
             signature = base64.b64decode(signed, validate=True) if isinstance(signed, str) else b""
         if not trusted.code or trusted.code_until < timestamp() or not signature:
-            sentence = "There is no code that is valid, or the signature is no base64: make a code, and sign that one."
+            sentence = "There is no code that is valid, or the signature is not base64: make a code, and sign that one."
             raise RestError(422, "tenants/Unprocessable Entity", sentence)
         if not is_signature(trusted.certificate.public_key(), signature, trusted.code.encode(), hashes.SHA256()):
             sentence = "The signature is not that of the code with this certificate's key: sign its exact bytes."

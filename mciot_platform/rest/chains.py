@@ -118,7 +118,7 @@ class ChainCalls(Handler):
         trusted = self.platform.trust.verify_chain(chain, attempt=attempt)
         attempt.client_id = common_name(name_of(own)) or ""
         if not attempt.client_id or ":" in attempt.client_id:
-            sentence = "The common name is no device's: sign one without a colon in it."
+            sentence = "The common name is not a device's: sign one without a colon in it."
             raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence)
         return self.platform.trust.get_or_register(attempt.client_id, trusted)
 
@@ -136,7 +136,7 @@ def _from_csv(text: bytes) -> Iterator[tuple[int, datetime]]:
     try:
         rows = [row for row in csv.reader(io.StringIO(text.decode("utf-8-sig")), strict=True) if row]
     except (UnicodeDecodeError, csv.Error):
-        raise _unreadable("The file is no CSV.") from None
+        raise _unreadable("The file is not a CSV.") from None
     if rows and "SERIAL" in rows[0][0].upper():  # a heading: SERIAL NO.
         del rows[0]
     for serial, *date in rows:

@@ -71,7 +71,7 @@ class Platform:
             for trusted in added:
                 self.context.load_verify_locations(cadata=trusted.certificate.public_bytes(Encoding.DER))
         except ssl.SSLError:
-            raise unfit("OpenSSL can't read the certificate: make it anew.", "certificate") from None
+            raise unfit("OpenSSL can't read the certificate: make it again.", "certificate") from None
         with self.storage.transaction():
             for trusted in added:
                 self.storage.put_trusted_certificate(trusted)

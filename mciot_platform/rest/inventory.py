@@ -90,7 +90,7 @@ class InventoryCalls(Handler):
         given = {name: ",".join(self.get_query_arguments(name)) for name in self.request.query_arguments}
         for name in sorted(UNSUPPORTED & given.keys()):
             if given[name].lower() != "false":
-                raise unfit(f"The local platform does not know the filter {name}: leave it out.")
+                raise unfit(f"The local platform does not support the filter {name}: leave it out.")
         return given
 
     def _clauses(self, filters: Filters) -> list[Clause]:
@@ -191,7 +191,7 @@ class InventoryCalls(Handler):
         if not kind or not name:
             raise unfit("type and externalId must not be empty.")
         if self.storage.find_object(device.tenant, kind, name):
-            raise RestError(409, "identity/Duplicate", f"There is the {kind} {name} already.")
+            raise RestError(409, "identity/Duplicate", f"The {kind} {name} exists already.")
         self.storage.insert("external_ids", tenant=device.tenant, type=kind, name=name, object=device.id)
         self.respond(self._name(device, kind, name), 201)
 

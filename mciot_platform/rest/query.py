@@ -25,7 +25,7 @@ Test = Callable[[dict[str, Any]], bool]
 
 def refused(what: str) -> RestError:
     """Return the answer to a query that can't be carried out."""
-    sentence = f"The local platform can't use {what} in a query: it knows {', '.join(OPERATORS)}, and, or, not, has()."
+    sentence = f"The local platform can't use {what} in a query: it takes {', '.join(OPERATORS)}, and, or, not, has()."
     return RestError(422, "inventory/Invalid Data", sentence)
 
 
