@@ -34,6 +34,7 @@ IN_A_TENANT = {
     *(("06", 1, "login"), ("06", 1, "other"), ("06", 2, "disabled"), ("06", 2, "auto")),
     *(("07", 1, "other"), ("07", 1, "log"), ("07", 2, "event"), ("07", 3, "asked"), ("07", 3, "answered")),
 }
+ANSWER = r"<details style=[^>]*><summary>(.+)</summary>\n\n(✓ \*\*Right\.\*\*|✗ \*\*No\.\*\*) (.+)\n\n</details>"
 #: What an exercise has beside the sentences for what is wrong.
 OTHERS = {"title", "files", "after", "check", "todo", "done", "wants", "answers"}
 
@@ -407,9 +408,7 @@ def test_each_notebook_has_exercises_and_questions(path: Path) -> None:
     questions = re.split(r"(?m)^\*\*\d\. .*\*\*$", cells["questions"].source)[1:]
     assert 2 <= len(questions) <= 3
     for question in questions:
-        answers = re.findall(
-            r"<details><summary>(.+)</summary>\n\n(✓ \*\*Right\.\*\*|✗ \*\*No\.\*\*) (.+)\n\n</details>", question
-        )
+        answers = re.findall(ANSWER, question)
         assert len(answers) == question.count("<summary>") == 3
         assert [mark[0] for _, mark, _ in answers].count("✓") == 1 and all(
             why.endswith((".", "?")) for *_, why in answers
