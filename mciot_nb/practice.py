@@ -52,11 +52,10 @@ def _look(desk: "_Desk", words: Words) -> tuple[str, str]:
     if not (desk.folder / file).exists():
         return TODO, f"This goes on from exercise {before}: do that one first."
     missing = [file for file in words.get("files", ()) if not (desk.folder / file).exists()]
+    if missing and missing == words["files"]:
+        return TODO, words["todo"]
     if missing:
-        begun = len(missing) < len(words["files"])
-        return (
-            (WRONG, f"Begun, but practice/{missing[0]} is missing. {words['todo']}") if begun else (TODO, words["todo"])
-        )
+        return WRONG, f"Begun, but practice/{missing[0]} is missing. {words['todo']}"
     try:
         for name, found in getattr(desk, words["check"])(words):
             if name in words and found != words.get("wants", {}).get(name, True):

@@ -22,7 +22,7 @@ from mciot_nb import CertificateAuthority, Device, DistinguishedName, KeyType, L
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki import keystore
 from mciot_nb.pki.chain import fingerprint, read_certificates, to_pem
-from mciot_nb.pki.keys import create_key, create_request, read_private_key
+from mciot_nb.pki.keys import create_key, create_request, read_private_key, read_request
 from mciot_nb.practice import DONE, TODO, WRONG, _Desk, _look
 from mciot_nb.workspace import DEFAULTS
 from tools.notebooks import NOTEBOOKS, execute
@@ -275,6 +275,27 @@ def test_a_wrong_attempt_is_answered_by_its_own_sentence(
     found, sentence = state(copy, number, at)
     said = re.escape(TABLE[number][at - 1][name]).replace(r"\{\}", ".*")
     assert found == WRONG and re.fullmatch(said, sentence, re.DOTALL), sentence
+
+
+def test_the_advice_leads_to_the_goal(copy: Workspace) -> None:
+    learner = Learner(copy)
+    request = read_request(learner.device / "deviceCsr.pem")
+    learner.second.revoke(learner.own, "superseded")
+    learner.put(OWN, learner.second.sign(request, days=365))
+    assert "revoke it with" in state(copy, "03", 2)[1]
+    learner.second.revoke(learner.own, "superseded")
+    learner.put(OWN, learner.second.sign(request, days=30))
+    assert state(copy, "03", 2)[0] == DONE
+
+    folder, subject = learner.ca / "intermediateCertificate", DistinguishedName(common_name="Once more")
+    folder.rename(learner.ca / "wrongIntermediate")
+    options = {"extensions": "v3_intermediate", "key_type": KeyType.P256}
+    learner.second.create_intermediate(folder, subject, copy.passphrase, **options)  # type: ignore[arg-type]
+    assert state(copy, "02", 3)[0] == DONE
+
+    learner.ca.rename(learner.folder / "wrongCa")
+    CertificateAuthority.create(learner.ca, subject, copy.passphrase, days=3650, key_type=KeyType.P256)
+    assert state(copy, "01", 2)[0] == DONE and state(copy, "03", 2)[1] == TABLE["03"][1]["issuer"]
 
 
 def test_every_sentence_has_its_wrong_attempt() -> None:
