@@ -143,6 +143,7 @@ class _Desk:
         (device, second), shown = self.own(), self.read(words["files"][0])
         verdict = chain.diagnose(shown, [second], "guide-2021", at=device.not_valid_before_utc)
         yield "others", device in shown
+        yield "first", shown[0] == second
         yield "good", verdict.ok
         if len(words["files"]) > 1:
             yield from self.note(words | {"answers": {verdict.code: "right"}})
