@@ -22,12 +22,13 @@ _MODULES = {
     # the learner's folder, and the forms that fill it
     "workspace": "Workspace",
     "check": "look_around",
+    "practice": "check_my_work",
     "ui.forms": "PassphraseForm CaForm IntermediateForm DeviceForm",
     "ui.tenant_form": "TenantForm",
     # certificates, keys and stores
     "pki.authority": "CertificateAuthority",
     "pki.names": "DistinguishedName",
-    "pki.keys": "KeyChoice KeyType",
+    "pki.keys": "KeyChoice KeyType create_key create_request read_private_key",
     "secret": "Secret",
     "errors": "OnboardingError",
     "pki.chain": "diagnose read_certificates",

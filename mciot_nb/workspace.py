@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from cryptography import x509
 
@@ -104,6 +104,9 @@ class Workspace:
             device.measure("c8y_Temperature", "T", 21.5, "C")
     """
 
+    #: The one that was opened last: what `check_my_work` looks at.
+    latest: ClassVar["Workspace | None"] = None
+
     def __init__(self, folder: Path | None = None) -> None:
         default = os.environ.get("MCIOT_WORKSPACE") or Path(__file__).parents[1] / "workspace"
         self.folder = Path(folder or default).expanduser().absolute()
@@ -121,6 +124,7 @@ class Workspace:
         self._opened: dict[str, CertificateAuthority] = {}
         self._issuer = ""
         self._tenant_secret: Secret | None = None
+        Workspace.latest = self
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.folder)!r})"
@@ -133,6 +137,13 @@ class Workspace:
     def device_file(self, name: str) -> Path:
         """Return the path of one of the tutorial device's files, such as ``deviceCertChain.pem``."""
         return self.issuer_folder / "deviceCertificates" / name
+
+    @property
+    def practice_folder(self) -> Path:
+        """The folder of the exercises' own files, which no notebook needs; it is made here."""
+        with disk_errors(folder := self.folder / "practice"):
+            folder.mkdir(exist_ok=True)
+        return folder
 
     def subject(self, owner: str) -> DistinguishedName:
         """Return the subject that was asked for, by the ``ca``, ``intermediate`` or ``device``; else a suggestion."""
@@ -712,6 +723,6 @@ class Workspace:
         """Stop the local platform and archive everything that was made, for a fresh start."""
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
-        others = [self.folder / name for name in ("platform", "issuer", "server.json", "passphrase")]
+        others = [self.folder / name for name in ("platform", "issuer", "server.json", "passphrase", "practice")]
         self._archive.move([self.ca_folder, *others, *self.folder.glob(".new-*")], "everything that was made")
         self._opened.clear()

@@ -29,6 +29,7 @@ ROOMS = {
         *("mciot_nb.archive", "mciot_nb.passphrase"),
     ),
     "mciot_nb.check": ("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.local_platform", "mciot_nb.workspace"),
+    "mciot_nb.practice": (*("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.workspace", "mciot_nb.ui.markup"),),
     "mciot_nb.ui": ("mciot_nb",),
     "mciot_nb": ("mciot_nb.ui",),  # the displays, for %load_ext; all else is loaded by name
     "mciot_platform": (

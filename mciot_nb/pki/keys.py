@@ -100,6 +100,8 @@ class KeyChoice:
 def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType.RSA_4096) -> PrivateKey:
     """Make a private key and write it encrypted (AES-256, mode 0600), as ``openssl genrsa -aes256 -out PATH`` does.
 
+    Example: ``key = create_key(folder / "deviceKey.pem", workspace.passphrase, KeyType.P256)``
+
     Raises: OnboardingError: EXISTS, BAD_PASSPHRASE if openssl would refuse the passphrase, BAD_KEY for another type.
     """
     key_type, password = KeyType(key_type), encode_passphrase(passphrase)
@@ -129,7 +131,10 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
 
 
 def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
-    """Open a private key in PEM form. Raises: OnboardingError: NO_FILE, BAD_PEM, BAD_KEY, WRONG_PASSPHRASE."""
+    """Open a private key in PEM form. Raises: OnboardingError: NO_FILE, BAD_PEM, BAD_KEY, WRONG_PASSPHRASE.
+
+    Example: ``key = read_private_key(workspace.device_file("deviceKey.pem"), workspace.passphrase)``
+    """
     pem = read_file(path, f"There is no key {path}: create it first.")
     block, name = _KEY_BLOCK.search(pem), shlex.quote(str(path))
     if not block:
@@ -194,7 +199,10 @@ def is_key_of(certificate: x509.Certificate, key: PrivateKey) -> bool:
 
 
 def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> Request:
-    """Write a request, as ``openssl req -new -sha256`` does. Raises: OnboardingError: EXISTS if the file exists."""
+    """Write a request, as ``openssl req -new -sha256`` does. Raises: OnboardingError: EXISTS if the file exists.
+
+    Example: ``request = create_request(folder / "deviceCsr.pem", key, DistinguishedName(common_name="device-2"))``
+    """
     request = x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
     write_whole(path, request.public_bytes(Encoding.PEM))
     return request
