@@ -304,7 +304,7 @@ def test_a_connection_that_ends_by_itself_is_noticed_and_both_sides_say_so(short
     how(short_lived)
     wait_for(lambda: not short_lived.console.device.is_connected)
     short_lived.console.poll()  # one look is enough
-    assert short_lived.done() == "✗ The connection has ended by itself: what each side knows is above."
+    assert short_lived.done() == "✗ The connection has ended on its own: what each side knows is above."
     left, right = short_lived.sides
     assert "nobody told the device why" in left and "✓ CONNECTED" in right and log_says in right
     assert "the connection ended" in short_lived.state
