@@ -344,7 +344,7 @@ def test_a_connection_that_a_cell_has_made_is_taken_up(bench: Bench) -> None:
     bench.platform.tenant.devices.restart(bench.name)
     wait_for(lambda: bench.look() and bench.console.operations.arrived)
     bench.console.device.disconnect()
-    assert "by itself" in bench.look() and "The client disconnected." in bench.sides[1]
+    assert "on its own" in bench.look() and "The client disconnected." in bench.sides[1]
     bench.console.device.connect()
     assert bench.press(bench.button("Disconnect")) == "✓ Disconnected."  # before anybody has looked
     assert "The client disconnected." in bench.sides[1]
