@@ -30,7 +30,7 @@ def look_around(workspace: Workspace) -> list[MachineCheck]:
     enough, short = shutil.disk_usage(folder).free > DISK_SPACE, len(folder) <= LONGEST_FOLDER
     synced = re.search(r"OneDrive|Dropbox|Google Drive", folder)
     return [
-        _checked("Disk space", enough, "Free 100 MB where the workspace lies."),
+        _checked("Disk space", enough, "Free 100 MB on the workspace's disk."),
         _checked("Length of the workspace's path", short, "Choose a folder with a shorter path."),
         _checked("Workspace on this machine alone", not synced, f"{cloud}: set MCIOT_WORKSPACE to another one."),
         _checked("openssl (optional)", _first_line("openssl", "version"), "Only the folded openssl commands need it."),

@@ -304,7 +304,7 @@ def test_a_connection_that_ends_by_itself_is_noticed_and_both_sides_say_so(short
     how(short_lived)
     wait_for(lambda: not short_lived.console.device.is_connected)
     short_lived.console.poll()  # one look is enough
-    assert short_lived.done() == "✗ The connection has ended by itself: what each side knows is above."
+    assert short_lived.done() == "✗ The connection has ended on its own: what each side knows is above."
     left, right = short_lived.sides
     assert "nobody told the device why" in left and "✓ CONNECTED" in right and log_says in right
     assert "the connection ended" in short_lived.state
@@ -344,7 +344,7 @@ def test_a_connection_that_a_cell_has_made_is_taken_up(bench: Bench) -> None:
     bench.platform.tenant.devices.restart(bench.name)
     wait_for(lambda: bench.look() and bench.console.operations.arrived)
     bench.console.device.disconnect()
-    assert "by itself" in bench.look() and "The client disconnected." in bench.sides[1]
+    assert "on its own" in bench.look() and "The client disconnected." in bench.sides[1]
     bench.console.device.connect()
     assert bench.press(bench.button("Disconnect")) == "✓ Disconnected."  # before anybody has looked
     assert "The client disconnected." in bench.sides[1]

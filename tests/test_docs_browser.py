@@ -1,4 +1,4 @@
-"""In the real Lab the pages of docs/ open as a preview, from a notebook's link, in both themes, and lead back."""
+"""In the real Lab the pages of docs/ open as a preview, from a notebook's link or by name, and lead back."""
 
 from pathlib import Path
 
@@ -30,3 +30,5 @@ def test_a_link_opens_the_pages_as_a_preview(tmp_path: Path, theme: str) -> None
         photograph(page, f"docs_code_{theme}")
         shown.get_by_role("link", name="07 See a refusal from both ends").first.click()
         expect(page.locator(".jp-Notebook:visible")).to_contain_text("07 Connect the device over MQTT")
+        page.goto(lab.replace("notebooks/{name}", "docs/errors.md"))  # as by a click in the list of files
+        expect(page.locator(".jp-MarkdownViewer").get_by_role("heading", name="Coded errors")).to_be_visible()

@@ -82,7 +82,7 @@ def test_every_form_is_filled_in_by_keyboard_alone(tmp_path: Path, dark: bool) -
         choose_a_key(page)
         try_the_tenant(page)
         page.locator(".try-old").get_by_label("Passphrase", exact=True).press_sequentially("abc")
-        expect(page.locator(".try-old").get_by_text("Typed, not handed over yet")).to_be_visible()
+        expect(page.locator(".try-old").get_by_text("Typed, not confirmed yet")).to_be_visible()
         expect(page.locator(".try-old").get_by_text("Strength")).to_have_count(0)  # one that is there is not rated
         for width in (1280, 800):
             page.set_viewport_size({"width": width, "height": 3000})

@@ -216,7 +216,7 @@ OF_THE_DEVICE = [f"{CHAIN}/device{name}.pem" for name in ("Csr", "Cert", "CertCh
 Undone = Callable[[Workspace], object]
 #: By the heading: what is deleted, what stops without it (if anything), and what a learner types at a prompt.
 DELETED: dict[str, tuple[list[str], Undone | None, bool]] = {
-    "A file of the device, but its key": ([*OF_THE_DEVICE, *STORES, f"{CHAIN}/serverCertificate.pem"], None, False),
+    "A file of the device, except its key": ([*OF_THE_DEVICE, *STORES, f"{CHAIN}/serverCertificate.pem"], None, False),
     "The device's key": ([f"{CHAIN}/deviceKey.pem"], lambda w: w.device(w.tenant()), True),
     "The CA's certificate": (["caCertificate/caCert.pem"], lambda w: w.ca(), False),
     "The intermediate's certificate": (["caCertificate/intermediateCertificate/intermediateCert.pem"], None, False),

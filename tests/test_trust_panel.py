@@ -153,7 +153,7 @@ def test_what_others_change_appears_by_itself_on_the_local_platform_only(
     calls.clear()
     local.poll()  # not so soon again
     assert calls == []
-    assert "by itself" in hint(local) and "Refresh" in hint(other)
+    assert "by themselves" in hint(local) and "Refresh" in hint(other)
 
 
 def test_a_local_platform_that_stops_is_said_and_so_is_its_return(
@@ -174,7 +174,7 @@ def test_a_local_platform_that_stops_is_said_and_so_is_its_return(
     try:
         if again.https == platform.https:  # it takes the same port where nobody else has taken it
             panel.poll()
-            assert "by itself" in hint(panel)
+            assert "by themselves" in hint(panel)
             assert press(panel, "delete", agree=True) == "✓ Deleted “stays”." and names(panel) == []
     finally:
         again.stop()

@@ -62,7 +62,7 @@ def test_a_secret_is_in_no_file_however_it_was_typed(tmp_path: Path) -> None:
         assert run_last_cell(page, tmp_path / "result.txt") == "same"
         page.locator(".try-passphrase input:visible").press_sequentially(typed["half"])
         page.locator(".try-other").get_by_label("Repeat it").press_sequentially(typed["half"])
-        expect(page.locator(".try-passphrase").get_by_text("Typed, not handed over yet")).to_be_visible()
+        expect(page.locator(".try-passphrase").get_by_text("Typed, not confirmed yet")).to_be_visible()
         page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()  # a secret field takes all keys
         assert "application/vnd.jupyter.widget-state+json" in save(page, path)
         wait_for(lambda: any(".ipynb_checkpoints" in file.parts for file in files_with(typed["control"], tmp_path)))

@@ -71,7 +71,7 @@ class Prompt:
         if not value or self.shortest <= length <= self.longest:
             return None
         bounds = f"{self.field.label} must have {self.shortest} to {self.longest} bytes, says the configuration, "
-        return bounds + f"and {value!r} has {length}: answer otherwise."
+        return bounds + f"and {value!r} has {length}: give another value."
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ class DeviceConsole(Panel):
             self.ends.end("The connection has ended, and nobody told the device why: MQTT 3.1.1 has no way to say so.")
             self._draw()
             if not self.ends.is_on:  # no press of Connect meanwhile
-                self.say("✗ The connection has ended by itself: what each side knows is above.")
+                self.say("✗ The connection has ended on its own: what each side knows is above.")
         elif there:
             with suppress(OnboardingError):  # the connection has just ended: the next poll says so
                 if arrived := self.device.operations(0):

@@ -278,7 +278,9 @@ class TrustedCertificatesPanel(TablePanel):
             self._say_how_current(f"✗ The list may be old: {error}")
 
     def _say_how_current(self, problem: str = "") -> None:
-        hint = "What others change appears by itself." if self._tenant.is_local else "Refresh shows what others change."
+        hint = (
+            "Changes by others appear by themselves." if self._tenant.is_local else "Refresh shows what others changed."
+        )
         self._hint.value = f'<span role="status">{escape(problem or hint)}</span>'
 
     def refresh(self) -> None:

@@ -84,7 +84,7 @@ function secret({ model, el }) {
     button.setAttribute("aria-label", `Use this: ${model.get("label")}`);
     rate();
     const typed = input.value || repeated.value;
-    note.textContent = typed ? "Typed, not handed over yet: press Enter." : model.get("status");
+    note.textContent = typed ? "Typed, not confirmed yet: press Enter." : model.get("status");
     repeated.parentElement.hidden = !model.get("twice");
     if (button.parentElement !== last().parentElement) last().after(button);
   };
@@ -100,7 +100,7 @@ function secret({ model, el }) {
     model.send({ secret: input.value, repeated: repeated.value });
     input.value = repeated.value = "";
     rate();
-    note.textContent = "Handing over …"; // stays where no kernel answers
+    note.textContent = "Confirming …"; // stays where no kernel answers
     if (model.get("twice")) input.focus(); // where both are typed again if they differ
   };
   el.addEventListener("input", () => (show(), tell()));
@@ -126,7 +126,7 @@ function file({ model, el }) {
   const note = make("div", el, { id: `${id}-note`, className: "mciot-note" }, { role: "status" });
 
   const hand = async (files, folder) => {
-    note.textContent = "Handing over …"; // stays where no kernel answers
+    note.textContent = "Confirming …"; // stays where no kernel answers
     note.classList.remove("mciot-problem");
     const [first] = files;
     if (files.length !== 1) return model.send({ problem: files.length ? "several" : "none" });
