@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mciot_nb.connect.tenant import Tenant
 
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
+_NOT_RUNNING = "does not run: workspace.tenant() starts it"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,18 @@ class LocalPlatform:
         known = json.loads((self.folder / "credentials.json").read_bytes())
         shared = self.mqtt, PROFILES[self.profile], str(self.server_certificate)
         logins = ((tenant, known[tenant]["user"], Secret(known[tenant]["password"])) for tenant in self.tenant_ids)
-        return [Tenant(self.https, *login, *shared, is_local=True) for login in logins]
+        tenants = [Tenant(self.https, *login, *shared, is_local=True) for login in logins]
+        for tenant in tenants:
+            object.__setattr__(tenant, "locate", partial(self._find, tenant.tenant_id))
+        return tenants
+
+    def _find(self, tenant_id: str) -> "Tenant":
+        """Return a tenant as the platform that runs now has it, at its ports and with its password."""
+        running = LocalPlatform.running(self.folder.parent)
+        if running and tenant_id in running.tenant_ids:
+            return running.tenants[running.tenant_ids.index(tenant_id)]
+        why = f"has no tenant {tenant_id} any more: run the cell again" if running else _NOT_RUNNING
+        raise OnboardingError(f"The local platform of {self.folder.parent} {why}.", "NOT_REACHED")
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""

@@ -26,8 +26,7 @@ def console(notebooks: Notebooks, workspace: Workspace, **options: Any) -> Itera
         f"""from mciot_nb import DeviceConsole, Workspace
 workspace = Workspace({str(workspace.folder)!r})
 tenant = workspace.tenant()""",
-        """device = workspace.device(tenant)
-DeviceConsole(device, tenant, workspace.platform())""",
+        "DeviceConsole(workspace)",
     ]
     with notebooks.run(cells, **options) as page:
         expect(button(page, "Connect")).to_be_visible(timeout=RUN_TIMEOUT)

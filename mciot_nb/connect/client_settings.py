@@ -31,11 +31,16 @@ class ClientSettings:
     """
 
     def __init__(self, tenant: Tenant, device_folder: Path, trusted: Path | None) -> None:
-        self.host, self.port = tenant.mqtt
+        self.tenant = tenant
         self.folder, self.trusted = device_folder, trusted
         self.chain, self.key = device_folder / "deviceCertChain.pem", device_folder / "deviceKey.pem"
         self._unencrypted_key = device_folder / "deviceKeyOpen.pem"
         self.client_id = common_name(name_of(read_certificates(self.chain)[0])) or ""
+
+    @property
+    def mqtt(self) -> tuple[str, int]:
+        """The server's host and port as they are now. Raises: OnboardingError: if the local platform does not run."""
+        return self.tenant.now.mqtt
 
     @property
     def mqttfx(self) -> list[Setting]:
@@ -46,8 +51,8 @@ class ClientSettings:
         pkcs12 = "a .pkcs12 does as well from Java 8u301 and 11.0.12 on: "
         pkcs12 += "an older one calls its right password incorrect"
         return [
-            ("Broker Address", self.host, ""),
-            ("Broker Port", str(self.port), ""),
+            ("Broker Address", self.mqtt[0], ""),
+            ("Broker Port", str(self.mqtt[1]), ""),
             ("Client ID", self.client_id, "the common name of the device certificate"),
             ("Enable SSL/TLS", "on, protocol TLSv1.2", ""),
             ("Method", "Self signed certificates in keystores", ""),
@@ -65,8 +70,8 @@ class ClientSettings:
     def mqttx(self) -> list[Setting]:
         """The settings of MQTTX, and in the last lines those of MQTT Explorer where they have other names."""
         return [
-            ("Host", f"mqtts://{self.host}", ""),
-            ("Port", str(self.port), ""),
+            ("Host", f"mqtts://{self.mqtt[0]}", ""),
+            ("Port", str(self.mqtt[1]), ""),
             ("Client ID", self.client_id, "without a timestamp behind it"),
             ("MQTT Version", "3.1.1", "the platform speaks no MQTT 5"),
             ("SSL/TLS, SSL Secure", "both on", "the second one checks the server's certificate"),
@@ -89,7 +94,7 @@ class ClientSettings:
     @property
     def mosquitto_pub(self) -> str:
         """The command with which ``mosquitto_pub`` sends a measurement; it asks for the key's passphrase itself."""
-        address = ["-h", self.host, "-p", str(self.port), "-i", self.client_id]
+        address = ["-h", self.mqtt[0], "-p", str(self.mqtt[1]), "-i", self.client_id]
         trust = ["--cafile", str(self.trusted)] if self.trusted else ["--tls-use-os-certs"]
         files = [*trust, "--cert", str(self.chain), "--key", str(self.key)]
         return shlex.join(["mosquitto_pub", *address, *files, "-q", "1", "-t", PUBLISH_TOPIC, "-m", _MESSAGE])
@@ -110,7 +115,7 @@ client.tls_set(
     keyfile_password=getpass("Passphrase of deviceKey.pem: "),
 )
 client.on_connect = lambda client, userdata, flags, reason, properties: print("CONNACK:", reason)
-client.connect({self.host!r}, {self.port})
+client.connect({self.mqtt[0]!r}, {self.mqtt[1]})
 client.loop_start()
 sent = client.publish({PUBLISH_TOPIC!r}, {_MESSAGE!r}, qos=1)
 sent.wait_for_publish(10)

@@ -48,9 +48,9 @@ class Attempt(NamedTuple):
 class BothEnds(widgets.HTML):  # type: ignore[misc]
     """The device's last attempt to connect, and beside it what the log of the local ``platform`` says of it."""
 
-    def __init__(self, device: Device, platform: LocalPlatform | None, is_local: bool) -> None:
+    def __init__(self, device: Device, platform: LocalPlatform | None) -> None:
         super().__init__()
-        self._device, self._platform, self._is_local = device, platform, is_local
+        self._device, self._platform = device, platform
         self._subject = readable(name_of(device.certificate)) if device.certificate else ""
         self._attempt: Attempt | None = None
         self._drawing = threading.Lock()  # so that nothing older is shown after something newer
@@ -92,8 +92,12 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
 
     def state(self) -> str:
         """Say in words how the connection stands."""
-        attempt, where = self._attempt, f"{self._device.host}:{self._device.port}"
-        if self._device.is_connected:
+        attempt, device = self._attempt, self._device
+        if not device.is_connected:
+            with suppress(OnboardingError):  # the local platform does not run
+                device.host, device.port = device.locate()
+        where = f"{device.host}:{device.port}"
+        if device.is_connected:
             return f"✓ Connected to {where}"
         why = "" if attempt is None else ": the attempt failed" if attempt.refusal else ": the connection ended"
         return f"{'✗' if attempt else '○'} Not connected to {where}{why}"
@@ -120,15 +124,10 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
 
     def _why_no_record(self) -> str:
         if self._platform is None:
-            give = "Give the console the platform too: DeviceConsole(device, tenant, workspace.platform())."
             alone = "Only the platform's operator sees it: you get the left side alone."
-            return give if self._is_local else f"{alone} The local platform shows you both."
-        running = LocalPlatform.running(self._platform.folder.parent)
-        if running is None:
+            return f"{alone} The local platform shows you both."
+        if LocalPlatform.running(self._platform.folder.parent) is None:
             return "The local platform does not run: workspace.tenant() starts it, and then connect again."
-        if running.mqtt[1] != self._device.port:
-            again = "run the cells again that make the tenant, the device and this console"
-            return f"The local platform has started anew and listens on port {running.mqtt[1]} now: {again}."
         return "There is no record of this attempt: it has not reached the platform, or the platform hangs."
 
     def _await_record(self) -> None:
