@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mciot_nb.connect.tenant import Tenant
 
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
-_NOT_RUNNING = "does not run: workspace.tenant() starts it"
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ class LocalPlatform:
         known = json.loads((self.folder / "credentials.json").read_bytes())
         shared = self.mqtt, PROFILES[self.profile], str(self.server_certificate)
         logins = ((tenant, known[tenant]["user"], Secret(known[tenant]["password"])) for tenant in self.tenant_ids)
-        tenants = [Tenant(self.https, *login, *shared, is_local=True) for login in logins]
-        for tenant in tenants:
+        for tenant in (tenants := [Tenant(self.https, *login, *shared, is_local=True) for login in logins]):
             object.__setattr__(tenant, "locate", partial(self._find, tenant.tenant_id))
         return tenants
 
@@ -148,7 +146,7 @@ class LocalPlatform:
         running = LocalPlatform.running(self.folder.parent)
         if running and tenant_id in running.tenant_ids:
             return running.tenants[running.tenant_ids.index(tenant_id)]
-        why = f"has no tenant {tenant_id} any more: run the cell again" if running else _NOT_RUNNING
+        why = f"has no tenant {tenant_id}" if running else "does not run: workspace.tenant() starts it"
         raise OnboardingError(f"The local platform of {self.folder.parent} {why}.", "NOT_REACHED")
 
     def stop(self) -> None:

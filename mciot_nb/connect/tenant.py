@@ -71,10 +71,7 @@ class Tenant:
 
     @property
     def now(self) -> "Tenant":
-        """The tenant where it is now: a local platform that was started anew may have other ports.
-
-        Raises: OnboardingError: NOT_REACHED where that does not run, so that nothing else is asked at its old port.
-        """
+        """The tenant where it is now. Raises: OnboardingError: NOT_REACHED where its local platform does not run."""
         return self.locate() if self.locate else self
 
     @property

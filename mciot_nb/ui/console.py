@@ -29,10 +29,9 @@ _consoles: dict[tuple[Path, str, str], "DeviceConsole"] = {}
 class DeviceConsole(Panel):
     """Connect a device, send and receive, and see both ends: the device's, and the platform's.
 
-    Without ``device`` it is the tutorial's, without ``tenant`` the one that was chosen, which is asked for what it
-    keeps of the device. The local platform's log stands beside what the device saw; where it was started anew on other
-    ports, the console follows. Nothing is connected before a press of Connect. A second console of the same device ends
-    the first one with its connection, so that the cell can be run again.
+    ``device`` is the tutorial's by default, ``tenant`` the one that was chosen; it is asked for what it keeps of the
+    device. The local platform's log stands beside what the device saw. Nothing is connected before a press of Connect.
+    A second console of the same device ends the first one with its connection, so that the cell can be run again.
 
     Example: ``DeviceConsole(workspace)`` as a cell's last line.
     """

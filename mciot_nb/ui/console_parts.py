@@ -27,7 +27,7 @@ from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.ui.displays import two_sides
 from mciot_nb.ui.markup import Rendered, boxed, escape, grid
-from mciot_nb.ui.panel import button, row
+from mciot_nb.ui.panel import button, row, show_if
 
 #: What paho notes of every connection; its other notes are news: an alert of TLS 1.3, for one.
 _USUAL = ("Sending ", "Received ")
@@ -213,6 +213,7 @@ class Messages(widgets.HTML):  # type: ignore[misc]
 
 #: How many operations are shown at the platform's side, the newest ones.
 MOST_OPERATIONS = 5
+_NOTHING_TO_DO = "Nothing to do: what the platform asks for appears here as it arrives."
 _SIGNS = {"SUCCESSFUL": "✓ ", "FAILED": "✗ "}
 
 
@@ -252,8 +253,8 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self.text = field("Command text", "open valve 3", 18)
         self.restart = button("Restart", lambda: ask(None))
         self.command = button("Command", lambda: ask(self.text.value))
-        self.statuses, self._waiting = widgets.HTML(), widgets.VBox()
-        self._nothing = widgets.HTML("Nothing to do: what the platform asks for appears here as it arrives.")
+        self.statuses, self._nothing = widgets.HTML(), widgets.HTML(_NOTHING_TO_DO)
+        self._waiting = widgets.VBox([self._nothing])
         asked = row(self.restart, self.text, self.command)
         asking = [widgets.HTML("<strong>The platform asks for an operation</strong>"), asked, self.statuses]
         answering = [widgets.HTML("<strong>The device answers</strong>"), self._waiting]
@@ -275,9 +276,12 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self.statuses.value = shown if rows else "None was sent yet."
 
     def arrive(self, operations: Iterable[OperationRequest], kept: Iterable[PendingOperation]) -> None:
-        """Let operations appear at the device, after those that are ``kept``."""
-        self.arrived = [*kept, *(PendingOperation(operation, self._answers) for operation in operations)]
-        self._waiting.children = self.arrived or [self._nothing]
+        """Let operations appear at the device, after those that are ``kept``; the others are hidden."""
+        new = [PendingOperation(operation, self._answers) for operation in operations]
+        self.arrived = [*kept, *new]
+        self._waiting.children += tuple(new)  # none is taken out: those behind it would be drawn anew, under a press
+        for one in self._waiting.children:
+            show_if(one, one in (self.arrived or [self._nothing]))
 
     def answered(self, asked: PendingOperation) -> None:
         """Take away what was answered; a keyboard goes on at the next one, or at the platform's side."""

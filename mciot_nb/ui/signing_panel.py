@@ -103,10 +103,9 @@ RENEW_AFTER = 60.0
 
 
 class SigningPanel(TablePanel):
-    """The signing database of the CA that signs your devices, as a table that follows its file.
+    """The signing database of the CA that signs, or of another ``issuer``, as a table that follows its file.
 
-    ``issuer`` names another one of the workspace, ``ca`` or ``intermediate``; any other CA serves in place of the
-    workspace. A row that is opened shows its certificate, and can be revoked.
+    Any CA serves in place of the workspace. A row that is opened shows its certificate, and can be revoked.
 
     Example: ``SigningPanel(workspace)`` as a cell's last line.
     """
@@ -209,6 +208,7 @@ class SigningPanel(TablePanel):
     def _ask_to_revoke(self) -> None:
         serial, reason = self.table.opened, self._reason.value
         if serial not in self._texts.index:
+            self.say("✗ Nothing was done: that row is no longer in the database.")
             return
         name, why = str(self._texts.at[serial, "Common name"]), reason or "none given"
         question = f"Revoke {serial}, {name}? Reason: {why}. That can't be taken back."

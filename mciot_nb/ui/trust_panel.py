@@ -219,9 +219,9 @@ _NO_KEY = (
 class TrustedCertificatesPanel(TablePanel):
     """List a tenant's trusted certificates, and upload, enable, disable, rename, prove or delete one.
 
-    ``workspace`` is where the CA to upload lies, and the key that proves possession; without ``tenant`` it is the one
-    that was chosen. Whatever fails is said in a sentence. What other clients change on the local platform appears by
-    itself, also where it was started anew on other ports; on a real tenant it takes a Refresh.
+    ``workspace`` is where the CA to upload lies, and the key that proves possession; ``tenant`` is the one that was
+    chosen by default. Whatever fails is said in a sentence. What other clients change on the local platform appears by
+    itself; on a real tenant it takes a Refresh.
 
     Example: ``TrustedCertificatesPanel(workspace)`` as a cell's last line.
     """
@@ -309,7 +309,8 @@ class TrustedCertificatesPanel(TablePanel):
 
     def _press(self, pressed: str) -> None:
         if (one := self.opened) is None:
-            return  # the row went while the press was on its way
+            self.say("✗ Nothing was done: that certificate is no longer in the list.")
+            return
         new, kind = self.new_name.value.strip(), _action(pressed, one)
         action = ACTIONS[kind]
         values = {"name": new} if kind == "rename" else action.change
@@ -336,7 +337,7 @@ class TrustedCertificatesPanel(TablePanel):
             return
         if not self.busy:
             self.say("")  # what came of the press before does not belong beside the question
-        self.ask(action.question.format(**names), action.label, act, back=self.buttons[pressed])
+        self.ask(action.question.format(**names), action.label, act)
 
     def _act(self, doing: str, call: Callable[[], str], *about: object) -> None:
         """Do one thing and read the list again, also where the tenant refuses: another client may have been faster."""
