@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
@@ -23,7 +22,7 @@ from mciot_nb.workspace import Workspace
 #: Seconds between two questions to the local tenant and the log; and in which operations that wait arrive after a 500.
 READ_EVERY, FIRST_OPERATIONS = 1.5, 0.3
 #: The console of each device in this kernel: two connections with one ClientId would throw each other out.
-_consoles: dict[tuple[Path, str, str], "DeviceConsole"] = {}
+_consoles: dict[tuple[object, ...], "DeviceConsole"] = {}
 
 
 class DeviceConsole(Panel):

@@ -234,8 +234,6 @@ class PendingOperation(widgets.HBox):  # type: ignore[misc]
         """Note that the device has said so, which it says once."""
         self.begun = True
         self._label.value = f"<strong>{escape(self.name)}</strong> has begun"
-        self.buttons["Begin"].layout.display = "none"
-        self.buttons["Done"].focus()
 
 
 class Operations(widgets.HBox):  # type: ignore[misc]
@@ -284,9 +282,9 @@ class Operations(widgets.HBox):  # type: ignore[misc]
             show_if(one, one in (self.arrived or [self._nothing]))
 
     def answered(self, asked: PendingOperation) -> None:
-        """Take away what was answered; a keyboard goes on at the next one, or at the platform's side."""
+        """Take away what was answered; a keyboard goes on at the platform's side, in a field: a hasty Enter is none."""
         self.arrive([], [other for other in self.arrived if other is not asked])
-        (self.arrived[0].buttons["Done"] if self.arrived else self.restart).focus()
+        self.text.focus()
 
 
 _MEASUREMENT = (("Fragment", "c8y_Temperature", 16), ("Series", "T", 9), ("Value", "21.5", 9), ("Unit", "C", 8))

@@ -62,17 +62,13 @@ class Poller(BrowserWidget):
                 self._thread.start()
 
     def _poll(self) -> None:
-        assert self._work
-        while self._is_watched():
+        while self._work:
+            with self._lock:
+                if self.comm is None or time.monotonic() >= self._deadline:
+                    self._thread = None
+                    return
             self._work()
             time.sleep(POLL_EVERY)
-
-    def _is_watched(self) -> bool:
-        with self._lock:
-            if self.comm is not None and time.monotonic() < self._deadline:
-                return True
-            self._thread = None
-            return False
 
 
 class SecretField(StaticPicture, BrowserWidget):

@@ -91,7 +91,7 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
             self._tasks.append(task)
             self._say_progress()
             if len(self._tasks) == 1:
-                self.add_class("mciot-busy")
+                self._message.add_class("mciot-busy")
                 self._worker = threading.Thread(target=self._work_off, daemon=True)
                 self._worker.start()
 
@@ -110,7 +110,7 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
                 self._say_progress()
                 if not self._tasks:
                     self._said = []
-                    self.remove_class("mciot-busy")
+                    self._message.remove_class("mciot-busy")
                     return
 
     def wait(self, seconds: float = 60) -> None:
@@ -119,10 +119,7 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
             self._worker.join(seconds)
 
     def ask(self, question: str, yes: str, action: Callable[[], None], *parts: Any) -> None:
-        """Ask before something is done that can't be undone: ``yes`` is the word on the button that does it.
-
-        ``parts`` are fields that belong to the answer.
-        """
+        """Ask before what can't be undone; ``yes`` is the word on the button that does it, ``parts`` are its fields."""
 
         def answer(action: Callable[[], None] = lambda: None) -> None:
             if no not in self._question.children:
