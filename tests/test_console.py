@@ -152,6 +152,8 @@ def text_of(markup: str) -> str:
 def bench_of(platform: LocalPlatform, entity: Entity, folder: Path, **options: Any) -> Bench:
     tenant, device = options.pop("tenant", platform.tenant), options.pop("device", None)
     device = device or device_of(platform, entity, folder, **options)
+    if tenant.is_local:
+        device.locate = lambda: tenant.now.mqtt  # as `Workspace.device` does
     return Bench(DeviceConsole(Workspace(platform.folder.parent), device, tenant), platform, entity, folder)
 
 

@@ -115,6 +115,31 @@ def test_what_is_pressed_while_a_panel_is_busy_is_done_next_with_what_was_typed(
         wait_for(lambda: bench.button("First").evaluate(look) != "progressrepeating", 60)
 
 
+FORM = """import pathlib
+from mciot_nb import CaForm, Workspace
+form, done = CaForm(Workspace(pathlib.Path({folder!r}) / "workspace")), pathlib.Path({folder!r}) / "done"
+
+def note(_):
+    with done.open("a") as file:
+        file.write(form.subject.common_name + "\\n")
+
+form._button.on_click(note)
+form.add_class("try-panel")"""
+
+
+def test_a_form_takes_what_was_typed_right_before_the_press(notebooks: Notebooks, tmp_path: Path) -> None:
+    with notebooks.run([FORM.format(folder=str(tmp_path))]) as page:
+        bench, wanted = Bench(page, tmp_path), list[str]()
+        expect(bench.button("Submit")).to_be_visible()
+        for number, press in enumerate([*WAYS.values()] * 4):
+            bench.panel.get_by_label("Common Name").focus()
+            retype(page, f"A long name to type {number}")
+            wanted.append(f"A long name to type {number}")
+            press(bench, "Submit")
+        wait_for(lambda: len(bench.done.splitlines()) == len(wanted), 60)
+        assert bench.done.splitlines() == wanted
+
+
 @pytest.mark.parametrize("way", ["mouse", "Enter", "Space", "held"])
 def test_a_double_press_counts_once_and_a_later_one_again(notebooks: Notebooks, tmp_path: Path, way: str) -> None:
     with opened(notebooks, tmp_path) as bench:

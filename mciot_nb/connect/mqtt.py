@@ -136,8 +136,7 @@ class Connection:
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, client_id: str) -> None:
         self.host, self.port, self.client_id = host, port, client_id
-        #: Says where to connect: a local platform that was started anew may have another port.
-        self.locate: Callable[[], tuple[str, int]] = lambda: (self.host, self.port)
+        self.locate: Callable[[], tuple[str, int]] = lambda: (self.host, self.port)  # asked at each `connect`
         #: paho's log of the connection. On TLS 1.3 the platform's alert appears here only.
         self.notes: deque[str] = deque(maxlen=MOST_NOTES)
         #: Called with each line that is sent (True) or received (False), at once and in paho's thread too, to watch

@@ -46,8 +46,6 @@ class DeviceConsole(Panel):
         self._measured: Any = None  # what is drawn
         self.client_id, self.reason = field("ClientId", device.client_id, 24), field("Reason", "the valve is stuck", 24)
         self.sending, self.messages = Sending(self._transmit), Messages()
-        if tenant.is_local:
-            device.locate = lambda: tenant.now.mqtt
         self.ends = BothEnds(device, workspace.platform() if tenant.is_local else None)
         begin = partial(self._answer, what="begun (501)")
         done = partial(self._answer, what="done (503)", say=device.done)
