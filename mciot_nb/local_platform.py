@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import partialmethod
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -137,7 +137,17 @@ class LocalPlatform:
         known = json.loads((self.folder / "credentials.json").read_bytes())
         shared = self.mqtt, PROFILES[self.profile], str(self.server_certificate)
         logins = ((tenant, known[tenant]["user"], Secret(known[tenant]["password"])) for tenant in self.tenant_ids)
-        return [Tenant(self.https, *login, *shared, is_local=True) for login in logins]
+        for tenant in (tenants := [Tenant(self.https, *login, *shared, is_local=True) for login in logins]):
+            object.__setattr__(tenant, "locate", partial(self._find, tenant.tenant_id))
+        return tenants
+
+    def _find(self, tenant_id: str) -> "Tenant":
+        """Return a tenant as the platform that runs now has it, at its ports and with its password."""
+        running = LocalPlatform.running(self.folder.parent)
+        if running and tenant_id in running.tenant_ids:
+            return running.tenants[running.tenant_ids.index(tenant_id)]
+        why = f"has no tenant {tenant_id}" if running else "is not running: workspace.tenant() starts it"
+        raise OnboardingError(f"The local platform of {self.folder.parent} {why}.", "NOT_REACHED")
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""

@@ -660,14 +660,16 @@ class Workspace:
         ``client_id`` is the certificate's common name by default.
         """
         self._check_there("device", "Key.pem")
-        return Device(
-            *tenant.mqtt,
+        device = Device(
+            *tenant.now.mqtt,
             chain=self.device_file("deviceCertChain.pem"),
             key=self.device_file("deviceKey.pem"),
             passphrase=self.passphrase,
             trusted=self.trusted_file(tenant),
             client_id=client_id,
         )
+        device.locate = lambda: tenant.now.mqtt
+        return device
 
     def client_settings(self, tenant: Tenant) -> ClientSettings:
         """Return what other MQTT clients need to connect the tutorial's device to ``tenant``."""

@@ -5,19 +5,16 @@ import html
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ipywidgets
 import pandas as pd
@@ -155,7 +152,9 @@ def text_of(markup: str) -> str:
 def bench_of(platform: LocalPlatform, entity: Entity, folder: Path, **options: Any) -> Bench:
     tenant, device = options.pop("tenant", platform.tenant), options.pop("device", None)
     device = device or device_of(platform, entity, folder, **options)
-    return Bench(DeviceConsole(device, tenant, platform if tenant.is_local else None), platform, entity, folder)
+    if tenant.is_local:
+        device.locate = lambda: tenant.now.mqtt  # as `Workspace.device` does
+    return Bench(DeviceConsole(Workspace(platform.folder.parent), device, tenant), platform, entity, folder)
 
 
 @pytest.fixture
@@ -247,33 +246,18 @@ def test_a_server_that_is_not_the_tenants_is_refused_by_the_device(bench: Bench,
     wrong.console.end()
 
 
-def test_a_platform_that_is_off_or_elsewhere_is_said_at_both_sides(
-    short_lived: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host, port = short_lived.platform.mqtt
+def test_a_platform_that_is_off_is_said_at_both_sides(short_lived: Bench) -> None:
     short_lived.platform.stop()
-    with ExitStack() as held:  # or else something else may answer there
-        for taken in (port, urlsplit(short_lived.platform.tenant.url).port):
-            one = held.enter_context(socket.socket())
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the ended connections count for nothing
-            one.bind((host, taken))
-        assert short_lived.connect().startswith("✗ Not connected")
-        left, right = short_lived.sides
-        assert "NOT_REACHED" in left and "is not running: workspace.tenant() starts it" in right
-        assert "✗ Nothing answers" in short_lived.press(short_lived.console.operations.restart)
-        assert "not connected" in short_lived.send()
-        short_lived.look()
-        assert "⚠ What the tenant keeps can't be shown" in text(short_lived.console.trouble)
-        elsewhere = replace(short_lived.platform, mqtt=(host, port + 1))
-        with monkeypatch.context() as patch:
-            patch.setattr(LocalPlatform, "running", classmethod(lambda cls, workspace: elsewhere))
-            short_lived.look()
-            assert f"listens on port {port + 1} now: run the cells again" in short_lived.sides[1]
-    again = LocalPlatform.start(short_lived.platform.folder.parent)  # the control
+    assert short_lived.connect().startswith("✗ Not connected")
+    left, right = short_lived.sides
+    assert "NOT_REACHED" in left and "is not running: workspace.tenant() starts it" in right
+    assert "is not running" in short_lived.press(short_lived.console.operations.restart)
+    assert "not connected" in short_lived.send()
+    short_lived.look()
+    assert "⚠ What the tenant keeps can't be shown" in text(short_lived.console.trouble)
+    again = LocalPlatform.start(short_lived.platform.folder.parent)  # at other ports, mostly: see test_ports
     try:
-        back = bench_of(again, short_lived.entity, short_lived.folder)  # its port may be another one
-        assert back.connect() == "✓ Connected." and text(back.console.trouble) == ""
-        back.console.end()
+        assert short_lived.connect() == "✓ Connected." and text(short_lived.console.trouble) == ""
     finally:
         again.stop()
 
@@ -474,7 +458,8 @@ def test_an_operation_is_sent_appears_and_is_answered_both_ways(bench: Bench) ->
     wait_for(lambda: bench.look() and operations.arrived)
     (command,) = operations.arrived
     assert bench.press(command.buttons["Begin"]) == "✓ c8y_Command close, valve: begun (501)."
-    assert "EXECUTING" in bench.statuses and command.buttons["Begin"].layout.display == "none"
+    assert "EXECUTING" in bench.statuses and "has begun" in text(command._label)
+    assert bench.press(command.buttons["Begin"]) == "✓ c8y_Command close, valve: begun (501)."  # and is not sent again
     command.buttons["Failed…"].click()
     question, field, _, no = bench.console._question.children
     assert text(question) == "Why has c8y_Command close, valve failed?" and field is bench.console.reason
@@ -637,9 +622,7 @@ def test_the_static_picture_is_the_same_in_every_run_and_shows_no_secret(
     quick_workspace: Workspace, tmp_path: Path
 ) -> None:
     quick_workspace.catch_up("upload")
-    tenant, platform = quick_workspace.tenant(), quick_workspace.platform()
-    device = quick_workspace.device(tenant)
-    console = DeviceConsole(device, tenant, platform)
+    tenant, console = quick_workspace.tenant(), DeviceConsole(quick_workspace)
     bundle = console._repr_mimebundle_()
     assert {"text/plain", "text/html"} < set(bundle)
     shown = bundle["text/plain"]

@@ -13,8 +13,8 @@ from platform_tools import wait_for
 from test_ui import Tags
 
 from mciot_nb import OnboardingError
-from mciot_nb.ui import panel as panel_module
-from mciot_nb.ui.panel import Panel, button
+from mciot_nb.ui import inputs
+from mciot_nb.ui.panel import Panel
 
 
 class Watched(Panel):
@@ -114,7 +114,7 @@ def test_what_goes_wrong_is_a_sentence_and_the_next_press_is_done(
 def test_a_question_is_answered_once_and_a_press_takes_it_away() -> None:
     panel, answers = Watched(), list[str]()
     for last in (-2, -1):
-        panel.ask("Really?", "Yes", lambda: answers.append("yes"), back=button("back", lambda: None))
+        panel.ask("Really?", "Yes", lambda: answers.append("yes"))
         pressed = panel._question.children[last]
         for _ in range(3):
             pressed.click()
@@ -142,8 +142,8 @@ def test_pandas_is_there_before_any_thread_needs_it() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(panel_module, "POLL_EVERY", 0.01)
-    monkeypatch.setattr(panel_module, "GRACE", 0.05)
+    monkeypatch.setattr(inputs, "POLL_EVERY", 0.01)
+    monkeypatch.setattr(inputs, "GRACE", 0.05)
     yield
     wait_for(lambda: pollers() == [], 60)
 
@@ -194,7 +194,7 @@ def test_the_view_gets_its_answer_before_it_sends_a_press(monkeypatch: pytest.Mo
 def test_a_poll_that_fails_writes_no_traceback_and_silence_ends_the_polls(
     quick: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(panel_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(inputs, "PATIENCE", 0.2)
     panel = Watched()
     panel.fail = True
     say(panel, "ping")

@@ -22,10 +22,10 @@ tenant = workspace.tenant()"""
 WIDGETS = {
     "PassphraseForm(workspace)": ("Type one of your own instead", "keytool wants"),
     "CaForm(workspace)": ("Submit", "✓ Submitted."),
-    "SigningPanel(workspace.ca())": ("Open 1000", "Subject Key Identifier"),
-    "TrustedCertificatesPanel(tenant, workspace)": ("Refresh", "✓ "),
+    "SigningPanel(workspace)": ("Open 1000", "Subject Key Identifier"),
+    "TrustedCertificatesPanel(workspace)": ("Refresh", "✓ "),
     "TenantForm(workspace)": ("Test", "✓ "),
-    "DeviceConsole(workspace.device(tenant), tenant, workspace.platform())": ("Connect", "✓ Connected"),
+    "DeviceConsole(workspace)": ("Connect", "✓ Connected"),
 }
 PICTURED = "Run this cell again to use it."
 DEAD = "The kernel was restarted or shut down, so nothing here works any more: run this cell again."

@@ -27,7 +27,7 @@ from mciot_nb import TrustedCertificatesPanel, Workspace
 workspace = Workspace({workspace!r})
 workspace.use_profile("current")
 tenant = workspace.tenant()
-panel = TrustedCertificatesPanel(tenant, workspace).add_class("try-panel")
+panel = TrustedCertificatesPanel(workspace).add_class("try-panel")
 panel""",
     """found = [f"{{one.name}} {{one.status}} {{one.auto_registration}}" for one in tenant.trusted_certificates.list()]
 pathlib.Path({result!r}).write_text("; ".join(found) or "none")""",

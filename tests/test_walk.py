@@ -97,7 +97,7 @@ def see_the_table_grow(page: Page, workspace: Workspace) -> None:
 
 
 def upload_by_the_panel(page: Page, workspace: Workspace) -> None:
-    page.locator(".jp-CodeCell .jp-InputArea-editor", has_text="TrustedCertificatesPanel(tenant").click()
+    page.locator(".jp-CodeCell .jp-InputArea-editor", has_text="TrustedCertificatesPanel(").click()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Above Selected Cell").click()
     page.keyboard.press("Control+Enter")

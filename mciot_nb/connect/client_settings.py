@@ -33,7 +33,7 @@ class ClientSettings:
     """
 
     def __init__(self, tenant: Tenant, device_folder: Path, trusted: Path | None) -> None:
-        self.mqtt = tenant.mqtt
+        self.tenant = tenant
         self.folder, self.trusted = device_folder, trusted
         self.chain, self.key = device_folder / "deviceCertChain.pem", device_folder / "deviceKey.pem"
         self.unencrypted_key = device_folder / "deviceKeyOpen.pem"
@@ -46,6 +46,11 @@ class ClientSettings:
         values |= {"truststore": self.folder / "deviceTruststore.jks", "trust_alias": TRUST_ALIAS}
         rows = [row for row in data_table("client_settings.csv") if row["client"] == client]
         return [(row["setting"], row["value"].format_map(values), row["meaning"]) for row in rows]
+
+    @property
+    def mqtt(self) -> tuple[str, int]:
+        """The server's host and port as they are now. Raises: OnboardingError: if the local platform is not running."""
+        return self.tenant.now.mqtt
 
     @property
     def mqttfx(self) -> list[Setting]:

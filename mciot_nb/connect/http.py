@@ -112,9 +112,7 @@ def _explain(host: str, error: Exception) -> OnboardingError:
         sentence += "check whether the call was carried out, and try again later."
         return OnboardingError(sentence, "NO_ANSWER")
     if isinstance(error, exceptions.ConnectTimeout) or isinstance(getattr(cause, "reason", cause), ConnectTimeoutError):
-        sentence = f"Nothing answers at {host}: check the URL and the network; "
-        sentence += "workspace.tenant() starts the local platform."
-        return OnboardingError(sentence, "NOT_REACHED")
+        return OnboardingError(f"Nothing answers at {host}: check the URL and the network.", "NOT_REACHED")
     if isinstance(error, exceptions.ConnectionError | exceptions.ChunkedEncodingError):
         sentence = f"{host} ended the connection in the middle of the call: "
         sentence += "check the URL, and whether the call was carried out, before you repeat it."

@@ -114,6 +114,7 @@ class Connection:
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, client_id: str) -> None:
         self.host, self.port, self.client_id = host, port, client_id
+        self.locate: Callable[[], tuple[str, int]] = lambda: (self.host, self.port)  # asked at each `connect`
         #: paho's log of the connection. On TLS 1.3 the platform's alert appears here only.
         self.notes: deque[str] = deque(maxlen=MOST_NOTES)
         #: Called with each line that is sent (True) or received (False), at once and in paho's thread too, to watch
@@ -131,7 +132,8 @@ class Connection:
         self._count = self._count_at_acknowledgement = 0
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} {self.client_id!r}, {'connected' if self.is_connected else 'not connected'}"
+        state = f"connected to {self.host}:{self.port}" if self.is_connected else "not connected"
+        return f"{type(self).__name__} {self.client_id!r}, {state}"
 
     @property
     def is_connected(self) -> bool:
@@ -156,6 +158,7 @@ class Connection:
         self._connack, self._ended, self._subscribed = None, False, False
         self.notes.clear()
         self._acknowledged.clear()
+        self.host, self.port = self.locate()
         where = f"{self.host}:{self.port}"
         # A new one each time: paho would send again what was never acknowledged, behind the learner's back.
         self._client = client = self._new_client()

@@ -48,6 +48,8 @@ class Tenant:
     verify: bool | str = True
     token: Secret | None = None
     is_local: bool = False
+    #: How to find the local platform's tenant again; a copy with another address is a tenant of its own.
+    locate: "Callable[[], Tenant] | None" = field(init=False, default=None, repr=False, compare=False)
     trusted_certificates: TrustedCertificates = field(init=False, repr=False, compare=False)
     devices: Devices = field(init=False, repr=False, compare=False)
 
@@ -68,6 +70,11 @@ class Tenant:
         object.__setattr__(self, "devices", Devices(self))
 
     @property
+    def now(self) -> "Tenant":
+        """The tenant where it is now. Raises: OnboardingError: NOT_REACHED where its local platform is not running."""
+        return self.locate() if self.locate else self
+
+    @property
     def path(self) -> str:
         """Where the tenant itself lies in its REST interface."""
         return f"/tenant/tenants/{quote(self.tenant_id, safe='')}"
@@ -81,13 +88,14 @@ class Tenant:
         tried three times, GET and PUT also where the answer was lost or the server busy. Raises: OnboardingError: in
         one sentence for whatever fails, with the code ``HTTP_<status>`` where there is one.
         """
-        status, body = rest.send(method, self.url + path, self._log_in, self.verify, accept, **options)
+        here = self.now
+        status, body = rest.send(method, here.url + path, here._log_in, here.verify, accept, **options)
         if not 200 <= status < 300:
-            raise OnboardingError(self._explain(status, path, meaning or {}), f"HTTP_{status}")
+            raise OnboardingError(here._explain(status, path, meaning or {}), f"HTTP_{status}")
         try:
             return read(body if accept != JSON else json.loads(body) if body else None)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            sentence = f"{self.url} answered something that no tenant's REST interface does: check the URL."
+            sentence = f"{here.url} answered something that no tenant's REST interface does: check the URL."
             raise OnboardingError(sentence, "NOT_A_TENANT") from None
 
     def find(self, path: str, read: Read[T], **options: Any) -> T | None:
@@ -232,7 +240,7 @@ def check_tenant(tenant: Tenant) -> str:
     """
     passed, problem = list[str](), ""
     try:
-        for check in _checks(tenant):
+        for check in _checks(tenant.now):
             passed.append(check)
     except OnboardingError as error:
         if not passed and error.code in ("TLS", "NO_TLS", "NO_ANSWER", "CLOSED"):  # only a server can fail like that

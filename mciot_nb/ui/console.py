@@ -13,29 +13,31 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 from mciot_nb.connect.device import OPERATIONS, Device
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
-from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.ui.console_parts import BothEnds, Messages, Operations, PendingOperation, Sending, field, plot
 from mciot_nb.ui.markup import Rendered, card, escape
 from mciot_nb.ui.panel import Panel, button, row
+from mciot_nb.workspace import Workspace
 
 #: Seconds between two questions to the local tenant and the log; and in which operations that wait arrive after a 500.
 READ_EVERY, FIRST_OPERATIONS = 1.5, 0.3
 #: The console of each device in this kernel: two connections with one ClientId would throw each other out.
-_consoles: dict[tuple[str, int, str], "DeviceConsole"] = {}
+_consoles: dict[tuple[object, ...], "DeviceConsole"] = {}
 
 
 class DeviceConsole(Panel):
     """Connect a device, send and receive, and see both ends: the device's, and the platform's.
 
-    ``tenant`` is asked for what it keeps of the device. With the local ``platform`` its log stands beside what the
-    device saw. Nothing is connected before a press of Connect. A second console of the same device ends the first one
-    with its connection, so that the cell can be run again.
+    ``device`` is the tutorial's by default, ``tenant`` the one that was chosen; it is asked for what it keeps of the
+    device. The local platform's log stands beside what the device saw. Nothing is connected before a press of Connect.
+    A second console of the same device ends the first one with its connection, so that the cell can be run again.
 
-    Example: ``DeviceConsole(workspace.device(tenant), tenant)`` as a cell's last line.
+    Example: ``DeviceConsole(workspace)`` as a cell's last line.
     """
 
-    def __init__(self, device: Device, tenant: Tenant, platform: LocalPlatform | None = None) -> None:
+    def __init__(self, workspace: Workspace, device: Device | None = None, tenant: Tenant | None = None) -> None:
+        tenant = tenant or workspace.tenant()
+        device = device or workspace.device(tenant)
         self.name = (common_name(name_of(device.certificate)) if device.certificate else None) or device.client_id
         super().__init__(f"Device console: {self.name}")
         self.device, self.tenant = device, tenant
@@ -44,7 +46,7 @@ class DeviceConsole(Panel):
         self._measured: Any = None  # what is drawn
         self.client_id, self.reason = field("ClientId", device.client_id, 24), field("Reason", "the valve is stuck", 24)
         self.sending, self.messages = Sending(self._transmit), Messages()
-        self.ends = BothEnds(device, platform, tenant.is_local)
+        self.ends = BothEnds(device, workspace.platform() if tenant.is_local else None)
         begin = partial(self._answer, what="begun (501)")
         done = partial(self._answer, what="done (503)", say=device.done)
         self.operations = Operations(self._ask_for, {"Begin": begin, "Done": done, "Failed…": self._ask_why})
@@ -58,7 +60,7 @@ class DeviceConsole(Panel):
         below = (self.plot, self.trouble, self.messages)
         self.build(self.state, connection, self.ends, self.sending, self.operations, below=below)
         self.add_class("mciot-console")
-        key = (device.host, device.port, self.name)
+        key = (workspace.folder, tenant.tenant_id, self.name)
         if earlier := _consoles.get(key):
             earlier.end()
         _consoles[key] = self
@@ -212,7 +214,7 @@ class DeviceConsole(Panel):
         if self.tenant.is_local and time.monotonic() >= self._next_read:
             self._next_read = time.monotonic() + READ_EVERY
             self.read()
-            self.ends.draw()
+            (self.ends.draw if self.busy else self._draw)()
 
     def _adopt(self) -> str:  # a connection that a cell has made
         if self.ends.is_on or not self.device.is_connected:

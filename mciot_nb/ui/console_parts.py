@@ -27,7 +27,7 @@ from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.ui.displays import two_sides
 from mciot_nb.ui.markup import Rendered, boxed, escape, grid
-from mciot_nb.ui.panel import button, row
+from mciot_nb.ui.panel import button, row, show_if
 
 #: What paho notes of every connection; its other notes are news: an alert of TLS 1.3, for one.
 _USUAL = ("Sending ", "Received ")
@@ -48,9 +48,9 @@ class Attempt(NamedTuple):
 class BothEnds(widgets.HTML):  # type: ignore[misc]
     """The device's last attempt to connect, and beside it what the log of the local ``platform`` says of it."""
 
-    def __init__(self, device: Device, platform: LocalPlatform | None, is_local: bool) -> None:
+    def __init__(self, device: Device, platform: LocalPlatform | None) -> None:
         super().__init__()
-        self._device, self._platform, self._is_local = device, platform, is_local
+        self._device, self._platform = device, platform
         self._subject = readable(name_of(device.certificate)) if device.certificate else ""
         self._attempt: Attempt | None = None
         self._drawing = threading.Lock()  # so that nothing older is shown after something newer
@@ -92,8 +92,12 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
 
     def state(self) -> str:
         """Say in words how the connection stands."""
-        attempt, where = self._attempt, f"{self._device.host}:{self._device.port}"
-        if self._device.is_connected:
+        attempt, device = self._attempt, self._device
+        if not device.is_connected:
+            with suppress(OnboardingError):  # the local platform is not running
+                device.host, device.port = device.locate()
+        where = f"{device.host}:{device.port}"
+        if device.is_connected:
             return f"✓ Connected to {where}"
         why = "" if attempt is None else ": the attempt failed" if attempt.refusal else ": the connection ended"
         return f"{'✗' if attempt else '○'} Not connected to {where}{why}"
@@ -120,15 +124,10 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
 
     def _why_no_record(self) -> str:
         if self._platform is None:
-            give = "Give the console the platform too: DeviceConsole(device, tenant, workspace.platform())."
             alone = "Only the platform's operator sees it: you get the left side alone."
-            return give if self._is_local else f"{alone} The local platform shows you both."
-        running = LocalPlatform.running(self._platform.folder.parent)
-        if running is None:
+            return f"{alone} The local platform shows you both."
+        if LocalPlatform.running(self._platform.folder.parent) is None:
             return "The local platform is not running: workspace.tenant() starts it; then connect again."
-        if running.mqtt[1] != self._device.port:
-            again = "run the cells again that make the tenant, the device and this console"
-            return f"The local platform has restarted and listens on port {running.mqtt[1]} now: {again}."
         return "There is no record of this attempt: it has not reached the platform, or the platform hangs."
 
     def _await_record(self) -> None:
@@ -214,6 +213,7 @@ class Messages(widgets.HTML):  # type: ignore[misc]
 
 #: How many operations are shown at the platform's side, the newest ones.
 MOST_OPERATIONS = 5
+_NOTHING_TO_DO = "Nothing to do: what the platform asks for appears here as it arrives."
 _SIGNS = {"SUCCESSFUL": "✓ ", "FAILED": "✗ "}
 
 
@@ -234,8 +234,6 @@ class PendingOperation(widgets.HBox):  # type: ignore[misc]
         """Note that the device has said so, which it says once."""
         self.begun = True
         self._label.value = f"<strong>{escape(self.name)}</strong> has begun"
-        self.buttons["Begin"].layout.display = "none"
-        self.buttons["Done"].focus()
 
 
 class Operations(widgets.HBox):  # type: ignore[misc]
@@ -253,8 +251,8 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self.text = field("Command text", "open valve 3", 18)
         self.restart = button("Restart", lambda: ask(None))
         self.command = button("Command", lambda: ask(self.text.value))
-        self.statuses, self._waiting = widgets.HTML(), widgets.VBox()
-        self._nothing = widgets.HTML("Nothing to do: what the platform asks for appears here as it arrives.")
+        self.statuses, self._nothing = widgets.HTML(), widgets.HTML(_NOTHING_TO_DO)
+        self._waiting = widgets.VBox([self._nothing])
         asked = row(self.restart, self.text, self.command)
         asking = [widgets.HTML("<strong>The platform asks for an operation</strong>"), asked, self.statuses]
         answering = [widgets.HTML("<strong>The device answers</strong>"), self._waiting]
@@ -276,14 +274,17 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self.statuses.value = shown if rows else "None was sent yet."
 
     def arrive(self, operations: Iterable[OperationRequest], kept: Iterable[PendingOperation]) -> None:
-        """Let operations appear at the device, after those that are ``kept``."""
-        self.arrived = [*kept, *(PendingOperation(operation, self._answers) for operation in operations)]
-        self._waiting.children = self.arrived or [self._nothing]
+        """Let operations appear at the device, after those that are ``kept``; the others are hidden."""
+        new = [PendingOperation(operation, self._answers) for operation in operations]
+        self.arrived = [*kept, *new]
+        self._waiting.children += tuple(new)  # none is taken out: those behind it would be drawn anew, under a press
+        for one in self._waiting.children:
+            show_if(one, one in (self.arrived or [self._nothing]))
 
     def answered(self, asked: PendingOperation) -> None:
-        """Take away what was answered; a keyboard goes on at the next one, or at the platform's side."""
+        """Take away what was answered; a keyboard goes on at the platform's side, in a field: a hasty Enter is none."""
         self.arrive([], [other for other in self.arrived if other is not asked])
-        (self.arrived[0].buttons["Done"] if self.arrived else self.restart).focus()
+        self.text.focus()
 
 
 _MEASUREMENT = (("Fragment", "c8y_Temperature", 16), ("Series", "T", 9), ("Value", "21.5", 9), ("Unit", "C", 8))

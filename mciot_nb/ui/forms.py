@@ -18,7 +18,7 @@ from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_pr
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import PassphraseField, SecretField, style
+from mciot_nb.ui.inputs import PassphraseField, Poller, SecretField, style
 from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, paragraph, visible
 from mciot_nb.workspace import Workspace
 
@@ -50,7 +50,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def build(self, *parts: Any, buttons: tuple[Any, ...] = ()) -> None:
         """Show the heading, the parts, the buttons and the message, and what is wrong from the start."""
-        bottom = widgets.HBox([self._button, *buttons, self._message]).add_class("mciot-row")
+        bottom = widgets.HBox([self._button, *buttons, self._message, Poller()]).add_class("mciot-row")
         self.children = [widgets.HTML(style()), self._heading, *parts, bottom]
         self.refresh()
 

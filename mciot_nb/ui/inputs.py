@@ -1,5 +1,7 @@
-"""Fields that hand a secret, or a file's bytes, to the kernel so that they are in no file that the notebook saves."""
+"""What widgets.js draws: fields whose secret, or file, is in no file that the notebook saves; and a panel's poller."""
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,47 @@ class BrowserWidget(anywidget.AnyWidget):
     _esm = _HERE / "widgets.js"
     _css = _HERE / "ui.css"
     view = Unicode().tag(sync=True)
+
+
+#: Seconds between two polls of something that other programs may change.
+POLL_EVERY = 0.5
+#: Seconds of polling after a ping, which each view sends every 5 seconds; and after a view has gone.
+PATIENCE, GRACE = 60.0, 8.0
+
+
+class Poller(BrowserWidget):
+    """An invisible part of a panel: while a view of it sends pings, ``work`` is called again and again, in one thread.
+
+    A busy kernel hears no ping: after a minute polling pauses until the kernel is free. The view also keeps the Lab's
+    keyboard shortcuts out of the panel, and each press behind the changes that were typed before it.
+    """
+
+    view = Unicode("poller").tag(sync=True)
+
+    def __init__(self, work: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._work, self._deadline = work, 0.0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.on_msg(self._hear)
+
+    def _hear(self, _widget: object, message: Any, _buffers: object) -> None:
+        if message == "settle":
+            self.send({})  # the view waits for this answer before it sends a press
+        with self._lock:
+            self._deadline = time.monotonic() + (GRACE if message == "gone" else PATIENCE)
+            if self._work and self._thread is None and message != "gone":
+                self._thread = threading.Thread(target=self._poll, daemon=True)
+                self._thread.start()
+
+    def _poll(self) -> None:
+        while self._work:
+            with self._lock:
+                if self.comm is None or time.monotonic() >= self._deadline:
+                    self._thread = None
+                    return
+            self._work()
+            time.sleep(POLL_EVERY)
 
 
 class SecretField(StaticPicture, BrowserWidget):

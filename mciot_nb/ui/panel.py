@@ -7,64 +7,17 @@ other widgets. pandas is imported here, in the main thread: two threads that imp
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 import pandas  # noqa: F401
-from traitlets import Unicode
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.ui.inputs import BrowserWidget, style
+from mciot_nb.ui.inputs import Poller, style
 from mciot_nb.ui.markup import StaticPicture, escape
 from mciot_nb.ui.table import LiveTable
-
-#: Seconds between two polls of something that other programs may change.
-POLL_EVERY = 0.5
-#: Seconds of polling after a ping, which each view sends every 5 seconds; and after a view has gone.
-PATIENCE, GRACE = 60.0, 8.0
-
-
-class Poller(BrowserWidget):
-    """An invisible part of a panel: while a view of it sends pings, ``work`` is called again and again, in one thread.
-
-    A busy kernel hears no ping: after a minute polling pauses until the kernel is free. The view also keeps the Lab's
-    keyboard shortcuts out of the panel, and each press behind the changes that were typed before it.
-    """
-
-    view = Unicode("poller").tag(sync=True)
-
-    def __init__(self, work: Callable[[], None] | None = None, pause: float = 0.5) -> None:
-        super().__init__()
-        self._work, self._pause, self._deadline = work, pause, 0.0
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self.on_msg(self._hear)
-
-    def _hear(self, _widget: object, message: Any, _buffers: object) -> None:
-        if message == "settle":
-            self.send({})  # the view waits for this answer before it sends a press
-        with self._lock:
-            self._deadline = time.monotonic() + (GRACE if message == "gone" else PATIENCE)
-            if self._work and self._thread is None and message != "gone":
-                self._thread = threading.Thread(target=self._poll, daemon=True)
-                self._thread.start()
-
-    def _poll(self) -> None:
-        assert self._work
-        while self._is_watched():
-            self._work()
-            time.sleep(self._pause)
-
-    def _is_watched(self) -> bool:
-        with self._lock:
-            if self.comm is not None and time.monotonic() < self._deadline:
-                return True
-            self._thread = None
-            return False
-
 
 T = TypeVar("T")
 
@@ -106,7 +59,7 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._tasks: deque[_Task] = deque()  # what is being done, and what was pressed meanwhile
         self._said: list[str] = []  # what came of those that are done, while others wait
         self._worker: threading.Thread | None = None
-        self._poller = Poller(None if type(self).poll is Panel.poll else self._poll, POLL_EVERY)
+        self._poller = Poller(None if type(self).poll is Panel.poll else self._poll)
         self.add_class("mciot-form")
 
     def build(self, *parts: Any, below: tuple[Any, ...] = ()) -> None:
@@ -138,14 +91,15 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
             self._tasks.append(task)
             self._say_progress()
             if len(self._tasks) == 1:
+                self._message.add_class("mciot-busy")
                 self._worker = threading.Thread(target=self._work_off, daemon=True)
                 self._worker.start()
 
     def _say_progress(self, remark: str = "") -> None:
         """Say what was done, what is being done and what is next. Caller must hold the lock."""
-        now, *waiting = [task.doing for task in self._tasks]
+        now, *waiting = [task.doing for task in self._tasks] or [""]
         after = f"Next: {', '.join(waiting)}." if waiting else ""
-        self.say(" ".join(filter(None, [*self._said, f"{now} …", after, remark])))
+        self.say(" ".join(filter(None, [*self._said, now and f"{now} …", after, remark])))
 
     def _work_off(self) -> None:
         while True:
@@ -153,30 +107,24 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
             with self._lock:
                 self._tasks.popleft()
                 self._said.append(said)
-                if self._tasks:
-                    self._say_progress()
-                    continue
-                self.say(" ".join(filter(None, self._said)))
-                self._said = []
-                return
+                self._say_progress()
+                if not self._tasks:
+                    self._said = []
+                    self._message.remove_class("mciot-busy")
+                    return
 
     def wait(self, seconds: float = 60) -> None:
         """Wait until all that was begun is done: for programs, not for people."""
         if self._worker:
             self._worker.join(seconds)
 
-    def ask(self, question: str, yes: str, action: Callable[[], None], *parts: Any, back: Any = None) -> None:
-        """Ask before something is done that can't be undone: ``yes`` is the word on the button that does it.
-
-        ``parts`` are fields that belong to the answer; ``back`` is the widget that has the focus again after it.
-        """
+    def ask(self, question: str, yes: str, action: Callable[[], None], *parts: Any) -> None:
+        """Ask before what can't be undone; ``yes`` is the word on the button that does it, ``parts`` are its fields."""
 
         def answer(action: Callable[[], None] = lambda: None) -> None:
             if no not in self._question.children:
                 return  # it was answered already
             self.ask_nothing()
-            if back is not None:
-                back.focus()  # else a keyboard is at the page's beginning again
             action()
 
         agree = button(yes, lambda: answer(action), "danger").add_class("mciot-yes")

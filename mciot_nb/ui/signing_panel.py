@@ -22,6 +22,7 @@ from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
 from mciot_nb.ui.markup import Rendered, counted, escape, grid, paragraph, visible
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
+from mciot_nb.workspace import Workspace
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
 _DAY = 86_400  # seconds
@@ -102,14 +103,17 @@ RENEW_AFTER = 60.0
 
 
 class SigningPanel(TablePanel):
-    """The signing database of ``ca`` as a table that follows its file.
+    """The signing database of the CA that signs, or of another ``issuer``, as a table that follows its file.
 
-    A row that is opened shows its certificate, and can be revoked.
+    Any CA serves in place of the workspace. A row that is opened shows its certificate, and can be revoked.
 
-    Example: ``SigningPanel(workspace.ca())`` as a cell's last line.
+    Example: ``SigningPanel(workspace)`` as a cell's last line.
     """
 
-    def __init__(self, ca: CertificateAuthority) -> None:
+    def __init__(self, workspace: Workspace | CertificateAuthority, issuer: str = "") -> None:
+        ca = workspace
+        if isinstance(ca, Workspace):
+            ca = ca.with_issuer(issuer or ca.issuer).signer()
         options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
         layout = widgets.Layout(width="auto", max_width="100%")
         self._reason = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
@@ -204,6 +208,7 @@ class SigningPanel(TablePanel):
     def _ask_to_revoke(self) -> None:
         serial, reason = self.table.opened, self._reason.value
         if serial not in self._texts.index:
+            self.say("✗ Nothing was done: that row is no longer in the database.")
             return
         name, why = str(self._texts.at[serial, "Common name"]), reason or "none given"
         question = f"Revoke {serial}, {name}? Reason: {why}. That can't be taken back."

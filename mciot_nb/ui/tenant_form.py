@@ -116,10 +116,12 @@ class TenantForm(Form):
         if refusal := self.refusal("tested"):
             self._result.value = status(refusal)
         elif self._tester is None:
-            self._result.value = status("Testing …")
-            given = self.typed(), self._credential.value
+            self._result.value, given = status("Testing …"), (self.typed(), self._credential.value)
+            self._test.add_class("mciot-busy")
             self._tester = threading.Thread(target=self._try, args=given, daemon=True)
             self._tester.start()
+        else:
+            self._result.value = status("Testing … Pressed twice: it is done once.")
 
     def _try(self, settings: TenantSettings, secret: Secret | None) -> None:
         try:
@@ -137,11 +139,13 @@ class TenantForm(Form):
             sentence = "✗ Not tested, for a reason that has no name here: run the cell again."
         if self._tester is threading.current_thread():  # else the form says something else by now
             self._tester = None
+            self._test.remove_class("mciot-busy")
             self._result.value = status(sentence)
 
     def _edited(self, change: object) -> None:
         super()._edited(change)
         tested, self._tester = self._tester, None
+        self._test.remove_class("mciot-busy")
         self._result.value = status("Changed since: press Test again." if tested else "")
 
     def picture(self) -> Rendered:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 import pandas as pd
@@ -22,9 +22,7 @@ from mciot_nb.ui.certificate_card import certificate_card, short_name
 from mciot_nb.ui.inputs import FileField
 from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, grid, paragraph, visible
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
-
-if TYPE_CHECKING:
-    from mciot_nb.workspace import Workspace
+from mciot_nb.workspace import Workspace
 
 _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fingerprint"]
 _STATUS = {"ENABLED": "✓ enabled", "DISABLED": "✗ disabled"}
@@ -85,7 +83,7 @@ class Offer(NamedTuple):
 class UploadPart(widgets.VBox):  # type: ignore[misc]
     """Fields for what is to be uploaded, and how; ``press`` is called by the button, and `upload` does it."""
 
-    def __init__(self, tenant: Tenant, workspace: "Workspace | None", press: Callable[[], None]) -> None:
+    def __init__(self, tenant: Tenant, workspace: Workspace, press: Callable[[], None]) -> None:
         super().__init__()
         self._tenant, self._workspace = tenant, workspace
         self._here: list[Offer] = []
@@ -115,12 +113,12 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
             offers, before = [*self._here, *self._from_file], self.choice.value
             if offers != [offer for _, offer in self.choice.options]:
                 self.choice.options = [(offer.label, offer) for offer in offers]
-                signing = [offer for offer in self._here if self._workspace and offer.issuer == self._workspace.issuer]
+                signing = [offer for offer in self._here if offer.issuer == self._workspace.issuer]
                 self.choice.value = next((offer for offer in (before, *signing, *offers) if offer in offers), None)
             self._show()
 
     def _of_workspace(self) -> Iterator[Offer]:
-        if self._workspace is None or not self._workspace.has_ca:
+        if not self._workspace.has_ca:
             return
         self._is_practice = self._workspace.is_practice
         for issuer, certificate in self._workspace.issuer_certificates.items():
@@ -164,7 +162,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         trusted, issuer = self._tenant.trusted_certificates, offer.issuer or self.issuer_of(offer.certificate)
         if found := trusted.find(offer.certificate):
             return f"✓ It is in the list already, as “{found.name}”: nothing was sent."
-        if self._workspace is None or not issuer:
+        if not issuer:
             uploaded = trusted.upload(offer.certificate, auto_registration=automatic)
         else:
             workspace = self._workspace.with_issuer(issuer)
@@ -221,13 +219,15 @@ _NO_KEY = (
 class TrustedCertificatesPanel(TablePanel):
     """List a tenant's trusted certificates, and upload, enable, disable, rename, prove or delete one.
 
-    ``workspace`` is where the CA to upload lies, and the key that proves possession. Whatever fails is said in a
-    sentence. What other clients change on the local platform appears by itself; on a real tenant it takes a Refresh.
+    ``workspace`` is where the CA to upload lies, and the key that proves possession; ``tenant`` is the one that was
+    chosen by default. Whatever fails is said in a sentence. What other clients change on the local platform appears by
+    itself; on a real tenant it takes a Refresh.
 
-    Example: ``TrustedCertificatesPanel(tenant, workspace)`` as a cell's last line.
+    Example: ``TrustedCertificatesPanel(workspace)`` as a cell's last line.
     """
 
-    def __init__(self, tenant: Tenant, workspace: "Workspace | None" = None) -> None:
+    def __init__(self, workspace: Workspace, tenant: Tenant | None = None) -> None:
+        tenant = tenant or workspace.tenant()
         self.new_name = widgets.Text(description="New name", style={"description_width": "initial"})
         title = f"Trusted certificates of tenant {tenant.tenant_id}"
         super().__init__(title, "Trusted certificates", ("Name", "Fingerprint"), self.new_name)
@@ -311,7 +311,8 @@ class TrustedCertificatesPanel(TablePanel):
 
     def _press(self, pressed: str) -> None:
         if (one := self.opened) is None:
-            return  # the row went while the press was on its way
+            self.say("✗ Nothing was done: that certificate is no longer in the list.")
+            return
         new, kind = self.new_name.value.strip(), _action(pressed, one)
         action = ACTIONS[kind]
         values = {"name": new} if kind == "rename" else action.change
@@ -338,7 +339,7 @@ class TrustedCertificatesPanel(TablePanel):
             return
         if not self.busy:
             self.say("")  # what came of the press before does not belong beside the question
-        self.ask(action.question.format(**names), action.label, act, back=self.buttons[pressed])
+        self.ask(action.question.format(**names), action.label, act)
 
     def _act(self, doing: str, call: Callable[[], str], *about: object) -> None:
         """Do one thing and read the list again, also where the tenant refuses: another client may have been faster."""
@@ -358,7 +359,7 @@ class TrustedCertificatesPanel(TablePanel):
     def _prove(self, one: TrustedCertificate) -> None:
         self.upload_part.refresh()  # the workspace may have another CA by now
         issuer = self.upload_part.issuer_of(one)
-        if self._workspace is None or not issuer:
+        if not issuer:
             name = words_of(one)["Name"]
             raise OnboardingError(_NO_PROOF if one.proven is None else _NO_KEY.format(name=name), "NO_KEY")
         self._workspace.with_issuer(issuer).prove_possession(self._tenant)

@@ -2,6 +2,7 @@
 // Each widget's `view` names its function below. Nothing secret and no file's bytes is ever set on a model, because
 // the Lab may write the models' state into the notebook file: they go to the kernel as messages.
 const PING = 5000; // milliseconds; the kernel polls for some time after each ping
+const DOUBLE = 400; // milliseconds between two presses that are one
 
 function make(tag, parent, properties = {}, attributes = {}) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -264,6 +265,7 @@ function table({ model, el }) {
   let due;
   const draw = () => {
     due = undefined;
+    if (box.querySelector("button:active")) return void (due = setTimeout(draw, 50)); // a press is under way
     const focused = box.contains(document.activeElement) && document.activeElement.dataset.is;
     head.replaceChildren();
     body.replaceChildren();
@@ -295,49 +297,65 @@ function table({ model, el }) {
   };
 }
 
-// A question goes away with the button that answered it; the focus goes back to where it was before the question.
-function keepFocus(panel) {
-  let before;
-  panel.addEventListener("focusin", ({ target }) => {
-    if (!target.closest(".mciot-question")) before = target;
-  });
-  panel.addEventListener("click", ({ target }) => {
-    if (target.closest(".mciot-question button")) before?.focus();
-  });
-}
-
 // ipywidgets sends a press at once, and what was typed only when the kernel has taken the keys before: the press would
-// come first. So a press after a change waits for one answer of the kernel, by which time the change has been sent; and
-// what is typed and pressed meanwhile waits behind it.
+// come first. So a press waits for one answer of the kernel, by which time the change before it has been sent; what is
+// typed and pressed meanwhile waits behind it, and the buttons show it. A press that follows at once at the same place,
+// or by a key that is pressed again or held, is part of a double one, which counts once.
 function keepOrder(panel, model) {
-  let [changed, replaying] = [false, false];
+  let [replaying, last, down, before] = [false];
   const waiting = [];
+  const far = (event, from) => !from || Math.hypot(event.clientX - from.clientX, event.clientY - from.clientY) > 8;
+  const send = () => {
+    panel.classList.toggle("mciot-waiting", waiting.length);
+    if (waiting.length) model.send("settle");
+  };
   const note = (event) => {
     const { type, target } = event;
     const element = type === "click" ? target.closest("button") : target;
     if (replaying || !element) return;
     const press = type === "click" && element.matches(".widget-button"); // others open a row, for one
-    if (!waiting.length && !(press && changed)) return void (changed ||= !press);
+    if (!press && !waiting.length) return;
     event.stopPropagation();
-    if (waiting.push({ type, element, press, value: element.value }) === 1) model.send("settle");
+    const same = element === last?.element || (event.detail && !far(event, last)); // by a key it has no place
+    const twice = press && same && event.timeStamp - last.timeStamp < DOUBLE;
+    if (press) last = Object.assign(event, { element });
+    if (twice) return;
+    if (waiting.push({ type, element, press, value: element.value }) === 1) send();
   };
   const replay = ({ type, element, value }) => {
-    if (type === "click") return element.click();
-    const now = element.value;
-    element.value = value;
+    if (type === "click") element.click();
+    if (type === "click") return element.closest(".mciot-question") && before?.focus(); // it goes with its question
+    const { value: now, selectionStart: start, selectionEnd: end } = element; // what is typed and selected by now
+    if (now !== value) element.value = value;
     element.dispatchEvent(new Event(type, { bubbles: true }));
-    if (now !== value) element.value = now;
+    if (element.value !== now) element.value = now;
+    if (now !== value && start != null) element.setSelectionRange(start, end);
   };
   const settled = () => {
-    [changed, replaying] = [false, true];
-    while (waiting.length && !(waiting[0].press && changed)) {
-      changed ||= !waiting[0].press;
+    replaying = true;
+    while (waiting.length) {
       replay(waiting.shift());
+      if (waiting[0]?.press) break;
     }
     replaying = false;
-    if (waiting.length) model.send("settle");
+    send();
   };
+  // Space presses at once, as Enter does: the focus may have moved on before it is released.
+  const key = (event) => {
+    if (![" ", "Enter"].includes(event.key)) return void (last = undefined);
+    if (event.ctrlKey || event.metaKey || !event.target.matches(".widget-button")) return;
+    event.preventDefault();
+    if (event.type === "keydown") event.target.click();
+  };
+  // What is drawn meanwhile may move a button from under the pointer; one that is drawn away from it is not pressed.
+  const hold = (event) => (down = event).target.closest("button")?.setPointerCapture(event.pointerId);
+  const leave = (event) => far(event, down) && event.target.releasePointerCapture(event.pointerId);
+  const keep = ({ target }) => target.closest(".mciot-question") || (before = target);
   for (const type of ["input", "change", "click"]) panel.addEventListener(type, note, true);
+  for (const type of ["keydown", "keyup"]) panel.addEventListener(type, key, true);
+  panel.addEventListener("focusin", keep);
+  panel.addEventListener("pointerdown", hold);
+  panel.addEventListener("pointermove", leave);
   model.on("msg:custom", settled);
   return () => model.off("msg:custom", settled);
 }
@@ -350,7 +368,6 @@ function poller({ model, el }) {
     const panel = el.closest(".mciot-form");
     if (!panel) return void (frame = requestAnimationFrame(findPanel)); // not in its place yet
     guardKeyboard(panel);
-    keepFocus(panel);
     end = keepOrder(panel, model);
   };
   findPanel();
