@@ -1,5 +1,8 @@
-"""The Jupyter server's settings for this tutorial: how a notebook opens whose widgets are gone."""
+"""The Jupyter server's settings for this tutorial: how notebooks are kept, and opened when their widgets are gone."""
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
@@ -10,8 +13,79 @@ RUN_AGAIN = "This is how it looked when the notebook was saved. Run this cell ag
 PATIENCE = 2.0
 
 
+#: The folder beside the notebooks, ignored by git, with what they looked like when they were saved.
+RAN = ".ran"
+
+
+def canonical(notebook: Any) -> str:
+    """Write a notebook as ``tools/notebooks.py`` does."""
+    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def is_canonical(text: str) -> bool:
+    """Whether a file is a notebook of the tutorial, as it is committed; a Lab writes texts as lists of lines."""
+    try:
+        notebook = json.loads(text)
+        texts = [cell["source"] for cell in notebook["cells"]]
+        return all(isinstance(one, str) for one in texts) and bool(texts) and canonical(notebook) == text
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def written(notebook: Any, committed: Any) -> Any:
+    """Return ``committed`` with what was written in the cells of ``notebook``, and nothing of what a run has put there.
+
+    The outputs stay the committed ones; a new cell has none.
+    """
+    ran = {cell["id"]: cell for cell in committed["cells"] if cell["cell_type"] == "code"}
+    cells = []
+    for cell in notebook["cells"]:
+        kept = {name: cell[name] for name in ("attachments", "cell_type", "id") if name in cell}
+        kept["source"] = "".join(cell["source"])
+        kept["metadata"] = {name: tags for name, tags in cell["metadata"].items() if name == "tags"}
+        if cell["cell_type"] == "code":
+            before = ran.get(cell["id"], {"execution_count": None, "outputs": []})
+            kept |= {name: before[name] for name in ("execution_count", "outputs")}
+        cells.append(kept)
+    return {**committed, "cells": cells}
+
+
+def seen(path: Path, found: bytes) -> Path:
+    """Return where the page is kept on which the notebook ``path`` was saved as the bytes ``found``."""
+    return path.parent / RAN / f"{path.stem}.{hashlib.sha256(found).hexdigest()[:16]}.ipynb"
+
+
 class Contents(AsyncLargeFileManager):  # type: ignore[misc]
-    """Opens a widget that no kernel has any more as its static picture; JupyterLab would say "model not found"."""
+    """Keeps what a run puts into a notebook out of git's sight, and shows no widget that is dead.
+
+    A notebook of the tutorial that is saved stays as it is committed, but for what was written in its cells; all that
+    was on the page is kept in a file under `RAN`, and opened again until something else changes the notebook.
+    A widget that no kernel has any more is opened as its static picture; JupyterLab would say "model not found".
+    """
+
+    async def _save_notebook(self, os_path: str, nb: Any, capture_validation_error: Any = None) -> None:
+        """Write a notebook; the base class calls this when it has signed it."""
+        path = Path(os_path)
+        before = path.read_bytes().decode(errors="replace") if path.exists() else ""
+        if not is_canonical(before):  # the learner's own
+            return await super()._save_notebook(os_path, nb, capture_validation_error)
+        after = canonical(written(nb, json.loads(before)))
+        page = seen(path, after.encode())
+        page.parent.mkdir(exist_ok=True)
+        await super()._save_notebook(str(page), nb, capture_validation_error)  # first, because it holds everything
+        if after != before:
+            await self._save_file(os_path, after, "text")
+        for old in set(page.parent.glob(f"{path.stem}.*.ipynb")) - {page}:
+            old.unlink(missing_ok=True)
+
+    async def _read_notebook(self, os_path: str, *options: Any, raw: bool = False, **more: Any) -> Any:
+        """Return a notebook, and if ``raw`` is true the file's bytes, by which the Lab sees whether it was changed."""
+        found = Path(os_path).read_bytes() if Path(os_path).is_file() else b""
+        page = seen(Path(os_path), found)
+        if not page.is_file():
+            return await super()._read_notebook(os_path, *options, raw=raw, **more)
+        notebook = await super()._read_notebook(str(page), *options, **more)
+        return (notebook, found) if raw else notebook
 
     async def get(self, path: str, content: bool = True, *args: Any, **options: Any) -> Any:
         """Return a file's model, as the base class does."""
