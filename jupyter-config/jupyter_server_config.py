@@ -1,10 +1,11 @@
-"""The Jupyter server's settings for this tutorial: how notebooks are kept, and opened when their widgets are gone."""
+"""The Jupyter server's settings for this tutorial: how notebooks are kept and opened, and kernels started."""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -118,5 +119,17 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
         return found
 
 
+class Kernels(KernelSpecManager):  # type: ignore[misc]
+    """Lets a kernel load the extension when it starts: a notebook's first cell may not be the first to run."""
+
+    def get_kernel_spec(self, kernel_name: str) -> Any:
+        """Return how a kernel is started, as the base class does."""
+        spec = super().get_kernel_spec(kernel_name)
+        if kernel_name == NATIVE_KERNEL_NAME:
+            spec.argv.append("--ext=mciot_nb")
+        return spec
+
+
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - Jupyter defines it
 c.ServerApp.contents_manager_class = Contents
+c.ServerApp.kernel_spec_manager_class = Kernels
