@@ -1,10 +1,12 @@
 """The Jupyter server's settings for this tutorial: how notebooks are kept and opened, and kernels started."""
 
+import ast
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
@@ -14,6 +16,8 @@ RUN_AGAIN = "This is how it looked when the notebook was saved. Run this cell ag
 PATIENCE = 2.0
 
 
+#: What a kernel knows of the widgets that its cells show; see mciot_nb/ui/markup.py.
+SHOWN = "__import__('sys').modules['mciot_nb.ui.markup'].SHOWN"
 #: The folder beside the notebooks, ignored by git, with what they looked like when they were saved.
 RAN = ".ran"
 
@@ -92,31 +96,45 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
         """Return a file's model, as the base class does."""
         model = await super().get(path, content, *args, **options)
         if model["type"] == "notebook" and model["content"]:
-            cells = model["content"]["cells"]
-            outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-            views = [data for data in outputs if VIEW in data and "text/html" in data]
-            alive = await self.alive(path) if views else None
-            for data in views:
-                if alive is not None and data[VIEW]["model_id"] not in alive:
-                    del data[VIEW]
-                    data["text/html"] += f"<p><em>{RUN_AGAIN}</em></p>"
+            kernel = await self.kernel_of(path)
+            for cell in model["content"]["cells"] if kernel else []:
+                alive, shown = kernel
+                datas = [output["data"] for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
+                if shown.get(cell.get("id")) in alive:  # whether it was saved or not
+                    cell["metadata"]["trusted"] = True  # this kernel has run it
+                    if not datas:
+                        cell["outputs"].append(nbformat.v4.new_output("display_data", {"text/html": ""}))
+                        datas = [cell["outputs"][-1]["data"]]
+                    datas[-1][VIEW] = {"version_major": 2, "version_minor": 0, "model_id": shown[cell["id"]]}
+                for data in datas:
+                    if VIEW in data and data[VIEW]["model_id"] not in alive:
+                        del data[VIEW]
+                        data["text/html"] += f"<p><em>{RUN_AGAIN}</em></p>"
         return model
 
-    async def alive(self, path: str) -> set[str] | None:
-        """Return the ids of the widgets that the kernel of the notebook has; None if it does not answer in time."""
+    async def kernel_of(self, path: str) -> tuple[set[str], dict[str, str]] | None:
+        """Return the ids of the widgets that the notebook's kernel has, and which cell shows which.
+
+        None if it does not answer in time.
+        """
+        alive: set[str] = set()
+        shown: dict[str, str] = {}
         sessions = await self.parent.session_manager.list_sessions()
-        found: set[str] = set()
         for session in (one for one in sessions if one["path"] == path.strip("/")):
             client = self.parent.kernel_manager.get_kernel(session["kernel"]["id"]).client()
             client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
             try:
                 reply = await client.comm_info(target_name="jupyter.widget", reply=True, timeout=PATIENCE)
-                found |= set(reply["content"]["comms"])
+                alive |= set(reply["content"]["comms"])
+                ask = {"silent": True, "user_expressions": {"shown": SHOWN}, "reply": True, "timeout": PATIENCE}
+                answer = (await client.execute("", **ask))["content"]["user_expressions"]["shown"]
+                if answer["status"] == "ok":  # the notebook has loaded the extension
+                    shown |= ast.literal_eval(answer["data"]["text/plain"])
             except TimeoutError:
                 return None
             finally:
                 client.stop_channels()
-        return found
+        return alive, shown
 
 
 class Kernels(KernelSpecManager):  # type: ignore[misc]
