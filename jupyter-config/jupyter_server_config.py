@@ -119,7 +119,7 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
         """
         alive: set[str] = set()
         shown: dict[str, str] = {}
-        sessions = await self.parent.session_manager.list_sessions()
+        sessions = await self.parent.session_manager.list_sessions() if self.parent else []
         for session in (one for one in sessions if one["path"] == path.strip("/")):
             client = self.parent.kernel_manager.get_kernel(session["kernel"]["id"]).client()
             client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
