@@ -147,9 +147,9 @@ def install(python: Path, developer: bool, fresh: bool) -> None:
     target = ["-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
     uv = shutil.which("uv")
     if uv:
-        steps = [[uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]] if fresh else []
-        steps.append([uv, "pip", "install", "-p", str(python), *target])
-        if all(follow(step)[0] for step in steps):
+        venv = [uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]
+        made = not fresh or subprocess.run(venv, cwd=ROOT).returncode == 0
+        if made and follow([uv, "pip", "install", "-p", str(python), *target])[0]:
             return
     has_pip = python.exists() and subprocess.run([str(python), "-m", "pip", "-V"], capture_output=True).returncode == 0
     if fresh or not has_pip:  # uv makes environments without pip
