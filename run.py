@@ -16,9 +16,12 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -34,6 +37,29 @@ COMMANDS = {
     "lint": ["-m", "tools.lint"],
     "bench": ["tests/bench/bench.py"],
 }
+#: What ``--help`` says of a command; JupyterLab and pytest say theirs.
+HELP = {
+    "guide": """python3 run.py guide
+
+Runs all notebooks, from 00 to the last, without a browser, and says what was achieved. It works in MCIOT_WORKSPACE
+if that folder is absent or empty, else in a new temporary folder, and says which; your own workspace is not touched.
+The platform is a local one, unless MCIOT_URL and what goes with it name a tenant (see README.md).
+Exit code 1: a notebook failed.""",
+    "check": """python3 run.py check
+
+Looks at this machine, the day before a class: the tools, the two ports, the workspace, and whether a local platform
+starts. It changes nothing. Exit code 1: something is missing that the tutorial needs.""",
+    "lint": """python3 run.py lint
+
+For maintainers. Checks style (ruff) and types (mypy). Exit code 1: something is wrong.""",
+    "bench": """python3 run.py bench
+
+For maintainers. Measures signing, stores, tables and the local platform under load, and prints the numbers.""",
+    "rebuild": """python3 run.py rebuild
+
+For maintainers. Runs each notebook in a new workspace, and writes it back in the form that is committed; an output
+that differs only in what differs in every run stays as it was. Exit code 1: a notebook failed, and was not written.""",
+}
 #: What a user's commands do without.
 FOR_DEVELOPERS = ("test", "lint", "bench", "rebuild")
 
@@ -47,7 +73,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     own_help = arguments[:1] in (["lab"], ["test"])  # JupyterLab's and pytest's
     if arguments[:1] == ["help"] or ({"-h", "--help"} & set(arguments) and not own_help):
-        print(__doc__)
+        print(HELP.get(arguments[0], __doc__))
         return 0
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
     if command not in COMMANDS:
@@ -92,11 +118,13 @@ def prepare(developer: bool) -> str:
         "developer": developer or had.get("developer", False),
     }
     if had != wanted:
-        print("Preparing .venv; the first time takes a minute ...", flush=True)
+        print("Preparing .venv: the first time some 120 MB are downloaded, which take 500 MB on the disk.", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
             install(python, bool(wanted["developer"]), fresh)
+        except KeyboardInterrupt:
+            sys.exit("\nInterrupted: start it again, and it goes on with what it has downloaded.")
         except (OSError, subprocess.CalledProcessError) as error:
             sys.exit(f"{VENV} could not be made ({error}): remove what is there, and check the folder's rights.")
         stamp.write_text(json.dumps(wanted))
@@ -119,9 +147,9 @@ def install(python: Path, developer: bool, fresh: bool) -> None:
     target = ["-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
     uv = shutil.which("uv")
     if uv:
-        steps = [[uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]] if fresh else []
-        steps.append([uv, "pip", "install", "-q", "-p", str(python), *target])
-        if all(subprocess.run(step, cwd=ROOT).returncode == 0 for step in steps):
+        venv = [uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]
+        made = not fresh or subprocess.run(venv, cwd=ROOT).returncode == 0
+        if made and follow([uv, "pip", "install", "-p", str(python), *target])[0]:
             return
     has_pip = python.exists() and subprocess.run([str(python), "-m", "pip", "-V"], capture_output=True).returncode == 0
     if fresh or not has_pip:  # uv makes environments without pip
@@ -129,11 +157,75 @@ def install(python: Path, developer: bool, fresh: bool) -> None:
             version = f"python3.{sys.version_info.minor}"
             sys.exit(f"This Python has no ensurepip: install it first (Debian and Ubuntu: apt install {version}-venv).")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
-    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *target]
-    if subprocess.run(pip, cwd=ROOT).returncode != 0:
-        sys.exit(
-            "The packages could not be installed: check the network (the lines above say more) and run this again."
-        )
+    done, said = follow([str(python), "-m", "pip", "install", "--disable-pip-version-check", *target])
+    if not done:
+        log = VENV / "prepare.log"
+        log.write_text(said, encoding="utf-8")
+        why = "the package server was not reached: check the network" if NO_NETWORK.search(said) else "look at the log"
+        sys.exit(f"The packages could not be installed; {why}, then start this again. All that pip said is in {log}.")
+
+
+#: What pip and uv write of large packages, in which the time goes: a name, the rest of pip's file name, and megabytes.
+DOWNLOADING = re.compile(r"\s*(?:Downloading|Using cached) ([\w.-]+?)(-\d.*)? \(([\d.]+) ?Mi?B\)")
+DOWNLOADED = re.compile(r"\s*Downloaded (\S+)")
+INSTALLING = re.compile(r"Installing collected packages|Prepared \d+ packages")
+NO_NETWORK = re.compile(
+    "Retrying \\(|NewConnectionError|[Tt]imed out|dns error|error sending request|[Cc]onnection refused"
+)
+
+
+class Installer(threading.Thread):
+    """Runs pip or uv, reads what it says, and knows in a few words how far it is."""
+
+    def __init__(self, command: list[str]) -> None:
+        super().__init__(daemon=True)
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.said, self.state = "", "looking what is needed"
+        self.here = 0.0  # megabytes
+        self.on_the_way: dict[str, float] = {}
+        self.start()
+
+    def run(self) -> None:
+        """Read to the end."""
+        assert self.process.stdout
+        for data in self.process.stdout:
+            line = data.decode(errors="replace")
+            self.said += line
+            if found := DOWNLOADING.match(line):  # pip has one at a time, uv many, and says when each is there
+                name, is_pip, size = found.groups()
+                self.here += self.on_the_way.pop("pip", 0)
+                self.on_the_way["pip" if is_pip else name] = float(size)
+                self.state = f"{self.here:.0f} MB are here, now {name} ({size} MB)"
+            elif found := DOWNLOADED.match(line):
+                self.here += self.on_the_way.pop(found[1], 0)
+                self.state = f"{self.here:.0f} MB are here, {found[1]} too"
+            elif INSTALLING.match(line):
+                self.state = "all is here, installing it"
+            elif NO_NETWORK.search(line):
+                self.state = "no answer from the network, trying again"
+
+
+def follow(command: list[str]) -> tuple[bool, str]:
+    """Run an installer; return whether it succeeded, and all that it said.
+
+    How far it is shows in a line that moves, or without a terminal in one for each large package.
+    """
+    installer, began, before = Installer(command), time.monotonic(), ""
+    try:
+        while installer.is_alive():
+            installer.join(0.2)
+            state = installer.state
+            if sys.stdout.isatty():
+                print(f"\r  {time.monotonic() - began:3.0f} s: {state:<60.60}", end="", flush=True)
+            elif state != before:
+                print(f"  {state}", flush=True)
+            before = state
+    except KeyboardInterrupt:
+        installer.process.terminate()  # it may not have heard
+        raise
+    if sys.stdout.isatty():
+        print("\r" + " " * 70, end="\r", flush=True)
+    return installer.process.wait() == 0, installer.said
 
 
 if __name__ == "__main__":

@@ -1,7 +1,13 @@
-"""The Jupyter server's settings for this tutorial: how a notebook opens whose widgets are gone."""
+"""The Jupyter server's settings for this tutorial: how notebooks are kept and opened, and kernels started."""
 
+import ast
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
+import nbformat
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -10,39 +16,138 @@ RUN_AGAIN = "This is how it looked when the notebook was saved. Run this cell ag
 PATIENCE = 2.0
 
 
+#: What a kernel knows of the widgets that its cells show; see mciot_nb/ui/markup.py.
+SHOWN = "__import__('sys').modules['mciot_nb.ui.markup'].SHOWN"
+#: The folder beside the notebooks, ignored by git, with what they looked like when they were saved.
+RAN = ".ran"
+
+
+def canonical(notebook: Any) -> str:
+    """Write a notebook as ``tools/notebooks.py`` does."""
+    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def is_canonical(text: str) -> bool:
+    """Whether a file is a notebook of the tutorial, as it is committed; a Lab writes texts as lists of lines."""
+    try:
+        notebook = json.loads(text)
+        texts = [cell["source"] for cell in notebook["cells"]]
+        return all(isinstance(one, str) for one in texts) and bool(texts) and canonical(notebook) == text
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def written(notebook: Any, committed: Any) -> Any:
+    """Return ``committed`` with what was written in the cells of ``notebook``, and nothing of what a run has put there.
+
+    The outputs stay the committed ones; a new cell has none.
+    """
+    ran = {cell["id"]: cell for cell in committed["cells"] if cell["cell_type"] == "code"}
+    cells = []
+    for cell in notebook["cells"]:
+        kept = {name: cell[name] for name in ("attachments", "cell_type", "id") if name in cell}
+        kept["source"] = "".join(cell["source"])
+        kept["metadata"] = {name: tags for name, tags in cell["metadata"].items() if name == "tags"}
+        if cell["cell_type"] == "code":
+            before = ran.get(cell["id"], {"execution_count": None, "outputs": []})
+            kept |= {name: before[name] for name in ("execution_count", "outputs")}
+        cells.append(kept)
+    return {**committed, "cells": cells}
+
+
+def seen(path: Path, found: bytes) -> Path:
+    """Return where the page is kept on which the notebook ``path`` was saved as the bytes ``found``."""
+    return path.parent / RAN / f"{path.stem}.{hashlib.sha256(found).hexdigest()[:16]}.ipynb"
+
+
 class Contents(AsyncLargeFileManager):  # type: ignore[misc]
-    """Opens a widget that no kernel has any more as its static picture; JupyterLab would say "model not found"."""
+    """Keeps what a run puts into a notebook out of git's sight, and shows no widget that is dead.
+
+    A notebook of the tutorial that is saved stays as it is committed, but for what was written in its cells; all that
+    was on the page is kept in a file under `RAN`, and opened again until something else changes the notebook.
+    A widget that no kernel has any more is opened as its static picture; JupyterLab would say "model not found".
+    """
+
+    async def _save_notebook(self, os_path: str, nb: Any, capture_validation_error: Any = None) -> None:
+        """Write a notebook; the base class calls this when it has signed it."""
+        path = Path(os_path)
+        before = path.read_bytes().decode(errors="replace") if path.exists() else ""
+        if not is_canonical(before):  # the learner's own
+            return await super()._save_notebook(os_path, nb, capture_validation_error)
+        after = canonical(written(nb, json.loads(before)))
+        page = seen(path, after.encode())
+        page.parent.mkdir(exist_ok=True)
+        await super()._save_notebook(str(page), nb, capture_validation_error)  # first, because it holds everything
+        if after != before:
+            await self._save_file(os_path, after, "text")
+        for old in set(page.parent.glob(f"{path.stem}.*.ipynb")) - {page}:
+            old.unlink(missing_ok=True)
+
+    async def _read_notebook(self, os_path: str, *options: Any, raw: bool = False, **more: Any) -> Any:
+        """Return a notebook, and if ``raw`` is true the file's bytes, by which the Lab sees whether it was changed."""
+        found = Path(os_path).read_bytes() if Path(os_path).is_file() else b""
+        page = seen(Path(os_path), found)
+        if not page.is_file():
+            return await super()._read_notebook(os_path, *options, raw=raw, **more)
+        notebook = await super()._read_notebook(str(page), *options, **more)
+        return (notebook, found) if raw else notebook
 
     async def get(self, path: str, content: bool = True, *args: Any, **options: Any) -> Any:
         """Return a file's model, as the base class does."""
         model = await super().get(path, content, *args, **options)
         if model["type"] == "notebook" and model["content"]:
-            cells = model["content"]["cells"]
-            outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-            views = [data for data in outputs if VIEW in data and "text/html" in data]
-            alive = await self.alive(path) if views else None
-            for data in views:
-                if alive is not None and data[VIEW]["model_id"] not in alive:
-                    del data[VIEW]
-                    data["text/html"] += f"<p><em>{RUN_AGAIN}</em></p>"
+            kernel = await self.kernel_of(path)
+            for cell in model["content"]["cells"] if kernel else []:
+                alive, shown = kernel
+                datas = [output["data"] for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
+                if shown.get(cell.get("id")) in alive:  # whether it was saved or not
+                    cell["metadata"]["trusted"] = True  # this kernel has run it
+                    if not datas:
+                        cell["outputs"].append(nbformat.v4.new_output("display_data", {"text/html": ""}))
+                        datas = [cell["outputs"][-1]["data"]]
+                    datas[-1][VIEW] = {"version_major": 2, "version_minor": 0, "model_id": shown[cell["id"]]}
+                for data in datas:
+                    if VIEW in data and data[VIEW]["model_id"] not in alive:
+                        del data[VIEW]
+                        data["text/html"] += f"<p><em>{RUN_AGAIN}</em></p>"
         return model
 
-    async def alive(self, path: str) -> set[str] | None:
-        """Return the ids of the widgets that the kernel of the notebook has; None if it does not answer in time."""
-        sessions = await self.parent.session_manager.list_sessions()
-        found: set[str] = set()
+    async def kernel_of(self, path: str) -> tuple[set[str], dict[str, str]] | None:
+        """Return the ids of the widgets that the notebook's kernel has, and which cell shows which.
+
+        None if it does not answer in time.
+        """
+        alive: set[str] = set()
+        shown: dict[str, str] = {}
+        sessions = await self.parent.session_manager.list_sessions() if self.parent else []
         for session in (one for one in sessions if one["path"] == path.strip("/")):
             client = self.parent.kernel_manager.get_kernel(session["kernel"]["id"]).client()
             client.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
             try:
                 reply = await client.comm_info(target_name="jupyter.widget", reply=True, timeout=PATIENCE)
-                found |= set(reply["content"]["comms"])
+                alive |= set(reply["content"]["comms"])
+                ask = {"silent": True, "user_expressions": {"shown": SHOWN}, "reply": True, "timeout": PATIENCE}
+                answer = (await client.execute("", **ask))["content"]["user_expressions"]["shown"]
+                if answer["status"] == "ok":  # the notebook has loaded the extension
+                    shown |= ast.literal_eval(answer["data"]["text/plain"])
             except TimeoutError:
                 return None
             finally:
                 client.stop_channels()
-        return found
+        return alive, shown
+
+
+class Kernels(KernelSpecManager):  # type: ignore[misc]
+    """Lets a kernel load the extension when it starts: a notebook's first cell may not be the first to run."""
+
+    def get_kernel_spec(self, kernel_name: str) -> Any:
+        """Return how a kernel is started, as the base class does."""
+        spec = super().get_kernel_spec(kernel_name)
+        if kernel_name == NATIVE_KERNEL_NAME:
+            spec.argv.append("--ext=mciot_nb")
+        return spec
 
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - Jupyter defines it
 c.ServerApp.contents_manager_class = Contents
+c.ServerApp.kernel_spec_manager_class = Kernels

@@ -62,7 +62,8 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: "InteractiveShell") -> None:
-    """Register the displays, for ``%load_ext mciot_nb``."""
-    from mciot_nb.ui import displays
+    """Register the displays, and what is said of a name that is not there yet, for ``%load_ext mciot_nb``."""
+    from mciot_nb.ui import displays, missing_names
 
     displays.register(ipython)
+    ipython.set_custom_exc((NameError,), missing_names.explain_missing_name)  # type: ignore[no-untyped-call]

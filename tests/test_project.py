@@ -47,10 +47,75 @@ def run_py(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
-    for asking in (["--help"], ["help"], ["guide", "--help"], ["bench", "-h"]):
+    for asking in (["--help"], ["help"], ["-h"]):
         assert "python3 run.py guide" in run_py(*asking).stdout, "and nothing is run"
+    for command, about in {
+        "guide": "MCIOT_WORKSPACE",
+        "check": "ports",
+        "bench": "Measures",
+        "rebuild": "form",
+    }.items():
+        said = run_py(command, "--help").stdout
+        assert (
+            said.startswith(f"python3 run.py {command}\n")
+            and about in said
+            and "guide" not in said.replace(command, "")
+        )
     wrong = run_py("gide")
     assert wrong.returncode != 0 and "no command 'gide'" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+#: What pip and uv wrote in a first start, shortened, and what is shown then.
+PIP = {
+    "Collecting jupyterlab>=4.6 (from mciot-nb==0.1.0)": "looking what is needed",
+    "  Downloading jupyterlab-4.6.6-py3-none-any.whl (17.3 MB)": "0 MB are here, now jupyterlab (17.3 MB)",
+    "  Downloading dacite-1.9.2-py3-none-any.whl (16 kB)": "",  # too small to tell of
+    "  Using cached pandas-3.1.1-cp311-cp311-win_amd64.whl (12.4 MB)": "17 MB are here, now pandas (12.4 MB)",
+    "WARNING: Retrying (Retry(total=4, connect=None)) after": "no answer from the network, trying again",
+    "Installing collected packages: pure-eval, jupyterlab": "all is here, installing it",
+}
+UV = {
+    "Resolved 127 packages in 1.43s": "looking what is needed",
+    "Downloading pydantic-core (2.1MiB)": "0 MB are here, now pydantic-core (2.1 MB)",
+    "Downloading jupyterlab (16.5MiB)": "0 MB are here, now jupyterlab (16.5 MB)",
+    " Downloaded jupyterlab": "16 MB are here, jupyterlab too",
+    "Prepared 127 packages in 40.09s": "all is here, installing it",
+}
+
+
+@pytest.mark.parametrize("lines", [PIP, UV], ids=["pip", "uv"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_first_start_shows_how_far_it_is(lines: dict[str, str], terminal: bool) -> None:
+    says = f"for line in {list(lines)!r}: print(line, flush=True), input()"
+    code = (
+        f"import sys, run; sys.stdout.isatty = lambda: {terminal}; print(run.follow([sys.executable, '-c', {says!r}]))"
+    )
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, bufsize=0) as shown:
+        assert shown.stdin and shown.stdout
+        seen = ""
+        for state in lines.values():
+            before = len(seen)
+            while state not in seen[before:] + seen[-1:]:
+                seen += shown.stdout.read(1).decode()
+            shown.stdin.write(b"\n")
+        seen += shown.stdout.read().decode()
+    assert seen.splitlines()[-1].startswith("(True, ") and ("\r" in seen) == terminal
+    assert next(iter(lines)) in seen.splitlines()[-1], "all that was said is kept"
+
+
+@pytest.mark.slow
+def test_without_a_network_one_sentence_says_so(tmp_path: Path) -> None:
+    for name in ("run.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "1"}
+    environment = {**os.environ, **nowhere, "PIP_NO_CACHE_DIR": "1", "PATH": os.defpath}  # no uv
+    base = Path(sys.base_prefix) / ("python.exe" if os.name == "nt" else "bin/python3")
+    for _ in range(2):  # and a second start begins again
+        done = subprocess.run([base, tmp_path / "run.py", "check"], env=environment, capture_output=True, text=True)
+        assert done.returncode != 0 and "no answer from the network" in done.stdout
+        assert re.fullmatch(r"The packages could not be installed; the package server was not [^\n]*\n", done.stderr)
+        assert "Retrying" in (tmp_path / ".venv" / "prepare.log").read_text()
 
 
 def test_check_looks_at_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser import lab, page_of, photograph, run_all, write_notebook
+from browser import RUN_TIMEOUT, lab, page_of, photograph, run_all, write_notebook
 from conftest import ROOT, tool
 from playwright.sync_api import Locator, Page, expect
 
@@ -66,6 +66,14 @@ def save_and(page: Page, *menu: str) -> None:
     expect(page.locator(".jp-CodeCell")).to_have_count(len(WIDGETS) + 1)
 
 
+def reload_unsaved(page: Page) -> None:
+    """Load the page again without saving: the widgets that the kernel has are there again."""
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    expect(page.locator(".jp-CodeCell")).to_have_count(len(WIDGETS) + 1)
+    wait_until_live(page)
+
+
 def in_kernel_menu(page: Page, *words: str) -> None:
     for word in words:
         page.get_by_role("menuitem", name="Kernel", exact=True).click()
@@ -90,13 +98,14 @@ def check_all_work(page: Page) -> None:
 
 def test_a_page_that_is_loaded_again_goes_on(tmp_path: Path) -> None:
     with opened(tmp_path) as page:
+        reload_unsaved(page)  # the file has no output at all
         save_and(page)
         wait_until_live(page)
         expect(page.get_by_text(PICTURED)).to_have_count(0)
-        page.get_by_role("button", name="Refresh", exact=True).click()
-        page.once("dialog", lambda dialog: dialog.accept())  # without saving: what was saved last is shown, and works
-        page.reload()
-        wait_until_live(page)
+        run_all(page)  # new widgets, while the file names the old ones
+        last = page.locator(".jp-CodeCell .jp-InputPrompt").last
+        expect(last).to_have_text(f"[{2 * len(WIDGETS) + 2}]:", timeout=RUN_TIMEOUT)
+        reload_unsaved(page)
         check_all_work(page)
 
 

@@ -111,17 +111,17 @@ def execute(notebook: Any, path: Path) -> str:
 
 
 def summary(workspace: Workspace) -> str:
-    """Say what the guide has reached, read from the platform's log, and which files it made."""
+    """Say which files the guide has made, and what it has achieved, read from the platform's log."""
     paths = [path.relative_to(workspace.folder) for path in workspace.ca_folder.rglob("*") if path.is_file()]
-    made = [f"  {path.as_posix()}" for path in sorted(paths) if not path.name.startswith(".")]
-    said = ["What was made:", *made]
+    said = ["Made:", *(f"  {path.as_posix()}" for path in sorted(paths) if not path.name.startswith("."))]
     if platform := LocalPlatform.running(workspace.folder):
-        log = platform.log()
-        connected = ", ".join(sorted(set(log["client_id"][log["code"] == "CONNECTED"]))) or "No device"
-        arrived = len(platform.measurements())
-        said.append(f"Connected by mutual TLS: {connected}. Measurements that arrived at the platform: {arrived}.")
-        if refused := ", ".join(sorted(set(log["client_id"][log["code"] == "CLIENT_ID_MISMATCH"]))):
-            said.append(f"Refused, because 07 tries a wrong ClientId: {refused}.")
+        log, arrived = platform.log(), len(platform.measurements())
+        connected = sorted(set(log["client_id"][log["code"] == "CONNECTED"]))
+        said.append("Achieved:")
+        said += [f"  ✓ {device} connected to the platform by mutual TLS" for device in connected]
+        said += [f"  ✓ {arrived} measurements arrived there"] if arrived else []
+        if (log["code"] == "CLIENT_ID_MISMATCH").any():
+            said.append("  ✓ a ClientId that is not the certificate's, which 07 tries on purpose, was not let in")
     return "\n".join(said)
 
 

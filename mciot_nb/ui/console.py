@@ -70,6 +70,8 @@ class DeviceConsole(Panel):
     def end(self) -> None:
         """End the connection in MQTT's way, and all polling; the console does nothing from now on."""
         self._over = True
+        # Listed no more before it is closed: a page that is loaded again would wait for it, with all that is on it.
+        self.children = [part for part in self.children if part is not self._poller]
         self._poller.close()
         self.device.on_traffic = lambda message, sent: None
         self.device.disconnect()

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from IPython.core.getipython import get_ipython
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -115,6 +117,10 @@ def boxed(kind: str, content: str) -> str:
     return f'<div style="border-left:4px solid {_EDGES[kind]};padding:2px 12px;margin:4px 0;{_WRAP}">{content}</div>'
 
 
+#: The widget that each cell shows, by the Lab's id of the cell; the server asks, for a page that is loaded again.
+SHOWN: dict[str, str] = {}
+
+
 class StaticPicture:
     """Mixed into a widget: what stands for it where no widget can live (GitHub, an exported page, nbval).
 
@@ -142,6 +148,8 @@ class StaticPicture:
     def _repr_mimebundle_(self, **_: Any) -> Any:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         static = {"text/plain": repr(self), "text/html": self.static_html()}
+        parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
+        SHOWN[parent.get("metadata", {}).get("cellId", "")] = self.model_id
         return {**static, "application/vnd.jupyter.widget-view+json": view}
 
 
