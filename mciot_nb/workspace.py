@@ -627,10 +627,10 @@ class Workspace:
     ) -> TrustedCertificate:
         """Upload the certificate of the CA, or of the intermediate if that signs, or find it in the tenant.
 
-        A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
-        ``practice_ca=True``, and then without auto-registration unless you ask for it.
+        A CA whose passphrase lies in the workspace is for practice: a real tenant, other than a class's, gets it only
+        with ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
-        practice = self.is_practice and not tenant.is_local
+        practice = self.is_practice and not tenant.is_for_practice()
         if practice and not practice_ca:
             sentence = "Stop here: the passphrase of this CA lies in the workspace, so whoever reads that folder could "
             sentence += "sign devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "

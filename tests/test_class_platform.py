@@ -2,9 +2,12 @@
 
 import contextlib
 import json
+import re
 import socket
+import stat
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import psutil
@@ -26,6 +29,7 @@ from platform_tools import (
     wait_for,
 )
 
+from mciot_nb import ClassPanel
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 
@@ -150,7 +154,9 @@ def test_with_a_name_others_can_reach_and_verify_it(tmp_path: Path, openssl: Run
         process.terminate()
         assert process.stderr
         (said,) = process.stderr.read().splitlines()
-    assert said.startswith(f"Listening on {name}: everybody on the network can reach this platform now.")
+    ports = f"ports {line['mqtt'][1]} (MQTT) and {line['https'].rpartition(':')[2]} (HTTPS)"
+    reached = f"Listening on every address of this machine, which others reach as {name}, {ports}: everybody on"
+    assert said.startswith(reached)
     with start_in_foreground(tmp_path) as (process, _):  # the loopback again, with the certificate that others copied
         assert listens_on(process.pid) == {"127.0.0.1"}
         assert verified(openssl, running(tmp_path), name)
@@ -197,6 +203,63 @@ def test_a_device_that_comes_back_is_the_same_and_uses_up_no_number(platform: Lo
     first, second = platform.devices().query("device in ['again', 'next']").index
     assert second == first + 1
     assert len(platform.connected().query("device == 'again'")) == 1
+
+
+def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -> None:
+    panel, ca, stranger = ClassPanel(tmp_path), make("Class", ca=True), make("pump", make("Nobody's", ca=True))
+    assert "No platform runs in" in panel._table.value and str(tmp_path) in repr(panel)
+    with pytest.raises(OnboardingError, match="for a class, or name the folder") as caught:
+        LocalPlatform.find(tmp_path)
+    assert caught.value.code == "NOT_RUNNING"
+
+    def shown(row: int) -> list[str]:
+        panel.poll()
+        table = ElementTree.fromstring(panel._table.value.replace("<wbr>", ""))
+        return ["".join(cell.itertext()) for cell in table.findall(".//tbody/tr")[row]]
+
+    def refused(entity: Entity, name: str) -> None:
+        with device(platform, tmp_path, entity, client_id=name) as (_, seen):
+            assert seen.connack != 0
+
+    for profile in ("current", "guide-2021"):
+        with started(tmp_path, tenants=3, profile=profile) as platform:  # at another port: the panel finds it again
+            assert shown(1)[:4] == ["t1002", "1 nothing yet", "0", ""]
+            refused(stranger, "pump")
+            assert shown(3)[:2] == ["", "from 127.0.0.1"] and "UNKNOWN_CA" in shown(3)[4] and "Nobody's" in shown(3)[5]
+            assert give(platform, 1, ca) == 201 and shown(1)[1] == "2 CA uploaded"
+            with device(platform, tmp_path, make("here", ca), client_id="here") as (client, seen):
+                assert seen.connack == 0 and shown(1)[1:4] == ["3 device connected", "0", "here"]
+                assert len(platform.progress()) == 3, "who gets in from there is no stranger any more"
+                client.publish("s/us", "100,here,x\n200,T,T,1", 1).wait_for_publish(SECONDS)
+                assert shown(1)[1:4] == ["4 measurement arrived", "1", "here"]
+            wait_for(lambda: shown(1)[3] == "")
+            refused(make("here", ca), "somebody-else")
+            assert "CLIENT_ID_MISMATCH somebody-else" in shown(1)[4] and "somebody-else" in shown(1)[5]
+            assert shown(0)[1] == shown(2)[1] == "1 nothing yet"
+            if profile == "current":
+                platform.tenants[1].trusted_certificates.revoke(make("here", ca).certificate)
+                platform.tenants[1].trusted_certificates.check_revocations()
+            platform.reset("t1002")
+            assert shown(1)[1:4] == ["1 nothing yet", "0", ""] and platform.devices().empty
+            assert not platform.tenants[1].trusted_certificates.checks_revocations()
+
+
+def test_each_trainee_gets_a_sheet_and_no_password_is_printed(tmp_path: Path) -> None:
+    with start_in_foreground(tmp_path, "--tenants", "2", "--profile", "current") as (process, line):
+        known, sheets = credentials(running(tmp_path)), tmp_path / "sheets"
+        texts = {path.stem: path.read_text("utf-8") for path in sheets.iterdir()}
+        assert sorted(texts) == ["all", "t1001", "t1002"]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in sheets.iterdir()} <= {0o600, 0o666}  # the latter: Windows
+        for tenant, login in known.items():
+            other = next(known[one] for one in known if one != tenant)
+            for part in (login["password"], line["https"], str(line["mqtt"][1]), f">{tenant}<", "BEGIN CERTIFICATE"):
+                assert part in texts[tenant] and part in texts["all"], part
+            assert other["password"] not in texts[tenant] and "$" not in texts[tenant]
+            assert re.fullmatch(r"([a-z2-9]{4}-){3}[a-z2-9]{4}", login["password"])
+        process.terminate()
+        printed = json.dumps(line) + (process.stderr.read() if process.stderr else "")
+    assert str(sheets) in printed and "nobody else can reach it, so for a class give --host" in printed
+    assert not any(login["password"] in printed for login in known.values())
 
 
 def test_the_tables_have_times_and_numbers(platform: LocalPlatform, tmp_path: Path) -> None:

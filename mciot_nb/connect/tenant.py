@@ -125,6 +125,11 @@ class Tenant:
                 break
         return found[:limit]
 
+    def is_for_practice(self) -> bool:
+        """Whether it is a tenant of a local platform, this workspace's or a class's, which says so of itself."""
+        read = lambda body: body.get("customProperties", {}).get("practice") is True  # noqa: E731
+        return self.is_local or self.request("GET", "/tenant/currentTenant", read)
+
     def _log_in(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         login = f"Bearer {reveal(self.token)}" if self.token is not None else ""
         basic = f"{self.tenant_id}/{self.user}:{reveal(self.password or '')}"
