@@ -22,12 +22,11 @@ rows AS (
             SELECT group_concat(DISTINCT client_id) FROM recent r
             WHERE r.tenant = t.tenant AND r.code = 'CONNECTED' AND r.ended IS NULL), '') AS connected,
         l.time AS refused,
-        coalesce(l.client_id, '') AS client_id,
         coalesce(l.code, '') AS code,
         coalesce(l.reason, '') AS reason
     FROM tenants t LEFT JOIN refused ON refused.tenant = t.tenant LEFT JOIN log l ON l.id = refused.id
     UNION ALL
-    SELECT '', 'from ' || n.host, 0, '', r.time, r.client_id, r.code, r.reason
+    SELECT '', 'from ' || n.host, 0, '', r.time, r.code, r.reason
     FROM newest n JOIN recent r ON r.id = n.id WHERE r.tenant = '' AND r.code <> 'CONNECTED'
 )
 SELECT * FROM rows ORDER BY tenant = '', tenant, step

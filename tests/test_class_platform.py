@@ -7,7 +7,6 @@ import socket
 import stat
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pandas as pd
 import psutil
@@ -207,15 +206,14 @@ def test_a_device_that_comes_back_is_the_same_and_uses_up_no_number(platform: Lo
 
 def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -> None:
     panel, ca, stranger = ClassPanel(tmp_path), make("Class", ca=True), make("pump", make("Nobody's", ca=True))
-    assert "No platform runs in" in panel._table.value and str(tmp_path) in repr(panel)
+    assert f"✗ No platform runs in {tmp_path}: start it" in panel._trouble.value and "no platform runs" in repr(panel)
     with pytest.raises(OnboardingError, match="for a class, or name the folder") as caught:
         LocalPlatform.find(tmp_path)
     assert caught.value.code == "NOT_RUNNING"
 
-    def shown(row: int) -> list[str]:
+    def shown(key: str = "t1002") -> list[str]:
         panel.poll()
-        table = ElementTree.fromstring(panel._table.value.replace("<wbr>", ""))
-        return ["".join(cell.itertext()) for cell in table.findall(".//tbody/tr")[row]]
+        return next((texts for name, *texts in panel.table.rows if name == key), [])
 
     def refused(entity: Entity, name: str) -> None:
         with device(platform, tmp_path, entity, client_id=name) as (_, seen):
@@ -223,25 +221,37 @@ def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -
 
     for profile in ("current", "guide-2021"):
         with started(tmp_path, tenants=3, profile=profile) as platform:  # at another port: the panel finds it again
-            assert shown(1)[:4] == ["t1002", "1 nothing yet", "0", ""]
+            assert shown()[:4] == ["t1002", "1 nothing yet", "0", "-"] and not panel._trouble.value
             refused(stranger, "pump")
-            assert shown(3)[:2] == ["", "from 127.0.0.1"] and "UNKNOWN_CA" in shown(3)[4] and "Nobody's" in shown(3)[5]
-            assert give(platform, 1, ca) == 201 and shown(1)[1] == "2 CA uploaded"
+            assert shown("from 127.0.0.1")[:2] == ["-", "from 127.0.0.1"]
+            assert re.fullmatch(r"\d\d:\d\d:\d\d UNKNOWN_CA", shown("from 127.0.0.1")[4])
+            panel.table.opened = "from 127.0.0.1"
+            assert "Nobody&#x27;s" in panel._details.value and "mciot-hidden" in panel._reset._dom_classes
+            assert give(platform, 1, ca) == 201 and shown()[1] == "2 CA uploaded"
             with device(platform, tmp_path, make("here", ca), client_id="here") as (client, seen):
-                assert seen.connack == 0 and shown(1)[1:4] == ["3 device connected", "0", "here"]
-                assert len(platform.progress()) == 3, "who gets in from there is no stranger any more"
+                assert seen.connack == 0 and shown()[1:4] == ["3 device connected", "0", "here"]
+                assert not shown("from 127.0.0.1"), "who gets in from there is no stranger any more"
                 client.publish("s/us", "100,here,x\n200,T,T,1", 1).wait_for_publish(SECONDS)
-                assert shown(1)[1:4] == ["4 measurement arrived", "1", "here"]
-            wait_for(lambda: shown(1)[3] == "")
+                assert shown()[1:4] == ["4 measurement arrived", "1", "here"]
+            wait_for(lambda: shown()[3] == "-")
             refused(make("here", ca), "somebody-else")
-            assert "CLIENT_ID_MISMATCH somebody-else" in shown(1)[4] and "somebody-else" in shown(1)[5]
-            assert shown(0)[1] == shown(2)[1] == "1 nothing yet"
+            assert (
+                shown()[4].endswith(" CLIENT_ID_MISMATCH") and shown("t1001")[1] == shown("t1003")[1] == "1 nothing yet"
+            )
+            trusted = platform.tenants[1].trusted_certificates
             if profile == "current":
-                platform.tenants[1].trusted_certificates.revoke(make("here", ca).certificate)
-                platform.tenants[1].trusted_certificates.check_revocations()
-            platform.reset("t1002")
-            assert shown(1)[1:4] == ["1 nothing yet", "0", ""] and platform.devices().empty
-            assert not platform.tenants[1].trusted_certificates.checks_revocations()
+                trusted.revoke(make("here", ca).certificate)
+                trusted.check_revocations()
+            panel.table.opened = "t1002"
+            assert "somebody-else" in panel._details.value and "mciot-hidden" not in panel._reset._dom_classes
+            panel._reset.click()
+            assert trusted.list(), "it asks first"
+            panel._question.children[-2].click()
+            panel.wait()
+            assert "✓ t1002 begins anew." in panel._message.value
+            assert shown()[1:4] == ["1 nothing yet", "0", "-"] and platform.devices().empty
+            assert not trusted.list() and not trusted.checks_revocations()
+            assert "t1002 1 nothing yet 0 - " in repr(panel)
 
 
 def test_each_trainee_gets_a_sheet_and_no_password_is_printed(tmp_path: Path) -> None:

@@ -1,42 +1,82 @@
 """The trainer's view of a class: how far each tenant is, who is connected, and who was refused and why."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
+import pandas as pd
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import CLASS, LocalPlatform
-from mciot_nb.ui.markup import Rendered, grid, paragraph
-from mciot_nb.ui.panel import Panel
+from mciot_nb.ui.markup import Rendered, card, grid, paragraph
+from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
-_COLUMNS = ("Tenant", "Last step", "Measurements", "Connected now", "Last refused", "Why")
+_COLUMNS = ("Tenant", "Last step", "Measurements", "Connected now", "Last refused")
+_QUESTION = "Reset {}? What it trusts is deleted, and its devices with all that they sent. Its login stays."
+#: Rows on a page, and attempts of the row that is open.
+_ROWS, _ATTEMPTS = 40, 8
 
 
-class ClassPanel(Panel):
+class ClassPanel(TablePanel):
     """Follow the class live; ``workspace`` is the folder of its platform, by default that of ``run.py class``.
 
-    Example: ``ClassPanel()`` as a cell's last line.
+    A row that is opened shows a tenant's last attempts, and can be reset. Example: ``ClassPanel()`` as a cell's last
+    line.
     """
 
     def __init__(self, workspace: Any = CLASS) -> None:
-        super().__init__("The class")
-        self._workspace, self._table = workspace, widgets.HTML()
-        self.build(self._table)
+        super().__init__("The class", "Tenants", (), widgets.HTML())
+        self._workspace, self._rows, self._trouble = workspace, pd.DataFrame(), widgets.HTML()
+        self._reset = button("Reset this tenant", self._press, "danger")
+        self._opened.children = [self._details, row(self._reset)]
+        self.table.page_size = _ROWS
+        self.build(self._trouble, self.table, self._opened)
         self.poll()
 
     def poll(self) -> None:
         """Show the class as it is now; a platform that was started anew is found again."""
-        self._table.value = self.picture().html
+        try:
+            rows = LocalPlatform.find(self._workspace).progress().drop(columns="reason")
+        except OnboardingError as error:
+            self._trouble.value = paragraph(f"✗ {error}").html
+            return
+        self._trouble.value = ""
+        rows["code"] = _clock(rows.pop("refused")).fillna("") + rows["code"]
+        names = rows["tenant"].where(rows["tenant"] != "", rows["step"])
+        rows = rows.set_axis(list(_COLUMNS), axis=1).set_index(names).replace("", "-")
+        if not rows.equals(self._rows):
+            before = self._rows.to_dict("index")
+            self._rows, now = rows, rows.to_dict("index")
+            changed = [str(key) for key in now if before.get(key, now[key]) != now[key]]
+            self.table.show(rows.astype(str), rows, changed)
+            self.show_opened()
+
+    def describe(self) -> str:
+        """Return the last attempts of the tenant, or of an address without one, as they were when the row changed."""
+        if not (key := self.table.opened):
+            return ""
+        log = LocalPlatform.find(self._workspace).log()
+        host = key.removeprefix("from ")
+        is_tenant = host == key
+        mine = log[log["tenant"] == (key if is_tenant else "")]
+        mine = mine[is_tenant | mine["address"].str.startswith(f"{host}:")].tail(_ATTEMPTS)[::-1]
+        lines = zip(_clock(mine["time"]), mine["code"], mine["reason"], strict=True)
+        show_if(self._reset, is_tenant)
+        return card(f"The last attempts of {key} to connect" if is_tenant else f"The last refusals {key}", lines).html
+
+    def _press(self) -> None:
+        tenant, find = self.table.opened, partial(LocalPlatform.find, self._workspace)
+        doing = f"Resetting {tenant}", lambda: find().reset(tenant), lambda _: f"✓ {tenant} begins anew."
+        self.ask(_QUESTION.format(tenant), "Reset", lambda: self.do(*doing), back=self._reset)
 
     def picture(self) -> Rendered:
-        """Return a row for each tenant, and one for each address whose device no tenant knows."""
-        try:
-            rows = LocalPlatform.find(self._workspace).progress()
-        except OnboardingError as error:
-            return paragraph(str(error))
-        here = datetime.now().astimezone().tzinfo
-        at = rows.pop("refused").dt.tz_convert(here).dt.strftime("%H:%M:%S ")
-        rows["code"] = at.fillna("") + rows["code"] + (" " + rows.pop("client_id")).str.rstrip()
-        lines = rows.astype(str).to_numpy().tolist()
-        return Rendered("\n".join(" ".join(line) for line in lines), grid(self.title, _COLUMNS, lines))
+        """Return the rows, or that there are none."""
+        lines = self._rows.astype(str).to_numpy().tolist()
+        text = "\n".join(" ".join(line) for line in lines) or "The class: no platform runs."
+        return Rendered(text, grid(self.title, _COLUMNS, lines) if lines else paragraph(text).html)
+
+
+def _clock(times: "pd.Series[pd.Timestamp]") -> "pd.Series[str]":
+    """Return the times as the trainer's clock shows them."""
+    return times.dt.tz_convert(datetime.now().astimezone().tzinfo).dt.strftime("%H:%M:%S ")
