@@ -2,9 +2,14 @@
 
 import contextlib
 import json
+import os
 import re
+import shutil
 import socket
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +275,114 @@ def test_each_trainee_gets_a_sheet_and_no_password_is_printed(tmp_path: Path) ->
         printed = json.dumps(line) + (process.stderr.read() if process.stderr else "")
     assert str(sheets) in printed and "nobody else can reach it, so for a class give --host" in printed
     assert not any(login["password"] in printed for login in known.values())
+
+
+# Two machines ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machines(request: pytest.FixtureRequest) -> Iterator[tuple[list[str], list[str]]]:
+    """Begin the commands of a trainer's machine and of a trainee's, joined by a cable: two network namespaces.
+
+    Without any, both are this machine, and the cable is another address of its loopback.
+    """
+    if request.param == "loopback":
+        yield [], []
+        return
+    names = [f"mciot-{os.getpid()}-{who}" for who in ("trainer", "trainee")]
+    cable = [part for name in names for part in ("peer", "name", "cable", "netns", name)][1:]
+    setup = [["netns", "add", name] for name in names] + [["link", "add", *cable[:4], "type", "veth", *cable[4:]]]
+    for name, address in zip(names, ("10.77.0.1/24", "10.77.0.2/24"), strict=True):
+        setup += [
+            ["-n", name, *words] for words in (["addr", "add", address, "dev", "cable"], ["link", "set", "lo", "up"])
+        ]
+        setup.append(["-n", name, "link", "set", "cable", "up"])
+    hosts = [Path("/etc/netns", name, "hosts") for name in names]  # what `ip netns exec` shows as /etc/hosts
+    try:
+        for words in setup:
+            if shutil.which("ip") is None or subprocess.run(["ip", *words], capture_output=True).returncode != 0:
+                pytest.skip("no network namespaces can be made here: ip is missing, or we are not root")
+        for path in hosts:
+            path.parent.mkdir(parents=True)
+            path.write_text("127.0.0.1 localhost\n10.77.0.1 trainer.example\n")
+        trainer, trainee = (["ip", "netns", "exec", name] for name in names)
+        yield trainer, trainee
+    finally:
+        for name, path in zip(names, hosts, strict=True):
+            shutil.rmtree(path.parent, ignore_errors=True)
+            if shutil.which("ip"):
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+#: What a trainee does in 01 to 07, with quick keys.
+TRAINEE = """
+import getpass
+from mciot_nb import Device, KeyChoice, KeyType, Workspace
+from mciot_nb.connect.tenant import check_tenant
+from mciot_nb.workspace import DEFAULTS
+
+workspace, key = Workspace(), KeyChoice(KeyType.P256, 100)
+workspace.create_ca(DEFAULTS["ca"], key)
+workspace.create_device_request(DEFAULTS["device"], key)
+tenant = workspace.tenant()
+print(check_tenant(tenant))
+workspace.catch_up("stores")
+print(workspace.fetch_server_certificate().proof)
+workspace.upload_ca(tenant)
+with workspace.device(tenant) as device:
+    device.publish("100,device-0001,x", "200,T,T,1")
+stores = [workspace.device_file(f"device{name}store.jks") for name in ("Key", "Trust")]
+with Device.from_keystores(*stores, workspace.passphrase, *tenant.mqtt) as device:
+    device.publish("200,T,T,2")
+getpass.getpass = lambda prompt: workspace.passphrase.reveal()
+settings = workspace.client_settings(tenant)
+exec(settings.paho)
+print(settings.mosquitto_pub)
+print(tenant.devices.measurements("device-0001")["value"].tolist())
+"""
+
+
+@pytest.mark.parametrize(
+    ("machines", "host"),
+    [("namespaces", "trainer.example"), ("namespaces", "10.77.0.1"), ("loopback", "127.0.0.2")],
+    indirect=["machines"],
+)
+def test_a_class_on_two_machines(machines: tuple[list[str], list[str]], host: str, tmp_path: Path) -> None:
+    """As docs/class.md says: the trainee has the sheet, and nothing else of the trainer's."""
+    trainer, trainee = machines
+    with start_in_foreground(tmp_path / "class", "--tenants", "2", "--host", host, "--profile", "current", by=trainer):
+        platform = running(tmp_path / "class")
+        sheet = (tmp_path / "class" / "sheets" / "t1002.html").read_text("utf-8")
+        values = dict(re.findall(r'<th scope="row">([^<]+)</th><td><code>([^<]+)</code>', sheet))
+        names = {"URL": "URL", "TENANT": "Tenant ID", "MQTT_HOST": "MQTT host", "MQTT_PORT": "MQTT port"}
+        names |= {"USER": "User", "PASSWORD": "Password"}
+        proof, wrong = tmp_path / "serverCert.pem", tmp_path / "caCert.pem"
+        proof.write_text(sheet.partition("<pre>")[2].partition("</pre>")[0])
+        wrong.write_text(make("Another", ca=True).pem)
+
+        def run(code: str, folder: str, **more: str) -> "subprocess.CompletedProcess[str]":
+            environment = {f"MCIOT_{name}": values[label] for name, label in names.items()} | more
+            environment = {**os.environ, "MCIOT_WORKSPACE": str(tmp_path / folder), **environment}
+            line = [*trainee, sys.executable, "-c", code]
+            return subprocess.run(line, capture_output=True, text=True, env=environment)
+
+        if trainee:  # the control: it is another machine, whose loopback has no platform
+            probe = "import socket; socket.create_connection(('127.0.0.1', {}), 5)"
+            assert "refused" in run(probe.format(platform.mqtt[1]), "none").stderr
+        assert "was not trusted" in run(TRAINEE, "untrusting").stdout
+        assert f"{wrong} must hold this server's certificate" in run(TRAINEE, "wrong", MCIOT_CA_FILE=str(wrong)).stdout
+        gone = run(TRAINEE, "gone", MCIOT_CA_FILE=str(tmp_path / "gone.pem"))
+        assert f"The server certificate: There is no file {tmp_path / 'gone.pem'}: " in gone.stderr
+        done = run(TRAINEE, "workspace", MCIOT_CA_FILE=str(proof))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (
+            "✓ reached, TLS verified, logged in as admin, may read and change trusted certificates, MQTT port"
+            in done.stdout
+        )
+        assert f"the file {proof} trusts it for this host" in done.stdout and f"--cafile {proof}" in done.stdout
+        assert "CONNACK: Success" in done.stdout and done.stdout.endswith("[1.0, 2.0, 21.5]\n")
+        assert platform.progress()["step"].tolist() == ["1 nothing yet", "4 measurement arrived"]
+        assert values["Password"] not in done.stdout + done.stderr
 
 
 def test_the_tables_have_times_and_numbers(platform: LocalPlatform, tmp_path: Path) -> None:

@@ -105,8 +105,9 @@ def _explain(host: str, error: Exception, verify: bool | str) -> OnboardingError
             sentence += "check the host and port in the URL."
             return OnboardingError(sentence, "NO_TLS")
         sentence = f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): "
-        trusted = "the certificate that you trust" if verify is True else f"the certificate in {verify}"
-        sentence += f"check the host name, and that {trusted} is this server's, or its issuer's."
+        sentence += "check the host name; "
+        named = "if its operator gave you the server's certificate, name the file in the tenant form."
+        sentence += named if verify is True else f"{verify} must hold this server's certificate, or its issuer's."
         return OnboardingError(sentence, "TLS")
     if isinstance(error, exceptions.ReadTimeout):
         sentence = f"{host} takes the call and then says nothing: "

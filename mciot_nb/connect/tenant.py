@@ -187,7 +187,7 @@ class TenantSettings:
         try:
             read_certificates(Path(self.ca_file)) if self.ca_file else None
         except OnboardingError as error:
-            found["ca_file"] = f"The platform's certificate: {error}"
+            found["ca_file"] = f"The server certificate: {error}"
         return found
 
 

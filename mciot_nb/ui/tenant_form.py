@@ -24,7 +24,7 @@ _FIELDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "tenant_id": (widgets.Text, "Tenant ID", {"placeholder": "t12345"}),
     "mqtt_host": (widgets.Text, "MQTT host", {"placeholder": "mytenant.example.com"}),
     "mqtt_port": (widgets.IntText, "MQTT port", {"width": "22em", "continuous_update": True}),
-    "ca_file": (widgets.Text, "Its certificate", {"placeholder": "leave it empty where this system trusts it"}),
+    "ca_file": (widgets.Text, "Server certificate", {"placeholder": "a PEM file; empty: what this system trusts"}),
     "user": (widgets.Text, "User", {}),
 }
 _USE = [("the local platform", True), ("a real tenant", False)]
@@ -63,7 +63,7 @@ class TenantForm(Form):
         for field in (self._login, *(self._fields[name] for name in ("url", "tenant_id", "user"))):
             field.observe(self._forget, "value")  # first of all, so that no note speaks of what is forgotten
         self._fields["ca_file"].observe(self._paste, "value")  # before the note is written
-        self._file = FileField("Or its file, or its PEM text pasted above", self._keep).add_class("mciot-ca-upload")
+        self._file = FileField("Or paste its PEM text above, or choose it", self._keep).add_class("mciot-ca-upload")
         rows = {name: self.row(name, field) for name, field in self._fields.items()}
         self._user, rows["upload"] = rows.pop("user"), self._file
         last = widgets.HTML("The password or token is asked for in 06 and 07.").add_class("mciot-later")
@@ -93,7 +93,7 @@ class TenantForm(Form):
         path = self._workspace.folder / f"trusted-{fingerprint(certificates[0])[:8]}.pem"
         write_whole(path, to_pem(certificates), replace=True)
         self._fields["ca_file"].value = str(path)
-        return f"✓ The certificate of {readable(name_of(certificates[0]))} is kept as {path.name}: now press Submit."
+        return f"✓ Kept as {path.name}, the certificate of {readable(name_of(certificates[0]))}: now press Submit."
 
     @property
     def settings(self) -> TenantSettings:
