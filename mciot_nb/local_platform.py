@@ -92,9 +92,7 @@ class LocalPlatform:
         """Return the platform of ``workspace``, by default the class's. Raises: OnboardingError: NOT_RUNNING."""
         if platform := cls.running(workspace):
             return platform
-        sentence = (
-            f"No platform runs in {_folder(workspace).parent}: start it, with “python3 run.py class” for a class, "
-        )
+        sentence = f"No platform runs in {_folder(workspace).parent}: start it (for a class, “python3 run.py class”), "
         raise OnboardingError(sentence + "or name the folder of the one that runs.", "NOT_RUNNING")
 
     def restart(self, profile: str) -> Self:
@@ -182,8 +180,7 @@ class LocalPlatform:
 
     def progress(self) -> "pd.DataFrame":
         """Return each tenant's last step, who is connected now, and its last refusal; refusals of no tenant below."""
-        tenants = {"tenants": json.dumps(self.tenant_ids)}
-        return self._read(PROGRESS.read_text("utf-8"), "refused", **tenants)
+        return self._read(PROGRESS.read_text("utf-8"), "refused", tenants=json.dumps(self.tenant_ids))
 
     def reset(self, tenant_id: str) -> None:
         """Delete what a tenant trusts, and its devices with all that they sent; its logins stay."""

@@ -212,7 +212,7 @@ def test_a_device_that_comes_back_is_the_same_and_uses_up_no_number(platform: Lo
 def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -> None:
     panel, ca, stranger = ClassPanel(tmp_path), make("Class", ca=True), make("pump", make("Nobody's", ca=True))
     assert f"✗ No platform runs in {tmp_path}: start it" in panel._trouble.value and "no platform runs" in repr(panel)
-    with pytest.raises(OnboardingError, match="for a class, or name the folder") as caught:
+    with pytest.raises(OnboardingError, match="or name the folder of the one that runs") as caught:
         LocalPlatform.find(tmp_path)
     assert caught.value.code == "NOT_RUNNING"
 
@@ -342,9 +342,24 @@ print(tenant.devices.measurements("device-0001")["value"].tolist())
 """
 
 
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+
+
 @pytest.mark.parametrize(
     ("machines", "host"),
-    [("namespaces", "trainer.example"), ("namespaces", "10.77.0.1"), ("loopback", "127.0.0.2")],
+    [
+        ("namespaces", "trainer.example"),
+        ("namespaces", "10.77.0.1"),
+        ("loopback", "127.0.0.2"),
+        pytest.param("loopback", "::1", marks=IPV6),
+    ],
     indirect=["machines"],
 )
 def test_a_class_on_two_machines(machines: tuple[list[str], list[str]], host: str, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Tenant:
 
     def is_for_practice(self) -> bool:
         """Whether it is a tenant of a local platform, this workspace's or a class's, which says so of itself."""
-        read = lambda body: body.get("customProperties", {}).get("practice") is True  # noqa: E731
+        read = lambda body: "practice" in (body.get("customProperties") or ())  # noqa: E731
         return self.is_local or self.request("GET", "/tenant/currentTenant", read)
 
     def _log_in(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -180,8 +180,10 @@ class TenantSettings:
             found["tenant_id"] += "it stands under your user's name in the platform, like t12345."
         if not (self.user or by_token):
             found["user"] = "The user is missing: give the one with which you log in to the platform."
-        if not re.fullmatch(r"[A-Za-z0-9.-]+", self.mqtt_host):
-            found["mqtt_host"] = "The MQTT host is the tenant's host name alone, such as mytenant.example.com."
+        if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", self.mqtt_host):
+            found["mqtt_host"] = (
+                "The MQTT host is the tenant's host name or address alone, such as mytenant.example.com."
+            )
         if not 1 <= self.mqtt_port <= 65535:
             found["mqtt_port"] = "The MQTT port is a number from 1 to 65535; the platform's is 8883."
         try:
