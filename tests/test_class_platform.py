@@ -257,6 +257,10 @@ def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -
             assert shown()[1:4] == ["1 nothing yet", "0", "-"] and platform.devices().empty
             assert not trusted.list() and not trusted.checks_revocations()
             assert "t1002 1 nothing yet 0 - " in repr(panel)
+        panel.table.opened = ""
+        panel.poll()
+        panel.table.opened = "t1002"  # its log can be read when it has ended
+        assert "No platform runs" in panel._trouble.value and "somebody-else" in panel._details.value
 
 
 def test_each_trainee_gets_a_sheet_and_no_password_is_printed(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The trainer's view of a class: how far each tenant is, who is connected, and who was refused and why."""
 
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
@@ -37,11 +36,11 @@ class ClassPanel(TablePanel):
     def poll(self) -> None:
         """Show the class as it is now; a platform that was started anew is found again."""
         try:
-            rows = LocalPlatform.find(self._workspace).progress().drop(columns="reason")
+            self._platform = LocalPlatform.find(self._workspace)
         except OnboardingError as error:
             self._trouble.value = paragraph(f"✗ {error}").html
             return
-        self._trouble.value = ""
+        self._trouble.value, rows = "", self._platform.progress().drop(columns="reason")
         rows["code"] = _clock(rows.pop("refused")).fillna("") + rows["code"]
         names = rows["tenant"].where(rows["tenant"] != "", rows["step"])
         rows = rows.set_axis(list(_COLUMNS), axis=1).set_index(names).replace("", "-")
@@ -56,8 +55,7 @@ class ClassPanel(TablePanel):
         """Return the last attempts of the tenant, or of an address without one, as they were when the row changed."""
         if not (key := self.table.opened):
             return ""
-        log = LocalPlatform.find(self._workspace).log()
-        host = key.removeprefix("from ")
+        log, host = self._platform.log(), key.removeprefix("from ")  # which can be read when the platform has ended
         is_tenant = host == key
         mine = log[log["tenant"] == (key if is_tenant else "")]
         mine = mine[is_tenant | mine["address"].str.startswith(f"{host}:")].tail(_ATTEMPTS)[::-1]
@@ -66,8 +64,8 @@ class ClassPanel(TablePanel):
         return card(f"The last attempts of {key} to connect" if is_tenant else f"The last refusals {key}", lines).html
 
     def _press(self) -> None:
-        tenant, find = self.table.opened, partial(LocalPlatform.find, self._workspace)
-        doing = f"Resetting {tenant}", lambda: find().reset(tenant), lambda _: f"✓ {tenant} begins anew."
+        tenant, reset = self.table.opened, self._platform.reset
+        doing = f"Resetting {tenant}", lambda: reset(tenant), lambda _: f"✓ {tenant} begins anew."
         self.ask(_QUESTION.format(tenant), "Reset", lambda: self.do(*doing), back=self._reset)
 
     def picture(self) -> Rendered:
