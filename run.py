@@ -3,6 +3,7 @@
 python3 run.py            the Lab, at the first notebook; more options go to JupyterLab
 python3 run.py guide      the whole guide, unattended, in a fresh workspace
 python3 run.py check      what this machine has, the day before a class
+python3 run.py class      one platform for a class (docs/class.md): --tenants 12 --host NAME
 python3 run.py test       the tests, in minutes; --all: every one; more options go to pytest
 python3 run.py lint       style and types (part of the tests too)
 python3 run.py bench      measurements
@@ -32,6 +33,7 @@ COMMANDS = {
     "lab": ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/notebooks/" + START],
     "guide": ["-m", "tools.notebooks", "run"],
     "check": ["-m", "mciot_nb.check"],
+    "class": ["-m", "mciot_platform", "--workspace", "class", "--profile", "current"],
     "rebuild": ["-m", "tools.notebooks", "rebuild"],
     "test": ["-m", "pytest", "-n", "auto", "--dist", "worksteal"],
     "lint": ["-m", "tools.lint"],
@@ -84,8 +86,8 @@ def main() -> int:
     # The Lab's settings for this tutorial go before the user's own.
     paths = [str(ROOT / "jupyter-config"), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     environment = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
-    if os.environ.get("MCIOT_WORKSPACE"):  # as seen from where you are, not from where the child runs
-        environment["MCIOT_WORKSPACE"] = str(Path(os.environ["MCIOT_WORKSPACE"]).expanduser().absolute())
+    for name in filter(os.environ.get, ("MCIOT_WORKSPACE", "MCIOT_CA_FILE")):
+        environment[name] = str(Path(os.environ[name]).expanduser().absolute())  # as seen from where you are
     line = [python, *COMMANDS[command], *arguments]
     if os.name != "nt":
         os.chdir(ROOT)

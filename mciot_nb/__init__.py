@@ -41,6 +41,7 @@ _MODULES = {
     "ui.signing_panel": "SigningPanel",
     "ui.trust_panel": "TrustedCertificatesPanel",
     "ui.console": "DeviceConsole",
+    "ui.class_panel": "ClassPanel",
     "ui.markup": "card",
     "ui.chain_picture": "chain_picture",
     "ui.displays": "two_sides",

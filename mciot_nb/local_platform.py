@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from mciot_nb.connect.tenant import Tenant
 
+#: The folder of ``run.py class``, and how the class's progress is asked for.
+CLASS, PROGRESS = (Path(__file__).parents[1] / name for name in ("class", "data/class_progress.sql"))
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
 
 
@@ -84,6 +86,14 @@ class LocalPlatform:
         except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             return None  # there is none, or another version wrote it
         return platform if alive and _is_locked(folder) else None
+
+    @classmethod
+    def find(cls, workspace: Any = CLASS) -> Self:
+        """Return the platform of ``workspace``, by default the class's. Raises: OnboardingError: NOT_RUNNING."""
+        if platform := cls.running(workspace):
+            return platform
+        sentence = f"No platform runs in {_folder(workspace).parent}: start it (for a class, “python3 run.py class”), "
+        raise OnboardingError(sentence + "or name the folder of the one that runs.", "NOT_RUNNING")
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
@@ -178,12 +188,28 @@ class LocalPlatform:
         columns = ["tenant", "device", "subject", "address", "tls", "time", "ended", "ending"]
         return log.drop_duplicates(["tenant", "device"], keep="last")[columns]
 
+    def progress(self) -> "pd.DataFrame":
+        """Return each tenant's last step, who is connected now, and its last refusal; refusals of no tenant below."""
+        return self._read(PROGRESS.read_text("utf-8"), "refused", tenants=json.dumps(self.tenant_ids))
+
+    def reset(self, tenant_id: str) -> None:
+        """Delete what a tenant trusts, and its devices with all that they sent; its logins stay."""
+        tenant = self.tenants[self.tenant_ids.index(tenant_id)]
+        for trusted in tenant.trusted_certificates.list():
+            tenant.trusted_certificates.delete(trusted)
+        for number in self.devices().query("tenant == @tenant_id").index:
+            tenant.request("DELETE", f"/inventory/managedObjects/{number}?withDeviceUser=true", bool)
+        tenant.trusted_certificates.check_revocations(False)  # a new CA counts its serial numbers from 1000 too
+
     def _table(self, name: str, *times: str) -> "pd.DataFrame":
+        return self._read(f"SELECT * FROM {name} ORDER BY id", *times).set_index("id")
+
+    def _read(self, query: str, *times: str, **values: str) -> "pd.DataFrame":
         import pandas as pd
 
         address = (self.folder / "platform.sqlite").resolve().as_uri() + "?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as database:
-            frame = pd.read_sql_query(f"SELECT * FROM {name} ORDER BY id", database, index_col="id")
+            frame = pd.read_sql_query(query, database, params=values)
         for column in times:
             frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601")
         return frame

@@ -550,15 +550,18 @@ class Workspace:
         Raises: OnboardingError: if nothing proves it; then the file stays as it was.
         """
         address, own = self._server()
-        server = fetch_server_certificate(*address).verified(fingerprint, own=own, record=self._server_record)
+        settings = self.tenant_settings
+        trusted = None if settings.local or not settings.ca_file else Path(settings.ca_file)
+        server = fetch_server_certificate(*address, trusted).verified(fingerprint, own=own, record=self._server_record)
         self._archive.keep_certificates(self.device_file("serverCertificate.pem"), [server.certificate])
         server.write_record(self._server_record)
         return server
 
     def trusted_file(self, tenant: Tenant) -> Path | None:
-        """Return serverCertificate.pem if it proves the tenant's server; None where the system's trust does."""
+        """Return serverCertificate.pem if it proves the tenant's server, else the tenant's file; None for neither."""
         proof = proof_on_record(self._server_record, self._stored_server(), *tenant.mqtt)
-        return self.device_file("serverCertificate.pem") if tenant.is_local or proof == "fingerprint" else None
+        pinned = tenant.is_local or proof == "fingerprint"
+        return self.device_file("serverCertificate.pem") if pinned else tenant.trusted
 
     def _server(self) -> tuple[tuple[str, int], x509.Certificate | None]:
         """Return the MQTT server's address, and the local platform's certificate, as its own file has it."""
@@ -635,10 +638,10 @@ class Workspace:
     ) -> TrustedCertificate:
         """Upload the certificate of the CA, or of the intermediate if that signs, or find it in the tenant.
 
-        A CA whose passphrase lies in the workspace is for practice: a real tenant gets it only with
-        ``practice_ca=True``, and then without auto-registration unless you ask for it.
+        A CA whose passphrase lies in the workspace is for practice: a real tenant, other than a class's, gets it only
+        with ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
-        practice = self.is_practice and not tenant.is_local
+        practice = self.is_practice and not tenant.is_for_practice()
         if practice and not practice_ca:
             sentence = "Stop here: the passphrase of this CA is kept in the workspace, so anyone who can read it could "
             sentence += "sign devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "

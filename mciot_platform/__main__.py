@@ -11,10 +11,11 @@ import sqlite3
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -25,7 +26,7 @@ from tornado.netutil import bind_sockets
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import PROFILES
 from mciot_platform import running
-from mciot_platform.identity import Tokens, read_credentials, server_certificate, server_key
+from mciot_platform.identity import Tokens, read_credentials, server_certificate, server_key, write_sheets
 from mciot_platform.mqtt_server import MqttServer
 from mciot_platform.rest.application import LONGEST_BODY, make_application
 from mciot_platform.rest.handler import Platform
@@ -54,8 +55,8 @@ def _options() -> argparse.Namespace:
     text = "Run the local platform, a stand-in for a tenant, in the foreground, until it is stopped."
     parser = argparse.ArgumentParser(prog="python -m mciot_platform", description=text)
     parser.add_argument("--workspace", type=Path, required=True, help="the folder to work in, in its platform/")
-    host = "the address to listen on, or the name by which others reach this machine: it goes into the server "
-    host += "certificate, and every address is listened on"
+    host = "the name or the address by which others reach this machine: it goes into the server certificate. A name "
+    host += "lets it listen on every address, an address on that one; by default it is the loopback's"
     parser.add_argument("--host", default="127.0.0.1", help=host)
     parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free one if it is taken")
     parser.add_argument("--https-port", type=int, default=8443, help="the next free one if it is taken")
@@ -102,7 +103,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> None:
     https_server = _https_server(Platform(credentials, storage, trust, tokens, mqtt_server, identity, context))
     https_server.add_sockets(https_sockets)
     known = running.write(folder, options.host, mqtt_port, https_port, options.profile, credentials)
-    _warn_if_shared(options.host)
+    _explain(known, write_sheets(folder.parent, known, credentials) if len(credentials) > 1 else None)
     print(running.line(known), flush=True)
     try:
         await _wait(stop, is_needed)
@@ -188,7 +189,9 @@ def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
     """Bind the first free port from ``first`` upward, or any one for 0. Raises: OnboardingError: if there is none."""
     if not 0 <= first <= 65535:
         raise OnboardingError(f"There is no port {first}: name one from 0 to 65535.")
-    no_address = OnboardingError(f"{host!r} can't be listened on: give --host an address of this machine.")
+    own = [one.address for card in psutil.net_if_addrs().values() for one in card if one.family == socket.AF_INET]
+    told = f"{host!r} leads to no address of this machine: give --host {' or '.join(own)}, or its name."
+    no_address = OnboardingError(told)
     try:
         socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
@@ -212,14 +215,21 @@ def _is_address(host: str) -> bool:
     return host == "localhost"
 
 
-def _warn_if_shared(host: str) -> None:
-    """Say on stderr what it means to listen on more than the loopback."""
+def _explain(known: Mapping[str, Any], sheets: Path | None) -> None:
+    """Say on stderr what is listened on where others can reach it, or should, and where the trainees' sheets are."""
+    host, (_, port), https_port = known["host"], known["mqtt"], known["https"].rpartition(":")[2]
+    where = host if _is_address(host) else f"every address of this machine, which others reach as {host}"
+    text = f"Listening on {where}, ports {port} (MQTT) and {https_port} (HTTPS): "
     if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
-        return
-    name = "" if host not in running.EVERY_ADDRESS else " Give --host this machine's name, or they can't verify it."
-    text = f"Listening on {host}: everybody on the network can reach this platform now. A device gets in with a "
-    text += "certificate of a CA that was uploaded, a user with a password of platform/credentials.json."
-    print(text + name, file=sys.stderr, flush=True)
+        if sheets is None:
+            return  # one learner's own
+        text += "nobody else can reach it, so for a class give --host the name or address of this machine."
+    else:
+        text += "everybody on the network can reach this platform now. A device gets in with a certificate of a CA "
+        text += "that was uploaded, a user with a password of platform/credentials.json."
+    text += " Give --host this machine's name, or they can't verify it." * (host in running.EVERY_ADDRESS)
+    text += f"\nThe trainees' logins, a sheet each, and all in all.html: {sheets}" if sheets else ""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The platform's key and certificate, on both of its ports; its users' passwords, and the tokens of devices."""
 
+import base64
 import ipaddress
 import json
 import secrets
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import jwt
@@ -24,6 +26,8 @@ CERTIFICATE_VALIDITY, TOKEN_VALIDITY = timedelta(days=730), timedelta(hours=1)
 FIRST_TENANT, MOST_TENANTS = 1001, 1000
 #: The administrator of each tenant, and a user of it without any role, who may look but not trust.
 USER, WITHOUT_ROLE = "admin", "viewer"
+#: What a trainee is handed; one page of it for each tenant.
+SHEET = Path(__file__).parents[1] / "data" / "credentials_sheet.html"
 #: By tenant: the administrator's user and password, and under ``others`` those of users without the role.
 Credentials = Mapping[str, Mapping[str, Any]]
 
@@ -126,8 +130,27 @@ def find_login(
     return None
 
 
+def write_sheets(folder: Path, known: Mapping[str, Any], credentials: Credentials) -> Path:
+    """Write what their tenant form asks for, a page for each trainee: a file each, and all.html. Returns the folder.
+
+    ``known`` is what `running.write` returns.
+    """
+    pem, sheets = Path(known["server_certificate"]).read_bytes(), folder / "sheets"
+    sha256 = x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex(":").upper()
+    shared = {"sha256": sha256, "pem": pem.decode(), "file": base64.b64encode(pem).decode(), "url": known["https"]}
+    shared |= dict(zip(("host", "port"), known["mqtt"], strict=True))
+    head, page, tail = SHEET.read_text(encoding="utf-8").split("<!-- page -->")
+    pages = {tenant: Template(page).substitute(shared, tenant=tenant, **login) for tenant, login in credentials.items()}
+    sheets.mkdir(exist_ok=True)
+    for name, content in {**pages, "all": "".join(pages.values())}.items():
+        write_whole(sheets / f"{name}.html", f"{head}{content}{tail}".encode(), private=True, replace=True)
+    return sheets
+
+
 def _new_login(user: str) -> dict[str, Any]:
-    return {"user": user, "password": secrets.token_urlsafe(18)}
+    """Make up a password that can be typed from paper, of 79 bits: no letter of it looks like a digit."""
+    parts = ("".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(4)) for _ in range(4))
+    return {"user": user, "password": "-".join(parts)}
 
 
 def _login(given: Any) -> dict[str, Any]:

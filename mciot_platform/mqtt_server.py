@@ -201,7 +201,7 @@ def _handshake_failure(error: SSL.Error) -> ConnectionRejected:
     if "alert unknown ca" in reason:
         sentence += "."
     elif "alert bad certificate" in reason or "alert certificate unknown" in reason:  # also for a name that differs
-        sentence += ", or connect as localhost or 127.0.0.1."
+        sentence += ", or connect under a name or address that it has."
     else:
         sentence = f"The TLS handshake failed ({reason}): check the client's TLS settings."
     return ConnectionRejected("HANDSHAKE_FAILED", sentence)

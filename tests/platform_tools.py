@@ -260,9 +260,14 @@ def command(workspace: Path, *options: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def start_in_foreground(workspace: Path, *options: str, first: str = "") -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Start the process itself and return it with the line that it printed; ``first`` is Python to run before."""
-    arguments = command(workspace, *options)
+def start_in_foreground(
+    workspace: Path, *options: str, first: str = "", by: Sequence[str] = ()
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Start the process itself and return it with the line that it printed; ``first`` is Python to run before.
+
+    ``by`` is a command that runs it.
+    """
+    arguments = [*by, *command(workspace, *options)]
     if first:
         arguments[1:3] = ["-c", f"{first}; import sys; from mciot_platform import __main__ as m; sys.exit(m.main())"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}

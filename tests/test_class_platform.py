@@ -2,7 +2,14 @@
 
 import contextlib
 import json
+import os
+import re
+import shutil
 import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +33,7 @@ from platform_tools import (
     wait_for,
 )
 
+from mciot_nb import ClassPanel
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 
@@ -150,7 +158,9 @@ def test_with_a_name_others_can_reach_and_verify_it(tmp_path: Path, openssl: Run
         process.terminate()
         assert process.stderr
         (said,) = process.stderr.read().splitlines()
-    assert said.startswith(f"Listening on {name}: everybody on the network can reach this platform now.")
+    ports = f"ports {line['mqtt'][1]} (MQTT) and {line['https'].rpartition(':')[2]} (HTTPS)"
+    reached = f"Listening on every address of this machine, which others reach as {name}, {ports}: everybody on"
+    assert said.startswith(reached)
     with start_in_foreground(tmp_path) as (process, _):  # the loopback again, with the certificate that others copied
         assert listens_on(process.pid) == {"127.0.0.1"}
         assert verified(openssl, running(tmp_path), name)
@@ -197,6 +207,201 @@ def test_a_device_that_comes_back_is_the_same_and_uses_up_no_number(platform: Lo
     first, second = platform.devices().query("device in ['again', 'next']").index
     assert second == first + 1
     assert len(platform.connected().query("device == 'again'")) == 1
+
+
+def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -> None:
+    panel, ca, stranger = ClassPanel(tmp_path), make("Class", ca=True), make("pump", make("Nobody's", ca=True))
+    assert f"✗ No platform runs in {tmp_path}: start it" in panel._trouble.value and "no platform runs" in repr(panel)
+    with pytest.raises(OnboardingError, match="or name the folder of the one that runs") as caught:
+        LocalPlatform.find(tmp_path)
+    assert caught.value.code == "NOT_RUNNING"
+
+    def shown(key: str = "t1002") -> list[str]:
+        panel.poll()
+        return next((texts for name, *texts in panel.table.rows if name == key), [])
+
+    def refused(entity: Entity, name: str) -> None:
+        with device(platform, tmp_path, entity, client_id=name) as (_, seen):
+            assert seen.connack != 0
+
+    for profile in ("current", "guide-2021"):
+        with started(tmp_path, tenants=3, profile=profile) as platform:  # at another port: the panel finds it again
+            assert shown()[:4] == ["t1002", "1 nothing yet", "0", "-"] and not panel._trouble.value
+            refused(stranger, "pump")
+            assert shown("from 127.0.0.1")[:2] == ["-", "from 127.0.0.1"]
+            assert re.fullmatch(r"\d\d:\d\d:\d\d UNKNOWN_CA", shown("from 127.0.0.1")[4])
+            panel.table.opened = "from 127.0.0.1"
+            assert "Nobody&#x27;s" in panel._details.value and "mciot-hidden" in panel._reset._dom_classes
+            assert give(platform, 1, ca) == 201 and shown()[1] == "2 CA uploaded"
+            with device(platform, tmp_path, make("here", ca), client_id="here") as (client, seen):
+                assert seen.connack == 0 and shown()[1:4] == ["3 device connected", "0", "here"]
+                assert not shown("from 127.0.0.1"), "who gets in from there is no stranger any more"
+                client.publish("s/us", "100,here,x\n200,T,T,1", 1).wait_for_publish(SECONDS)
+                assert shown()[1:4] == ["4 measurement arrived", "1", "here"]
+            wait_for(lambda: shown()[3] == "-")
+            refused(make("here", ca), "somebody-else")
+            assert (
+                shown()[4].endswith(" CLIENT_ID_MISMATCH") and shown("t1001")[1] == shown("t1003")[1] == "1 nothing yet"
+            )
+            trusted = platform.tenants[1].trusted_certificates
+            if profile == "current":
+                trusted.revoke(make("here", ca).certificate)
+                trusted.check_revocations()
+            panel.table.opened = "t1002"
+            assert "somebody-else" in panel._details.value and "mciot-hidden" not in panel._reset._dom_classes
+            panel._reset.click()
+            assert trusted.list(), "it asks first"
+            panel._question.children[-2].click()
+            panel.wait()
+            assert "✓ t1002 begins anew." in panel._message.value
+            assert shown()[1:4] == ["1 nothing yet", "0", "-"] and platform.devices().empty
+            assert not trusted.list() and not trusted.checks_revocations()
+            assert "t1002 1 nothing yet 0 - " in repr(panel)
+        panel.table.opened = ""
+        panel.poll()
+        panel.table.opened = "t1002"  # its log can be read when it has ended
+        assert "No platform runs" in panel._trouble.value and "somebody-else" in panel._details.value
+
+
+def test_each_trainee_gets_a_sheet_and_no_password_is_printed(tmp_path: Path) -> None:
+    with start_in_foreground(tmp_path, "--tenants", "2", "--profile", "current") as (process, line):
+        known, sheets = credentials(running(tmp_path)), tmp_path / "sheets"
+        texts = {path.stem: path.read_text("utf-8") for path in sheets.iterdir()}
+        assert sorted(texts) == ["all", "t1001", "t1002"]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in sheets.iterdir()} <= {0o600, 0o666}  # the latter: Windows
+        for tenant, login in known.items():
+            other = next(known[one] for one in known if one != tenant)
+            for part in (login["password"], line["https"], str(line["mqtt"][1]), f">{tenant}<", "BEGIN CERTIFICATE"):
+                assert part in texts[tenant] and part in texts["all"], part
+            assert other["password"] not in texts[tenant] and "$" not in texts[tenant]
+            assert re.fullmatch(r"([a-z2-9]{4}-){3}[a-z2-9]{4}", login["password"])
+        process.terminate()
+        printed = json.dumps(line) + (process.stderr.read() if process.stderr else "")
+    assert str(sheets) in printed and "nobody else can reach it, so for a class give --host" in printed
+    assert not any(login["password"] in printed for login in known.values())
+
+
+# Two machines ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machines(request: pytest.FixtureRequest) -> Iterator[tuple[list[str], list[str]]]:
+    """Begin the commands of a trainer's machine and of a trainee's, joined by a cable: two network namespaces.
+
+    Without any, both are this machine, and the cable is another address of its loopback.
+    """
+    if request.param == "loopback":
+        yield [], []
+        return
+    names = [f"mciot-{os.getpid()}-{who}" for who in ("trainer", "trainee")]
+    cable = [part for name in names for part in ("peer", "name", "cable", "netns", name)][1:]
+    setup = [["netns", "add", name] for name in names] + [["link", "add", *cable[:4], "type", "veth", *cable[4:]]]
+    for name, address in zip(names, ("10.77.0.1/24", "10.77.0.2/24"), strict=True):
+        setup += [
+            ["-n", name, *words] for words in (["addr", "add", address, "dev", "cable"], ["link", "set", "lo", "up"])
+        ]
+        setup.append(["-n", name, "link", "set", "cable", "up"])
+    hosts = [Path("/etc/netns", name, "hosts") for name in names]  # what `ip netns exec` shows as /etc/hosts
+    try:
+        for words in setup:
+            if shutil.which("ip") is None or subprocess.run(["ip", *words], capture_output=True).returncode != 0:
+                pytest.skip("no network namespaces can be made here: ip is missing, or we are not root")
+        for path in hosts:
+            path.parent.mkdir(parents=True)
+            path.write_text("127.0.0.1 localhost\n10.77.0.1 trainer.example\n")
+        trainer, trainee = (["ip", "netns", "exec", name] for name in names)
+        yield trainer, trainee
+    finally:
+        for name, path in zip(names, hosts, strict=True):
+            shutil.rmtree(path.parent, ignore_errors=True)
+            if shutil.which("ip"):
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+#: What a trainee does in 01 to 07, with quick keys.
+TRAINEE = """
+import getpass
+from mciot_nb import Device, KeyChoice, KeyType, Workspace
+from mciot_nb.connect.tenant import check_tenant
+from mciot_nb.workspace import DEFAULTS
+
+workspace, key = Workspace(), KeyChoice(KeyType.P256, 100)
+workspace.create_ca(DEFAULTS["ca"], key)
+workspace.create_device_request(DEFAULTS["device"], key)
+tenant = workspace.tenant()
+print(check_tenant(tenant))
+workspace.catch_up("stores")
+print(workspace.fetch_server_certificate().proof)
+workspace.upload_ca(tenant)
+with workspace.device(tenant) as device:
+    device.publish("100,device-0001,x", "200,T,T,1")
+stores = [workspace.device_file(f"device{name}store.jks") for name in ("Key", "Trust")]
+with Device.from_keystores(*stores, workspace.passphrase, *tenant.mqtt) as device:
+    device.publish("200,T,T,2")
+getpass.getpass = lambda prompt: workspace.passphrase.reveal()
+settings = workspace.client_settings(tenant)
+exec(settings.paho)
+print(settings.mosquitto_pub)
+print(tenant.devices.measurements("device-0001")["value"].tolist())
+"""
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+
+
+@pytest.mark.parametrize(
+    ("machines", "host"),
+    [
+        ("namespaces", "trainer.example"),
+        ("namespaces", "10.77.0.1"),
+        ("loopback", "127.0.0.2"),
+        pytest.param("loopback", "::1", marks=IPV6),
+    ],
+    indirect=["machines"],
+)
+def test_a_class_on_two_machines(machines: tuple[list[str], list[str]], host: str, tmp_path: Path) -> None:
+    """As docs/class.md says: the trainee has the sheet, and nothing else of the trainer's."""
+    trainer, trainee = machines
+    with start_in_foreground(tmp_path / "class", "--tenants", "2", "--host", host, "--profile", "current", by=trainer):
+        platform = running(tmp_path / "class")
+        sheet = (tmp_path / "class" / "sheets" / "t1002.html").read_text("utf-8")
+        values = dict(re.findall(r'<th scope="row">([^<]+)</th><td><code>([^<]+)</code>', sheet))
+        names = {"URL": "URL", "TENANT": "Tenant ID", "MQTT_HOST": "MQTT host", "MQTT_PORT": "MQTT port"}
+        names |= {"USER": "User", "PASSWORD": "Password"}
+        proof, wrong = tmp_path / "serverCert.pem", tmp_path / "caCert.pem"
+        proof.write_text(sheet.partition("<pre>")[2].partition("</pre>")[0])
+        wrong.write_text(make("Another", ca=True).pem)
+
+        def run(code: str, folder: str, **more: str) -> "subprocess.CompletedProcess[str]":
+            environment = {f"MCIOT_{name}": values[label] for name, label in names.items()} | more
+            environment = {**os.environ, "MCIOT_WORKSPACE": str(tmp_path / folder), **environment}
+            line = [*trainee, sys.executable, "-c", code]
+            return subprocess.run(line, capture_output=True, text=True, env=environment)
+
+        if trainee:  # the control: it is another machine, whose loopback has no platform
+            probe = "import socket; socket.create_connection(('127.0.0.1', {}), 5)"
+            assert "refused" in run(probe.format(platform.mqtt[1]), "none").stderr
+        assert "was not trusted" in run(TRAINEE, "untrusting").stdout
+        assert f"{wrong} must hold this server's certificate" in run(TRAINEE, "wrong", MCIOT_CA_FILE=str(wrong)).stdout
+        gone = run(TRAINEE, "gone", MCIOT_CA_FILE=str(tmp_path / "gone.pem"))
+        assert f"The server certificate: There is no file {tmp_path / 'gone.pem'}: " in gone.stderr
+        done = run(TRAINEE, "workspace", MCIOT_CA_FILE=str(proof))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (
+            "✓ reached, TLS verified, logged in as admin, may read and change trusted certificates, MQTT port"
+            in done.stdout
+        )
+        assert f"the file {proof} trusts it for this host" in done.stdout and f"--cafile {proof}" in done.stdout
+        assert "CONNACK: Success" in done.stdout and done.stdout.endswith("[1.0, 2.0, 21.5]\n")
+        assert platform.progress()["step"].tolist() == ["1 nothing yet", "4 measurement arrived"]
+        assert values["Password"] not in done.stdout + done.stderr
 
 
 def test_the_tables_have_times_and_numbers(platform: LocalPlatform, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_trust_panel
 from conftest import PASSPHRASE
 from platform_tools import DAY, TLS, Entity, make, started, wait_for
 from test_tenant_calls import device_of, refused
@@ -185,7 +186,8 @@ def test_a_password_given_as_plain_text_is_not_shown() -> None:
 def test_a_practice_ca_stays_away_from_a_real_tenant(tenant: Tenant, quick_workspace: Workspace) -> None:
     subject = DistinguishedName(common_name="Practice")
     quick_workspace.create_ca(subject)
-    real = dataclasses.replace(tenant, is_local=False)
+    assert dataclasses.replace(tenant, is_local=False).is_for_practice(), "as one of a class says of itself"
+    real = test_trust_panel.real(tenant)
     assert "practice_ca=True" in refused("PRACTICE_CA", lambda: quick_workspace.upload_ca(real))
     assert tenant.trusted_certificates.find(quick_workspace.issuer_certificate) is None
     assert quick_workspace.upload_ca(real, practice_ca=True).auto_registration is False

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
-from platform_tools import wait_for
+from platform_tools import make, wait_for
 from test_tenant_calls import server
 from test_ui import Tags, fill_tenant, hand_over, message, note, press, subject_form, tenant_form
 
@@ -27,7 +27,7 @@ from mciot_nb import CaForm, DeviceForm, DistinguishedName, IntermediateForm, Lo
 from mciot_nb.connect import http as rest
 from mciot_nb.connect.tenant import TenantSettings, check_tenant
 from mciot_nb.pki.authority import CertificateAuthority
-from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.config import CaConfig, guide_config, read_config
 from mciot_nb.pki.keys import KeyChoice, KeyType, read_request
 from mciot_nb.pki.names import FIELDS, Field, field_problem
@@ -37,6 +37,7 @@ from mciot_nb.ui.forms import CertificateForm, Form
 from mciot_nb.ui.tenant_form import TenantForm
 
 WORD = "correct-horse-battery"
+CUT_OFF = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
 # The command that is shown -------------------------------------------------------------------------------------------
@@ -349,18 +350,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform
     platform.stop()
 
 
-@pytest.fixture
-def trusting(platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this system trust the platform's certificate, as a trainee's does in a class."""
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-        monkeypatch.setenv(name, str(platform.server_certificate))
-
-
 def real(platform: LocalPlatform, **changed: object) -> TenantSettings:
-    """The local platform, as one that is reached over the net."""
-    host, port = platform.mqtt
-    known = TenantSettings(platform.https, platform.tenant_id, platform.tenant.user, host, port, local=False)
-    return dataclasses.replace(known, **changed)  # type: ignore[arg-type]
+    """The local platform, as one that is reached over the net, proven by its file as a trainee's is in a class."""
+    known = TenantSettings(platform.https, platform.tenant_id, platform.tenant.user, *platform.mqtt, local=False)
+    proof: dict[str, Any] = {"ca_file": str(platform.server_certificate)}
+    return dataclasses.replace(known, **(proof | changed))
 
 
 def password(platform: LocalPlatform) -> Secret:
@@ -389,7 +383,7 @@ WORKS = "✓ reached, TLS verified, logged in as admin, may read and change trus
 GOOD = f"{WORKS}, MQTT port answers with TLS."
 
 
-def test_a_tenant_that_works_says_so(platform: LocalPlatform, trusting: None) -> None:
+def test_a_tenant_that_works_says_so(platform: LocalPlatform) -> None:
     before = platform.tenant.trusted_certificates.list()
     form = tenant_form(real(platform), secret=password(platform))
     assert verdict(form) == GOOD and reveal(password(platform)) not in result(form)
@@ -401,7 +395,7 @@ def test_a_tenant_that_works_says_so(platform: LocalPlatform, trusting: None) ->
 
 
 def test_the_first_thing_that_fails_is_said_and_nothing_after_it(
-    platform: LocalPlatform, trusting: None, says: Callable[..., str]
+    platform: LocalPlatform, says: Callable[..., str]
 ) -> None:
     wrong = says(Secret(WORD))
     assert wrong.startswith("✓ reached, TLS verified. ✗ ") and "the login of admin was refused" in wrong
@@ -418,24 +412,61 @@ def test_the_first_thing_that_fails_is_said_and_nothing_after_it(
 
 
 def test_a_certificate_that_nobody_trusts_ends_it_before_a_password_is_sent(says: Callable[..., str]) -> None:
-    told = says()
+    told = says(ca_file="")
     assert told.startswith("✓ reached. ✗ The server certificate of ") and "was not trusted" in told
 
 
-def test_an_mqtt_certificate_that_this_system_does_not_trust_is_named(platform: LocalPlatform) -> None:
-    tenant = dataclasses.replace(platform.tenant, verify=str(platform.server_certificate))
+def test_the_platforms_certificate_is_a_path_or_a_text_or_a_file(platform: LocalPlatform, tmp_path: Path) -> None:
+    pem, own = platform.server_certificate.read_text(), read_certificates(platform.server_certificate)
+    form = tenant_form(real(platform, ca_file=""), secret=password(platform), folder=tmp_path)
+    field, upload = form._fields["ca_file"], form._file
+    for text in (pem, pem.replace("\n", ""), f"subject=CN=localhost\n{pem}"):  # a text field takes no line breaks
+        field.value = text
+        assert upload.status.endswith(", the certificate of CN=localhost: now press Submit.")
+        assert note(form, "ca_file") == ""
+        assert read_certificates(Path(field.value)) == own and Path(field.value).parent == tmp_path
+    field.value = ""
+    upload._handle_custom_msg({"name": "serverCert.der"}, [own[0].public_bytes(Encoding.DER)])
+    assert read_certificates(Path(field.value)) == own and verdict(form) == GOOD
+    press(form)
+    assert form.settings.ca_file == field.value and form.settings.problems() == {}
+
+
+def test_a_wrong_certificate_for_the_platform_is_named(
+    platform: LocalPlatform, tmp_path: Path, says: Callable[..., str]
+) -> None:
+    key = (platform.folder / "serverKey.pem").read_text()
+    form = tenant_form(real(platform), secret=password(platform), folder=tmp_path)
+    form._fields["ca_file"].value = key
+    assert form._file.status.startswith("✗ What you pasted holds a private key")
+    assert form._fields["ca_file"].value == "" and not list(tmp_path.iterdir()), "nothing of it is kept"
+    for name, content in {"none.pem": "", "key.pem": key, "text.pem": "hello", "cut.pem": CUT_OFF}.items():
+        (tmp_path / name).write_text(content)
+    for path in (tmp_path / "gone.pem", tmp_path, *sorted(tmp_path.iterdir())):
+        form._fields["ca_file"].value = str(path)
+        said = note(form, "ca_file")
+        assert said.startswith("✗ The server certificate: ") and str(path) in said and said.endswith("."), said
+        assert verdict(form) == "✗ Not tested: 1 field to mend first, see above."
+    other = tmp_path / "caCert.pem"  # the learner's own: a certificate, and not the server's
+    other.write_bytes(to_pem([make("Example Root CA", ca=True).certificate]))
+    told = says(ca_file=str(other))
+    assert told.startswith("✓ reached. ✗ The server certificate of 127.0.0.1:") and str(other) in told
+
+
+def test_an_mqtt_certificate_that_the_file_does_not_trust_is_named(platform: LocalPlatform) -> None:
     with server(platform, lambda _: None) as port:  # the same certificate, so the control
-        assert "does not trust" not in str(check_tenant(dataclasses.replace(tenant, mqtt=("127.0.0.1", port))))
+        assert "does not trust" not in str(check_tenant(dataclasses.replace(platform.tenant, mqtt=("127.0.0.1", port))))
     other = LocalPlatform.start(platform.folder.parent / "other")
     try:
-        told = str(check_tenant(dataclasses.replace(tenant, mqtt=other.mqtt)))
-        assert told.startswith("✓ ") and "with a certificate that this system does not trust (" in told
+        told = str(check_tenant(dataclasses.replace(platform.tenant, mqtt=other.mqtt)))
+        doubt = f"with a certificate that the file {platform.server_certificate} does not trust ("
+        assert told.startswith("✓ ") and doubt in told
     finally:
         other.stop()
 
 
 def test_ports_that_speak_no_tls_or_nothing(
-    platform: LocalPlatform, trusting: None, says: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    platform: LocalPlatform, says: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest, "TIMEOUT", (1.0, 1.0))
     monkeypatch.setattr("mciot_nb.connect.server_certificate.TIMEOUT", 1.0)
@@ -448,7 +479,7 @@ def test_ports_that_speak_no_tls_or_nothing(
         assert says(url=f"https://127.0.0.1:{port}").startswith(f"✓ reached. ✗ 127.0.0.1:{port} accepts the call")
 
 
-def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: LocalPlatform, trusting: None) -> None:
+def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: LocalPlatform) -> None:
     release = threading.Event()
     with server(platform, lambda connection: release.wait(60)) as port:
         form = tenant_form(real(platform, url=f"https://127.0.0.1:{port}"), secret=password(platform))
@@ -472,7 +503,7 @@ def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: Loc
     assert result(form) == GOOD, "what comes late is not shown"
 
 
-def test_what_is_typed_is_tested_and_a_secret_is_asked_for(platform: LocalPlatform, trusting: None) -> None:
+def test_what_is_typed_is_tested_and_a_secret_is_asked_for(platform: LocalPlatform) -> None:
     form = tenant_form(TenantSettings(), platform=lambda: platform)
     fill_tenant(form, real(platform))
     assert verdict(form) == "✗ Not tested: 1 field to correct first, see above."

@@ -177,8 +177,7 @@ def test_a_trainee_uses_a_tenant_of_the_class(
         for name, value in known.items():
             monkeypatch.setenv(f"MCIOT_{name}", value)
         assert "certificate verify failed" in execute(load(NOTEBOOKS[6]), NOTEBOOKS[6])  # the control
-        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-            monkeypatch.setenv(name, str(platform.server_certificate))
+        monkeypatch.setenv("MCIOT_CA_FILE", str(platform.server_certificate))
         run_all(NOTEBOOKS[5:8])
         assert set(platform.connected()["tenant"]) == {tenant.tenant_id}
         assert tenant.trusted_certificates.list()[0].proven and not platform.tenant.trusted_certificates.list()

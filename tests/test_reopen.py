@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 pytestmark = pytest.mark.slow
 
 SETUP = """%reload_ext mciot_nb
-from mciot_nb import CaForm, DeviceConsole, PassphraseForm, SigningPanel, TenantForm, Workspace
+from mciot_nb import CaForm, ClassPanel, DeviceConsole, PassphraseForm, SigningPanel, TenantForm, Workspace
 from mciot_nb import TrustedCertificatesPanel
 workspace = Workspace()
 workspace.catch_up("upload")
@@ -25,6 +25,7 @@ WIDGETS = {
     "SigningPanel(workspace)": ("Open 1000", "Subject Key Identifier"),
     "TrustedCertificatesPanel(workspace)": ("Refresh", "✓ "),
     "TenantForm(workspace)": ("Test", "✓ "),
+    "ClassPanel(workspace)": ("Open t1001", "Reset this tenant"),
     "DeviceConsole(workspace)": ("Connect", "✓ Connected"),
 }
 PICTURED = "Run this cell again to use it."

@@ -64,7 +64,9 @@ def workspace(quick_workspace: Workspace) -> Workspace:
 
 def real(tenant: Tenant) -> Tenant:
     """The same tenant, as if it were somebody's own."""
-    return dataclasses.replace(tenant, is_local=False)
+    own = dataclasses.replace(tenant, is_local=False)
+    object.__setattr__(own, "is_for_practice", lambda: False)
+    return own
 
 
 def show(tenant: Tenant, workspace: Workspace | None = None) -> TrustedCertificatesPanel:

@@ -73,6 +73,7 @@ class TenantWorkspace:
     tenant_settings: TenantSettings
     choose_tenant: Callable[[TenantSettings, Secret | None], object]
     platform: Callable[[], Any] = lambda: 1 / 0
+    folder: Path = Path("nowhere")
 
 
 def tenant_form(
@@ -81,10 +82,10 @@ def tenant_form(
     *,
     secret: Secret | None = None,
     ask_secret: bool = True,
-    **platform: Callable[[], Any],
+    **workspace: Any,
 ) -> TenantForm:
     """Return a form for ``settings`` in which ``secret`` was typed, if there is one."""
-    form = TenantForm(TenantWorkspace(settings, choose, **platform), ask_secret=ask_secret)  # type: ignore[arg-type]
+    form = TenantForm(TenantWorkspace(settings, choose, **workspace), ask_secret=ask_secret)  # type: ignore[arg-type]
     if secret:
         hand_over(form._credential, secret.reveal())
     return form
@@ -292,7 +293,7 @@ def test_a_new_passphrase_is_typed_twice_while_there_is_no_ca() -> None:
 
 def fill_tenant(form: TenantForm, settings: TenantSettings) -> None:
     form._where.value = False
-    for name in ("url", "tenant_id", "user", "mqtt_host", "mqtt_port"):
+    for name in ("url", "tenant_id", "user", "mqtt_host", "mqtt_port", "ca_file"):
         form._fields[name].value = getattr(settings, name)
 
 

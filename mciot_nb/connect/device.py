@@ -276,11 +276,7 @@ def tls_context(
 
     Raises: OnboardingError: if the files do not fit together or the passphrase is wrong.
     """
-    if trusted is not None:
-        read_certificates(trusted)  # says in a sentence what is wrong with the file
-    context = ssl.create_default_context(cafile=trusted)
-    if trusted is not None:
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is trusted need not be a root: Java sees it so too
+    context = connection.client_context(trusted)
     if version is not None:
         context.minimum_version = context.maximum_version = version
     if chain is None:

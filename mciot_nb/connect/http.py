@@ -72,7 +72,7 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
             ) as response:
                 return response.status_code, _body(response, host)
     except (OSError, ValueError) as error:  # requests' own exceptions are OSErrors
-        raise _explain(host, error) from None
+        raise _explain(host, error, verify) from None
 
 
 def https_host(url: str) -> tuple[str, int | None]:
@@ -95,7 +95,7 @@ def _body(response: requests.Response, host: str) -> bytes:
     return bytes(body)
 
 
-def _explain(host: str, error: Exception) -> OnboardingError:
+def _explain(host: str, error: Exception, verify: bool | str) -> OnboardingError:
     """Return the sentence for an exception of requests."""
     exceptions, cause = requests.exceptions, error.args[0] if error.args else None
     if isinstance(error, exceptions.SSLError):
@@ -105,7 +105,9 @@ def _explain(host: str, error: Exception) -> OnboardingError:
             sentence += "check the host and port in the URL."
             return OnboardingError(sentence, "NO_TLS")
         sentence = f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): "
-        sentence += "check the host name, and that the certificate you trust is this server's."
+        sentence += "check the host name; "
+        named = "if its operator gave you the server's certificate, name the file in the tenant form."
+        sentence += named if verify is True else f"{verify} must hold this server's certificate, or its issuer's."
         return OnboardingError(sentence, "TLS")
     if isinstance(error, exceptions.ReadTimeout):
         sentence = f"{host} accepts the call and does not answer: "

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as mqtt
@@ -14,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from mciot_nb.connect.smartrest import line, parse
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.files import meanings
 
 #: Seconds to wait for the platform's answer.
@@ -68,6 +70,19 @@ def connection_error(where: str, error: Exception | None = None, notes: Iterable
     sentence = f"{where} closed the connection without a reason: "
     sentence += "check that the port is the platform's TLS port, and look into its log."
     return OnboardingError(sentence, "CLOSED")
+
+
+def client_context(trusted: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a PEM file, or what this system trusts.
+
+    Raises: OnboardingError: NO_FILE, BAD_PEM, for a file that can't be used.
+    """
+    if trusted is not None:
+        read_certificates(trusted)  # says in a sentence what is wrong with the file
+    context = ssl.create_default_context(cafile=trusted)
+    if trusted is not None:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is trusted need not be a root: Java sees it so too
+    return context
 
 
 class Message(NamedTuple):

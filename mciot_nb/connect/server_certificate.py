@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
-from mciot_nb.connect.mqtt import no_answer, no_tls
+from mciot_nb.connect.mqtt import client_context, no_answer, no_tls
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons
@@ -28,6 +28,8 @@ from mciot_nb.pki.names import name_of, readable
 TIMEOUT = 10.0
 #: What can go into the truststore: the server's own certificate, or its issuer's.
 CHOICES = ("server", "issuer")
+#: Whose trust is asked where the learner has named no file.
+SYSTEM = "this system"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class ServerCertificate:
     ``chain`` begins with the server's own certificate. ``problem`` says why this system does not trust it, empty where
     it does. ``signed`` says whether the server has signed the handshake in which it showed the chain, so that no one in
     between can have changed it. ``proof`` says what proves the server's own certificate, and ``proven_by`` does in a
-    word: platform, fingerprint or system; both are empty until `verified`.
+    word: platform, fingerprint, file or system; both are empty until `verified`. ``judge`` is whose trust was asked:
+    the learner's PEM file, or this system.
     """
 
     host: str
@@ -47,6 +50,7 @@ class ServerCertificate:
     signed: bool = False
     proof: str = ""
     proven_by: str = ""
+    judge: str = SYSTEM
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -86,7 +90,7 @@ class ServerCertificate:
     def verified(
         self, fingerprint: str = "", *, own: x509.Certificate | None = None, record: Path | None = None
     ) -> Self:
-        """Return this with its proof: the platform's own file, a fingerprint, one on record, or this system's trust.
+        """Return this with its proof: the platform's own file, a fingerprint, one on record, or the trust of `judge`.
 
         ``own`` is the certificate in the local platform's file, ``fingerprint`` the SHA-256 one that the operator told,
         ``record`` the file that `write_record` wrote: a fingerprint given once is good until the certificate expires.
@@ -101,11 +105,12 @@ class ServerCertificate:
         if before == "fingerprint" and self.certificate.not_valid_after_utc > datetime.now(UTC):
             return self._compare(self.fingerprint, "you, once before")
         if self.problem:
-            sentence = f"This system does not trust the server certificate of {self.host}:{self.port} "
+            sentence = f"The server certificate of {self.host}:{self.port} is not trusted by {self.judge} "
             sentence += f"({self.problem}): compare its SHA-256 fingerprint, {self.fingerprint}, with the one that the "
             sentence += "platform's operator tells you over another channel, and give that to fetch_server_certificate."
             raise OnboardingError(sentence, "SERVER_NOT_TRUSTED")
-        return replace(self, proof="this system trusts it for this host", proven_by="system")
+        proven_by = "system" if self.judge == SYSTEM else "file"
+        return replace(self, proof=f"{self.judge} trusts it for this host", proven_by=proven_by)
 
     def _compare(self, fingerprint: str, source: str, proven_by: str = "fingerprint") -> Self:
         digits = re.sub(r"[:\s]", "", fingerprint)
@@ -128,7 +133,7 @@ class ServerCertificate:
 
 
 def proof_on_record(path: Path, certificate: x509.Certificate | None, host: str, port: int) -> str:
-    """Return what proved a server's certificate before: platform, fingerprint or system; empty where nothing did."""
+    """Return what proved a server's certificate before, in a word; empty where nothing did."""
     with suppress(OSError, ValueError, TypeError, KeyError):  # nothing was recorded, or the file is none of ours
         record = json.loads(path.read_text(encoding="utf-8"))
         known = certificate is not None and record["sha256"] == fingerprint_of(certificate, "sha256")
@@ -137,19 +142,22 @@ def proof_on_record(path: Path, certificate: x509.Certificate | None, host: str,
     return ""
 
 
-def fetch_server_certificate(host: str, port: int) -> ServerCertificate:
+def fetch_server_certificate(host: str, port: int, trusted: Path | None = None) -> ServerCertificate:
     """Fetch the chain that a TLS server shows (guide: "Creating keystore and truststore", step 3).
 
     The guide's ``openssl s_client`` waits for ever where nothing answers, and takes whatever comes over the wire. This
-    one verifies each time, with a time limit, and says whether this system trusts what came.
+    one verifies each time, with a time limit, and says whether this system, or the file ``trusted``, proves what came.
 
-    Raises: OnboardingError: NOT_REACHED, NO_ANSWER where it hangs, NO_TLS where it speaks something else.
+    Raises: OnboardingError: if that file can't be used; NOT_REACHED, NO_ANSWER, NO_TLS where it speaks something else.
     """
+    context = client_context(trusted)
     shown, _ = _handshake(host, port)
     # Now with the handshake to its end: so the server itself signs the whole chain, with the key of the certificate.
     again, finished = _handshake(host, port, anchor=shown[0])
     signed = finished and again[0] == shown[0]
-    return ServerCertificate(host, port, again if signed else shown, _problem(host, port, shown[0]), signed)
+    problem = _problem(host, port, shown[0], context)
+    chain, judge = again if signed else shown, SYSTEM if trusted is None else f"the file {trusted}"
+    return ServerCertificate(host, port, chain, problem, signed, judge=judge)
 
 
 def _handshake(
@@ -206,9 +214,8 @@ def _connected(host: str, port: int) -> socket.socket:
         raise OnboardingError(sentence, "NOT_REACHED") from None
 
 
-def _problem(host: str, port: int, certificate: x509.Certificate) -> str:
-    """Return why this system does not trust the server for this host, asked as a device asks; empty if it does."""
-    context = ssl.create_default_context()
+def _problem(host: str, port: int, certificate: x509.Certificate, context: ssl.SSLContext) -> str:
+    """Return why ``context`` does not trust the server for this host, asked as a device asks; empty if it does."""
     try:
         with _connected(host, port) as plain, context.wrap_socket(plain, server_hostname=host) as secured:
             shown = secured.getpeercert(binary_form=True)

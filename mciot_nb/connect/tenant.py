@@ -75,6 +75,11 @@ class Tenant:
         return self.locate() if self.locate else self
 
     @property
+    def trusted(self) -> Path | None:
+        """The PEM file of ``verify``; None for the system's trust."""
+        return Path(self.verify) if isinstance(self.verify, str) else None
+
+    @property
     def path(self) -> str:
         """Where the tenant itself lies in its REST interface."""
         return f"/tenant/tenants/{quote(self.tenant_id, safe='')}"
@@ -128,6 +133,11 @@ class Tenant:
                 break
         return found[:limit]
 
+    def is_for_practice(self) -> bool:
+        """Whether it is a tenant of a local platform, this workspace's or a class's, which says so of itself."""
+        read = lambda body: "practice" in (body.get("customProperties") or ())  # noqa: E731
+        return self.is_local or self.request("GET", "/tenant/currentTenant", read)
+
     def _log_in(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         login = f"Bearer {reveal(self.token)}" if self.token is not None else ""
         basic = f"{self.tenant_id}/{self.user}:{reveal(self.password or '')}"
@@ -166,6 +176,7 @@ class TenantSettings:
     mqtt_port: int = 8883
     local: bool = True
     profile: str = "guide-2021"  # of the local platform
+    ca_file: str = ""  # PEM: what proves the server of a real tenant; empty for what this system trusts
 
     def problems(self, by_token: bool = False) -> dict[str, str]:
         """Say for each field what keeps a real tenant from being reached with it; a token needs no user."""
@@ -177,10 +188,16 @@ class TenantSettings:
             found["tenant_id"] += "you find it under your user's name in the platform, such as t12345."
         if not (self.user or by_token):
             found["user"] = "The user is missing: type the name with which you log in to the platform."
-        if not re.fullmatch(r"[A-Za-z0-9.-]+", self.mqtt_host):
-            found["mqtt_host"] = "The MQTT host is the tenant's host name alone, such as mytenant.example.com."
+        if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", self.mqtt_host):
+            found["mqtt_host"] = (
+                "The MQTT host is the tenant's host name or address alone, such as mytenant.example.com."
+            )
         if not 1 <= self.mqtt_port <= 65535:
             found["mqtt_port"] = "The MQTT port is a number from 1 to 65535; the platform's is 8883."
+        try:
+            read_certificates(Path(self.ca_file)) if self.ca_file else None
+        except OnboardingError as error:
+            found["ca_file"] = f"The server certificate: {error}"
         return found
 
 
@@ -193,12 +210,13 @@ def read_settings(folder: Path) -> TenantSettings:
         host = os.environ.get("MCIOT_MQTT_HOST") or rest.https_host(url)[0]
         port = os.environ.get("MCIOT_MQTT_PORT", "8883")
         tenant, user = os.environ.get("MCIOT_TENANT", ""), os.environ.get("MCIOT_USER", "")
-        return TenantSettings(url, tenant, user, host, int(port) if port.isdecimal() else 0, local=False)
+        server = host, int(port) if port.isdecimal() else 0
+        return TenantSettings(url, tenant, user, *server, local=False, ca_file=os.environ.get("MCIOT_CA_FILE", ""))
     path = folder / "tenant.json"
     if not path.exists():
         return TenantSettings()
     try:
-        kept = {"profile": TenantSettings.profile} | json.loads(read_file(path, ""))
+        kept = {"profile": TenantSettings.profile, "ca_file": ""} | json.loads(read_file(path, ""))
         settings = {field.name: kept[field.name] for field in fields(TenantSettings)}
         kinds = [list(map(type, each.values())) for each in (settings, asdict(TenantSettings()))]
         if kinds[0] != kinds[1] or settings["profile"] not in PROFILES:
@@ -229,7 +247,8 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
         sentence += "submit it, and run the cells below it."
         raise OnboardingError(sentence, "NEED_PASSWORD")
     who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
-    return Tenant(*who, token=secret, mqtt=mqtt) if by_token else Tenant(*who, secret, mqtt=mqtt)
+    password, token = (None, secret) if by_token else (secret, None)
+    return Tenant(*who, password, mqtt=mqtt, verify=settings.ca_file or True, token=token)
 
 
 def check_tenant(tenant: Tenant) -> str:
@@ -265,8 +284,6 @@ def _checks(tenant: Tenant) -> Iterator[str]:
         path, one = f"{tenant.path}/trusted-certificates", {"pageSize": "1"}
         tenant.request("GET", path, lambda body: len(body["certificates"]), meaning={403: no_role}, params=one)
         yield "may read and change trusted certificates"
-    server = fetch_server_certificate(*tenant.mqtt)
-    known = read_certificates(Path(tenant.verify)) if isinstance(tenant.verify, str) else []
-    trusted = not server.problem or server.certificate in known
-    doubt = f", with a certificate that this system does not trust ({server.problem}): see 05"
-    yield "MQTT port answers with TLS" + ("" if trusted else doubt)
+    server = fetch_server_certificate(*tenant.mqtt, tenant.trusted)
+    doubt = f", with a certificate that {server.judge} does not trust ({server.problem}): see 05"
+    yield "MQTT port answers with TLS" + (doubt if server.problem else "")

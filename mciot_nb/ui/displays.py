@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from mciot_nb.connect.server_certificate import ServerCertificate
+from mciot_nb.connect.server_certificate import SYSTEM, ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, SECRET_ENTRY, TRUSTED_ENTRY, Entry
@@ -128,7 +128,8 @@ def _validity(certificate: x509.Certificate) -> str:
 def _server_rows(server: ServerCertificate) -> Iterator[Line]:
     for name, certificate in _numbered("Shown", server.chain):
         yield name, readable(name_of(certificate)), f"issued by {_issuer(certificate)}; valid {_validity(certificate)}"
-    yield "This system's trust", f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
+    whose = "This system's trust" if server.judge == SYSTEM else "Your file's trust"
+    yield whose, f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: ask the operator for the fingerprint", ""
     until = f"{server.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     new = f"when the server gets a new one, by {until} at the latest, the device refuses it until its truststore has it"

@@ -94,8 +94,8 @@ class LiveTable(BrowserWidget):
             return
         found = self._matching(self._texts)
         self.found = len(found)
-        self.first = min(max(0, self.first), max(0, len(found) - 1)) // PAGE * PAGE
-        page = self._texts.iloc[found[self.first : self.first + PAGE]]
+        self.first = min(max(0, self.first), max(0, len(found) - 1)) // self.page_size * self.page_size
+        page = self._texts.iloc[found[self.first : self.first + self.page_size]]
         texts = zip(page.index, page.to_numpy().tolist(), strict=True)
         self.rows = [[key, *(visible(str(text)) for text in row)] for key, row in texts]
         self.news = {key: self._marks[key] for key in page.index if key in self._marks}

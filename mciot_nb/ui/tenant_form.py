@@ -1,15 +1,20 @@
 """The form for the tenant: which one, and what of it works."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from mciot_nb.connect.tenant import Tenant, TenantSettings, check_tenant, real_tenant
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.chain import fingerprint, to_pem
+from mciot_nb.pki.files import write_whole
+from mciot_nb.pki.names import name_of, readable
+from mciot_nb.pki.uploads import parse_upload
 from mciot_nb.secret import Secret
 from mciot_nb.ui.forms import Form, labelled, status
-from mciot_nb.ui.inputs import SecretField
+from mciot_nb.ui.inputs import FileField, SecretField
 from mciot_nb.ui.markup import Rendered, card, paragraph
 from mciot_nb.workspace import Workspace
 
@@ -19,6 +24,7 @@ _FIELDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "tenant_id": (widgets.Text, "Tenant ID", {"placeholder": "t12345"}),
     "mqtt_host": (widgets.Text, "MQTT host", {"placeholder": "mytenant.example.com"}),
     "mqtt_port": (widgets.IntText, "MQTT port", {"width": "22em", "continuous_update": True}),
+    "ca_file": (widgets.Text, "Server certificate", {"placeholder": "a PEM file; empty: what this system trusts"}),
     "user": (widgets.Text, "User", {}),
 }
 _USE = [("the local platform", True), ("a real tenant", False)]
@@ -56,8 +62,10 @@ class TenantForm(Form):
         self._credential.on_secret(lambda _: self._edited(None))
         for field in (self._login, *(self._fields[name] for name in ("url", "tenant_id", "user"))):
             field.observe(self._forget, "value")  # first of all, so that no note speaks of what is forgotten
+        self._fields["ca_file"].observe(self._paste, "value")  # before the note is written
+        self._file = FileField("Or paste its PEM text above, or choose it", self._keep).add_class("mciot-ca-upload")
         rows = {name: self.row(name, field) for name, field in self._fields.items()}
-        self._user = rows.pop("user")
+        self._user, rows["upload"] = rows.pop("user"), self._file
         last = widgets.HTML("The password or token is asked for in 06 and 07.").add_class("mciot-later")
         last = self.row("credential", self._credential) if ask_secret else last
         self._real = widgets.VBox([*rows.values(), self.row("login", self._login), self._user, last])
@@ -73,6 +81,20 @@ class TenantForm(Form):
         self._credential.value, self._credential.status = None, ""
         self._credential.label = _CREDENTIAL[self._login.value]
 
+    def _paste(self, change: Any) -> None:
+        """Take a PEM text that was pasted for its file; nothing of it stays in the field."""
+        if "-----BEGIN" in change.new:
+            change.owner.value = ""
+            self._file._receive(self, {"name": "What you pasted"}, [change.new.encode()])
+
+    def _keep(self, name: str, data: bytes) -> str:
+        """Keep certificates beside the settings, and name their file in the form."""
+        certificates = parse_upload(data, name)
+        path = self._workspace.folder / f"trusted-{fingerprint(certificates[0])[:8]}.pem"
+        write_whole(path, to_pem(certificates), replace=True)
+        self._fields["ca_file"].value = str(path)
+        return f"✓ Kept as {path.name}, the certificate of {readable(name_of(certificates[0]))}: now press Submit."
+
     @property
     def settings(self) -> TenantSettings:
         """The settings as they were submitted last. Raises: OnboardingError: if a real tenant's are incomplete."""
@@ -87,6 +109,8 @@ class TenantForm(Form):
         values = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
         if self._login.value:
             values["user"] = ""
+        if values["ca_file"]:
+            values["ca_file"] = str(Path(values["ca_file"]).expanduser().absolute())
         return TenantSettings(**values, local=self._where.value, profile=self._settings.profile)
 
     def problems(self) -> dict[str, str]:
@@ -130,8 +154,8 @@ class TenantForm(Form):
             elif self._ask_secret:
                 sentence = check_tenant(real_tenant(settings, secret))
             else:
-                mqtt = settings.mqtt_host, settings.mqtt_port
-                sentence = check_tenant(Tenant(settings.url, settings.tenant_id, settings.user, mqtt=mqtt))
+                mqtt, verify = (settings.mqtt_host, settings.mqtt_port), settings.ca_file or True
+                sentence = check_tenant(Tenant(settings.url, settings.tenant_id, mqtt=mqtt, verify=verify))
                 sentence += " The login is tested in 06, where its password is asked for."
         except OnboardingError as error:
             sentence = f"✗ {error}"

@@ -21,7 +21,8 @@ class TenantCalls(Handler):
         """Show the tenant of the login."""
         tenant = {"name": self.login.tenant, "domainName": self.request.host_name, "allowCreateTenants": False}
         parent = {"parent": "management"} if self.flag("withParent") else {}
-        self.respond({**tenant, **parent, "customProperties": {}, "self": self.address(self.request.path)})
+        practice = {"customProperties": {"practice": True}}  # so that a class's practice CAs may come, see `Tenant`
+        self.respond({**tenant, **parent, **practice, "self": self.address(self.request.path)})
 
     def _current_user(self) -> None:
         """Show the user of the login, with its roles."""
