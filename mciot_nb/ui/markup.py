@@ -32,9 +32,11 @@ Line = tuple[str, str | Rendered, str]
 
 # An untrusted notebook drops var(…), so these colours are literal. Each has a contrast of 3:1 at least with the ground
 # of the Lab's light and dark theme, and none is the only sign.
-_EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#757575"}
+_EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#757575", "accent": "#007a87"}
+_TITLE = "font-weight:600;font-size:1.15em"  # as .mciot-title in ui.css; what explains is 0.92em, all else 1em
 _LEFT = "text-align:left;vertical-align:top"  # the Lab would put the text of tables at the right
 _WRAP = "overflow-wrap:anywhere"  # a name may be longer than the page is wide
+_FILE = re.compile(r"(?<=\w)(?=[/\\][\w.-]+\.\w+$)")  # a path breaks before its file's name
 
 
 def visible(text: str) -> str:
@@ -65,18 +67,19 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
     rows, lines, table = list(rows), [visible(title)], []
     width = max((len(name) for name, *_ in rows), default=0) + 2
     for name, value, meaning in rows:
-        shown = value if isinstance(value, Rendered) else Rendered(value, escape(value))
+        shown = value if isinstance(value, Rendered) else Rendered(value, _FILE.sub("<wbr>", escape(value)))
         lines.append(f"  {visible(name):{width}}{visible(shown.text)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
-        more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
-        table.append(f'<tr>{_heading(name)}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
+        more = f'<br><small style="font-size:0.92em">{escape(meaning)}</small>' if meaning else ""
+        head = _heading(name, more="" if table else ";width:13em")
+        table.append(f'<tr>{head}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
     return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
 
 def _table(title: str, content: str) -> str:
-    style = "caption-side:top;text-align:left;padding:4px 0;font-weight:600"
-    caption = f'<caption style="{style}">{escape(title)}</caption>'
-    return f'<table class="mciot-card" style="border:1px solid #757575;margin:4px 0">{caption}{content}</table>'
+    caption = f'<caption style="caption-side:top;text-align:left;padding:4px 0;{_TITLE}">{escape(title)}</caption>'
+    style = f"width:100%;max-width:72em;table-layout:auto;margin:8px 0;border-top:3px solid {_EDGES['accent']}"
+    return f'<table class="mciot-card" style="{style}">{caption}{content}</table>'
 
 
 def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -86,8 +89,8 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> s
     return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>")
 
 
-def _heading(text: str, scope: str = "row") -> str:
-    return f'<th scope="{scope}" style="{_LEFT}">{escape(text)}</th>'
+def _heading(text: str, scope: str = "row", more: str = "") -> str:
+    return f'<th scope="{scope}" style="{_LEFT}{more}">{escape(text)}</th>'
 
 
 def _cell(text: str) -> str:
@@ -102,7 +105,9 @@ def _cell(text: str) -> str:
 def copyable(text: str) -> Rendered:
     """Return a text that one click selects whole; where a notebook is not trusted, three clicks do."""
     title = "Click to select it whole (three times in an untrusted notebook), then copy it."
-    return Rendered(text, f'<code title="{title}" style="user-select:all;word-break:break-all">{escape(text)}</code>')
+    half = (len(text) + 1) // 2  # where the page is narrow it breaks there, and not inside a pair of a fingerprint
+    halves = f"{escape(text[:half])}<wbr>{escape(text[half:])}"
+    return Rendered(text, f'<code title="{title}" style="user-select:all;{_WRAP}">{halves}</code>')
 
 
 def paragraph(text: str) -> Rendered:
@@ -112,7 +117,8 @@ def paragraph(text: str) -> Rendered:
 
 def boxed(kind: str, content: str) -> str:
     """Set HTML apart by an edge at its left; ``kind`` is good, bad or plain."""
-    return f'<div style="border-left:4px solid {_EDGES[kind]};padding:2px 12px;margin:4px 0;{_WRAP}">{content}</div>'
+    edge = f"border-left:4px solid {_EDGES[kind]};border-radius:2px 6px 6px 2px"
+    return f'<div style="{edge};background:{_EDGES[kind]}14;padding:6px 14px;margin:6px 0;{_WRAP}">{content}</div>'
 
 
 class StaticPicture:
