@@ -64,7 +64,7 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
 
     Example: ``card("MQTT client", [("Port", "8883", "MQTT over TLS")])``.
     """
-    rows, lines, table = list(rows), [visible(title)], []
+    rows, lines, table = list(rows), [visible(title)], list[str]()
     width = max((len(name) for name, *_ in rows), default=0) + 2
     for name, value, meaning in rows:
         shown = value if isinstance(value, Rendered) else Rendered(value, _FILE.sub("<wbr>", escape(value)))
@@ -180,9 +180,23 @@ def image(parts: Iterable[str], size: tuple[int, int], alt: str) -> str:
         f'font-family="system-ui, sans-serif" fill="currentColor" stroke-width="2">'
         f"<style>{light}@media(prefers-color-scheme:dark){{{dark}}}</style>{shapes}</svg>"
     )
+    return embedded(svg, wide, alt)
+
+
+def embedded(svg: str, wide: int, alt: str) -> str:
+    """Return an ``<img>`` of an SVG that has colours for a light ground and for a dark one."""
     source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     sizes = f'alt="{escape(alt)}" width="{wide}" style="max-width:100%"'
     return f'{_FOLLOW_THE_PAGE}<img class="mciot-picture" src="{source}" {sizes}>'
+
+
+def themed(svg: str) -> str:
+    """Let an SVG that is drawn in the light `COLOURS` follow the theme: what matplotlib draws."""
+    for name, (light, _) in COLOURS.items():
+        svg = svg.replace(light, f"var(--{name})")
+    light, dark = (";".join(f"--{name}:{pair[n]}" for name, pair in COLOURS.items()) for n in (0, 1))
+    rules = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    return svg.replace("<defs>", f"{rules}<defs>", 1)
 
 
 def words(x: int, y: int, text: str, size: int, colour: str, room: int, anchor: str = "start") -> str:
