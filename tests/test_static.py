@@ -129,7 +129,7 @@ def test_an_untrusted_notebook_shows_every_output(run: dict[Path, Any], tmp_path
 def check_displays(page: Page, scheme: str, clicks: int, is_wide: bool) -> None:
     """Check that every picture is drawn, by its colours, and that so many clicks select a fingerprint."""
     pictures = page.locator(".mciot-picture")
-    for picture, width in zip(pictures.all(), (400, 400, 560, 560), strict=True):
+    for picture, width in zip(pictures.all(), (400, 400, 640, 640), strict=True):
         expect(picture).to_have_js_property("naturalWidth", width)
     assert pictures.first.evaluate("one => getComputedStyle(one).colorScheme") == scheme
     wait_for(lambda: beside(page) == is_wide)

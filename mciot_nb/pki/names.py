@@ -67,10 +67,7 @@ def field_problem(field: Field, value: str) -> str | None:
 
 
 def mailbox_problem(address: str) -> str | None:
-    """Return in one sentence why this is no mail address (RFC 5321, section 4.1.2), or None; openssl takes any text.
-
-    Odd ones that exist are taken: dots at an end, a host of one word, a quoted name, an IP address in brackets.
-    """
+    """Return why this is no mail address (RFC 5321, section 4.1.2; odd ones that exist are), or None."""
     if re.fullmatch(r"""([\w!#$%&'*+/=?^`{|}~.-]+|"([^"\\]|\\.)+")@(\w([\w.-]*\w)?|\[[^]\s]+\])""", address, re.ASCII):
         return None
     return f"Email Address must be an address such as ops@example.com, not {address!r}: mend it, or leave it blank."

@@ -370,6 +370,7 @@ def _svg(values: "pd.Series[float]") -> str:
         from matplotlib.figure import Figure
 
         axes = (figure := Figure(figsize=_SIZE, layout="constrained", facecolor=ground)).subplots()
+        axes.set_facecolor(ground)
         drawn = values.clip(-1e300, 1e300)  # what matplotlib can draw; the words have the value itself
         axes.plot(drawn.index, drawn, color=accent, marker="o", markersize=4)
         margin = (drawn.index[-1] - drawn.index[0]) / 20 or pd.Timedelta(seconds=30)  # else one point had years
@@ -378,10 +379,7 @@ def _svg(values: "pd.Series[float]") -> str:
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
         axes.set_xlabel("Time, UTC", color=ink, size=_POINTS)
         axes.tick_params(colors=ink, labelsize=_POINTS)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.get_offset_text().set(color=ink, size=_POINTS)
         axes.grid(color=muted, alpha=0.3, linewidth=0.6)
-        axes.set_facecolor(ground)
         axes.spines[:].set_color(ink)
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(picture := io.StringIO(), format="svg", metadata={"Date": None})

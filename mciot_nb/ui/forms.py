@@ -19,7 +19,7 @@ from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, va
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, SecretField, style
-from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, listed, paragraph, visible
+from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
 
@@ -76,16 +76,12 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         """Say that the form is not submitted, or tested, and name what is missing; empty where nothing is wrong."""
         self.refresh()
         problems = self.problems()
-        missing = [name for name in self._asked if name in problems and not self._notes[name].value]
-        beside, said = len(problems) - len(missing), [problems[name] for name in missing]
-        if missing[1:]:
-            names = [
-                getattr(field, "description", "") or field.label for field in map(self._asked.__getitem__, missing)
-            ]
-            said = [f"{listed(names)} are missing: fill them in."]
-        if beside:
-            said.insert(0, f"{counted(beside, 'field', 'fields')} to mend first, see above.")
-        return f"✗ Not {what}: {' '.join(said)}" if said else ""
+        labels = {name: getattr(field, "description", "") or field.label for name, field in self._asked.items()}
+        missing = [name for name in labels if name in problems and not self._notes[name].value]
+        several, beside = listed([labels[name] for name in missing]), len(problems) - len(missing)
+        said = f"{several} are missing: fill them in." if missing[1:] else "".join(problems[name] for name in missing)
+        mend = f"{counted(beside, 'field', 'fields')} to mend first, see above. " if beside else ""
+        return f"✗ Not {what}: {mend}{said}".rstrip() if problems else ""
 
     def submit(self) -> None:
         """Do what the button does: take the values, or say what to mend first."""
@@ -134,7 +130,6 @@ _KINDS: dict[KeyType | None, str] = {
     None: "The kind of key that is there; it is not offered anew.",
 }
 _OTHER_KIND = "another kind"
-_EXTENSIONS = "Extensions that the certificate will get"
 
 
 class CertificateForm(Form):
@@ -171,7 +166,7 @@ class CertificateForm(Form):
         self._extensions = list(_extension_rows(self._config, section, issuer))
         self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
         self._preview = widgets.HTML().add_class("mciot-preview")
-        folded = f"<details><summary>{_EXTENSIONS}</summary>{card(_EXTENSIONS, self._extensions).html}</details>"
+        more = folded("Extensions that the certificate will get", self._extensions)
         self.build(
             *(self.row(name, field) for name, field in self._fields.items()),
             widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint"),
@@ -180,7 +175,7 @@ class CertificateForm(Form):
             self.row("days", self._days),
             self._end,
             self._preview,
-            widgets.HTML(folded).add_class("mciot-folded"),
+            widgets.HTML(more).add_class("mciot-folded"),
         )
         if not self.problems():
             self.take()

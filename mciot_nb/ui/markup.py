@@ -7,7 +7,7 @@ import base64
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,8 +76,14 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
     return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
 
+def folded(summary: str, rows: Sequence[Line]) -> str:
+    """Return a card that is folded under its title; nothing where it has no rows."""
+    return f"<details><summary>{escape(summary)}</summary>{card('', rows).html}</details>" if rows else ""
+
+
 def _table(title: str, content: str) -> str:
-    caption = f'<caption style="caption-side:top;text-align:left;padding:4px 0;{_TITLE}">{escape(title)}</caption>'
+    style = f"caption-side:top;text-align:left;padding:4px 0;{_TITLE}"
+    caption = title and f'<caption style="{style}">{escape(title)}</caption>'
     style = f"width:100%;max-width:72em;table-layout:auto;margin:8px 0;border-top:3px solid {_EDGES['accent']}"
     return f'<table class="mciot-card" style="{style}">{caption}{content}</table>'
 
@@ -207,13 +213,15 @@ def words(x: int, y: int, text: str, size: int, colour: str, room: int, anchor: 
 
 
 def fitted(text: str, widest: float) -> str:
-    """Shorten ``text`` in its middle until it is at most ``widest`` em wide: names differ at their ends."""
+    """Shorten ``text`` in its middle to ``widest`` em: names differ at their ends, and a subject loses whole fields."""
     if width(text) <= widest:
         return text
     half = len(text) // 2
     while half and width(text[:half] + "…" + text[-half:]) > widest:
         half -= 1
-    return text[:half] + "…" + text[len(text) - half :]
+    left, right = text[:half], text[len(text) - half :]
+    fields = left.rpartition(", ")[0], right.partition(", ")[2]
+    return ", …, ".join(fields) if all(fields) else f"{left}…{right}"
 
 
 def width(text: str) -> float:
