@@ -38,6 +38,10 @@ def look_over(page: Page, name: str) -> None:
     for width in (800, 1280):
         whole(page, width)
         photograph(page, f"{name}_{width}")
+    drawn = page.locator(".jp-Notebook img").evaluate_all(
+        "all => all.map(one => [one.naturalWidth > 0, one.alt !== ''])"
+    )
+    assert all(map(all, drawn)) and (drawn or not name.startswith("00"))
     for details in page.locator(f"{OURS} details").all():  # what is folded is looked over, too
         details.evaluate("element => { element.open = true; }")
     assert serious(page, OURS) == []

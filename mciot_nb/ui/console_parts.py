@@ -25,7 +25,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.ui.displays import two_sides
-from mciot_nb.ui.markup import COLOURS, Rendered, boxed, embedded, escape, grid, themed
+from mciot_nb.ui.markup import COLOURS, Rendered, boxed, escape, grid, themed
 from mciot_nb.ui.panel import button, row
 
 #: What paho notes of every connection; its other notes are news: an alert of TLS 1.3, for one.
@@ -356,7 +356,7 @@ def plot(values: "pd.Series[float]", name: str, unit: str = "") -> str:
     alt = f"Plot of {name}: {count} {span}; the last is {newest}."
     title = escape(f"{name} ({unit})" if unit else name)
     return (
-        f"<div><strong>{title}</strong></div>{embedded(_svg(values.set_axis(times.tz_localize(None))), _WIDE, alt)}"
+        f"<div><strong>{title}</strong></div>{themed(_svg(values.set_axis(times.tz_localize(None))), _WIDE, alt)}"
         f"<div>Last value: <strong>{escape(newest)} at {times[-1]:%Y-%m-%d %H:%M:%S} UTC</strong>. {count}.</div>"
     )
 
@@ -383,4 +383,7 @@ def _svg(values: "pd.Series[float]") -> str:
         axes.spines[:].set_color(ink)
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(picture := io.StringIO(), format="svg", metadata={"Date": None})
-    return themed(picture.getvalue())
+    svg = picture.getvalue()
+    for name, (light, _) in COLOURS.items():
+        svg = svg.replace(light, f"var(--{name})")
+    return svg

@@ -36,7 +36,8 @@ _EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#757575", "accent": "#0
 _TITLE = "font-weight:600;font-size:1.15em"  # as .mciot-title in ui.css; what explains is 0.92em, all else 1em
 _LEFT = "text-align:left;vertical-align:top"  # the Lab would put the text of tables at the right
 _WRAP = "overflow-wrap:anywhere"  # a name may be longer than the page is wide
-_FILE = re.compile(r"(?<=\w)(?=[/\\][\w.-]+\.\w+$)")  # a path breaks before its file's name
+#: A path breaks after the workspace, and before its last folder and its file's name.
+_FILE = re.compile(r"(?<=workspace)(?=[/\\])|(?<=\w)(?=[/\\]([\w.-]+[/\\])?[\w.-]+\.\w+$)")
 
 
 def visible(text: str) -> str:
@@ -71,7 +72,7 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
         lines.append(f"  {visible(name):{width}}{visible(shown.text)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
         more = f'<br><small style="font-size:0.92em">{escape(meaning)}</small>' if meaning else ""
-        head = _heading(name, more="" if table else ";width:13em")
+        head = _heading(name, more="" if table else ";width:15em")
         table.append(f'<tr>{head}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
     return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
@@ -179,30 +180,23 @@ OUTLINE = 'fill="none" stroke="currentColor"'
 def image(parts: Iterable[str], size: tuple[int, int], alt: str) -> str:
     """Return an ``<img>`` of SVG shapes whose classes are names of `COLOURS`; ``size`` is in pixels."""
     (wide, high), shapes = size, "".join(parts)
-    used = {name: colours for name, colours in COLOURS.items() if f'class="{name}"' in shapes}
-    light, dark = ("".join(f".{name}{{color:{pair[n]}}}" for name, pair in used.items()) for n in (0, 1))
+    used = [name for name in COLOURS if f'class="{name}"' in shapes]
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
         f'font-family="system-ui, sans-serif" fill="currentColor" stroke-width="2">'
-        f"<style>{light}@media(prefers-color-scheme:dark){{{dark}}}</style>{shapes}</svg>"
+        f"<style>{''.join(f'.{name}{{color:var(--{name})}}' for name in used)}</style>{shapes}</svg>"
     )
-    return embedded(svg, wide, alt)
+    return themed(svg, wide, alt)
 
 
-def embedded(svg: str, wide: int, alt: str) -> str:
-    """Return an ``<img>`` of an SVG that has colours for a light ground and for a dark one."""
-    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+def themed(svg: str, wide: int, alt: str) -> str:
+    """Return an ``<img>`` of an SVG whose colours are ``var(--name)``, with a name of `COLOURS`."""
+    used = {name: pair for name, pair in COLOURS.items() if f"var(--{name})" in svg}
+    light, dark = (";".join(f"--{name}:{pair[n]}" for name, pair in used.items()) for n in (0, 1))
+    rules = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style></svg>"
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.replace('</svg>', rules).encode()).decode()}"
     sizes = f'alt="{escape(alt)}" width="{wide}" style="max-width:100%"'
     return f'{_FOLLOW_THE_PAGE}<img class="mciot-picture" src="{source}" {sizes}>'
-
-
-def themed(svg: str) -> str:
-    """Let an SVG that is drawn in the light `COLOURS` follow the theme: what matplotlib draws."""
-    for name, (light, _) in COLOURS.items():
-        svg = svg.replace(light, f"var(--{name})")
-    light, dark = (";".join(f"--{name}:{pair[n]}" for name, pair in COLOURS.items()) for n in (0, 1))
-    rules = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
-    return svg.replace("<defs>", f"{rules}<defs>", 1)
 
 
 def words(x: int, y: int, text: str, size: int, colour: str, room: int, anchor: str = "start") -> str:
