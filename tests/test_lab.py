@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 #: What our cells put on the page; the Lab around it is not ours to mend.
 OURS = ".jp-OutputArea-output"
+#: Whatever is wider than the place it has.
+CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -35,7 +37,7 @@ def test_run_all_goes_through_every_notebook_and_axe_finds_nothing_serious(tmp_p
 
 
 def look_over(page: Page, name: str) -> None:
-    for width in (800, 1280):
+    for width in (1280, 800):
         whole(page, width)
         photograph(page, f"{name}_{width}")
     drawn = page.locator(".jp-Notebook img").evaluate_all(
@@ -45,6 +47,8 @@ def look_over(page: Page, name: str) -> None:
     for details in page.locator(f"{OURS} details").all():  # what is folded is looked over, too
         details.evaluate("element => { element.open = true; }")
     assert serious(page, OURS) == []
+    cut = page.locator(".jp-Notebook :is(pre, .cm-scroller)").evaluate_all(CUT)
+    assert cut == [], "code wraps at 800 pixels"
     page.locator(OURS).first.evaluate(  # the control: axe-core sees what is wrong
         "element => element.insertAdjacentHTML('beforeend', '<img src=\"data:,\"><button></button>')"
     )

@@ -18,6 +18,7 @@ from nbconvert import HTMLExporter
 from platform_tools import wait_for
 from playwright.sync_api import Page, expect, sync_playwright
 from test_displays import run_displays
+from test_lab import CUT
 
 from mciot_nb import LocalPlatform
 from tools.notebooks import NOTEBOOKS, execute
@@ -25,7 +26,6 @@ from tools.notebooks import NOTEBOOKS, execute
 pytestmark = pytest.mark.slow
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
 WORDS = "element => element.innerText.replaceAll(/\\s+/g, ' ')"
 
 
