@@ -112,8 +112,8 @@ def _cell(text: str) -> str:
 def copyable(text: str) -> Rendered:
     """Return a text that one click selects whole; where a notebook is not trusted, three clicks do."""
     title = "Click to select it whole (three times in an untrusted notebook), then copy it."
-    half = (len(text) + 1) // 2  # where the page is narrow it breaks there, and not inside a pair of a fingerprint
-    halves = f"{escape(text[:half])}<wbr>{escape(text[half:])}"
+    half = (len(text) + 1) // 2 if text[48:] else None  # a long one breaks there, not inside a pair of a fingerprint
+    halves = "<wbr>".join(map(escape, (text[:half], text[half:]) if half else (text,)))
     return Rendered(text, f'<code title="{title}" style="user-select:all;{_WRAP}">{halves}</code>')
 
 
