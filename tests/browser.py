@@ -227,6 +227,21 @@ def save(page: Page, path: Path) -> str:
     return path.read_text("utf-8")
 
 
+def whole(page: Page, width: int) -> None:
+    """Make the window as wide, and as high as the notebook is, without the file browser."""
+    sidebar = page.locator("#jp-left-stack")
+    if sidebar.is_visible():
+        page.keyboard.press("Escape")
+        page.keyboard.press("Control+b")
+        expect(sidebar).to_be_hidden()
+    page.set_viewport_size({"width": width, "height": 30_000})  # each cell is drawn
+    page.wait_for_timeout(500)
+    last = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
+    assert last
+    page.set_viewport_size({"width": width, "height": int(last["y"] + last["height"]) + 60})
+    page.wait_for_timeout(300)
+
+
 def photograph(page: Page, name: str) -> None:
     """Keep a picture of the page in test-artefacts/."""
     PICTURES.mkdir(exist_ok=True)

@@ -35,6 +35,7 @@ from mciot_nb.secret import Secret
 from mciot_nb.ui.console import DeviceConsole
 from mciot_nb.ui.console_parts import MOST_LINES as MOST
 from mciot_nb.ui.console_parts import Messages, plot
+from mciot_nb.ui.markup import COLOURS
 from tools.notebooks import sanitized
 
 CA, STRANGER = make("Console CA", ca=True), make("Unknown CA", ca=True)
@@ -654,8 +655,10 @@ def test_whatever_was_measured_is_drawn_and_read_out(points: list[tuple[datetime
     shown = plot(series(points), name, "C")
     image = ElementTree.fromstring(re.findall("<img[^>]*>", shown)[0].replace(">", "/>"))
     assert f"{len(points)} measurement" in image.attrib["alt"] and "script" not in Tags(shown).tags
-    picture = base64.b64decode(image.attrib["src"].removeprefix("data:image/png;base64,"))
-    assert picture.startswith(b"\x89PNG")
+    picture = base64.b64decode(image.attrib["src"].removeprefix("data:image/svg+xml;base64,"))
+    assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    assert picture.count(COLOURS["ground"][0].encode()) == 1, "all is drawn in colours that follow the theme"
+    assert b"#000000" not in picture and b"#ffffff" not in picture.split(b"</style>", 1)[1]
 
 
 def test_a_plot_says_in_words_what_it_shows() -> None:

@@ -1,6 +1,8 @@
 """The displays: their words and their pictures, as text and as HTML."""
 
 import base64
+import dataclasses
+import html
 import re
 import subprocess
 import sys
@@ -225,6 +227,11 @@ def test_a_chain_says_and_shows_what_is_wrong_and_what_is_trusted(
         (LONG, "W-end</text>"),  # a long name is shortened in its middle
         (DistinguishedName(organization="O" * 64), "O=OOO"),
         (DistinguishedName("DE", "Bayern", "München", "Example", None, "device"), "ST=Bayern, L=München, O=Example<"),
+        (SUBJECT, f">{str(SUBJECT).partition(', CN=')[0]}<"),  # the tutorial's, whole
+        (
+            dataclasses.replace(SUBJECT, organization="A Company With a Long Name"),
+            "L=Munich, …, OU=Device Onboarding<",
+        ),  # else it loses whole fields
     ],
 )
 def test_no_text_of_a_picture_is_wider_than_its_box(subject: DistinguishedName, shown: str) -> None:
@@ -293,6 +300,8 @@ def test_a_store_says_what_is_wrong_with_an_entry(kind: str, chain: tuple[x509.C
     good = Keystore(Path("odd.jks"), "JKS", (Entry("devicekeyentry", KEY_ENTRY, (DEVICE, CA)),))
     for look in both(store):
         assert words in look and "⚠ Java sees no key in it." in look and "Entry (no alias)" in look
+    at_once = html.unescape(re.sub("<details>.*?</details>", "", render(store).html))
+    assert words.rstrip(": ") in at_once and "valid</th>" not in at_once, "what is wrong is not folded"
     assert not any(word in look for look in both(good) for word in (words, "⚠", "(no alias)"))
 
 

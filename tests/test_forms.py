@@ -194,6 +194,31 @@ def test_the_configurations_limits_and_a_subject_that_was_made(config: CaConfig)
     assert message(form) == "✗ Not submitted: 2 fields to correct first, see above."
 
 
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [
+        *(
+            (one, True)
+            for one in ("ops@example.com", "a@b", "x.@docomo.example", "o'b+c@sub.example.com", "a_b@h_1.local")
+        ),
+        *(
+            (one, True)
+            for one in ('"Ann Lee"@example.com', "root@[192.0.2.1]", "root@[IPv6:2001:db8::1]", "$c@example.com")
+        ),
+        *((one, False) for one in ("nonsense", "a b@example.com", "@example.com", "a@", "a@b@c", "a@.example.com")),
+        *((one, False) for one in ("Ann <ann@example.com>", "mailto:a@example.com", "a@example.com, b@example.com")),
+    ],
+)
+def test_an_address_is_one_and_may_look_odd(address: str, good: bool) -> None:
+    form = subject_form(DistinguishedName(common_name="x"))
+    fill(form, email=address)
+    assert note(form, "email") == "" if good else "must be an address such as ops@example.com" in note(form, "email")
+    press(form)
+    assert form.subject.email == (address if good else None)
+    made = subject_form(DistinguishedName(common_name="x", email=address), made=True)
+    assert made.subject.email == address, "openssl takes it, so what was made with it stays"
+
+
 answers = st.sampled_from(["", ".", "Ulm", "Müller", " x ", "DE"])
 countries = st.sampled_from(["", ".", "DE"])
 
@@ -446,7 +471,7 @@ def test_a_wrong_certificate_for_the_platform_is_named(
         form._fields["ca_file"].value = str(path)
         said = note(form, "ca_file")
         assert said.startswith("✗ The server certificate: ") and str(path) in said and said.endswith("."), said
-        assert verdict(form) == "✗ Not tested: 1 field to mend first, see above."
+        assert verdict(form) == "✗ Not tested: 1 field to correct first, see above."
     other = tmp_path / "caCert.pem"  # the learner's own: a certificate, and not the server's
     other.write_bytes(to_pem([make("Example Root CA", ca=True).certificate]))
     told = says(ca_file=str(other))
@@ -506,8 +531,7 @@ def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: Loc
 def test_what_is_typed_is_tested_and_a_secret_is_asked_for(platform: LocalPlatform) -> None:
     form = tenant_form(TenantSettings(), platform=lambda: platform)
     fill_tenant(form, real(platform))
-    assert verdict(form) == "✗ Not tested: 1 field to correct first, see above."
-    assert "Password is missing" in note(form, "credential")
+    assert verdict(form).startswith("✗ Not tested: Password is missing")
     hand_over(form._credential, reveal(password(platform)))
     assert verdict(form) == GOOD and form.settings.local, "nothing was submitted"
     form._fields["user"].value = "somebody"  # the password was another one's

@@ -1,12 +1,13 @@
 """`run.py` opens the Lab, and a person clicks Run All in every notebook, in both themes; axe-core looks over each.
 
-Screenshots lie in test-artefacts/.
+Pictures of each notebook, whole, in both themes and at two widths, lie in test-artefacts/ afterwards:
+look at them when you have changed how something looks (``pytest --all tests/test_lab.py``).
 """
 
 from pathlib import Path
 
 import pytest
-from browser import notebook, photograph, run_all, serious, tutorial, wait_until_done
+from browser import notebook, photograph, run_all, serious, tutorial, wait_until_done, whole
 from playwright.sync_api import Page, expect
 
 from mciot_nb import LocalPlatform
@@ -16,6 +17,8 @@ pytestmark = pytest.mark.slow
 
 #: What our cells put on the page; the Lab around it is not ours to mend.
 OURS = ".jp-OutputArea-output"
+#: Whatever is wider than the place it has.
+CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -34,13 +37,18 @@ def test_run_all_goes_through_every_notebook_and_axe_finds_nothing_serious(tmp_p
 
 
 def look_over(page: Page, name: str) -> None:
-    for width in (800, 1280):
-        page.set_viewport_size({"width": width, "height": 4200})
-        page.wait_for_timeout(300)  # for the picture only
+    for width in (1280, 800):
+        whole(page, width)
         photograph(page, f"{name}_{width}")
+    drawn = page.locator(".jp-Notebook img").evaluate_all(
+        "all => all.map(one => [one.naturalWidth > 0, one.alt !== ''])"
+    )
+    assert all(map(all, drawn)) and (drawn or not name.startswith("00"))
     for details in page.locator(f"{OURS} details").all():  # what is folded is looked over, too
         details.evaluate("element => { element.open = true; }")
     assert serious(page, OURS) == []
+    cut = page.locator(".jp-Notebook :is(pre, .cm-scroller)").evaluate_all(CUT)
+    assert cut == [], "code wraps at 800 pixels"
     page.locator(OURS).first.evaluate(  # the control: axe-core sees what is wrong
         "element => element.insertAdjacentHTML('beforeend', '<img src=\"data:,\"><button></button>')"
     )

@@ -75,6 +75,7 @@ def test_outputs_are_as_committed_and_every_cell_is_compared(path: Path, workspa
 def test_the_file_is_canonical_and_holds_no_secret_and_no_path_of_a_machine(path: Path) -> None:
     text, notebook = path.read_text(encoding="utf-8"), load(path)
     assert text == canonical(notebook), "run: python3 run.py rebuild"
+    assert set(re.findall(r"(?:127\.0\.0\.1|localhost):(\d+)", text)) <= {"8883"}, "one platform has one port"
     assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
     for word in (PASSPHRASE, "PRIVATE KEY", "widget-state", str(ROOT), str(Path.home()) + "/", "/tmp/", "Basic ey"):
         assert word not in text

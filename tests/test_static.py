@@ -18,6 +18,7 @@ from nbconvert import HTMLExporter
 from platform_tools import wait_for
 from playwright.sync_api import Page, expect, sync_playwright
 from test_displays import run_displays
+from test_lab import CUT
 
 from mciot_nb import LocalPlatform
 from tools.notebooks import NOTEBOOKS, execute
@@ -25,7 +26,6 @@ from tools.notebooks import NOTEBOOKS, execute
 pytestmark = pytest.mark.slow
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
 WORDS = "element => element.innerText.replaceAll(/\\s+/g, ' ')"
 
 
@@ -104,7 +104,7 @@ def test_an_export_shows_every_output_without_a_network(path: Path, run: dict[Pa
         shown = export(page, notebook, tmp_path)
         photograph(page, f"{path.stem}_export")
         assert [words for words in expected if words not in shown] == []
-        images = page.locator(".jp-OutputArea-output img")
+        images = page.locator("img")
         assert all(images.evaluate_all("images => images.map(image => image.naturalWidth > 0 && image.alt)"))
 
         for cell in notebook.cells:  # the control: without its picture a widget is nothing there
@@ -129,7 +129,7 @@ def test_an_untrusted_notebook_shows_every_output(run: dict[Path, Any], tmp_path
 def check_displays(page: Page, scheme: str, clicks: int, is_wide: bool) -> None:
     """Check that every picture is drawn, by its colours, and that so many clicks select a fingerprint."""
     pictures = page.locator(".mciot-picture")
-    for picture, width in zip(pictures.all(), (400, 400, 560, 560), strict=True):
+    for picture, width in zip(pictures.all(), (400, 400, 640, 640), strict=True):
         expect(picture).to_have_js_property("naturalWidth", width)
     assert pictures.first.evaluate("one => getComputedStyle(one).colorScheme") == scheme
     wait_for(lambda: beside(page) == is_wide)

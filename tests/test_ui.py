@@ -312,11 +312,21 @@ def test_a_real_tenant_is_submitted_with_its_password() -> None:
     calls: list[tuple[TenantSettings, Secret | None]] = []
     form = tenant_form(TenantSettings(), lambda *given: calls.append(given))
     form._where.value = False
-    for name in ("url", "tenant_id", "user", "mqtt_host", "credential"):
-        assert note(form, name).startswith("✗ "), name
+    assert not any(note(form, name) for name in form._notes), "nothing is wrong before anything was typed"
+    form._fields["url"].value = "http://t.example.com"
+    assert [name for name in form._notes if note(form, name)] == ["url"]
+    press(form)
+    assert message(form) == (
+        "✗ Not submitted: 1 field to correct first, see above. "
+        "Tenant ID, MQTT host, User and Password are missing: fill them in."
+    )
+    assert [name for name in form._notes if note(form, name)] == ["url"], "what is missing is said once"
+    form._fields["user"].value = "x"
+    form._fields["user"].value = ""
+    assert note(form, "user").startswith("✗ The user is missing"), "it was touched"
     fill_tenant(form, REAL)
     press(form)
-    assert message(form) == "✗ Not submitted: 1 field to correct first, see above." and not calls
+    assert message(form).startswith("✗ Not submitted: Password is missing: it is kept in no file") and not calls
     hand_over(form._credential, WORD)
     assert note(form, "credential") == ""
     press(form)
@@ -328,7 +338,8 @@ def test_a_bearer_token_needs_no_user() -> None:
     form = tenant_form(REAL)
     form._login.value = True
     assert (form._user.layout.display, form._credential.label) == ("none", "Bearer token")
-    assert note(form, "credential").startswith("✗ Bearer token is missing")
+    press(form)
+    assert message(form).startswith("✗ Not submitted: Bearer token is missing")
     hand_over(form._credential, WORD)
     press(form)
     assert (form.settings.user, form.secret) == ("", Secret(WORD))  # how real_tenant knows a token

@@ -29,6 +29,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SANITIZE = ROOT / "tests" / "sanitize.cfg"
 #: What committed outputs show in place of the folder in which they were made.
 SHOWN_WORKSPACE = "/home/user/tutorial/workspace"
+#: The port that they show, whichever was free.
+SHOWN_PORT = "8883"
 #: Seconds that one cell may take.
 CELL_TIMEOUT = 120
 
@@ -135,9 +137,11 @@ def rebuild() -> int:
             os.environ["MCIOT_WORKSPACE"] = str(workspace.folder)
             prepare(workspace, path)
             failure = execute(new, path)
-            new = nbformat.from_dict(json.loads(json.dumps(new).replace(str(workspace.folder), SHOWN_WORKSPACE)))
+            shown = json.dumps(new).replace(str(workspace.folder), SHOWN_WORKSPACE)
             if platform := LocalPlatform.running(workspace.folder):
+                shown = re.sub(rf"(?<![\w+/]){platform.mqtt[1]}(?![\w+/])", SHOWN_PORT, shown)
                 platform.stop()
+            new = nbformat.from_dict(json.loads(shown))
         if failure:
             print(f"{path.name}: {failure}")
             return 1

@@ -56,6 +56,13 @@ def field_problem(field: Field, value: str) -> str | None:
     return None
 
 
+def mailbox_problem(address: str) -> str | None:
+    """Return why this is no mail address (RFC 5321, section 4.1.2; odd ones that exist are), or None."""
+    if re.fullmatch(r"""([\w!#$%&'*+/=?^`{|}~.-]+|"([^"\\]|\\.)+")@(\w([\w.-]*\w)?|\[[^]\s]+\])""", address, re.ASCII):
+        return None
+    return f"Email Address must be an address such as ops@example.com, not {address!r}: mend it, or leave it blank."
+
+
 @dataclass(frozen=True)
 class DistinguishedName:
     """The subject of a certificate, in the guide's seven fields; each may be left out.

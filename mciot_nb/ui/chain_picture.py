@@ -16,7 +16,7 @@ from mciot_nb.ui.markup import OUTLINE, Rendered, image, paragraph, visible, wid
 Chain = Sequence[x509.Certificate]
 Anchors = Collection[x509.Certificate]
 
-_WIDTH, _BOX, _GAP, _MARGIN, _INDENT = 560, 72, 56, 16, 14
+_WIDTH, _BOX, _GAP, _MARGIN, _INDENT = 640, 72, 56, 16, 14
 _ROOM = _WIDTH - 2 * (_MARGIN + _INDENT)  # for words inside a box
 
 

@@ -1,6 +1,5 @@
 """The parts of the device console: both ends of an attempt, messages, operations, what is sent, and the plot."""
 
-import base64
 import io
 import logging
 import math
@@ -26,7 +25,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.ui.displays import two_sides
-from mciot_nb.ui.markup import Rendered, boxed, escape, grid
+from mciot_nb.ui.markup import COLOURS, Rendered, boxed, escape, grid, themed
 from mciot_nb.ui.panel import button, row, show_if
 
 #: What paho notes of every connection; its other notes are news: an alert of TLS 1.3, for one.
@@ -341,8 +340,8 @@ def field(label: str, value: str, width: int) -> Any:
     return widgets.Dropdown(options=list(SEVERITIES), **options) if value in SEVERITIES else widgets.Text(**options)
 
 
-#: Inches of the plot, and its pixels per inch; the page shows it at half of its pixels, so that it is sharp.
-_SIZE, _DPI = (5.6, 2.4), 200
+#: Inches of the plot, its width on the page in pixels, and the points that are 13 pixels there, as the words around it.
+_SIZE, _WIDE, _POINTS = (5.6, 2.4), 560, 9.4
 _drawing = threading.Lock()  # matplotlib is not made for threads
 
 
@@ -357,30 +356,35 @@ def plot(values: "pd.Series[float]", name: str, unit: str = "") -> str:
     span = f"from {times[0]:%H:%M:%S} to {times[-1]:%H:%M:%S} UTC, between {low} and {high}"
     alt = f"Plot of {name}: {count} {span}; the last is {newest}."
     title = escape(f"{name} ({unit})" if unit else name)
-    source = base64.b64encode(_png(values.set_axis(times.tz_localize(None)))).decode()
     return (
-        f'<div><strong>{title}</strong></div><img class="mciot-plot" src="data:image/png;base64,{source}" '
-        f'alt="{escape(alt)}" width="{_SIZE[0] * _DPI / 2:.0f}">'
+        f"<div><strong>{title}</strong></div>{themed(_svg(values.set_axis(times.tz_localize(None))), _WIDE, alt)}"
         f"<div>Last value: <strong>{escape(newest)} at {times[-1]:%Y-%m-%d %H:%M:%S} UTC</strong>. {count}.</div>"
     )
 
 
-def _png(values: "pd.Series[float]") -> bytes:
-    """Draw the values over their times (UTC), on a ground of its own, which is readable in a dark theme too."""
+def _svg(values: "pd.Series[float]") -> str:
+    """Draw the values over their times (UTC), in the colours of our other pictures."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would write of its font cache into the notebook
+    ground, ink, muted, accent = (COLOURS[name][0] for name in ("ground", "ink", "muted", "ca"))
     with _drawing, warnings.catch_warnings(action="ignore"):  # of spans of thousands of years
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # here, because it takes half a second
         from matplotlib.figure import Figure
 
-        axes = (figure := Figure(figsize=_SIZE, dpi=_DPI, layout="constrained", facecolor="white")).subplots()
+        axes = (figure := Figure(figsize=_SIZE, layout="constrained", facecolor=ground)).subplots()
+        axes.set_facecolor(ground)
         drawn = values.clip(-1e300, 1e300)  # what matplotlib can draw; the words have the value itself
-        axes.plot(drawn.index, drawn, color="#1565c0", marker="o", markersize=4)
+        axes.plot(drawn.index, drawn, color=accent, marker="o", markersize=4)
         margin = (drawn.index[-1] - drawn.index[0]) / 20 or pd.Timedelta(seconds=30)  # else one point had years
         axes.set_xlim(drawn.index[0] - margin, drawn.index[-1] + margin)
         axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=5))
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        axes.set_xlabel("Time, UTC")
-        axes.grid(color="#d0d0d0", linewidth=0.6)
+        axes.set_xlabel("Time, UTC", color=ink, size=_POINTS)
+        axes.tick_params(colors=ink, labelsize=_POINTS)
+        axes.grid(color=muted, alpha=0.3, linewidth=0.6)
+        axes.spines[:].set_color(ink)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(picture := io.BytesIO(), format="png")
-    return picture.getvalue()
+        figure.savefig(picture := io.StringIO(), format="svg", metadata={"Date": None})
+    svg = picture.getvalue()
+    for name, (light, _) in COLOURS.items():
+        svg = svg.replace(light, f"var(--{name})")
+    return svg

@@ -18,7 +18,7 @@ from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
-from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, listed, visible
+from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, folded, listed, visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -71,22 +71,28 @@ def _store(store: Keystore) -> Rendered:
     if others := kinds.count(HIDDEN_ENTRY):
         holds.append(counted(others, "entry that Java does not see", "entries that Java does not see"))
     held = f"Holds {listed(holds)}."
-    entries = [card(f"Entry {entry.alias or '(no alias)'}", _entry_rows(entry)) for entry in store.entries]
-    text = [visible(title), held, *filter(None, [visible(remark)]), *(entry.text for entry in entries)]
+    text = [visible(title), held, *filter(None, [visible(remark)])]
     html = f"<p><strong>{escape(title)}</strong><br>{escape(held)}</p>" + (f"<p>{escape(remark)}</p>" if remark else "")
-    return Rendered("\n".join(text), html + "".join(entry.html for entry in entries))
+    for entry in store.entries:
+        name, rows, more = f"Entry {entry.alias or '(no alias)'}", [*_entry_rows(entry)], [*_more_of(entry)]
+        text.append(card(name, rows + more).text)
+        html += card(name, rows).html + folded("Validity, serial numbers and fingerprints", more)
+    return Rendered("\n".join(text), html)
 
 
 def _entry_rows(entry: Entry) -> Iterator[Line]:
-    """Yield the entry's kind and its chain first, which are the same in every run, and last what is not."""
+    """Yield the entry's kind, and its chain."""
     yield "Kind", _KINDS.get(entry.kind, f"⚠ {entry.kind}"), ""
     if entry.kind == KEY_ENTRY:
         kind = f", by its certificate {key_kind(entry.chain[0])}" if entry.chain else ""
         yield "Private key", f"✓ is in it{kind}", "kept under the password, and never shown"
-    numbered = _numbered("Certificate", entry.chain)
-    for (name, certificate), signed in zip(numbered, _signatures(entry), strict=True):
-        yield name, readable(name_of(certificate)), signed
-    for name, certificate in numbered:
+    for (name, certificate), signed in zip(_numbered("Certificate", entry.chain), _signatures(entry), strict=True):
+        yield name, readable(name_of(certificate)), "; ".join(filter(None, (trouble(certificate), signed)))
+
+
+def _more_of(entry: Entry) -> Iterator[Line]:
+    """Yield what differs from run to run."""
+    for name, certificate in _numbered("Certificate", entry.chain):
         yield f"{name}, valid", _validity(certificate), ""
         yield f"{name}, SHA-256", copyable(with_colons(fingerprint(certificate, "sha256"))), ""
     if entry.created:

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, read_config
 from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, request_command
-from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem
+from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem, mailbox_problem
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
 from mciot_nb.ui.inputs import PassphraseField, Poller, SecretField, style
-from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, paragraph, visible
+from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
 
@@ -32,7 +32,9 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def __init__(self, title: str) -> None:
         super().__init__()
         self.title = title
+        self._asked: dict[str, Any] = {}
         self._notes: dict[str, Any] = {}
+        self._touched: set[str] = set()
         self._heading = widgets.HTML(f'<span class="mciot-title">{escape(title)}</span>')
         self._button = widgets.Button(description="Submit", button_style="primary").add_class("mciot-submit")
         self._button.on_click(lambda _: self.submit())
@@ -43,8 +45,9 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         """Put a place for its problem beside ``field``; both get CSS classes made of ``name``."""
         css_class = f"mciot-{name.replace('_', '-')}"
         self._notes[name] = widgets.HTML().add_class("mciot-note").add_class(f"{css_class}-note")
-        field.add_class(css_class)
+        self._asked[name] = field.add_class(css_class)
         if not isinstance(field, SecretField):
+            field.observe(lambda _: self._touched.add(name), "value")
             field.observe(self._edited, "value")
         return widgets.HBox([field, self._notes[name]]).add_class("mciot-row")
 
@@ -62,19 +65,26 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         """Make the fields' values the form's value."""
 
     def refresh(self) -> None:
-        """Write what is wrong beside each field."""
+        """Write what is wrong beside each field, but not beside one that was left blank so far."""
         problems = self.problems()
         for name, note in self._notes.items():
-            note.value = status(f"✗ {problems[name]}", "problem") if name in problems else ""
+            blank = isinstance(field := self._asked[name], SecretField) or field.value == ""
+            said = name in problems and (name in self._touched or not blank)
+            note.value = status(f"✗ {problems[name]}", "problem") if said else ""
 
     def refusal(self, what: str) -> str:
-        """Say that the form is not submitted, or tested, while it has fields to mend; empty where it has none."""
+        """Say that the form is not submitted, or tested, and name what is missing; empty where nothing is wrong."""
         self.refresh()
-        number = len(self.problems())
-        return f"✗ Not {what}: {counted(number, 'field', 'fields')} to correct first, see above." if number else ""
+        problems = self.problems()
+        labels = {name: getattr(field, "description", "") or field.label for name, field in self._asked.items()}
+        missing = [name for name in labels if name in problems and not self._notes[name].value]
+        several, beside = listed([labels[name] for name in missing]), len(problems) - len(missing)
+        said = f"{several} are missing: fill them in." if missing[1:] else "".join(problems[name] for name in missing)
+        mend = f"{counted(beside, 'field', 'fields')} to correct first, see above. " if beside else ""
+        return f"✗ Not {what}: {mend}{said}".rstrip() if problems else ""
 
     def submit(self) -> None:
-        """Do what the button does: take the values, or say what to mend first."""
+        """Do what the button does: take the values, or say what to correct first."""
         said = self.refusal("submitted")
         try:
             if not said:
@@ -120,7 +130,6 @@ _KINDS: dict[KeyType | None, str] = {
     None: "The kind of key that is there; it can't be chosen for a new key.",
 }
 _OTHER_KIND = "another kind"
-_EXTENSIONS = "Extensions that the certificate will get"
 
 
 class CertificateForm(Form):
@@ -144,7 +153,7 @@ class CertificateForm(Form):
         made: bool = False,
     ) -> None:
         super().__init__(title)
-        self._owner, self._issuer, self._made = owner, issuer, key if made else None
+        self._owner, self._issuer, self._made = owner, issuer, (subject.email, key) if made else (None, None)
         self._config = config or read_config(GUIDE_CONFIG)
         self._subject: DistinguishedName | None = None
         self.key, section = key, "v3_signed" if owner == "device" else "v3_ca"
@@ -157,7 +166,7 @@ class CertificateForm(Form):
         self._extensions = list(_extension_rows(self._config, section, issuer))
         self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
         self._preview = widgets.HTML().add_class("mciot-preview")
-        folded = f"<details><summary>{_EXTENSIONS}</summary>{card(_EXTENSIONS, self._extensions).html}</details>"
+        more = folded("Extensions that the certificate will get", self._extensions)
         self.build(
             *(self.row(name, field) for name, field in self._fields.items()),
             widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint"),
@@ -166,7 +175,7 @@ class CertificateForm(Form):
             self.row("days", self._days),
             self._end,
             self._preview,
-            widgets.HTML(folded).add_class("mciot-folded"),
+            widgets.HTML(more).add_class("mciot-folded"),
         )
         if not self.problems():
             self.take()
@@ -192,9 +201,11 @@ class CertificateForm(Form):
         for name, text in typed.items():
             if text and (problem := field_problem(BY_ATTRIBUTE[name], text) or self._prompts[name].problem(text)):
                 found[name] = problem
+        if (email := typed["email"]) and email != self._made[0] and (problem := mailbox_problem(email)):
+            found.setdefault("email", problem)
         if typed["common_name"] is None:
             found["common_name"] = f"Common Name is missing: type {_PURPOSES[self._owner == 'device']}."
-        if key != self._made:
+        if key != self._made[1]:
             if key.key_type is None:
                 found["key_type"] = "Such a key is not made here: choose one of the others."
             if problem := self._judge(key)[1]:

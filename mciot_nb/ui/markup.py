@@ -7,7 +7,7 @@ import base64
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +34,12 @@ Line = tuple[str, str | Rendered, str]
 
 # An untrusted notebook drops var(…), so these colours are literal. Each has a contrast of 3:1 at least with the ground
 # of the Lab's light and dark theme, and none is the only sign.
-_EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#757575"}
+_EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#757575", "accent": "#007a87"}
+_TITLE = "font-weight:600;font-size:1.15em"  # as .mciot-title in ui.css; what explains is 0.92em, all else 1em
 _LEFT = "text-align:left;vertical-align:top"  # the Lab would put the text of tables at the right
 _WRAP = "overflow-wrap:anywhere"  # a name may be longer than the page is wide
+#: A path breaks after the workspace, and before its last folder and its file's name.
+_FILE = re.compile(r"(?<=workspace)(?=[/\\])|(?<=\w)(?=[/\\]([\w.-]+[/\\])?[\w.-]+\.\w+$)")
 
 
 def visible(text: str) -> str:
@@ -64,21 +67,28 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
 
     Example: ``card("MQTT client", [("Port", "8883", "MQTT over TLS")])``.
     """
-    rows, lines, table = list(rows), [visible(title)], []
+    rows, lines, table = list(rows), [visible(title)], list[str]()
     width = max((len(name) for name, *_ in rows), default=0) + 2
     for name, value, meaning in rows:
-        shown = value if isinstance(value, Rendered) else Rendered(value, escape(value))
+        shown = value if isinstance(value, Rendered) else Rendered(value, _FILE.sub("<wbr>", escape(value)))
         lines.append(f"  {visible(name):{width}}{visible(shown.text)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
-        more = f"<br><small>{escape(meaning)}</small>" if meaning else ""
-        table.append(f'<tr>{_heading(name)}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
+        more = f'<br><small style="font-size:0.92em">{escape(meaning)}</small>' if meaning else ""
+        head = _heading(name, more="" if table else ";width:15em")
+        table.append(f'<tr>{head}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
     return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
 
+def folded(summary: str, rows: Sequence[Line]) -> str:
+    """Return a card that is folded under its title; nothing where it has no rows."""
+    return f"<details><summary>{escape(summary)}</summary>{card('', rows).html}</details>" if rows else ""
+
+
 def _table(title: str, content: str) -> str:
-    style = "caption-side:top;text-align:left;padding:4px 0;font-weight:600"
-    caption = f'<caption style="{style}">{escape(title)}</caption>'
-    return f'<table class="mciot-card" style="border:1px solid #757575;margin:4px 0">{caption}{content}</table>'
+    style = f"caption-side:top;text-align:left;padding:4px 0;{_TITLE}"
+    caption = title and f'<caption style="{style}">{escape(title)}</caption>'
+    style = f"width:100%;max-width:72em;table-layout:auto;margin:8px 0;border-top:3px solid {_EDGES['accent']}"
+    return f'<table class="mciot-card" style="{style}">{caption}{content}</table>'
 
 
 def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -88,8 +98,8 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> s
     return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>")
 
 
-def _heading(text: str, scope: str = "row") -> str:
-    return f'<th scope="{scope}" style="{_LEFT}">{escape(text)}</th>'
+def _heading(text: str, scope: str = "row", more: str = "") -> str:
+    return f'<th scope="{scope}" style="{_LEFT}{more}">{escape(text)}</th>'
 
 
 def _cell(text: str) -> str:
@@ -104,7 +114,9 @@ def _cell(text: str) -> str:
 def copyable(text: str) -> Rendered:
     """Return a text that one click selects whole; where a notebook is not trusted, three clicks do."""
     title = "Click to select it whole (three times in an untrusted notebook), then copy it."
-    return Rendered(text, f'<code title="{title}" style="user-select:all;word-break:break-all">{escape(text)}</code>')
+    half = (len(text) + 1) // 2 if text[48:] else None  # a long one breaks there, not inside a pair of a fingerprint
+    halves = "<wbr>".join(map(escape, (text[:half], text[half:]) if half else (text,)))
+    return Rendered(text, f'<code title="{title}" style="user-select:all;{_WRAP}">{halves}</code>')
 
 
 def paragraph(text: str) -> Rendered:
@@ -114,7 +126,8 @@ def paragraph(text: str) -> Rendered:
 
 def boxed(kind: str, content: str) -> str:
     """Set HTML apart by an edge at its left; ``kind`` is good, bad or plain."""
-    return f'<div style="border-left:4px solid {_EDGES[kind]};padding:2px 12px;margin:4px 0;{_WRAP}">{content}</div>'
+    edge = f"border-left:4px solid {_EDGES[kind]};border-radius:2px 6px 6px 2px"
+    return f'<div style="{edge};background:{_EDGES[kind]}14;padding:6px 14px;margin:6px 0;{_WRAP}">{content}</div>'
 
 
 #: The widget that each cell shows, by the Lab's id of the cell; the server asks, for a page that is loaded again.
@@ -175,14 +188,21 @@ OUTLINE = 'fill="none" stroke="currentColor"'
 def image(parts: Iterable[str], size: tuple[int, int], alt: str) -> str:
     """Return an ``<img>`` of SVG shapes whose classes are names of `COLOURS`; ``size`` is in pixels."""
     (wide, high), shapes = size, "".join(parts)
-    used = {name: colours for name, colours in COLOURS.items() if f'class="{name}"' in shapes}
-    light, dark = ("".join(f".{name}{{color:{pair[n]}}}" for name, pair in used.items()) for n in (0, 1))
+    used = [name for name in COLOURS if f'class="{name}"' in shapes]
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
         f'font-family="system-ui, sans-serif" fill="currentColor" stroke-width="2">'
-        f"<style>{light}@media(prefers-color-scheme:dark){{{dark}}}</style>{shapes}</svg>"
+        f"<style>{''.join(f'.{name}{{color:var(--{name})}}' for name in used)}</style>{shapes}</svg>"
     )
-    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return themed(svg, wide, alt)
+
+
+def themed(svg: str, wide: int, alt: str) -> str:
+    """Return an ``<img>`` of an SVG whose colours are ``var(--name)``, with a name of `COLOURS`."""
+    used = {name: pair for name, pair in COLOURS.items() if f"var(--{name})" in svg}
+    light, dark = (";".join(f"--{name}:{pair[n]}" for name, pair in used.items()) for n in (0, 1))
+    rules = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style></svg>"
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.replace('</svg>', rules).encode()).decode()}"
     sizes = f'alt="{escape(alt)}" width="{wide}" style="max-width:100%"'
     return f'{_FOLLOW_THE_PAGE}<img class="mciot-picture" src="{source}" {sizes}>'
 
@@ -195,13 +215,15 @@ def words(x: int, y: int, text: str, size: int, colour: str, room: int, anchor: 
 
 
 def fitted(text: str, widest: float) -> str:
-    """Shorten ``text`` in its middle until it is at most ``widest`` em wide: names differ at their ends."""
+    """Shorten ``text`` in its middle to ``widest`` em: names differ at their ends, and a subject loses whole fields."""
     if width(text) <= widest:
         return text
     half = len(text) // 2
     while half and width(text[:half] + "…" + text[-half:]) > widest:
         half -= 1
-    return text[:half] + "…" + text[len(text) - half :]
+    left, right = text[:half], text[len(text) - half :]
+    fields = left.rpartition(", ")[0], right.partition(", ")[2]
+    return ", …, ".join(fields) if all(fields) else f"{left}…{right}"
 
 
 def width(text: str) -> float:

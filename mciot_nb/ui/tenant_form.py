@@ -78,6 +78,8 @@ class TenantForm(Form):
     def _forget(self, change: Any) -> None:
         """Forget the secret: what was typed for one host must not go to another, and a password is no token."""
         self._forgotten = change.owner is not self._login and (self._forgotten or self._credential.value is not None)
+        if self._credential.value is not None:
+            self._touched.add("credential")
         self._credential.value, self._credential.status = None, ""
         self._credential.label = _CREDENTIAL[self._login.value]
 
