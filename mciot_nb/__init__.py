@@ -41,6 +41,7 @@ _MODULES = {
     "ui.trust_panel": "TrustedCertificatesPanel",
     "ui.console": "DeviceConsole",
     "ui.markup": "card",
+    "ui.certificate_fields": "fields",
     "ui.chain_picture": "chain_picture",
     "ui.displays": "two_sides",
 }
