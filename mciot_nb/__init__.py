@@ -43,7 +43,8 @@ _MODULES = {
     "ui.markup": "card",
     "ui.certificate_fields": "fields",
     "ui.chain_picture": "chain_picture",
-    "ui.displays": "two_sides",
+    "ui.completion": "CompletionForm",
+    "ui.displays": "first_lines two_sides",
 }
 _HOMES = {name: f"mciot_nb.{module}" for module, names in _MODULES.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
