@@ -44,7 +44,7 @@ _MODULES = {
     "ui.certificate_fields": "fields",
     "ui.chain_picture": "chain_picture",
     "ui.completion": "CompletionForm",
-    "ui.displays": "first_lines two_sides",
+    "ui.displays": "first_lines journey two_sides",
 }
 _HOMES = {name: f"mciot_nb.{module}" for module, names in _MODULES.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

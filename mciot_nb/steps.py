@@ -4,25 +4,27 @@ Without a passphrase nobody is asked: files are looked at, and what the local pl
 what only a real tenant knows is not known. With it, every key and store is opened, and a real tenant is asked.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki import jks, pbe
 from mciot_nb.pki.chain import diagnose, fingerprint, is_ca, is_issued_by, read_certificates
 from mciot_nb.pki.keys import is_key_of, read_private_key
-from mciot_nb.pki.keystore import KEY_ALIAS, TRUST_ALIAS, read_key, read_store
+from mciot_nb.pki.keystore import TRUST_ALIAS, read_key, read_store
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.secret import Secret
 
 if TYPE_CHECKING:
     from mciot_nb.workspace import Workspace
 
-Check = Callable[["Workspace", Path, Secret | None], str]
 DONE, OPEN, WRONG, UNKNOWN = "✓", "○", "✗", "?"
+_STEPS = json.loads((Path(__file__).parents[1] / "data" / "steps.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -49,120 +51,78 @@ class Progress:
     @property
     def rows(self) -> list[tuple[str, str, str]]:
         """Title, state and sentence, and files of each step, for a card."""
-        return [(step.title, f"{step.state} {step.said}", ", ".join(step.files)) for step in self.steps]
+        return [(step.title, f"{step.state} {step.said}.", ", ".join(step.files)) for step in self.steps]
 
 
 def look(workspace: "Workspace", secret: Secret | None = None) -> Progress:
     """Look at each step; with ``secret``, the passphrase, also into the keys and stores."""
-    return Progress(tuple(_look_at(workspace, secret, *step) for step in _STEPS))
-
-
-def _look_at(workspace: "Workspace", secret: Secret | None, title: str, owner: str, names: str, check: Check) -> Step:
     folders = {"ca": workspace.ca_folder, "intermediate": workspace.intermediate_folder}
-    folder = folders.get(owner) or workspace.device_file("")
-    files = tuple(name for name in names.split() if (folder / name).exists())
+    return Progress(tuple(_look_at(workspace, folders.get(s["owner"]), secret, s) for s in _STEPS))
+
+
+def _look_at(workspace: "Workspace", folder: Path | None, secret: Secret | None, known: dict[str, Any]) -> Step:
+    folder, title, names = folder or workspace.device_file(""), known["title"], known["files"]
+    files = tuple(name for name in names if (folder / name).exists())
+    if not names and not secret and not workspace.tenant_settings.local:
+        return Step(title, UNKNOWN, f"only your tenant knows: {title[:2]} asks it")
     try:
-        said = check(workspace, folder, secret) if files or not names else ""
+        good = _CHECKS[title[:2]](workspace, folder, secret) if files or not names else None
     except OnboardingError as error:
         if names or error.code != "NO_FILE":  # else nothing was made yet that could be uploaded, or connect
-            return Step(title, UNKNOWN if error.code == UNKNOWN else WRONG, str(error), files)
-        said = ""
-    if said:
-        return Step(title, DONE, said, files)
-    return Step(title, OPEN, f"{'optional' if owner == 'intermediate' else 'not yet'}: {title[:2]} makes it", files)
+            return Step(title, WRONG, str(error).removesuffix("."), files)
+        good = None
+    if good is None:
+        return Step(title, OPEN, f"{'optional' if title[:2] == '02' else 'not yet'}: {title[:2]} makes it")
+    in_a_safe = "; its key is not here: in a safe, perhaps" if names and names[0] not in files else ""
+    said = known["here"] + in_a_safe if in_a_safe or not secret else known.get("opened", known["here"])
+    return Step(title, DONE, said, files) if good else Step(title, WRONG, known["wrong"], files)
 
 
-def _need(good: object, sentence: str, code: str = "") -> None:
-    if not good:
-        raise OnboardingError(sentence, code)
+def _pair(owner: str, workspace: "Workspace", folder: Path, secret: Secret | None) -> bool:
+    """Whether a certificate is signed by whom it should, and, as far as its key may be opened, fits that."""
+    one, path = workspace.certificate(owner), folder / f"{owner}Key.pem"
+    if owner == "device" and not path.exists():
+        raise OnboardingError("deviceKey.pem is missing, and no device can connect without it: put it back.")
+    signed = is_issued_by(one, workspace.issuer_certificate if owner == "device" else workspace.certificate("ca"))
+    fits = not secret or not path.exists() or is_key_of(one, read_private_key(path, secret))
+    return signed and fits and is_ca(one) == (owner != "device")
 
 
-def _key(workspace: "Workspace", path: Path, secret: Secret | None) -> str:
-    """Check that a key fits its certificate, as far as it may be opened; a CA's may be in a safe."""
-    if not path.exists():
-        return f"{path.name} is not here: in a safe, perhaps"
-    if secret:
-        owner = path.name.removesuffix("Key.pem")
-        fits = is_key_of(workspace.certificate(owner), read_private_key(path, secret))
-        _need(fits, f"{path.name} is not the key of {owner}Cert.pem: put the right one back.")
-    return f"{path.name} {'opens, and fits its certificate' if secret else 'is here, unopened'}"
+def _chain(workspace: "Workspace", folder: Path, _: Secret | None) -> bool:
+    chain = read_certificates(folder / "deviceCertChain.pem")
+    return chain[0] == workspace.certificate("device") and diagnose(chain, [workspace.issuer_certificate]).ok
 
 
-def _ca(workspace: "Workspace", folder: Path, secret: Secret | None) -> str:
-    root = workspace.certificate("ca")
-    _need(is_ca(root) and is_issued_by(root, root), "caCert.pem is no root CA's: put the right file back.")
-    return f"caCert.pem is a CA's, signed by itself; {_key(workspace, folder / 'caKey.pem', secret)}"
+def _stores(workspace: "Workspace", folder: Path, secret: Secret | None) -> bool:
+    for name in (folder / name for name in _STEPS[4]["files"]):
+        data = name.read_bytes() if name.exists() else b""
+        good = data.startswith(jks.MAGIC) or (data[:1] == b"\x30" and pbe.is_whole(data))
+        if good and secret:
+            ours = "Key" not in name.name or read_key(name, secret)[1][0] == workspace.certificate("device")
+            good = ours and ("Key" in name.name or TRUST_ALIAS in read_store(name, secret).trusted)
+        if not good:
+            return False
+    return True
 
 
-def _intermediate(workspace: "Workspace", folder: Path, secret: Secret | None) -> str:
-    _need(workspace.has_intermediate, "intermediateCert.pem is missing, or not signed by your CA: run 02 again.")
-    return f"signed by your CA; {_key(workspace, folder / 'intermediateKey.pem', secret)}"
-
-
-def _device(workspace: "Workspace", folder: Path, secret: Secret | None) -> str:
-    by, key = workspace.issuer_certificate, folder / "deviceKey.pem"
-    _need(is_issued_by(workspace.certificate("device"), by), "deviceCert.pem is not signed by your CA: run 03 again.")
-    _need(key.exists(), f"{key.name} is missing in {folder}, and the device can't connect without it: put it back.")
-    return f"signed by {common_name(name_of(by))}; {_key(workspace, key, secret)}"
-
-
-def _chain(workspace: "Workspace", folder: Path, secret: Secret | None) -> str:
-    chain, anchor = read_certificates(folder / "deviceCertChain.pem"), workspace.issuer_certificate
-    good = chain[0] == workspace.certificate("device") and diagnose(chain, [anchor]).ok
-    _need(good, "deviceCertChain.pem does not lead from this device to its CA: run 04 again.")
-    return f"leads from {common_name(name_of(chain[0]))} to {common_name(name_of(anchor))}"
-
-
-def _stores(workspace: "Workspace", folder: Path, secret: Secret | None) -> str:
-    for kind in ("pkcs12", "jks"):
-        key, trust = (folder / f"device{name}store.{kind}" for name in ("Key", "Trust"))
-        for path in (key, trust):
-            data = path.read_bytes() if path.exists() else b""
-            whole = data.startswith(jks.MAGIC) or (data[:1] == b"\x30" and pbe.is_whole(data))
-            _need(whole, f"{path.name} is missing, or no store: run 05 again.")
-        if secret:
-            ours = read_key(key, secret, alias=KEY_ALIAS)[1][0] == workspace.certificate("device")
-            _need(ours, f"{key.name} is another device's: run 05 again.")
-            _need(TRUST_ALIAS in read_store(trust, secret).trusted, f"{trust.name} trusts no server: run 05 again.")
-    return "all four open: the device's key, and the server that it trusts" if secret else "all four are here, unopened"
-
-
-def _upload(workspace: "Workspace", _: Path, secret: Secret | None) -> str:
+def _upload(workspace: "Workspace", _folder: Path, _secret: Secret | None) -> bool | None:
     by, where = workspace.issuer_certificate, "status FROM trusted_certificates WHERE deleted IS NULL AND fingerprint"
     if workspace.tenant_settings.local:
         found = LocalPlatform.kept(workspace, where, fingerprint(by))
     else:
-        _need(secret, "only your tenant knows: 06 asks it, and 12.", UNKNOWN)
         found = [one.status for one in [workspace.tenant().trusted_certificates.find(by)] if one]
-    disabled = "your tenant has the CA's certificate, but disabled: enable it in the panel of 06."
-    _need(found in ([], ["ENABLED"]), disabled)
-    return f"your tenant trusts {common_name(name_of(by))}" if found else ""
+    return found == ["ENABLED"] if found else None
 
 
-def _connected(workspace: "Workspace", _: Path, secret: Secret | None) -> str:
+def _connected(workspace: "Workspace", _folder: Path, _secret: Secret | None) -> bool | None:
     device = str(common_name(name_of(workspace.certificate("device"))))
     if workspace.tenant_settings.local:
-        found = LocalPlatform.kept(workspace, "id FROM measurements WHERE device", device)
-    else:
-        _need(secret, "only your tenant knows: 07 asks it, and 12.", UNKNOWN)
-        tenant = workspace.tenant().devices
-        found = list(tenant.measurements(device, limit=1)["value"]) if tenant.find(device) else []
-    return f"{device} has connected, and what it measured has arrived" if found else ""
+        return bool(LocalPlatform.kept(workspace, "id FROM measurements WHERE device", device)) or None
+    known = workspace.tenant().devices
+    return bool(known.find(device) and len(known.measurements(device, limit=1))) or None
 
 
-_DEVICE = "deviceKey.pem deviceCsr.pem deviceCert.pem"
-_STORES = " ".join(f"device{name}store.{kind}" for kind in ("pkcs12", "jks") for name in ("Key", "Trust"))
-_STEPS = (
-    ("01 Create your own CA", "ca", "caKey.pem caCert.pem caConfig.cnf database.txt", _ca),
-    (
-        "02 Create an intermediate certificate",
-        "intermediate",
-        "intermediateKey.pem intermediateCert.pem",
-        _intermediate,
-    ),
-    ("03 Sign a device certificate", "device", _DEVICE, _device),
-    ("04 Build the chain", "device", "deviceCertChain.pem", _chain),
-    ("05 Make keystore and truststore", "device", _STORES, _stores),
-    ("06 Upload the CA", "device", "", _upload),
-    ("07 Connect over MQTT", "device", "", _connected),
-)
+_CHECKS: dict[str, Callable[..., bool | None]] = {
+    **{number: partial(_pair, owner) for number, owner in (("01", "ca"), ("02", "intermediate"), ("03", "device"))},
+    **{"04": _chain, "05": _stores, "06": _upload, "07": _connected},
+}

@@ -24,8 +24,9 @@ def certificate_card(certificate: x509.Certificate) -> Rendered:
     """Return a certificate as a table: its fields, in openssl's words, and what each means here."""
     rows = sorted(_rows(certificate), key=lambda row: row[0] not in ("Subject", "Issuer", "Validity"))
     title = f"{'CA certificate' if is_ca(certificate) else 'Certificate'} of {short_name(name_of(certificate))}"
-    rest = f"<details><summary>All that it says</summary>{card('What else it says', rows[3:]).html}</details>"
-    return Rendered(card(title, rows).text, card(title, rows[:3]).html + rest)
+    rest = card("What else it says", rows[3:]).html
+    folded = f"<details><summary>The rest: key, extensions, fingerprints</summary>{rest}</details>"
+    return Rendered(card(title, rows).text, card(title, rows[:3]).html + folded)
 
 
 def short_name(name: x509.Name) -> str:

@@ -27,7 +27,10 @@ from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, e
 from mciot_nb.ui.progress_picture import progress_picture
 
 if TYPE_CHECKING:
+    import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
+
+    from mciot_nb.connect.device import Device
 
 
 def _diagnosis(diagnosis: Diagnosis) -> Rendered:
@@ -240,6 +243,24 @@ def _remark(path: Path, data: bytes) -> str:
     locked = "encrypted" if b"ENCRYPTED" in data else "✗ NOT encrypted: whoever reads it has the key"
     opened = os.name != "nt" and path.stat().st_mode & 0o077
     return f": a private key, {locked}{'; ✗ others on this machine can read the file: chmod 600' if opened else ''}"
+
+
+def journey(device: "Device", arrived: "pd.DataFrame") -> Rendered:
+    """Show the last measurement that arrived, with its time, and its way: device, TLS, platform, REST.
+
+    Example: ``journey(device, tenant.devices.measurements(device.client_id))``.
+    """
+    if arrived.empty:
+        return sentence("No measurement has arrived yet: let the device send one.")
+    last = arrived.iloc[-1]
+    value, time = f"{last['value']:g} {last['unit']}", f"{last['time']:%Y-%m-%d %H:%M:%S} UTC"
+    way = [device.client_id, "mutual TLS", f"platform at {device.host}:{device.port}", "REST", "here"]
+    stops = (
+        f'<span style="border:1px solid #757575;border-radius:12px;padding:1px 9px">{escape(s)}</span>' for s in way
+    )
+    big = f'<strong style="font-size:1.6em">{escape(value)}</strong> &nbsp; measured at {escape(time)}'
+    text = visible(f"{value}, measured at {time}: {' → '.join(way)}")
+    return Rendered(text, boxed("good", f'{big}<div style="margin:6px 0;line-height:2">{" → ".join(stops)}</div>'))
 
 
 def two_sides(left_title: str, left: object, right_title: str, right: object) -> Rendered:

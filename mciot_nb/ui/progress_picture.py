@@ -1,5 +1,6 @@
 """The steps of the tutorial as a picture: which of them this workspace has done, and the files that each made."""
 
+import re
 from collections.abc import Iterator
 
 from mciot_nb.steps import DONE, OPEN, UNKNOWN, WRONG, Progress, Step
@@ -31,7 +32,8 @@ def progress_picture(progress: Progress) -> Rendered:
 
 
 def _about(step: Step) -> str:
-    return ", ".join(step.files) if step.state == DONE and step.files else step.said
+    files = re.sub(r"(\w+)\.pkcs12, \1\.jks", r"\1.pkcs12 and .jks", ", ".join(step.files))
+    return files if step.state == DONE and files else step.said
 
 
 def _row(step: Step, y: int) -> Iterator[str]:
