@@ -277,7 +277,7 @@ class Workspace:
             new, options = draft / self.ca_folder.name, vars(key or DEFAULT_KEYS["ca"])
             config = CertificateAuthority.create(new, subject, passphrase, **options).config.path
             write_whole(config, with_dir(config, self.ca_folder), replace=True)
-            old = [self.ca_folder, self._begun, *unused]
+            old = [self.ca_folder, self._begun, self.folder / "completion", *unused]
             self._archive.move(old, "the CA that was here, and everything made with it,")
             new.rename(self.ca_folder)
         self._opened.clear()

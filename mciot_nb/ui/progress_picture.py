@@ -19,7 +19,7 @@ _LOOKS = {
 def progress_picture(progress: Progress) -> Rendered:
     """Draw the steps one below the other, each with its state, and its files or else a sentence."""
     steps, height = progress.steps, _ROW * len(progress.steps) + 16
-    done = f"{sum(step.state == DONE for step in steps)} of {len(steps)} steps are done"
+    done = f"{sum(step.state == DONE for step in steps)} of {len(steps)} steps done"
     title = f"{done}." if progress.left else f"{done}, all that a connected device needs."
     lines = [visible(f"{step.state} {step.title}: {_about(step)}") for step in steps]
     line = f'<path d="M32 {_ROW // 2 + 8}V{height - _ROW // 2 - 8}" {OUTLINE} class="muted"/>'
