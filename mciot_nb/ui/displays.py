@@ -214,8 +214,8 @@ def first_lines(*paths: Path) -> Rendered:
         data = read_file(path, f"There is no {path.name} in {path.parent} yet: run the cells above.")
         lines, said = list(islice(map(visible, _beginning(data)), 8)), path.name + _remark(path, data)
         text += [said, *(f"  {line}" for line in lines)]
-        shown = "<br>".join(map(escape, lines))
-        html += f'<div style="margin:4px 0"><strong>{escape(said)}</strong><br><code>{shown}</code></div>'
+        shown = "\n".join(map(escape, lines))
+        html += f'<div><strong>{escape(said)}</strong><pre style="margin:0 0 8px">{shown}</pre></div>'
     return Rendered("\n".join(text), boxed("plain", html))
 
 
