@@ -15,6 +15,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki import jks, pbe
 from mciot_nb.pki.chain import diagnose, fingerprint, is_ca, is_issued_by, read_certificates
+from mciot_nb.pki.files import read_file
 from mciot_nb.pki.keys import is_key_of, read_private_key
 from mciot_nb.pki.keystore import TRUST_ALIAS, read_key, read_store
 from mciot_nb.pki.names import common_name, name_of
@@ -65,12 +66,13 @@ def _look_at(workspace: "Workspace", folder: Path | None, secret: Secret | None,
     files = tuple(name for name in names if (folder / name).exists())
     if not names and not secret and not workspace.tenant_settings.local:
         return Step(title, UNKNOWN, f"only your tenant knows: {title[:2]} asks it")
+    good = None
     try:
-        good = _CHECKS[title[:2]](workspace, folder, secret) if files or not names else None
+        if files or not names:
+            good = _CHECKS[title[:2]](workspace, folder, secret)
     except OnboardingError as error:
         if names or error.code != "NO_FILE":  # else nothing was made yet that could be uploaded, or connect
-            return Step(title, WRONG, str(error).removesuffix("."), files)
-        good = None
+            return Step(title, WRONG if names else UNKNOWN, str(error).removesuffix("."), files)
     if good is None:
         return Step(title, OPEN, f"{'optional' if title[:2] == '02' else 'not yet'}: {title[:2]} makes it")
     in_a_safe = "; its key is not here: in a safe, perhaps" if names and names[0] not in files else ""
@@ -94,13 +96,13 @@ def _chain(workspace: "Workspace", folder: Path, _: Secret | None) -> bool:
 
 
 def _stores(workspace: "Workspace", folder: Path, secret: Secret | None) -> bool:
-    for name in (folder / name for name in _STEPS[4]["files"]):
-        data = name.read_bytes() if name.exists() else b""
-        good = data.startswith(jks.MAGIC) or (data[:1] == b"\x30" and pbe.is_whole(data))
-        if good and secret:
-            ours = "Key" not in name.name or read_key(name, secret)[1][0] == workspace.certificate("device")
-            good = ours and ("Key" in name.name or TRUST_ALIAS in read_store(name, secret).trusted)
-        if not good:
+    for path in (folder / name for name in _STEPS[4]["files"]):
+        data = read_file(path, f"{path.name} is missing: run 05 again.")
+        if not (data.startswith(jks.MAGIC) or (data[:1] == b"\x30" and pbe.is_whole(data))):
+            return False
+        if secret and "Key" in path.name and read_key(path, secret)[1][0] != workspace.certificate("device"):
+            return False
+        if secret and "Trust" in path.name and TRUST_ALIAS not in read_store(path, secret).trusted:
             return False
     return True
 

@@ -19,7 +19,7 @@ from mciot_nb.connect.tenant import TenantSettings
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.keys import KeyType, create_key
-from mciot_nb.steps import DONE, OPEN, UNKNOWN, WRONG, Progress
+from mciot_nb.steps import DONE, OPEN, UNKNOWN, Progress
 from mciot_nb.ui.displays import render
 from mciot_nb.workspace import DEFAULT_KEYS
 
@@ -136,7 +136,7 @@ def test_progress_needs_no_passphrase_and_asks_no_tenant(done: Workspace, monkey
 
 def test_a_real_tenant_is_asked_and_one_that_can_not_be_asked_is_no_success(done: Workspace) -> None:
     done.choose_tenant(REAL)
-    assert states(done.verified())[5:] == WRONG * 2 and "password" in done.verified().rows[5][1]
+    assert states(done.verified())[5:] == UNKNOWN * 2 and "password" in done.verified().rows[5][1]
 
 
 # -- the certificate of completion

@@ -1,6 +1,6 @@
 """A certificate unfolded field by field, in the order in which its bytes stand, and what each of them means."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cryptography import x509
@@ -15,14 +15,11 @@ from mciot_nb.pki.rows import hex_serial
 from mciot_nb.ui.certificate_card import WORDS, extension_row, key_kind, short_name
 from mciot_nb.ui.markup import Rendered, boxed, counted, escape, visible
 
-_SHOWN = 16  # bytes of what is long
-Value = tuple[int, bytes, bytes]  # of `values`
-
 
 class _Node(NamedTuple):
     name: str
     value: str
-    inside: Sequence["_Node"] = ()
+    inside: Iterable["_Node"] = ()
     meaning: str = ""  # else that of its name
 
 
@@ -32,11 +29,8 @@ def fields(certificate: x509.Certificate) -> Rendered:
     Example: ``fields(ca.certificate)``.
     """
     _, (_, _, algorithm), _ = values(next(values(certificate.public_bytes(Encoding.DER)))[2])
-    nodes = [
-        _Node("What is signed", "the certificate proper", list(_signed(certificate))),
-        _Node("Signature algorithm", _named(algorithm)),
-        _Node("Signature", _hex(certificate.signature)),
-    ]
+    signature = _Node("Signature algorithm", _named(algorithm)), _Node("Signature", _hex(certificate.signature))
+    nodes = _Node("What is signed", "the certificate proper", _signed(certificate)), *signature
     title = f"The certificate of {short_name(name_of(certificate))}, field by field"
     text, html = zip(*map(_shown, nodes), strict=True)
     opened = "".join(html).replace("<details", "<details open", 1)
@@ -68,12 +62,11 @@ def _signed(certificate: x509.Certificate) -> Iterator[_Node]:
     days = counted(max((end - begin).days, 0), "day", "days")
     yield _Node("Validity", days, [_Node(name, f"{time:%Y-%m-%d %H:%M:%S} UTC") for name, time in times])
     yield _name("Subject", name_of(certificate))
-    yield _Node("Public key", key_kind(certificate), list(_key(certificate, *values(key[2]))))
+    yield _Node("Public key", key_kind(certificate), _key(certificate, key[2]))
     for tag, _, content in rest:
         if tag == 0xA3:
             raw = [list(values(one))[-1][2] for _, _, one in values(next(values(content))[2])]
-            extensions = list(_extensions(certificate, raw))
-            yield _Node("Extensions", counted(len(extensions), "extension", "extensions"), extensions)
+            yield _Node("Extensions", counted(len(raw), "extension", "extensions"), _extensions(certificate, raw))
         else:
             yield _Node("Unique identifier", _hex(content))
 
@@ -83,29 +76,26 @@ def _name(which: str, name: x509.Name) -> _Node:
     return _Node(which, readable(name) or "(empty)", parts)
 
 
-def _key(certificate: x509.Certificate, algorithm: Value, bits: Value) -> Iterator[_Node]:
-    yield _Node("Algorithm", _named(algorithm[2]))
-    key = key_of(certificate)
+def _key(certificate: x509.Certificate, content: bytes) -> Iterator[_Node]:
+    (_, _, algorithm), (_, _, bits) = values(content)
+    yield _Node("Algorithm", _named(algorithm))
+    key, raw = key_of(certificate), _hex(bits[1:])
     if isinstance(key, rsa.RSAPublicKey):
-        numbers = key.public_numbers()
-        yield _Node("Modulus", _hex(numbers.n.to_bytes(-(-key.key_size // 8))))
-        yield _Node("Exponent", str(numbers.e))
+        yield _Node("Modulus", _hex(key.public_numbers().n.to_bytes(-(-key.key_size // 8))))
+        yield _Node("Exponent", str(key.public_numbers().e))
     elif isinstance(key, ec.EllipticCurvePublicKey):
-        yield _Node("Curve", key.curve.name)
-        yield _Node("Point", _hex(bits[2][1:]))
+        yield from (_Node("Curve", key.curve.name), _Node("Point", raw))
     else:
-        yield _Node("Bits", _hex(bits[2][1:]))
+        yield _Node("Bits", raw)
 
 
 def _extensions(certificate: x509.Certificate, raw: list[bytes]) -> Iterator[_Node]:
     extensions, ca = extensions_of(certificate), is_ca(certificate)
     for extension, octets in zip(extensions, raw, strict=True):
         name, value, meaning = extension_row(extension, extensions, ca)
-        must = "a program that does not understand it " + (
-            "must refuse the certificate" if extension.critical else "may ignore it"
-        )
-        critical = _Node("Critical", "yes" if extension.critical else "no", meaning=must)
-        parts = [_Node("OID", extension.oid.dotted_string), critical, _Node("Bytes", _hex(octets))]
+        critical, does = ("yes", "must refuse the certificate") if extension.critical else ("no", "may ignore it")
+        critical_node = _Node("Critical", critical, meaning=f"a program that does not understand it {does}")
+        parts = _Node("OID", extension.oid.dotted_string), critical_node, _Node("Bytes", _hex(octets))
         yield _Node(name, value, parts, meaning)
 
 
@@ -116,4 +106,4 @@ def _named(algorithm: bytes) -> str:
 
 
 def _hex(data: bytes) -> str:
-    return with_colons(data[:_SHOWN].hex()) + (" …" if len(data) > _SHOWN else "")
+    return with_colons(data[:16].hex()) + " …" * (len(data) > 16)

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKC
 from mciot_nb.archive import Archive
 from mciot_nb.pki.chain import fingerprint, to_pem
 from mciot_nb.pki.files import disk_errors, write_whole
+from mciot_nb.pki.names import name_of
 from mciot_nb.ui.certificate_card import short_name
 from mciot_nb.ui.forms import Form, labelled
-from mciot_nb.ui.markup import FOLLOW_THE_PAGE, Rendered, boxed, escape, fitted, listed, paragraph, width
+from mciot_nb.ui.markup import FOLLOW_THE_PAGE, Rendered, escape, fitted, listed, paragraph, width
 from mciot_nb.workspace import Workspace
 
-_TEMPLATE = Path(__file__).parents[2] / "data" / "completion.svg"
-_LONGEST_NAME = 64
+_TEMPLATE = Template((Path(__file__).parents[2] / "data" / "completion.svg").read_text(encoding="utf-8"))
 
 
 class CompletionForm(Form):
@@ -41,8 +41,8 @@ class CompletionForm(Form):
 
     def problems(self) -> dict[str, str]:
         """Return what is wrong with the name."""
-        fits = 0 < len(self._name.value.strip()) <= _LONGEST_NAME
-        return {} if fits else {"name": f"Type a name of at most {_LONGEST_NAME} characters."}
+        fits = 0 < len(self._name.value.strip()) <= 64
+        return {} if fits else {"name": "Type a name of at most 64 characters."}
 
     def take(self) -> None:
         """Make what is typed the name."""
@@ -59,8 +59,8 @@ class CompletionForm(Form):
         """
         workspace, folder = self._workspace, self._file.parent
         if left := workspace.verified().left:
-            said = f"Not yet. To be done: {listed([step.title for step in left])}. Then run this cell again."
-            return Rendered(said, boxed("plain", escape(said)))
+            todo = listed([step.title for step in left])
+            return paragraph(f"Not yet, first these are to be done: {todo}. Then run this cell again.")
         signer, there = workspace.signer(), self._there()
         known = re.search(r"(\d{4}-\d\d-\d\d \d\d:\d\d) UTC</text>", there)
         svg = self._drawn(known[1]) if known else ""
@@ -74,7 +74,7 @@ class CompletionForm(Form):
         root = to_pem(workspace.certificate("ca"))
         for name, data in ((self._file.name, svg.encode()), ("certificate.svg.p7s", signature), ("caCert.pem", root)):
             write_whole(folder / name, data, replace=True)
-        alt = f"Certificate of completion for {self.name}, signed by {short_name(signer.certificate.subject)}."
+        alt = f"Certificate of completion for {self.name}, signed by {short_name(name_of(signer.certificate))}."
         source = f"data:image/svg+xml,{quote(svg, safe=' :')}"  # no base64: what differs in every run can be seen
         shown = f'<img class="mciot-picture" src="{source}" alt="{escape(alt)}" width="840" style="max-width:100%">'
         return Rendered(f"{alt} It is in {folder}.", f"{FOLLOW_THE_PAGE}{shown}<p>It is in {escape(str(folder))}.</p>")
@@ -87,8 +87,7 @@ class CompletionForm(Form):
     def _drawn(self, date: str) -> str:
         certificate, device = (self._workspace.certificate(owner) for owner in (self._workspace.issuer, "device"))
         digits = fingerprint(certificate, "sha256")
-        names = {"signer": short_name(certificate.subject), "device": short_name(device.subject)}
+        names = {"signer": short_name(name_of(certificate)), "device": short_name(name_of(device))}
         shown = {key: escape(fitted(name, 28)) for key, name in names.items()}
         shown |= {"name": escape(self.name), "size": f"{min(40.0, 680 / max(width(self.name), 1)):.1f}"}
-        template = Template(_TEMPLATE.read_text(encoding="utf-8"))
-        return template.substitute(shown, date=date, first=digits[:32], second=digits[32:])
+        return _TEMPLATE.substitute(shown, date=date, first=digits[:32], second=digits[32:])
