@@ -71,7 +71,7 @@ def _look_at(workspace: "Workspace", folder: Path | None, secret: Secret | None,
         if files or not names:
             good = _CHECKS[title[:2]](workspace, folder, secret)
     except OnboardingError as error:
-        if names or error.code != "NO_FILE":  # else nothing was made yet that could be uploaded, or connect
+        if error.code != "NO_FILE" or title[:2] in ("04", "05"):  # else what it is to be made of is not there yet
             return Step(title, WRONG if names else UNKNOWN, str(error).removesuffix("."), files)
     if good is None:
         return Step(title, OPEN, f"{'optional' if title[:2] == '02' else 'not yet'}: {title[:2]} makes it")

@@ -52,6 +52,9 @@ def test_each_step_is_done_once_it_was_made_and_stays_known_when_the_platform_ha
         expected = expected[:number] + DONE + expected[number + 1 :]
         assert states(workspace.progress()) == states(workspace.verified()) == expected
     assert [step.title[:2] for step in workspace.progress().left] == ["07"]
+    half = workspace.device_file("deviceCert.pem").rename(workspace.folder / "aside.pem")
+    assert workspace.progress().steps[2].state == OPEN, "asked for, and not signed yet"
+    half.rename(workspace.device_file("deviceCert.pem"))
     goes_all_the_way(workspace)
     LocalPlatform.running(workspace.folder).stop()  # type: ignore[union-attr]
     assert states(workspace.progress()) == DONE * 7 and not workspace.progress().left
@@ -66,6 +69,7 @@ BROKEN = [
     (f"{ROOT}/caCert.pem", GARBAGE, "01 03 04 06", "01 03 04 06"),
     (f"{DEVICE}/deviceCert.pem", GARBAGE, "03 04 07", "03 04 05 07"),
     (f"{DEVICE}/deviceCert.pem", "the CA's", "03 04 07", "03 04 05 07"),
+    (f"{DEVICE}/deviceCert.pem", None, "03 04 07", "03 04 05 07"),
     (f"{DEVICE}/deviceKey.pem", None, "03", "03"),
     (f"{DEVICE}/deviceKey.pem", "another", "", "03"),
     (f"{DEVICE}/deviceKey.pem", GARBAGE, "", "03"),
