@@ -221,7 +221,7 @@ def first_lines(*paths: Path) -> Rendered:
 
 def _beginning(data: bytes) -> Iterator[str]:
     """Yield the lines to show; of what is encoded in base64 the first one, and none of a private key's."""
-    inside = "a binary" if b"\0" in data else ""
+    inside = "a binary" if _is_binary(data) else ""
     if inside:
         yield f"{data[: 2 if data[0] == 0x30 else 4].hex(' ')} …"  # in DER a length follows
     for line in map(str.strip, data.decode(errors="replace").expandtabs(2).splitlines()):
@@ -236,10 +236,14 @@ def _beginning(data: bytes) -> Iterator[str]:
             yield line
 
 
+def _is_binary(data: bytes) -> bool:
+    return bool({"\0", "\N{REPLACEMENT CHARACTER}"} & set(data.decode(errors="replace")))
+
+
 def _remark(path: Path, data: bytes) -> str:
     """Return what a file is, if it is binary, and what protects it, if it holds a private key."""
     if b"PRIVATE KEY-----" not in data:
-        return ": binary" if b"\0" in data else ""
+        return ": binary" if _is_binary(data) else ""
     locked = "encrypted" if b"ENCRYPTED" in data else "✗ NOT encrypted: whoever reads it has the key"
     opened = os.name != "nt" and path.stat().st_mode & 0o077
     return f": a private key, {locked}{'; ✗ others on this machine can read the file: chmod 600' if opened else ''}"
