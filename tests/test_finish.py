@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+import nbformat
 import pytest
 from conftest import Run
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -22,6 +23,7 @@ from mciot_nb.pki.keys import KeyType, create_key
 from mciot_nb.steps import DONE, OPEN, UNKNOWN, Progress
 from mciot_nb.ui.displays import render
 from mciot_nb.workspace import DEFAULT_KEYS
+from tools.notebooks import NOTEBOOKS
 
 ROOT, DEVICE = "caCertificate", "caCertificate/deviceCertificates"
 REAL = TenantSettings("https://t.example.invalid", "t1", "ann", "t.example.invalid", 8883, local=False)
@@ -191,6 +193,15 @@ def test_openssl_verifies_the_certificate_of_completion_and_nothing_else(
     assert cms(openssl, folder)
     (folder / "caCert.pem").write_bytes((workspace.folder / "platform" / "serverCert.pem").read_bytes())
     assert not cms(openssl, folder), "another CA"
+
+
+def test_the_exercise_of_12_has_the_signers_certificate(done: Workspace) -> None:
+    cells = nbformat.read(NOTEBOOKS[-1], as_version=4).cells
+    text = next(cell.source for cell in cells if cell.source.startswith("## Exercises"))
+    signed(done)
+    given = {"workspace": done}
+    exec(*re.findall(r"```python\n(.*)\n.*\n```", text, re.DOTALL), given)
+    assert given["signers"] == [done.issuer_certificate]  # type: ignore[comparison-overlap]
 
 
 def test_a_certificate_is_found_again_and_another_name_replaces_it(
