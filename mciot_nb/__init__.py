@@ -43,8 +43,10 @@ _MODULES = {
     "ui.console": "DeviceConsole",
     "ui.class_panel": "ClassPanel",
     "ui.markup": "card",
+    "ui.certificate_fields": "fields",
     "ui.chain_picture": "chain_picture",
-    "ui.displays": "two_sides",
+    "ui.completion": "CompletionForm",
+    "ui.displays": "first_lines journey two_sides",
 }
 _HOMES = {name: f"mciot_nb.{module}" for module, names in _MODULES.items() for name in names.split()}
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

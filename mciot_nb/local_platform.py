@@ -214,6 +214,14 @@ class LocalPlatform:
             frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601")
         return frame
 
+    @staticmethod
+    def kept(workspace: Any, what: str, value: str) -> list[Any]:
+        """Return one column of what the platform of ``workspace`` keeps, whether it runs or not; empty without one."""
+        address = (_folder(workspace) / "platform.sqlite").as_uri() + "?mode=ro"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as database:
+            return [row[0] for row in database.execute(f"SELECT {what} = ?", (value,))]
+        return []
+
     #: The registered devices, ``created`` when their message 100 came; all that they have sent, and were asked to do.
     devices = partialmethod(_table, "devices", "registered", "created")
     measurements = partialmethod(_table, "measurements", "time", "received")

@@ -34,6 +34,7 @@ from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create
 from mciot_nb.pki.names import DistinguishedName, name_of, oneline, readable
 from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
+from mciot_nb.steps import Progress, look
 
 #: What the forms offer, and what a notebook that was opened first catches up with.
 _NAMES = {"ca": "Example Root CA", "intermediate": "Example Intermediate CA", "device": "device-0001"}
@@ -287,7 +288,7 @@ class Workspace:
             new, options = draft / self.ca_folder.name, vars(key or DEFAULT_KEYS["ca"])
             config = CertificateAuthority.create(new, subject, passphrase, **options).config.path
             write_whole(config, with_dir(config, self.ca_folder), replace=True)
-            old = [self.ca_folder, self._begun, *unused]
+            old = [self.ca_folder, self._begun, self.folder / "completion", *unused]
             self._archive.move(old, "the CA that was here, and everything made with it,")
             new.rename(self.ca_folder)
         self._opened.clear()
@@ -724,10 +725,22 @@ class Workspace:
                 yield "the upload"
             self.upload_ca(tenant)
 
+    def progress(self) -> Progress:
+        """Return which steps are done; no key is opened for it, and nobody is asked, see `steps.look`."""
+        return look(self)
+
+    def verified(self) -> Progress:
+        """Return which steps are done, with every key and store opened, and a real tenant asked.
+
+        Example: ``card("What you have made", workspace.verified().rows)``.
+        """
+        return look(self, self.passphrase if self._keys() else None)
+
     def start_over(self) -> None:
         """Stop the local platform and archive everything that was made, for a fresh start."""
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
-        others = [self.folder / name for name in ("platform", "issuer", "server.json", "passphrase", "practice")]
+        names = ("platform", "issuer", "server.json", "passphrase", "practice", "completion")
+        others = [self.folder / name for name in names]
         self._archive.move([self.ca_folder, *others, *self.folder.glob(".new-*")], "everything that was made")
         self._opened.clear()

@@ -14,7 +14,7 @@ from conftest import ROOT, Run, tool
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from mciot_nb import LocalPlatform, Workspace
+from mciot_nb import CompletionForm, LocalPlatform, Workspace
 from mciot_nb.pki.chain import is_signature, read_certificates
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import read_private_key
@@ -66,6 +66,10 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
         workspace.catch_up("intermediate")  # in the notebooks' order, for the serial numbers
         workspace.catch_up("upload")
         workspace.with_issuer("intermediate").catch_up("chain")
+        with workspace.device(platform.tenant) as device:
+            device.create()
+            device.measure("c8y_Temperature", "T", 21.5, "C")
+        CompletionForm(workspace).sign()
         printed, folder = {}, tutorial
         for command in commands():
             if command.startswith("cd "):
@@ -189,6 +193,8 @@ def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     assert [text.count(": OK") for text in verified] == [1, 1, 1], "the intermediate, and a device below each CA"
     handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
     assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
+    finish, signer = (next(t for c, t in printed.items() if word in c) for word in ("openssl cms", "-print_certs"))
+    assert "CMS Verification successful" in finish and "CN = Example Root CA" in signer.replace("CN=E", "CN = E")
     said = next(text for command, text in printed.items() if "openssl dgst" in command)
     signed = base64.b64decode(re.match(r"[A-Za-z0-9+/]+=*", said)[0])  # type: ignore[index]
     key = read_certificates(folder / "caCert.pem")[0].public_key()

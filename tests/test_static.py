@@ -129,7 +129,7 @@ def test_an_untrusted_notebook_shows_every_output(run: dict[Path, Any], tmp_path
 def check_displays(page: Page, scheme: str, clicks: int, is_wide: bool) -> None:
     """Check that every picture is drawn, by its colours, and that so many clicks select a fingerprint."""
     pictures = page.locator(".mciot-picture")
-    for picture, width in zip(pictures.all(), (400, 400, 640, 640), strict=True):
+    for picture, width in zip(pictures.all(), (400, 400, 640, 640, 560), strict=True):
         expect(picture).to_have_js_property("naturalWidth", width)
     assert pictures.first.evaluate("one => getComputedStyle(one).colorScheme") == scheme
     wait_for(lambda: beside(page) == is_wide)
@@ -167,7 +167,7 @@ def test_an_untrusted_notebook_shows_every_display(theme: str, displays: Any, tm
         choose_theme(tmp_path / "jupyterlab_settings_dir", True)
     with lab(tmp_path) as url:
         for width in (1280, 800):
-            with page_of(f"{url}&reset", height=4600, width=width) as page:
+            with page_of(f"{url}&reset", height=6000, width=width) as page:
                 page.keyboard.press("Control+b")  # the file browser goes
                 expect(page.get_by_text("device-0001").first).to_be_visible()
                 expect(page.locator("body")).to_have_attribute("data-jp-theme-light", str(theme == "light").lower())

@@ -24,6 +24,7 @@ from mciot_nb.pki.crl import read_crl, unlisted
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.signing import preview_subject
+from mciot_nb.ui.certificate_fields import fields
 from mciot_nb.ui.chain_picture import chain_picture
 from mciot_nb.ui.displays import render
 from mciot_nb.workspace import Workspace
@@ -69,6 +70,7 @@ def certificate_calls(path: Path, pem: bytes) -> Iterator[Callable[[], object]]:
         return
     both = (one, CA.certificate)
     yield lambda: render(one).html
+    yield lambda: fields(one).html
     for profile in (None, "guide-2021", "current"):
         for chain, anchors in (([one], [one]), ([one], []), ([LEAF, one], [one]), (both, both[1:])):
             yield lambda c=chain, a=anchors, p=profile: render(diagnose(c, a, p)).text  # type: ignore[misc]

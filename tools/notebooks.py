@@ -156,6 +156,12 @@ def prepare(workspace: Workspace, path: Path) -> None:
     if step := re.search(r"catch_up\(\W*(\w+)", path.read_text(encoding="utf-8")):
         with redirect_stdout(io.StringIO()):
             workspace.catch_up(step[1])
+    if path.stem == "12_finish":  # it makes nothing, and looks at what all the others have made
+        with redirect_stdout(io.StringIO()):
+            workspace.catch_up("upload")
+        with workspace.device(workspace.tenant()) as device:
+            device.create()
+            device.measure("c8y_Temperature", "T", 21.5, "C")
 
 
 def keep_old_outputs(new: Any, old: Any) -> None:

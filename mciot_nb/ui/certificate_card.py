@@ -1,64 +1,32 @@
 """A certificate as a card: what it says, and what each part means on this platform."""
 
+import json
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by
 from mciot_nb.pki.names import common_name, name_of, readable
-from mciot_nb.pki.parts import extension_of, extensions_of
+from mciot_nb.pki.parts import Extension, extension_of, extensions_of
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import KEY_USAGES
 from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
 
-#: What extensions are called, and what those mean here whose meaning does not depend on their value.
-_NAMES = {
-    ExtensionOID.BASIC_CONSTRAINTS: "Basic Constraints",
-    ExtensionOID.KEY_USAGE: "Key Usage",
-    ExtensionOID.EXTENDED_KEY_USAGE: "Extended Key Usage",
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: "Subject Alternative Name",
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER: "Subject Key Identifier",
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: "Authority Key Identifier",
-    ExtensionOID.NAME_CONSTRAINTS: "Name Constraints",
-    ExtensionOID.CERTIFICATE_POLICIES: "Certificate Policies",
-    ExtensionOID.CRL_DISTRIBUTION_POINTS: "CRL Distribution Points",
-    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: "Authority Information Access",
-    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: "Certificate Transparency",
-}
-_MEANINGS = {
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: "the host names and addresses that a client checks when it connects",
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: "the short name of the key that signed this certificate",
-    ExtensionOID.NAME_CONSTRAINTS: "the names for which this CA may sign",
-    ExtensionOID.CERTIFICATE_POLICIES: "the rules by which its CA issued it",
-    ExtensionOID.CRL_DISTRIBUTION_POINTS: "where its CA says which ones are revoked",
-    ExtensionOID.AUTHORITY_INFORMATION_ACCESS: "where to get its CA's certificate, and its answer on revocation",
-    ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS: "the public logs that list this certificate",
-}
-#: What a key may do, by openssl's words for its usages (RFC 5280, section 4.2.1.3).
-_USES = {
-    "digitalSignature": "sign handshakes and data",
-    "nonRepudiation": "sign what can't be denied later",
-    "keyEncipherment": "receive a session's key (older TLS)",
-    "dataEncipherment": "receive encrypted data",
-    "keyAgreement": "agree on a key",
-    "keyCertSign": "sign certificates",
-    "cRLSign": "sign revocation lists",
-}
-_PURPOSES = {
-    ExtendedKeyUsageOID.SERVER_AUTH: ("serverAuth", "a server may show it to its clients"),
-    ExtendedKeyUsageOID.CLIENT_AUTH: ("clientAuth", "a device may show it when it connects"),
-    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: ("anyExtendedKeyUsage", "it may be shown for anything"),
-}
+#: What the fields, extensions and purposes of certificates are called, and mean here (RFC 5280): names by their OIDs.
+WORDS = json.loads((Path(__file__).parents[2] / "data" / "x509.json").read_text(encoding="utf-8"))
 
 
 def certificate_card(certificate: x509.Certificate) -> Rendered:
     """Return a certificate as a table: its fields, in openssl's words, and what each means here."""
-    kind = "CA certificate" if is_ca(certificate) else "Certificate"
-    return card(f"{kind} of {short_name(name_of(certificate))}", _rows(certificate))
+    rows = sorted(_rows(certificate), key=lambda row: row[0] not in ("Subject", "Issuer", "Validity"))
+    title = f"{'CA certificate' if is_ca(certificate) else 'Certificate'} of {short_name(name_of(certificate))}"
+    rest = card("What else it says", rows[3:]).html
+    folded = f"<details><summary>The rest: key, extensions, fingerprints</summary>{rest}</details>"
+    return Rendered(card(title, rows).text, card(title, rows[:3]).html + folded)
 
 
 def short_name(name: x509.Name) -> str:
@@ -103,19 +71,24 @@ def key_kind(certificate: x509.Certificate) -> str:
     return type(key).__name__.removesuffix("PublicKey")
 
 
-def extension_rows(extensions: Collection[x509.Extension[x509.ExtensionType]], ca: bool) -> Iterator[Row]:
+def extension_rows(extensions: Collection[Extension], ca: bool) -> Iterator[Row]:
     """Yield for each extension its name, its value in openssl's words, and what it means here; ``ca``: for a CA.
 
     What differs from run to run, the identifiers of keys, comes last.
     """
     identifiers = (x509.SubjectKeyIdentifier, x509.AuthorityKeyIdentifier)
     for extension in sorted(extensions, key=lambda extension: isinstance(extension.value, identifiers)):
-        name, (content, meaning) = _NAMES.get(extension.oid), _explained(extension.value, ca)
-        meaning = meaning or (_MEANINGS.get(extension.oid, "") if name else "not used in this tutorial")
-        if sum(other.oid == extension.oid for other in extensions) > 1:
-            meaning = "✗ is there twice, which no certificate may have (RFC 5280, section 4.2)"
-        critical = "critical: " if extension.critical else ""
-        yield name or f"Extension {extension.oid.dotted_string}", critical + content, meaning
+        yield extension_row(extension, extensions, ca)
+
+
+def extension_row(extension: Extension, extensions: Collection[Extension], ca: bool) -> Row:
+    """Return what `extension_rows` says of one of the ``extensions``."""
+    name, known = WORDS["extensions"].get(extension.oid.dotted_string, ("", "not used in this tutorial"))
+    content, meaning = _explained(extension.value, ca)
+    if sum(other.oid == extension.oid for other in extensions) > 1:
+        meaning = "✗ is there twice, which no certificate may have (RFC 5280, section 4.2)"
+    critical = "critical: " if extension.critical else ""
+    return name or f"Extension {extension.oid.dotted_string}", critical + content, meaning or known
 
 
 def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
@@ -128,11 +101,12 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
             # cryptography lets the last two be read only where keyAgreement is set
             only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
             usages = [word for word, field in KEY_USAGES.items() if word not in only and getattr(value, field)]
-            uses = listed([_USES[word] for word in usages if word in _USES])
+            uses = listed([WORDS["usages"][word] for word in usages if word in WORDS["usages"]])
             return ", ".join(usages), f"this key may {uses}, and nothing else" if uses else ""
         case x509.ExtendedKeyUsage():
             others = "something else, not used in this tutorial"
-            purposes = [_PURPOSES.get(purpose, (purpose.dotted_string, others)) for purpose in value]
+            oids = [purpose.dotted_string for purpose in value]
+            purposes = [WORDS["purposes"].get(oid, (oid, others)) for oid in oids]
             return ", ".join(name for name, _ in purposes), listed(list(dict.fromkeys(may for _, may in purposes)))
         case x509.SubjectAlternativeName():
             return ", ".join(str(getattr(name, "value", name)) for name in value), ""
@@ -141,7 +115,7 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
             return value.digest.hex(), f"a short name of this key{by_others}"
         case x509.AuthorityKeyIdentifier() if value.key_identifier:
             return value.key_identifier.hex(), ""
-        case x509.UnrecognizedExtension() if value.oid in _NAMES:
+        case x509.UnrecognizedExtension() if value.oid.dotted_string in WORDS["extensions"]:
             return "✗ can't be read here", ""
     return "present", ""
 

@@ -3,8 +3,11 @@
 `render` makes text and HTML of the same lines; `register` lets a notebook use it for each type in `_DISPLAYS`.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -12,16 +15,22 @@ from cryptography import x509
 from mciot_nb.connect.server_certificate import SYSTEM, ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
+from mciot_nb.pki.files import read_file
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, SECRET_ENTRY, TRUSTED_ENTRY, Entry
 from mciot_nb.pki.keystore import Keystore
 from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
+from mciot_nb.steps import Progress
 from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
 from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, folded, listed, visible
+from mciot_nb.ui.progress_picture import progress_picture
 
 if TYPE_CHECKING:
+    import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
+
+    from mciot_nb.connect.device import Device
 
 
 def _diagnosis(diagnosis: Diagnosis) -> Rendered:
@@ -52,6 +61,7 @@ def sentence(text: str) -> Rendered:
     return Rendered(visible(text), f'<p style="overflow-wrap:anywhere">{escape(text)}</p>')
 
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
 _KINDS = {
     KEY_ENTRY: "PrivateKeyEntry: a private key, and the chain that belongs to it",
     TRUSTED_ENTRY: "trustedCertEntry: a certificate to be trusted",
@@ -170,6 +180,7 @@ _DISPLAYS: dict[type, Callable[[Any], Rendered]] = {
     Preview: _preview,
     Keystore: _store,
     ServerCertificate: lambda server: card(f"The certificate of {server.host}:{server.port}", _server_rows(server)),
+    Progress: progress_picture,
     OnboardingError: lambda problem: _text(f"✗ {problem.with_code}", "bad"),
 }
 
@@ -198,6 +209,69 @@ def _print(thing: Any, printer: Any, _cycle: bool) -> None:
         if position:
             printer.break_()
         printer.text(text)
+
+
+def first_lines(*paths: Path) -> Rendered:
+    """Show how each file begins, and what it is; of a private key no more than its first line.
+
+    Example: ``first_lines(ca.folder / "caKey.pem", ca.folder / "caCert.pem")``.
+    """
+    text, html = [], ""
+    for path in map(Path, paths):
+        data = read_file(path, f"There is no {path.name} in {path.parent} yet: run the cells above.")
+        lines, said = list(islice(map(visible, _beginning(data)), 8)), path.name + _remark(path, data)
+        text += [said, *(f"  {line}" for line in lines)]
+        shown = "\n".join(map(escape, lines))
+        html += f'<div><strong>{escape(said)}</strong><pre style="margin:0 0 8px">{shown}</pre></div>'
+    return Rendered("\n".join(text), boxed("plain", html))
+
+
+def _beginning(data: bytes) -> Iterator[str]:
+    """Yield the lines to show; of what is encoded in base64 the first one, and none of a private key's."""
+    inside = "a binary" if _is_binary(data) else ""
+    if inside:
+        yield f"{data[: 2 if data[0] == 0x30 else 4].hex(' ')} …"  # in DER a length follows
+    for line in map(str.strip, data.decode(errors="replace").expandtabs(2).splitlines()):
+        if mark := re.match("-----(BEGIN|END) [^-]*-----", line):
+            inside = "" if mark[1] == "END" else "a key" if "PRIVATE" in line else "the first line"
+            if inside or "PRIVATE" not in line:
+                yield mark[0]
+        elif inside == "the first line":
+            yield from (line, "…")
+            inside = "the rest"
+        elif not inside and not _BASE64.fullmatch(line):  # a key may have lost the line that says so
+            yield line
+
+
+def _is_binary(data: bytes) -> bool:
+    return bool({"\0", "\N{REPLACEMENT CHARACTER}"} & set(data.decode(errors="replace")))
+
+
+def _remark(path: Path, data: bytes) -> str:
+    """Return what a file is, if it is binary, and what protects it, if it holds a private key."""
+    if b"PRIVATE KEY-----" not in data:
+        return ": binary" if _is_binary(data) else ""
+    locked = "encrypted" if b"ENCRYPTED" in data else "✗ NOT encrypted: whoever reads it has the key"
+    opened = os.name != "nt" and path.stat().st_mode & 0o077
+    return f": a private key, {locked}{'; ✗ others on this machine can read the file: chmod 600' if opened else ''}"
+
+
+def journey(device: "Device", arrived: "pd.DataFrame") -> Rendered:
+    """Show the last measurement that arrived, with its time, and its way: device, TLS, platform, REST.
+
+    Example: ``journey(device, tenant.devices.measurements(device.client_id))``.
+    """
+    if arrived.empty:
+        return sentence("No measurement has arrived yet: let the device send one.")
+    last = arrived.iloc[-1]
+    value, time = f"{last['value']:g} {last['unit']}", f"{last['time']:%Y-%m-%d %H:%M:%S} UTC"
+    way = [device.client_id, "mutual TLS", f"platform at {device.host}:{device.port}", "REST", "here"]
+    stops = (
+        f'<span style="border:1px solid #757575;border-radius:12px;padding:1px 9px">{escape(s)}</span>' for s in way
+    )
+    big = f'<strong style="font-size:1.6em">{escape(value)}</strong> &nbsp; measured at {escape(time)}'
+    text = visible(f"{value}, measured at {time}: {' → '.join(way)}")
+    return Rendered(text, boxed("good", f'{big}<div style="margin:6px 0;line-height:2">{" → ".join(stops)}</div>'))
 
 
 def two_sides(left_title: str, left: object, right_title: str, right: object) -> Rendered:

@@ -179,7 +179,7 @@ COLOURS = {
 }
 # An image sees no theme, only the colour scheme that the page gives it. The Lab sets one; a page exported in the dark
 # theme needs this rule. Elsewhere the picture stays light, on a ground of its own.
-_FOLLOW_THE_PAGE = '<style>[data-jp-theme-light="false"] .mciot-picture{color-scheme:dark}</style>'
+FOLLOW_THE_PAGE = '<style>[data-jp-theme-light="false"] .mciot-picture{color-scheme:dark}</style>'
 
 #: The attributes of a shape that is drawn as a line, in the colour of its class.
 OUTLINE = 'fill="none" stroke="currentColor"'
@@ -204,7 +204,7 @@ def themed(svg: str, wide: int, alt: str) -> str:
     rules = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style></svg>"
     source = f"data:image/svg+xml;base64,{base64.b64encode(svg.replace('</svg>', rules).encode()).decode()}"
     sizes = f'alt="{escape(alt)}" width="{wide}" style="max-width:100%"'
-    return f'{_FOLLOW_THE_PAGE}<img class="mciot-picture" src="{source}" {sizes}>'
+    return f'{FOLLOW_THE_PAGE}<img class="mciot-picture" src="{source}" {sizes}>'
 
 
 def words(x: int, y: int, text: str, size: int, colour: str, room: int, anchor: str = "start") -> str:
