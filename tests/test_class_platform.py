@@ -253,7 +253,7 @@ def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -
             assert trusted.list(), "it asks first"
             panel._question.children[-2].click()
             panel.wait()
-            assert "✓ t1002 begins anew." in panel._message.value
+            assert "✓ t1002 starts afresh." in panel._message.value
             assert shown()[1:4] == ["1 nothing yet", "0", "-"] and platform.devices().empty
             assert not trusted.list() and not trusted.checks_revocations()
             assert "t1002 1 nothing yet 0 - " in repr(panel)

@@ -65,8 +65,8 @@ class ClassPanel(TablePanel):
 
     def _press(self) -> None:
         tenant, reset = self.table.opened, self._platform.reset
-        doing = f"Resetting {tenant}", lambda: reset(tenant), lambda _: f"✓ {tenant} begins anew."
-        self.ask(_QUESTION.format(tenant), "Reset", lambda: self.do(*doing), back=self._reset)
+        doing = f"Resetting {tenant}", lambda: reset(tenant), lambda _: f"✓ {tenant} starts afresh."
+        self.ask(_QUESTION.format(tenant), "Reset", lambda: self.do(*doing))
 
     def picture(self) -> Rendered:
         """Return the rows, or that there are none."""
