@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import notebook, photograph, run_all, serious, tutorial, wait_until_done, whole
+from platform_tools import wait_for
 from playwright.sync_api import Page, expect
 
 from mciot_nb import LocalPlatform
@@ -40,10 +41,9 @@ def look_over(page: Page, name: str) -> None:
     for width in (1280, 800):
         whole(page, width)
         photograph(page, f"{name}_{width}")
-    drawn = page.locator(".jp-Notebook img").evaluate_all(
-        "all => all.map(one => [one.naturalWidth > 0, one.alt !== ''])"
-    )
-    assert all(map(all, drawn)) and (drawn or not name.startswith("00"))
+    images = page.locator(".jp-Notebook img")
+    wait_for(lambda: images.evaluate_all("all => all.every((one) => one.naturalWidth && one.alt)"))
+    assert images.count() or not name.startswith("00")
     for details in page.locator(f"{OURS} details").all():  # what is folded is looked over, too
         details.evaluate("element => { element.open = true; }")
     assert serious(page, OURS) == []
