@@ -334,7 +334,9 @@ class Storage:
 
     def trusted_certificate(self, fingerprint: str) -> TrustAnchor | None:
         """Return a certificate that was ever uploaded, by any tenant."""
-        return next((one for one in self.trusted_certificates() if one.fingerprint == fingerprint), None)
+        query = "SELECT * FROM trusted_certificates WHERE fingerprint = ?"
+        row = self._db.execute(query, (fingerprint,)).fetchone()
+        return _trust_anchor(row) if row else None
 
     def put_trusted_certificate(self, trusted: TrustAnchor) -> None:
         """Add a certificate, or replace what is stored of it."""

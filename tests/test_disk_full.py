@@ -124,7 +124,7 @@ def test_a_rename_that_fails_costs_no_certificate(case: Case, base: Base, tmp_pa
     for point in range(1, case.signed + 1):
         folder = base.copy(tmp_path / str(point), case)
         ca = CertificateAuthority.open(folder, PASSPHRASE)
-        with pytest.raises(OnboardingError, match="did not take its copy") as caught:
+        with pytest.raises(OnboardingError, match="its copy could not be written") as caught:
             work(ca, case, base, FullDisk("rename of a draft", point))
         assert caught.value.code == "UNFINISHED" and "no space left" in str(caught.value)
         again = CertificateAuthority.open(folder, PASSPHRASE)

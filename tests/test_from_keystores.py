@@ -223,6 +223,6 @@ def test_whom_the_device_believes(
         made = Device.from_keystores(lab.folder / "key.jks", truststore, PASSWORD, "localhost", port, tls=tls)
         if accepted:
             with made:
-                assert repr(made) == "Device 'keystore-device', connected"
+                assert repr(made).startswith("Device 'keystore-device', connected to ")
         else:
             refused("SERVER_NOT_TRUSTED", made.connect)
