@@ -3,13 +3,15 @@
 import ast
 import json
 import re
+import string
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from mciot_nb.errors import SENTENCES
 from tools import platform_page
-from tools.error_pages import PACKAGES, PAGE, coded_errors, page
+from tools.error_pages import BY_KEY, PACKAGES, PAGE, coded_errors, page
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -53,6 +55,20 @@ class C:
         ("RED", "It is {when}: hurry.", "mciot_nb.one.g"),
         ("REFUSED", "No.", "mciot_nb.one.C.h"),
     ]
+
+
+def test_each_sentence_of_the_table_is_said_with_just_the_values_that_it_has() -> None:
+    said: dict[str, set[str]] = {}
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in BY_KEY:
+                keys = [one.value for one in ast.walk(call.args[0]) if isinstance(one, ast.Constant)]
+                said |= {str(key): {str(value.arg) for value in call.keywords} for key in keys if key in SENTENCES}
+                assert set(keys) & set(SENTENCES), ast.unparse(call)
+    fields = {
+        key: [field for _, field, *_ in string.Formatter().parse(text) if field] for key, text in SENTENCES.items()
+    }
+    assert said == {key: {re.split(r"[.\[]", field)[0] for field in names} for key, names in fields.items()}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])

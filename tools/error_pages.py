@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from mciot_nb.errors import SENTENCES
 from mciot_nb.pki.files import data_table
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,7 @@ PAGE = ROOT / "docs" / "errors.md"
 PACKAGES = ("mciot_nb", "mciot_platform")
 #: The position of the code and of the sentence in a call; ``log`` is the platform's of connections.
 CALLS = {"OnboardingError": (1, 0), "Finding": (0, 1), "ConnectionRejected": (0, 1), "log": (1, 2)}
+BY_KEY = ("fault", "finding")  # calls that take their sentence from the table
 INTRODUCTION = """# Coded errors
 
 *Made by `python -m tools.error_pages` from the code; do not edit it by hand.*
@@ -74,6 +76,9 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
             code, sentence = ((*call.args, named, named, named)[position] for position in CALLS[kind])
             entries.update(_entries(scope, code, sentence, calls))
+        for key in _texts(call.args[0], scope) if kind in BY_KEY else ():
+            text = ast.parse(f"f{SENTENCES[key]!r}", mode="eval").body
+            entries.update(Entry(key.partition(".")[0], one, scope.place) for one in _texts(text, scope))
     return sorted(entries)
 
 
