@@ -77,8 +77,7 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
             code, sentence = ((*call.args, named, named, named)[position] for position in CALLS[kind])
             entries.update(_entries(scope, code, sentence, calls))
         for key in _texts(call.args[0], scope) if kind in BY_KEY else ():
-            text = ast.parse(f"f{SENTENCES[key]!r}", mode="eval").body
-            entries.update(Entry(key.partition(".")[0], one, scope.place) for one in _texts(text, scope))
+            entries.update(Entry(key.partition(".")[0], text, scope.place) for text in _said(key, scope))
     return sorted(entries)
 
 
@@ -212,9 +211,16 @@ def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
             return [text for value in values for text in _texts(value, within)][:MOST_VARIANTS]
         case ast.Call(func=ast.Attribute(value=template, attr="format")):
             return _texts(template, scope)
+        case ast.Call(func=ast.Name(id="str"), args=[ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=key)])]):
+            return _said(str(key), scope) if name in BY_KEY else []
         case ast.Call(func=ast.Name() as function):
             return _texts(function, scope)
     return []
+
+
+def _said(key: str, scope: Scope) -> list[str]:
+    """Return a sentence of the table, which is written as an f-string is."""
+    return _texts(ast.parse(f"f{SENTENCES[key]!r}", mode="eval").body, scope)
 
 
 def _placeholder(node: ast.expr) -> str:

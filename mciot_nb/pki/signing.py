@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import signature_fits
 from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
@@ -87,13 +87,11 @@ def signing_options(config: CaConfig, issuer: x509.Certificate) -> dict[str, Any
     Raises: OnboardingError: BAD_CONFIG, NOT_FOLLOWED, or BAD_KEY for a key with which nothing is signed here.
     """
     if (hack := config.value("ca", "msie_hack") or "no")[0] in "yY":
-        problem = f"{config.path} says msie_hack = {hack}, which openssl follows and this package does not: "
-        raise OnboardingError(problem + "take it out, or sign with openssl alone.", "NOT_FOLLOWED")
+        raise fault("NOT_FOLLOWED", path=config.path, hack=hack)
     digest, content, key = config.digest, issuer.tbs_certificate_bytes, key_of(issuer)
     is_pss = issuer.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or (is_pss and _ANY_PSS not in content):
-        other = "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, "
-        raise OnboardingError(other + "with which nothing is signed here: sign with openssl alone.", "BAD_KEY")
+        raise fault("BAD_KEY.ca")
     pss = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if is_pss else None
     return {"algorithm": digest, "rsa_padding": pss}
 
@@ -224,8 +222,7 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
     own = read_config(path).sections["default"].get("unique_subject") if path.exists() else None
     unique = is_yes(config.optional("unique_subject") or "yes" if own is None else own)
     if unique and index.valid_rows != len(index.valid):
-        problem = "The signing database has two valid rows for one subject, so openssl refuses the whole file: "
-        raise OnboardingError(problem + "revoke one of the two, or say unique_subject = no.", "SUBJECT_TWICE")
+        raise fault("SUBJECT_TWICE")
     return unique
 
 
@@ -239,9 +236,7 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
     taken, seen = database.index().valid, set[str]()
     for subject in map(oneline, subjects):
         if subject in taken:
-            problem = f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: "
-            advice = "revoke that one first (or call update_database(), if it has expired), or request another subject."
-            raise OnboardingError(problem + advice, "SUBJECT_TAKEN")
+            raise fault("SUBJECT_TAKEN", subject=subject, serial=hex_serial(taken[subject]))
         if subject and subject in seen:
             raise OnboardingError(f"Two of the requests are for {subject}: give each its own.", "SUBJECT_TAKEN")
         seen.add(subject)
@@ -283,11 +278,9 @@ def validity(
     if end > last:
         left = (last - at).days
         do = "correct default_enddate" if fixed else f"ask for {left} days or fewer" if left else "make a new CA"
-        says = f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: {do}."
-        raise OnboardingError(says, "OUTLIVES_CA")
+        raise fault("OUTLIVES_CA.days", what=what, last=last, do=do)
     if end <= (begin or at):  # openssl signs that
-        says = f"{what} would end before it begins: correct default_startdate or default_enddate in {config.path}."
-        raise OnboardingError(says, "BAD_DAYS")
+        raise fault("BAD_DAYS", what=what, path=config.path)
     return begin or at, end
 
 
@@ -298,8 +291,7 @@ def _default_time(config: CaConfig, which: str) -> datetime | None:
     with suppress(ValueError):
         if (time := read_time(text)).year >= 1950:  # the first that a certificate can state
             return time
-    says = f"{config.path} says default_{which} = {text}: write YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ, 1950 or later."
-    raise OnboardingError(says, "BAD_CONFIG")
+    raise fault("BAD_CONFIG.date", path=config.path, which=which, text=text)
 
 
 def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
@@ -329,9 +321,7 @@ def build_extensions(
             made.pop(each.oid, None)
         made.setdefault(each.oid, each)
     if not made:
-        none = f"{config.path}: [ {section} ] asks for no extension, "
-        says = "and OpenSSL up to 3.1 would make a certificate of version 1: write basicConstraints = CA:false there."
-        raise OnboardingError(none + says, "BAD_CONFIG")
+        raise fault("BAD_CONFIG.no_extension", path=config.path, section=section)
     added: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key)]
     if issuer and issuer.public_key() != key:
         added.append(_authority_key_identifier({"keyid": "", "issuer": ""}, issuer))
@@ -340,8 +330,7 @@ def build_extensions(
     is_ca = any(getattr(each.value, "ca", False) for each in made.values())
     own = extension_of(issuer, x509.BasicConstraints) if issuer and is_ca else None
     if issuer and own and own.path_length == 0:
-        problem = f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
-        raise OnboardingError(problem + "let the CA above it sign.", "PATH_LENGTH")
+        raise fault("PATH_LENGTH", issuer=readable(issuer.subject))
     return [each for each in made.values() if each.value not in _NO_IDENTIFIERS.values()]
 
 
@@ -351,8 +340,7 @@ def _copied_extensions(csr: Request) -> list[Extension]:
         extensions = list(csr.extensions)
         if all(asn1.encode_der(each.value.public_bytes()) in csr.tbs_certrequest_bytes for each in extensions):
             return extensions
-    problem = f"The request of {readable(csr.subject)} has an extension that can't be copied as it is: "
-    raise OnboardingError(problem + "let openssl sign it.", "BAD_REQUEST")
+    raise fault("BAD_REQUEST", subject=readable(csr.subject))
 
 
 def section_extensions(
@@ -374,8 +362,7 @@ def section_extensions(
             else:
                 extension = _extension(name, dict(words), key, issuer)
         except (KeyError, TypeError, ValueError):
-            problem = f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: "
-            raise OnboardingError(problem + "write it as the guide's configuration does.", "BAD_CONFIG") from None
+            raise fault("BAD_CONFIG.value", path=config.path, section=section, name=name, text=text) from None
         made.append(x509.Extension(extension.oid, value != text, extension))
     return made
 
@@ -424,8 +411,7 @@ def _authority_key_identifier(
     found = extension_of(issuer, x509.SubjectKeyIdentifier) if "keyid" in asked else None
     key_id = found.digest if found else None
     if key_id is None and (asked.get("keyid") == "always" or "issuer" not in asked):
-        problem = f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: "
-        raise OnboardingError(problem + "say authorityKeyIdentifier = keyid,issuer in the configuration.", "BAD_CONFIG")
+        raise fault("BAD_CONFIG.identifier", issuer=readable(issuer.subject))
     if key_id is None or asked.get("issuer") == "always":
         return x509.AuthorityKeyIdentifier(key_id, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
     return x509.AuthorityKeyIdentifier(key_id, None, None)
