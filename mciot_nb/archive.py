@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
 
@@ -28,8 +28,7 @@ class Archive:
             with tempfile.TemporaryDirectory(dir=self._workspace, prefix=".new-") as folder:
                 yield Path(folder)
         except FileExistsError as error:
-            said = f"{error.filename2 or error.filename} was made by another program meanwhile: run the cell again."
-            raise OnboardingError(said, "EXISTS") from None
+            raise fault("EXISTS.meanwhile", path=error.filename2 or error.filename) from None
         except OSError as error:
             raise disk_problem(self._workspace, error) from None
 

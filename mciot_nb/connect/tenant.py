@@ -16,7 +16,7 @@ from mciot_nb.connect import http as rest
 from mciot_nb.connect.devices import Devices
 from mciot_nb.connect.server_certificate import fetch_server_certificate
 from mciot_nb.connect.trusted_certificates import TrustedCertificates
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import PROFILES, Profile, read_certificates
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.secret import Secret, reveal
@@ -55,15 +55,13 @@ class Tenant:
 
     def __post_init__(self) -> None:
         if self.verify is False:
-            sentence = "TLS verification is never switched off: give verify=True, or the path of a PEM file."
-            raise OnboardingError(sentence)
+            raise OnboardingError("TLS verification is never switched off: give True, or the path of a PEM file.")
         if isinstance(self.password, str):
             object.__setattr__(self, "password", Secret(self.password))  # so that no repr shows it
         if self.token is not None:
             token = reveal(self.token).strip()
             if not re.fullmatch(r"[!-~]+", token):  # HTTP headers take no others, and their errors would show it
-                sentence = "The bearer token holds characters that no token has: copy it again."
-                raise OnboardingError(sentence, "BAD_TOKEN")
+                raise fault("BAD_TOKEN")
             object.__setattr__(self, "token", Secret(token))
         object.__setattr__(self, "url", self.url.rstrip("/"))
         object.__setattr__(self, "trusted_certificates", TrustedCertificates(self))
@@ -100,8 +98,7 @@ class Tenant:
         try:
             return read(body if accept != JSON else json.loads(body) if body else None)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            sentence = f"{here.url} answered something that no tenant's REST interface does: check the URL."
-            raise OnboardingError(sentence, "NOT_A_TENANT") from None
+            raise fault("NOT_A_TENANT.answer", url=here.url) from None
 
     def find(self, path: str, read: Read[T], **options: Any) -> T | None:
         """Return what a GET of `request` returns, None where the tenant answers 404."""
@@ -243,9 +240,7 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
     if problems := settings.problems(by_token):
         raise OnboardingError(" ".join(problems.values()), "BAD_SETTINGS")
     if secret is None:
-        sentence = "Stop here: type the password or token of your tenant in the tenant form, "
-        sentence += "submit it, and run the cells below it."
-        raise OnboardingError(sentence, "NEED_PASSWORD")
+        raise fault("NEED_PASSWORD")
     who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
     password, token = (None, secret) if by_token else (secret, None)
     return Tenant(*who, password, mqtt=mqtt, verify=settings.ca_file or True, token=token)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki import pbe
 from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.files import read_file, write_whole
@@ -125,8 +125,7 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
     except UnicodeEncodeError:  # from an environment that is not in UTF-8
         password = b""
     if not SHORTEST_PASSPHRASE <= len(password) <= LONGEST_PASSPHRASE:
-        bounds = f"A passphrase is UTF-8 text of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} bytes "
-        raise OnboardingError(bounds + "(keytool wants 6 characters): choose another one.", "BAD_PASSPHRASE")
+        raise fault("BAD_PASSPHRASE.length", shortest=SHORTEST_PASSPHRASE, longest=LONGEST_PASSPHRASE)
     return password
 
 
@@ -140,20 +139,16 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     if not block:
         raise OnboardingError(f"{path} is not a private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
     if block["label"] == b"OPENSSH ":
-        convert = f"ssh-keygen -p -m PKCS8 -f {name} rewrites it in another"
-        raise OnboardingError(f"{path} is in OpenSSH's own form, which is not read here: {convert}.", "BAD_KEY")
+        raise fault("BAD_KEY.openssh", path=path, name=name)
     try:
         return _load_pem(block[0], reveal(passphrase) if b"ENCRYPTED" in block[0] else "")
     except OtherKey as other:
         raise OnboardingError(f"{path} holds {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
     except pbe.UnknownEncryption as unknown:
         legacy = "-provider legacy -provider default " if pbe.OLDER_CIPHER in str(unknown) else ""
-        convert = f"openssl pkey {legacy}-aes256 -in {name} -out NEW.pem converts it"
-        sentence = f"{path} is encrypted with {unknown}, which is not read here: {convert}."
-        raise OnboardingError(sentence, "BAD_KEY") from None
+        raise fault("BAD_KEY.cipher", path=path, cipher=unknown, legacy=legacy, name=name) from None
     except ValueError:
-        says = f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with."
-        raise OnboardingError(says, "WRONG_PASSPHRASE") from None
+        raise fault("WRONG_PASSPHRASE.key", path=path) from None
 
 
 @lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
@@ -214,8 +209,7 @@ def read_request(path: Path) -> Request:
     try:
         return x509.load_pem_x509_csr(pem)
     except (ValueError, x509.InvalidVersion):
-        problem = "is not a certificate signing request in PEM form, or not of version 1, the only one (RFC 2986)"
-        raise OnboardingError(f"{path} {problem}: make it again.", "BAD_PEM") from None
+        raise fault("BAD_PEM.request", path=path) from None
 
 
 def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID as _OID
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import data_table
 from mciot_nb.pki.parts import UNREADABLE, values
 
@@ -95,12 +95,9 @@ class DistinguishedName:
         for attribute in name:
             field = BY_OID.get(attribute.oid)
             if field not in FIELDS:
-                eighth = f"The name {readable(name)} has the field {label(attribute.oid)}, "
-                says = "which the guide's configuration does not have: make the request with the guide's seven fields."
-                raise OnboardingError(eighth + says, "BAD_NAME")
+                raise fault("BAD_NAME.field", name=readable(name), field=label(attribute.oid))
             if field.attribute in values:
-                sentence = f"The name {readable(name)} has two values for {field.label}: keep one."
-                raise OnboardingError(sentence, "BAD_NAME")
+                raise fault("BAD_NAME.twice", name=readable(name), field=field.label)
             values[field.attribute] = str(attribute.value)
         return cls(**values)
 
@@ -143,9 +140,7 @@ def check_issuer(certificate: x509.Certificate) -> None:
     try:
         certificate.subject  # noqa: B018
     except UNREADABLE:
-        name = readable(name_of(certificate))
-        problem = f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: "
-        raise OnboardingError(problem + "sign with openssl ca, or make a new CA.", "BAD_NAME") from None
+        raise fault("BAD_NAME.old", name=readable(name_of(certificate))) from None
 
 
 def oneline(name: x509.Name) -> str:
