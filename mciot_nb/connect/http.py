@@ -101,11 +101,9 @@ def _explain(host: str, error: Exception, verify: bool | str) -> OnboardingError
         if not failed:
             return fault("NO_TLS.tenant", host=host)
         why = failed + reason.split(" (_ssl")[0]
-        return (
-            fault("TLS.system", host=host, why=why)
-            if verify is True
-            else fault("TLS.file", host=host, why=why, file=verify)
-        )
+        if verify is True:
+            return fault("TLS.system", host=host, why=why)
+        return fault("TLS.file", host=host, why=why, file=verify)
     if isinstance(error, exceptions.ReadTimeout):
         return fault("NO_ANSWER.call", host=host)
     if isinstance(error, exceptions.ConnectTimeout) or isinstance(getattr(cause, "reason", cause), ConnectTimeoutError):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID as _OID
 
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import data_table
-from mciot_nb.pki.parts import UNREADABLE, values
+from mciot_nb.pki.parts import UNREADABLE, signed_fields
+from mciot_nb.pki.pbe import contents, oid, split
 
 
 class Field(NamedTuple):
@@ -123,16 +123,14 @@ def name_of(certificate: x509.Certificate, which: str = "subject") -> x509.Name:
     """Return the ``subject`` or the ``issuer``, with what is no text in it as its bytes in hex."""
     with suppress(*UNREADABLE):
         return certificate.subject if which == "subject" else certificate.issuer
-    content = next(values(certificate.tbs_certificate_bytes))[2]
-    fields = [field for tag, _, field in values(content) if tag != 0xA0]  # all but the version (RFC 5280, section 4.1)
-    rdns = values(fields[2 if which == "issuer" else 4])
-    return x509.Name([_attribute(*values(one)) for _, _, rdn in rdns for _, _, one in values(rdn)])
+    rdns = contents(signed_fields(certificate)[2 if which == "issuer" else 4][1])
+    return x509.Name([_attribute(one) for rdn in rdns for one in contents(rdn)])
 
 
-def _attribute(oid: tuple[int, bytes, bytes], value: tuple[int, bytes, bytes]) -> x509.NameAttribute[str]:
-    (_, kind, _), (tag, _, data) = oid, value
+def _attribute(pair: bytes) -> x509.NameAttribute[str]:
+    (_, number), (tag, data) = split(pair)
     text = data.decode(_ENCODINGS[tag], "replace") if tag in _ENCODINGS else _shown(data)
-    return x509.NameAttribute(asn1.decode_der(x509.ObjectIdentifier, kind), text, _validate=False)
+    return x509.NameAttribute(x509.ObjectIdentifier(oid(number)), text, _validate=False)
 
 
 def check_issuer(certificate: x509.Certificate) -> None:
