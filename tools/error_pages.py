@@ -69,7 +69,8 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
             entries.update(_rows(tree, Scope(module, None, constants)))
             if root == ROOT:
                 for row in data_table("openssl_errors.csv"):
-                    said = f"The certificate of {{subject}} {row['what']}: {row['advice']}."
+                    what = re.sub(":%[^}]*", "", row["what"])
+                    said = f"The certificate of {{subject}} {what}: {row['advice']}."
                     entries.add(Entry(row["code"], said, module))
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:

@@ -305,5 +305,9 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
 
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether ``certificate`` says CA:true in its basic constraints (RFC 5280, section 4.2.1.9)."""
-    constraints = extension_of(certificate, x509.BasicConstraints)
-    return constraints is not None and constraints.ca
+    return bool(getattr(extension_of(certificate, x509.BasicConstraints), "ca", False))
+
+
+def path_length(certificate: x509.Certificate) -> int | None:
+    """Return how many more CAs may stand below ``certificate``, None where it does not limit that."""
+    return getattr(extension_of(certificate, x509.BasicConstraints), "path_length", None)

@@ -3,6 +3,7 @@
 An umlaut in a T61String, or an ediPartyName among the alternative names, is enough. OpenSSL and Java read both.
 """
 
+import json
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
@@ -12,11 +13,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes as PublicKey
 
+from mciot_nb.pki.files import DATA
 from mciot_nb.pki.pbe import contents, oid, split
 
 Extension = x509.Extension[x509.ExtensionType]
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
+#: What the fields, extensions, usages and purposes of certificates are called, by openssl and by cryptography, and what
+#: they mean here (RFC 5280).
+WORDS = json.loads((DATA / "x509.json").read_text(encoding="utf-8"))
 #: What cryptography raises for a part that it can't read.
 UNREADABLE = (
     *(ValueError, TypeError, UnsupportedAlgorithm),

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID
 
 from mciot_nb.errors import OnboardingError, fault
-from mciot_nb.pki.chain import signature_fits
+from mciot_nb.pki.chain import path_length, signature_fits
 from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA, Request
 from mciot_nb.pki.names import BY_OID, Field, label, name_of, oneline, readable
-from mciot_nb.pki.parts import UNREADABLE, Extension, extension_of, key_of
+from mciot_nb.pki.parts import UNREADABLE, WORDS, Extension, extension_of, key_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial, read_time
 
 Attribute = x509.NameAttribute[str | bytes]
@@ -32,21 +32,9 @@ Words = Iterable[tuple[str, str]]
 
 #: The string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
 _STRING_TYPES = ("UTF8String", "PrintableString", "IA5String")
-#: openssl's words for the key usages, and cryptography's.
-KEY_USAGES = {
-    "digitalSignature": "digital_signature",
-    "nonRepudiation": "content_commitment",
-    "keyEncipherment": "key_encipherment",
-    "dataEncipherment": "data_encipherment",
-    "keyAgreement": "key_agreement",
-    "keyCertSign": "key_cert_sign",
-    "cRLSign": "crl_sign",
-    "encipherOnly": "encipher_only",
-    "decipherOnly": "decipher_only",
-}
-#: openssl's words for the extended key usages, and their OIDs.
-_ENDS = {"serverAuth": 1, "clientAuth": 2, "codeSigning": 3, "emailProtection": 4, "timeStamping": 8, "OCSPSigning": 9}
-_PURPOSES = {name: f"1.3.6.1.5.5.7.3.{end}" for name, end in _ENDS.items()} | {"anyExtendedKeyUsage": "2.5.29.37.0"}
+#: openssl's words for the key usages, and cryptography's; and for the extended ones, with their OIDs.
+_USAGES = {word: field for word, (field, _) in WORDS["usages"].items()}
+_PURPOSES = {word: number for number, (word, _) in WORDS["purposes"].items()}
 #: openssl's words for the kinds of alternative name (x509v3_config man page); a dirName and an otherName are not made.
 _GENERAL_NAMES: dict[str, Callable[[str], x509.GeneralName]] = {
     "DNS": x509.DNSName,
@@ -328,8 +316,7 @@ def build_extensions(
     for value in added:
         made.setdefault(value.oid, x509.Extension(value.oid, False, value))
     is_ca = any(getattr(each.value, "ca", False) for each in made.values())
-    own = extension_of(issuer, x509.BasicConstraints) if issuer and is_ca else None
-    if issuer and own and own.path_length == 0:
+    if issuer and is_ca and path_length(issuer) == 0:
         raise fault("PATH_LENGTH", issuer=readable(issuer.subject))
     return [each for each in made.values() if each.value not in _NO_IDENTIFIERS.values()]
 
@@ -392,7 +379,7 @@ def _extension(name: str, words: dict[str, str], key: PublicKey, issuer: x509.Ce
     if any(words.values()):
         raise ValueError(name)
     if name == "keyUsage":
-        return x509.KeyUsage(**dict.fromkeys(KEY_USAGES.values(), False) | {KEY_USAGES[word]: True for word in words})
+        return x509.KeyUsage(**dict.fromkeys(_USAGES.values(), False) | {_USAGES[word]: True for word in words})
     if name == "extendedKeyUsage":
         return x509.ExtendedKeyUsage([x509.ObjectIdentifier(_PURPOSES.get(word, word)) for word in words])
     if name == "subjectKeyIdentifier" and [*words] == ["hash"]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from OpenSSL.crypto import X509
 
 SIGNATURE_FAILURE, INVALID_PURPOSE = 7, 26
-DATES = _NOT_YET_VALID, _EXPIRED = 9, 10
+DATES = 9, 10  # not valid yet, and expired
 NO_ISSUER = (2, SIGNATURE_FAILURE, 18, 19, 20, 21)  # no certificate that is trusted made a signature
 NO_CRL = 3
 _OF_NO_CERTIFICATE = (1, 17, 69, 70)
@@ -102,23 +102,16 @@ def ask_openssl(
 
 def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "", severity: str = REFUSED) -> Finding:
     """Return our sentence for one of OpenSSL's errors; ``java`` adds that a Java platform takes it."""
-    subject = the(certificate)
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if error == INVALID_PURPOSE:
-        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it again.")
-        return purpose_finding(certificate, depth) or other
-    if error == _EXPIRED:
-        return Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC{java}: sign a new one.")
-    if error == _NOT_YET_VALID:
-        sentence = f"{subject} is valid from {begins:%Y-%m-%d %H:%M} UTC only{java}: check the clocks."
-        return Finding("NOT_YET_VALID", sentence)
+    if error == INVALID_PURPOSE and (found := purpose_finding(certificate, depth)):
+        return found
     otherwise = ("INVALID", f"is refused by OpenSSL with its error {error}", "sign it again, in a usual form")
     code, what, advice = _SENTENCES.get(error, otherwise)
+    what = what.format(begins=certificate.not_valid_before_utc, ends=certificate.not_valid_after_utc)
     if error == 79 and (usage := extension_of(certificate, x509.KeyUsage)) and not usage.key_cert_sign:
         what, advice = "lacks keyCertSign in its key usage, so it can't sign certificates", _SENTENCES[92][2]
     if severity == STRICT:
         code, what = "STRICT", f"{what}, which strict verifiers, such as Python 3.13's default, refuse"
-    return Finding(code, f"{subject} {what}{java}: {advice}.", severity)
+    return Finding(code, f"{the(certificate)} {what}{java}: {advice}.", severity)
 
 
 def purpose_finding(certificate: x509.Certificate, depth: int, java: bool = False) -> Finding | None:
@@ -152,7 +145,7 @@ def the(certificate: x509.Certificate) -> str:
 
 def strict_findings(path: Sequence[x509.Certificate], at: datetime) -> Iterator[Finding]:
     """Yield what is accepted here, and refused by strict verifiers or by Java."""
-    verdict = ask_openssl(path, path[-1:], at, STRICTLY)
+    verdict = ask_openssl(path, path[-1:], at, STRICTLY | NO_DATES)
     if verdict.error:
         yield refusal(verdict.error, verdict.certificate, verdict.depth, "", STRICT)
     stars = [name[1:] for name in _alternatives(path[0]) if name.startswith("*.")]

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from mciot_nb.pki.chain import is_ca, with_colons
 from mciot_nb.pki.names import label, name_of, readable
-from mciot_nb.pki.parts import extensions_of, key_of, signed_fields
+from mciot_nb.pki.parts import WORDS, extensions_of, key_of, signed_fields
 from mciot_nb.pki.pbe import contents, number_of
 from mciot_nb.pki.rows import hex_serial
-from mciot_nb.ui.certificate_card import WORDS, extension_row, key_kind, short_name
+from mciot_nb.ui.certificate_card import extension_row, key_kind, short_name
 from mciot_nb.ui.markup import Rendered, boxed, counted, escape, visible
 
 
