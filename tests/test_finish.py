@@ -158,14 +158,8 @@ def signed(workspace: Workspace, name: str = "") -> Path:
 
 
 def cms(openssl: Run, folder: Path, *more: str) -> bool:
-    files = [
-        "-in",
-        folder / "certificate.svg.p7s",
-        "-content",
-        folder / "certificate.svg",
-        "-CAfile",
-        folder / "caCert.pem",
-    ]
+    svg, ca = folder / "certificate.svg", folder / "caCert.pem"
+    files = ["-in", svg.with_name("certificate.svg.p7s"), "-content", svg, "-CAfile", ca]
     done = openssl("cms", "-verify", "-binary", "-inform", "PEM", *files, "-out", "/dev/null", *more, check=False)
     return "Verification successful" in done.stdout + done.stderr
 

@@ -310,7 +310,7 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
             response = client.getresponse()
             return response.status, response.read(_LARGEST_TOKEN)
         except TimeoutError:
-            raise connection.no_answer(where) from None
+            raise fault("NO_ANSWER.connection", where=where) from None
         except OSError as error:  # http.client's RemoteDisconnected, too
             raise connection.connection_error(where, notes=[str(error)]) from None
         except http.client.HTTPException:

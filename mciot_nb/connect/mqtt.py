@@ -37,29 +37,19 @@ CONNACK, ALERTS = meanings("CONNACK"), meanings("TLS alert")
 _CONNACK_OF_REASON = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
 
 
-def no_answer(where: str) -> OnboardingError:
-    """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
-    return fault("NO_ANSWER.connection", where=where)
-
-
-def no_tls(where: str) -> OnboardingError:
-    """Return the error for ``where`` that speaks something else, or leaves before the handshake is over."""
-    return fault("NO_TLS.mqtt", where=where)
-
-
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
     """Return the error for a connection to ``where`` that failed with ``error``, or of which paho logged ``notes``."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return fault("SERVER_NOT_TRUSTED.device", where=where, why=error.verify_message)
     text = "" if error is None else str(error)
     if isinstance(error, TimeoutError) and "handshake" in text:
-        return no_answer(where)
+        return fault("NO_ANSWER.connection", where=where)
     if alert := re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *notes]).upper()):
         name = alert[1].strip().replace(" ", "_")
         meaning = ALERTS.get(name, "the platform ended the handshake")
         return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
     if isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
-        return no_tls(where)
+        return fault("NO_TLS.mqtt", where=where)
     if error is not None:
         return fault("NOT_REACHED.device", where=where)
     return fault("CLOSED.mqtt", where=where)
@@ -187,7 +177,9 @@ class Connection:
             meaning = CONNACK.get(str(code), "the platform refused the connection")
             raise OnboardingError(f"{answer}: {meaning}.", f"CONNACK_{code}")
         if not self._open:
-            raise no_answer(where) if silent else connection_error(where, notes=self.notes)
+            if silent:
+                raise fault("NO_ANSWER.connection", where=where)
+            raise connection_error(where, notes=self.notes)
 
     def disconnect(self) -> None:
         """End the connection with MQTT's DISCONNECT; nothing happens where there is none."""

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
-from mciot_nb.connect.mqtt import client_context, no_answer, no_tls
+from mciot_nb.connect.mqtt import client_context
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons
@@ -178,7 +178,7 @@ def _handshake(
         except (ValueError, x509.InvalidVersion):
             raise fault("BAD_CERTIFICATE", where=where) from None
     if not chain:
-        raise no_tls(where)
+        raise fault("NO_TLS.mqtt", where=where)
     return chain, finished
 
 
@@ -190,7 +190,7 @@ def _shake_hands(connection: SSL.Connection, plain: socket.socket, where: str) -
         except SSL.WantReadError:  # the socket has a time limit, so it does not wait by itself
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([plain], [], [], left)[0]:
-                raise no_answer(where) from None
+                raise fault("NO_ANSWER.connection", where=where) from None
 
 
 def _connected(host: str, port: int) -> socket.socket:

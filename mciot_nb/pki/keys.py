@@ -21,7 +21,7 @@ from mciot_nb.pki import pbe
 from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.names import DistinguishedName, subject_option
-from mciot_nb.pki.parts import UNREADABLE, key_of
+from mciot_nb.pki.parts import UNREADABLE, WORDS, key_of
 from mciot_nb.secret import Secret, reveal
 
 #: What signs a certificate or a request, and what the platform takes.
@@ -38,12 +38,7 @@ _KEY_BLOCK = re.compile(
     rb"(?P<iv>[0-9A-F]+)\s+)?(?P<body>[^-]*)-----END (?P=label)PRIVATE KEY-----",
 )
 #: Kinds of keys, by how their numbers begin (RFC 8017, RFC 5480, RFC 8410, RFC 9881).
-_KINDS = {
-    **{"1.2.840.113549.1.1.": "RSA", "1.2.840.10045.2.": "EC", "1.2.840.10040.4.": "DSA", "1.2.840.113549.1.3.": "DH"},
-    "1.2.840.10046.2.": "DH",
-    **{"1.3.101.110": "X25519", "1.3.101.111": "X448", "1.3.101.112": "Ed25519", "1.3.101.113": "Ed448"},
-    **{"2.16.840.1.101.3.4.3.": "ML-DSA", "2.16.840.1.101.3.4.4.": "ML-KEM"},
-}
+_KINDS = WORDS["kinds"]
 
 
 class OtherKey(ValueError):

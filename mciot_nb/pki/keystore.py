@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki import jks, pbe, pkcs12
 from mciot_nb.pki.chain import Given, each_of, is_issued_by
-from mciot_nb.pki.files import data_table, read_file, write_whole
+from mciot_nb.pki.files import data_table, meanings, read_file, write_whole
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
 from mciot_nb.pki.keys import OtherKey, PrivateKey, is_key_of, open_key, read_private_key
 from mciot_nb.pki.names import name_of, readable
@@ -38,6 +38,8 @@ _ALIAS = re.compile("[a-z0-9._-]{1,64}")
 _ARMOUR = re.compile(rb"-----BEGIN PKCS12-----([^-]+)-----END PKCS12-----")
 #: Files of other kinds: how each begins, as a regular expression, and what it is and what to do about it.
 _OTHER_KINDS = data_table("other_files.csv")
+#: What is said of a store that can be read, and is odd.
+_REMARKS = meanings("store")
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,11 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
     try:
         if data.startswith(jks.MAGIC):
             entries = tuple(jks.load(data, reveal(password)))
-            return Keystore(path, "JKS", entries, _remark(path, "JKS", entries, {}))
+            return Keystore(path, "JKS", entries, _remark(path, "JKS", entries))
         armour = _ARMOUR.search(data)
         entries, mac = pkcs12.load(base64.b64decode(armour[1]) if armour else data, reveal(password))
-        oddities = {
-            "It has no checksum, so a change to it would not be noticed.": not mac,
-            "Its checksum is PBMAC1 (RFC 9579), which no Java up to 25 supports: write_keystore or write_truststore "
-            "makes a store that Java opens.": mac == pbe.PBMAC1,
-            "It is in PEM form, which Java does not read: openssl asn1parse -noout -in "
-            f"{shlex.quote(str(path))} -out NEW.p12 removes that.": bool(armour),
-        }
-        return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, oddities))
+        oddities = {"no checksum": not mac, "PBMAC1": mac == pbe.PBMAC1, "PEM": armour}
+        return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, **oddities))
     except jks.Damaged as error:
         raise fault("DAMAGED.store", path=path, error=error) from None
     except pbe.UnknownEncryption as unknown:
@@ -106,24 +102,20 @@ def other_form(data: bytes, file: str, *, of_certificates: bool = True) -> str:
     return next(says, "").format(file=file)
 
 
-def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mapping[str, bool]) -> str:
+def _remark(path: Path, type_: str, entries: tuple[Entry, ...], **oddities: object) -> str:
     """Return what is odd about a store, in a sentence each."""
     hidden = [entry for entry in entries if entry.kind == HIDDEN_ENTRY]
     is_all, is_pkcs12, suffix = len(hidden) == len(entries), type_ == "PKCS12", path.suffix.lower()
     has_key, has_capitals = any(entry.key for entry in hidden), any(e.alias != e.alias.lower() for e in entries)
-    remarks = {
-        "Java sees no entry in it, as its key is not encrypted: write_keystore makes one that is.": is_all and has_key,
-        "Java sees no entry in it, as its certificates lack Java's trust mark: write_truststore or keytool "
-        "-importcert makes a store with it.": bool(hidden) and is_all and not has_key,
-        "Java does not see all that is in it.": bool(hidden) and not is_all,
-        "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": has_capitals,
-        **oddities,
-        "It is a JKS, whatever its name says.": not is_pkcs12 and suffix in PKCS12_NAMES,
-        "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS.": (
-            is_pkcs12 and suffix == ".jks"
-        ),
+    oddities |= {
+        "open key": is_all and has_key,
+        "no trust mark": hidden and is_all and not has_key,
+        "hidden": hidden and not is_all,
+        "capitals": has_capitals,
+        "a JKS": not is_pkcs12 and suffix in PKCS12_NAMES,
+        "a PKCS12": is_pkcs12 and suffix == ".jks",
     }
-    return " ".join(remark for remark, holds in remarks.items() if holds)
+    return " ".join(says.format(file=shlex.quote(str(path))) for odd, says in _REMARKS.items() if oddities.get(odd))
 
 
 def read_key(

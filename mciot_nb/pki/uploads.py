@@ -52,17 +52,12 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
             raise fault("BAD_PEM.certificate") from None
     try:
         return parse_certificates(data)
-    except OnboardingError as error:
-        sentence = str(error)
-    if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
-        sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
-    elif says := other_form(values[0], "FILE"):
-        sentence = f"This {says}."
-    elif b"CERTIFICATE REQUEST" in data:
-        sentence = "This is a certificate signing request: give the certificate that was signed from it."
-    elif b"BEGIN X509 CRL" in data:
-        sentence = "This is a revocation list: give the certificate of the CA that signed it."
-    raise OnboardingError(sentence, "BAD_PEM")
+    except OnboardingError:
+        if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
+            raise fault("BAD_PEM.breaks") from None
+        if says := other_form(values[0], "FILE"):
+            raise OnboardingError(f"This {says}.", "BAD_PEM") from None
+        raise
 
 
 def _der_values(data: bytes) -> list[bytes]:
