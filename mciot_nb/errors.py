@@ -55,9 +55,9 @@ class Finding:
     severity: str = REFUSED
 
 
-def finding(key: str, /, **values: object) -> Finding:
+def finding(key: str, severity: str = REFUSED, /, **values: object) -> Finding:
     """Return the finding whose sentence stands in `SENTENCES`, with these values in it."""
-    return Finding(key.partition(".")[0], SENTENCES[key].format(**values))
+    return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ def test_each_way_of_writing_a_coded_error_is_found(tmp_path: Path) -> None:
 LATE = "It is {when}: hurry."
 def f(path, bad):
     raise OnboardingError(f"{path.name} is gone" + ": look.", "GONE")
+def e(path):
+    yield finding("CRL_EXPIRED", path=path, date=1)
+    read_file(path, str(fault("BAD_NAME.twice", name=1, field=2)))
 def g(path, key):
     word = "RED" if key else "BLUE"
     return Finding(word, LATE.format(when=1))
@@ -46,11 +49,11 @@ class C:
         self.fail("No.", "REFUSED")
         raise OnboardingError("Without a code.")
 """)
-    table = 'code = "OTHER"\nwhat = "x"\nadvice = "y"\nTABLE = {1: ("BAD", "is bad", "mend it")}\n'
-    (tmp_path / "mciot_nb" / "verdicts.py").write_text(table + "for code, what, advice in TABLE.values(): pass\n")
+
     assert [tuple(entry) for entry in coded_errors(tmp_path)] == [
-        ("BAD", "The certificate of {subject} is bad: mend it.", "mciot_nb.verdicts"),
+        ("BAD_NAME", "The name {name} has two values for {field}: keep one.", "mciot_nb.one.e"),
         ("BLUE", "It is {when}: hurry.", "mciot_nb.one.g"),
+        ("CRL_EXPIRED", "{path} expired on {date}: call update_crl().", "mciot_nb.one.e"),
         ("GONE", "{path} is gone: look.", "mciot_nb.one.f"),
         ("RED", "It is {when}: hurry.", "mciot_nb.one.g"),
         ("REFUSED", "No.", "mciot_nb.one.C.h"),

@@ -32,7 +32,6 @@ local platform's log. The code is stable and meant for programs; the sentence is
 for values. Errors without a code, which no program needs to tell apart, are not listed.
 [Troubleshooting](troubleshooting.md) says why each of them is said, and how to fix it.
 """
-TABLES = "verdicts"  # the module whose sentences stand in a table
 MOST_VARIANTS = 4  # of one sentence; more would be all combinations of several choices
 
 
@@ -65,13 +64,10 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
     for path, tree in trees.items():
         module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         calls += _calls(tree, Scope(module, None, constants))
-        if path.stem == TABLES:
-            entries.update(_rows(tree, Scope(module, None, constants)))
-            if root == ROOT:
-                for row in data_table("openssl_errors.csv"):
-                    what = re.sub(":%[^}]*", "", row["what"])
-                    said = f"The certificate of {{subject}} {what}: {row['advice']}."
-                    entries.add(Entry(row["code"], said, module))
+    for row in data_table("openssl_errors.csv") if root == ROOT else ():
+        what = re.sub(":%[^}]*", "", row["what"])
+        said = f"The certificate of {{subject}} {what}: {row['advice']}."
+        entries.add(Entry(row["code"], said, "mciot_nb.pki.verdicts"))
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
@@ -80,15 +76,6 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
         for key in _texts(call.args[0], scope) if kind in BY_KEY else ():
             entries.update(Entry(key.partition(".")[0], text, scope.place) for text in _said(key, scope))
     return sorted(entries)
-
-
-def _rows(tree: ast.Module, scope: Scope) -> Iterator[Entry]:
-    """Yield what stands in tables and generators as code, what is wrong with a certificate, and what to do."""
-    for row in ast.walk(tree):
-        if isinstance(row, ast.Tuple) and len(row.elts) == 3 and isinstance(row.ctx, ast.Load):
-            for code, what, advice in product(*(_texts(part, scope) for part in row.elts)):
-                if re.fullmatch(r"[A-Z][A-Z0-9_]+", code):
-                    yield Entry(code, f"The certificate of {{subject}} {what}: {advice}.", scope.place)
 
 
 def _entries(scope: Scope, code: ast.expr | None, sentence: ast.expr | None, calls: list) -> Iterator[Entry]:  # type: ignore[type-arg]

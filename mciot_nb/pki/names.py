@@ -146,7 +146,9 @@ def oneline(name: x509.Name) -> str:
 
     ``/`` and ``+`` in a value become ``\/`` and ``\+``, bytes outside printable ASCII ``\xHH``.
     """
-    return "".join(f"/{_short(attribute.oid)}={_escape(str(attribute.value))}" for attribute in name)
+    values = ((_short(one.oid), re.sub(r"[/+]", r"\\\g<0>", str(one.value))) for one in name)
+    text = "".join(f"/{field}={value}" for field, value in values)
+    return re.sub(rb"[^ -~]", lambda byte: f"\\x{byte[0][0]:02X}".encode(), text.encode()).decode()
 
 
 def common_name(name: x509.Name) -> str | None:
@@ -162,11 +164,6 @@ def label(oid: x509.ObjectIdentifier) -> str:
 
 def _short(oid: x509.ObjectIdentifier) -> str:
     return BY_OID[oid].short_name if oid in BY_OID else oid.dotted_string
-
-
-def _escape(value: str) -> str:
-    escaped = re.sub(rb"[/+]", rb"\\\g<0>", value.encode())
-    return re.sub(rb"[^ -~]", lambda byte: f"\\x{byte[0][0]:02X}".encode(), escaped).decode()
 
 
 def subject_option(subject: DistinguishedName) -> str:
