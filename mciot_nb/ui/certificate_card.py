@@ -89,8 +89,10 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
     """Return a value in openssl's words, and what it means here; empty where all of its extension mean the same."""
     match value:
         case x509.BasicConstraints():
-            length = "" if value.path_length is None else f", pathlen:{value.path_length}"
-            return f"CA:{str(value.ca).upper()}{length}", _what_it_may_sign(value)
+            length, signs = value.path_length, WORDS["signs"]
+            meaning = signs.get(str(length), signs["more"]) if value.ca else signs["no"]
+            limit = "" if length is None else f", pathlen:{length}"
+            return f"CA:{str(value.ca).upper()}{limit}", meaning.format(length=length)
         case x509.KeyUsage():
             # cryptography lets the last two be read only where keyAgreement is set
             only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
@@ -113,16 +115,6 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
         case x509.UnrecognizedExtension() if value.oid.dotted_string in WORDS["extensions"]:
             return "✗ can't be read here", ""
     return "present", ""
-
-
-def _what_it_may_sign(value: x509.BasicConstraints) -> str:
-    if not value.ca:
-        return "not a CA: it can identify a device or a server, and sign no certificates"
-    if value.path_length is None:
-        return "a CA: it may sign certificates, of further CAs too; the platform trusts only a CA's certificate"
-    several = f"at most {value.path_length} more CAs"
-    between = {0: "no further CA", 1: "at most one more CA"}.get(value.path_length, several)
-    return f"a CA, with {between} between it and a device; the platform trusts only a CA's certificate"
 
 
 _DAY = timedelta(days=1)
