@@ -156,8 +156,7 @@ def strict_findings(path: Sequence[x509.Certificate], at: datetime) -> Iterator[
 def _slips(certificate: x509.Certificate) -> dict[str, bool]:
     """Return what of RFC 5280's profile OpenSSL 4.0 does not look at, even strictly."""
     critical = {extension.oid: extension.critical for extension in extensions_of(certificate)}
-    constraints = extension_of(certificate, x509.BasicConstraints)
-    ca, trees = bool(constraints and constraints.ca), _trees(certificate)
+    ca, trees = getattr(extension_of(certificate, x509.BasicConstraints), "ca", False), _trees(certificate)
     dotted = [tree for tree in trees if isinstance(tree, x509.DNSName) and tree.value.startswith(".")]
     named = name_of(certificate).rdns or critical.get(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
     return {
