@@ -49,7 +49,6 @@ class C:
         self.fail("No.", "REFUSED")
         raise OnboardingError("Without a code.")
 """)
-
     assert [tuple(entry) for entry in coded_errors(tmp_path)] == [
         ("BAD_NAME", "The name {name} has two values for {field}: keep one.", "mciot_nb.one.e"),
         ("BLUE", "It is {when}: hurry.", "mciot_nb.one.g"),
@@ -61,17 +60,17 @@ class C:
 
 
 def test_each_sentence_of_the_table_is_said_with_just_the_values_that_it_has() -> None:
-    said: dict[str, set[str]] = {}
+    fields = {key: string.Formatter().parse(text) for key, text in SENTENCES.items()}
+    values = {key: {re.split(r"[.\[]", name)[0] for _, name, *_ in parts if name} for key, parts in fields.items()}
+    said: set[object] = set()
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") in BY_KEY:
                 keys = [one.value for one in ast.walk(call.args[0]) if isinstance(one, ast.Constant)]
-                said |= {str(key): {str(value.arg) for value in call.keywords} for key in keys if key in SENTENCES}
-                assert set(keys) & set(SENTENCES), ast.unparse(call)
-    fields = {
-        key: [field for _, field, *_ in string.Formatter().parse(text) if field] for key, text in SENTENCES.items()
-    }
-    assert said == {key: {re.split(r"[.\[]", field)[0] for field in names} for key, names in fields.items()}
+                given = {keyword.arg for keyword in call.keywords}
+                assert keys and all(values[str(key)] == given for key in keys), ast.unparse(call)
+                said |= set(keys)
+    assert said == set(SENTENCES)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])
