@@ -69,11 +69,14 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
                 for row in data_table("openssl_errors.csv"):
                     said = f"The certificate of {{subject}} {row['what']}: {row['advice']}."
                     entries.add(Entry(row["code"], said, module))
+                refusals = data_table("refusals.csv")
+                entries |= {Entry(row["code"], row["sentence"], "mciot_platform.trust") for row in refusals}
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
             code, sentence = ((*call.args, named, named, named)[position] for position in CALLS[kind])
-            entries.update(_entries(scope, code, sentence, calls))
+            if sentence:  # else it is in a table
+                entries.update(_entries(scope, code, sentence, calls))
     return sorted(entries)
 
 

@@ -108,8 +108,7 @@ class ChainCalls(Handler):
         """Check the handshake's certificate, with the chain in the header. Raises: ConnectionRejected, RestError."""
         der = self.request.get_ssl_certificate(binary_form=True)
         if not isinstance(der, bytes):
-            sentence = "The client sent no certificate: give it the device's chain and key."
-            raise ConnectionRejected("NO_CLIENT_CERT", sentence)
+            raise ConnectionRejected("NO_CLIENT_CERT")
         own = x509.load_der_x509_certificate(der)
         header = self.request.headers.get("X-Ssl-Cert-Chain")
         given = read_chain(header, LONGEST_FILE) if header else []
