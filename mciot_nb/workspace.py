@@ -29,7 +29,7 @@ from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import build_chain, is_ca, is_issued_by, profile_of, read_certificates
 from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
+from mciot_nb.pki.files import disk_errors, disk_problem, meanings, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, name_of, oneline, readable
 from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject, subject_of
@@ -50,13 +50,7 @@ STEPS = ("ca", "intermediate", "issuer", "device", "chain", "stores", "upload")
 #: The forms of the stores, as their files' names end.
 STORE_KINDS = ("pkcs12", "jks")
 #: What an issuer can't do without, and why; see `Workspace._check_there`.
-_NEEDED = {
-    "Config.cnf": "it says how this CA signs",
-    "Cert.pem": "every chain leads to it",
-    "Key.pem": "nothing can be signed without it",
-    "deviceKey.pem": "the device can't connect without it",
-    "database.txt": "it lists what this CA has signed",
-}
+_NEEDED = meanings("why a file is needed", "words.csv")
 #: The files of the tutorial's own device, under the guide's names. They move together.
 DEVICE_FILES = (
     *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),

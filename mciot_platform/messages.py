@@ -31,8 +31,7 @@ class Reply(NamedTuple):
     text: str
 
 
-#: What carries a message out: for whom, with its values by the names in `MESSAGES`, and the words there. A list are its
-#: replies.
+#: Carries a message out: storage, device, the values by their names, the table's words. A list are its replies.
 Action = Callable[..., object]
 
 

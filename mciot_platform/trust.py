@@ -126,10 +126,8 @@ class Trust:
         finding = self._of_one_gone(presented, explain(failed, presented, anchors))
         if finding.code == "BAD_SIGNATURE" and len(path) < 2:
             # for both cases: the trusted certificate was presented too and did not sign, or a namesake of it did
-            subject, name = readable(name_of(presented[0])), readable(name_of(presented[0], "issuer"))
-            sentence = f"The certificate of {subject} was not signed by the trusted certificate of that name, {name}: "
-            sentence += "upload the CA that signed it, or put that one into the chain."
-            finding = Finding("BAD_SIGNATURE", sentence)
+            subject, issuer = readable(name_of(presented[0])), readable(name_of(presented[0], "issuer"))
+            return ConnectionRejected("BAD_SIGNATURE", subject=subject, issuer=issuer)
         return ConnectionRejected(finding.code, finding.sentence)
 
     def _of_one_gone(self, presented: Chain, finding: Finding) -> Finding:
@@ -153,8 +151,7 @@ class Trust:
         subject, advice = readable(name_of(certificate)), "connect with that common name as ClientId."
         if not name or ":" in name:
             advice = "sign a certificate whose common name is the ClientId, without a colon."
-        sentence = f"The ClientId {client_id!r} is not the common name of the certificate {subject}: {advice}"
-        raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence, NOT_AUTHORIZED)
+        raise ConnectionRejected("CLIENT_ID_MISMATCH", given=repr(client_id), subject=subject, advice=advice)
 
     def get_or_register(self, identifier: str, trusted: TrustAnchor) -> RegisteredDevice:
         """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, read_config
+from mciot_nb.pki.files import meanings
 from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, request_command
 from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem, mailbox_problem
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
@@ -122,13 +123,7 @@ _PURPOSES = {True: "the device's ClientId", False: "the name by which people wil
 _COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
 
 #: The kinds of key that are offered, and what each means.
-_KINDS: dict[KeyType | None, str] = {
-    KeyType.RSA_2048: "The shortest that is still safe, quick to make; taken everywhere.",
-    KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
-    KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
-    KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
-    None: "The kind of key that is there; it can't be chosen for a new key.",
-}
+_KINDS = {KeyType(word) if word else None: text for word, text in meanings("kind of key", "words.csv").items()}
 _OTHER_KIND = "another kind"
 
 
@@ -333,13 +328,7 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
         yield name, "made from the key" if type(extension.value) in from_key else content, meaning
 
 
-_PASSPHRASE = {  # by its source
-    "practice": "Passphrase: the practice one of this workspace, kept in workspace/passphrase.",
-    "environment": "Passphrase: the one in MCIOT_PASSPHRASE.",
-    "typed": "Passphrase: your own, kept in no file.",
-    "": "Passphrase: this workspace's keys were made with one that is kept nowhere: type it, press Enter, and run the "
-    "cells below.",
-}
+_PASSPHRASE = meanings("source of the passphrase", "words.csv")
 _OWN_INSTEAD = {  # by whether there is a CA
     False: "The CA is made with it: type it, and press Enter, before you run the next cells.",
     True: "The CA that is here has the practice one. To make another with your own, run workspace.start_over() in a "

@@ -10,6 +10,7 @@ import anywidget
 from traitlets import Bool, Int, Unicode
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import meanings
 from mciot_nb.pki.keystore import SHORTEST_PASSWORD
 from mciot_nb.secret import Secret
 from mciot_nb.ui.markup import Rendered, StaticPicture, paragraph
@@ -128,12 +129,7 @@ class SecretField(StaticPicture, BrowserWidget):
 
 #: Bytes that a file may have: a certificate has some thousands, and a long chain some ten thousands.
 LONGEST = 500_000
-_PROBLEMS = {
-    "none": "That was not a file: drop a file, or choose one.",
-    "several": "These were several files: drop one at a time.",
-    "folder": "{name} is a folder: open it, and drop the file that is in it.",
-    "unreadable": "{name} can't be read: check whether it is a folder, and still there.",
-}
+_PROBLEMS = meanings("problem with a file", "words.csv")
 
 
 class FileField(StaticPicture, BrowserWidget):

@@ -6,11 +6,14 @@ from urllib.parse import quote
 
 from tornado.web import Application
 
-from mciot_platform.rest import certificates, chains, inventory, records
-from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, Platform, RestError, unfit
+from mciot_nb.pki.files import data_table
+from mciot_platform.rest.certificates import CertificateCalls
+from mciot_platform.rest.chains import ChainCalls
+from mciot_platform.rest.handler import JSON, Call, Handler, Platform, RestError, unfit
+from mciot_platform.rest.inventory import InventoryCalls
+from mciot_platform.rest.records import RecordCalls
 
 LONGEST_BODY = 1024 * 1024
-TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
 ADMIN_ROLES = ("ROLE_TENANT_ADMIN", "ROLE_OPTION_MANAGEMENT_ADMIN")
 
 
@@ -40,7 +43,7 @@ class TenantCalls(Handler):
         value = self.storage.options(self.login.tenant).get((category, key))
         if value is None:
             raise RestError(404, "options/Not Found", f"The option {key} of {category} is not set.")
-        path = f"{OPTIONS}/{quote(category, safe='')}/{quote(key, safe='')}"
+        path = f"/tenant/options/{quote(category, safe='')}/{quote(key, safe='')}"
         return {"category": category, "key": key, "value": value, "self": self.address(path)}
 
     def _list_options(self) -> None:
@@ -69,23 +72,27 @@ class TenantCalls(Handler):
         self.set_status(204)
 
 
-OPTIONS, OPTION = "/tenant/options", "/tenant/options/{category}/{key}"
-CALLS: dict[type[Handler], tuple[Call, ...]] = {
-    TenantCalls: (
-        Call("GET", "/tenant/loginOptions", TenantCalls._login_options, ANYONE),
-        Call("GET", "/tenant/currentTenant", TenantCalls._current_tenant, produces=(TENANT_TYPE, JSON)),
-        Call("GET", "/user/currentUser", TenantCalls._current_user),
-        Call("GET", OPTIONS, TenantCalls._list_options, ADMINS),
-        Call("POST", OPTIONS, TenantCalls._set_option, ADMINS),
-        Call("GET", OPTION, TenantCalls._show_option, ADMINS),
-        Call("PUT", OPTION, TenantCalls._set_option, ADMINS),
-        Call("DELETE", OPTION, TenantCalls._delete_option, ADMINS),
-    ),
-    certificates.CertificateCalls: certificates.CALLS,
-    chains.ChainCalls: chains.CALLS,
-    inventory.InventoryCalls: inventory.CALLS,
-    records.RecordCalls: records.CALLS,
-}
+def read_calls(kind: type[Handler]) -> list[Call]:
+    """Return what a kind of handler carries out, by the table of calls."""
+    own = [row for row in data_table("rest_calls.csv") if row["run"].partition(".")[0] == kind.__name__]
+    return [
+        Call(
+            row["method"],
+            row["path"],
+            getattr(kind, row["run"].partition(".")[2]),
+            row["who"],
+            row["since"] == "current",
+            tuple(row["consumes"].split()) or (JSON,),
+            tuple(row["produces"].split()) or (JSON,),
+            tuple(map(int, row["plain_errors"].split())),
+            int(row["unreadable"] or 422),
+        )
+        for row in own
+    ]
+
+
+KINDS = (TenantCalls, CertificateCalls, ChainCalls, InventoryCalls, RecordCalls)
+CALLS: dict[type[Handler], list[Call]] = {kind: read_calls(kind) for kind in KINDS}
 
 
 def pattern(path: str) -> str:
