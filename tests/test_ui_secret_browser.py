@@ -21,9 +21,8 @@ got = []
 class Fake:
     tenant_settings = TenantSettings("https://localhost:1", "t1", "ann", "localhost", 1, local=False)
     type_passphrase = staticmethod(got.append)
-    await_passphrase = staticmethod(lambda awaited: None)
-    def __init__(self, passphrase_source, has_ca):
-        self.passphrase_source, self.has_ca = passphrase_source, has_ca
+    def __init__(self, source, has_ca):
+        self.passphrases, self.source, self.has_ca = self, source, has_ca
     def choose_tenant(self, settings, secret):
         got.append(secret)
 passphrase = PassphraseForm(Fake("", True))

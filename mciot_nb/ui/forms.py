@@ -346,18 +346,21 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__()
-        self._workspace, source = workspace, workspace.passphrase_source
+        self._workspace, source = workspace, workspace.passphrases.source
         self._line = _PASSPHRASE[source]
         self._shown = widgets.HTML(escape(self._line))
         practice, has_ca = source == "practice", workspace.has_ca
         folded, hint = ("Type one of your own instead", _OWN_INSTEAD[has_ca]) if practice else ("", "")
         self.field = PassphraseField("Passphrase", folded=folded, hint=hint, twice=not has_ca)
         self.field.on_secret(self._received)
-        self.field.observe(lambda change: workspace.await_passphrase(change.new), "awaited")
-        workspace.await_passphrase(False)  # by an earlier form, which this one replaces
+        self.field.observe(self._wait, "awaited")
+        workspace.passphrases.awaited = False  # by an earlier form, which this one replaces
         fields = [self.field] if practice or not source else []
         self.children = [widgets.HTML(style()), self._shown, *fields]
         self.add_class("mciot-form")
+
+    def _wait(self, change: Any) -> None:
+        self._workspace.passphrases.awaited = change.new
 
     def _received(self, secret: Secret) -> None:
         if not self._workspace.has_ca and not self.field.twice:  # the CA was archived since

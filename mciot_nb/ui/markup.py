@@ -146,21 +146,13 @@ class StaticPicture:
         """Return what stands for the widget."""
         raise NotImplementedError
 
-    def static_text(self) -> str:
-        """Return the picture as one or a few lines of plain text."""
-        return self.picture().text
-
-    def static_html(self) -> str:
-        """Return the picture as HTML."""
-        return self.picture().html
-
     def __repr__(self) -> str:
         # no widget's id, no address: the same in every run
-        return "\n".join(map(visible, self.static_text().split("\n")))
+        return "\n".join(map(visible, self.picture().text.split("\n")))
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        static = {"text/plain": repr(self), "text/html": self.static_html()}
+        static = {"text/plain": repr(self), "text/html": self.picture().html}
         parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
         SHOWN[parent.get("metadata", {}).get("cellId", "")] = self.model_id
         return {**static, "application/vnd.jupyter.widget-view+json": view}
