@@ -163,8 +163,7 @@ class TlsStream:
                 pass  # and wait below: as long as it is handled, the error holds the buffer that recv had made
             except (SSL.ZeroReturnError, SSL.SysCallError):
                 return b""
-            received = await self._reader.read(CHUNK)
-            if not received:
+            if not (received := await self._reader.read(CHUNK)):
                 return b""
             self._tls.bio_write(received)
 

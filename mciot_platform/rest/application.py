@@ -1,6 +1,7 @@
 """The HTTPS server's application: which call is at which path, with those for the tenant itself."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -72,27 +73,19 @@ class TenantCalls(Handler):
         self.set_status(204)
 
 
-def read_calls(kind: type[Handler]) -> list[Call]:
-    """Return what a kind of handler carries out, by the table of calls."""
-    own = [row for row in data_table("rest_calls.csv") if row["run"].partition(".")[0] == kind.__name__]
-    return [
-        Call(
-            row["method"],
-            row["path"],
-            getattr(kind, row["run"].partition(".")[2]),
-            row["who"],
-            row["since"] == "current",
-            tuple(row["consumes"].split()) or (JSON,),
-            tuple(row["produces"].split()) or (JSON,),
-            tuple(map(int, row["plain_errors"].split())),
-            int(row["unreadable"] or 422),
-        )
-        for row in own
-    ]
+def read_calls(kind: type[Handler]) -> Iterator[Call]:
+    """Yield what a kind of handler carries out, as the table of calls has it."""
+    for row in data_table("rest_calls.csv"):
+        of, _, run = row["run"].partition(".")
+        consumes, produces = (tuple(row[name].split()) or (JSON,) for name in ("consumes", "produces"))
+        errors = tuple(map(int, row["plain_errors"].split())), int(row["unreadable"] or 422)
+        if of == kind.__name__:
+            known = row["method"], row["path"], getattr(kind, run), row["who"], row["since"] == "current"
+            yield Call(*known, consumes, produces, *errors)
 
 
 KINDS = (TenantCalls, CertificateCalls, ChainCalls, InventoryCalls, RecordCalls)
-CALLS: dict[type[Handler], list[Call]] = {kind: read_calls(kind) for kind in KINDS}
+CALLS: dict[type[Handler], tuple[Call, ...]] = {kind: tuple(read_calls(kind)) for kind in KINDS}
 
 
 def pattern(path: str) -> str:

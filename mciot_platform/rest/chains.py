@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -149,10 +150,8 @@ def _serial(text: Any) -> int:
 
 
 def _date(text: Any, default: datetime) -> datetime:
-    try:
+    with suppress(ValueError, TypeError, OverflowError):
         date = datetime.fromisoformat(text) if text else default
         if date.tzinfo and date.astimezone(UTC) >= OLDEST:
             return date.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        pass
     raise _unreadable("A date must be written like 2026-01-31T09:00:00.000Z.")

@@ -22,7 +22,6 @@ from mciot_platform.trust import Trust
 
 DEFAULT_PAGE, LARGEST_PAGE = 5, 2000
 JSON, ERROR_TYPE = "application/json", "application/vnd.com.nsn.cumulocity.error+json"
-METHODS = ("GET", "POST", "PUT", "DELETE")
 #: What the vendor's description names in each error: the page on errors.
 INFO = "https://www.cumulocity.com/guides/reference-guide/#error_reporting"
 
@@ -184,7 +183,7 @@ class Handler(RequestHandler):
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         if status_code == 405:
-            self.set_header("Allow", ", ".join(name for name in METHODS if name in self.calls))
+            self.set_header("Allow", ", ".join(self.calls))
         self.set_header("Content-Type", JSON if status_code in self.call.plain_errors else ERROR_TYPE)
         self.finish(json.dumps({"error": known.error, "message": known.message, "info": INFO}))
 
