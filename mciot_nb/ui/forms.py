@@ -15,11 +15,12 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, read_config
 from mciot_nb.pki.files import meanings
 from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, request_command
+from mciot_nb.pki.keystore import SHORTEST_PASSWORD
 from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem, mailbox_problem
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import PassphraseField, Poller, SecretField, style
+from mciot_nb.ui.inputs import Poller, SecretField, style
 from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
@@ -351,7 +352,8 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._shown = widgets.HTML(escape(self._line))
         practice, has_ca = source == "practice", workspace.has_ca
         folded, hint = ("Type one of your own instead", _OWN_INSTEAD[has_ca]) if practice else ("", "")
-        self.field = PassphraseField("Passphrase", folded=folded, hint=hint, twice=not has_ca)
+        ask = {"folded": folded, "hint": hint, "twice": not has_ca, "shortest": SHORTEST_PASSWORD}
+        self.field = SecretField("Passphrase", **ask)
         self.field.on_secret(self._received)
         self.field.observe(self._wait, "awaited")
         workspace.passphrases.awaited = False  # by an earlier form, which this one replaces

@@ -11,7 +11,6 @@ from traitlets import Bool, Int, Unicode
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import meanings
-from mciot_nb.pki.keystore import SHORTEST_PASSWORD
 from mciot_nb.secret import Secret
 from mciot_nb.ui.markup import Rendered, StaticPicture, paragraph
 
@@ -78,7 +77,8 @@ class SecretField(StaticPicture, BrowserWidget):
     The text goes on Enter or by the button "Use", then the field is empty again. With ``when_left`` it also goes when
     the field loses the focus: in a form with a button of its own the text is then here before the press of that
     button. ``folded`` is the line under which the field is hidden until it is opened, ``hint`` a sentence above it.
-    With ``twice`` the text has to be typed in a second field too, because a slip of the finger can't be seen.
+    With ``twice`` the text has to be typed in a second field too, because a slip of the finger can't be seen. With the
+    length of the ``shortest`` that serves, words say how strong a new one is while it is typed.
     """
 
     view = Unicode("secret").tag(sync=True)
@@ -87,6 +87,7 @@ class SecretField(StaticPicture, BrowserWidget):
     hint = Unicode("").tag(sync=True)
     when_left = Bool(False).tag(sync=True)
     twice = Bool(False).tag(sync=True)
+    shortest = Int().tag(sync=True)
     status = Unicode("").tag(sync=True)  # what the kernel says beside the field; the secret is in no trait
     awaited = Bool(False)  # whether something was typed, and not taken
 
@@ -167,9 +168,3 @@ class FileField(StaticPicture, BrowserWidget):
     def picture(self) -> Rendered:
         """Say that a file can be given here."""
         return paragraph(f"{self.label}: to be chosen here.")
-
-
-class PassphraseField(SecretField):
-    """A field for a passphrase; while a new one is typed, twice, it says in words how strong that is."""
-
-    shortest = Int(SHORTEST_PASSWORD).tag(sync=True)
