@@ -68,11 +68,14 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
         what = re.sub(":%[^}]*", "", row["what"])
         said = f"The certificate of {{subject}} {what}: {row['advice']}."
         entries.add(Entry(row["code"], said, "mciot_nb.pki.verdicts"))
+    refusals = data_table("refusals.csv") if root == ROOT else ()
+    entries |= {Entry(row["code"], row["sentence"], "mciot_platform.trust") for row in refusals}
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
             code, sentence = ((*call.args, named, named, named)[position] for position in CALLS[kind])
-            entries.update(_entries(scope, code, sentence, calls))
+            if sentence:  # else it is in a table
+                entries.update(_entries(scope, code, sentence, calls))
         for key in _texts(call.args[0], scope) if kind in BY_KEY else ():
             entries.update(Entry(key.partition(".")[0], text, scope.place) for text in _said(key, scope))
     return sorted(entries)

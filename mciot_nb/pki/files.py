@@ -31,9 +31,9 @@ def data_table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(table))
 
 
-def meanings(of: str) -> dict[str, str]:
-    """Return what each answer to something means, as ``answers.csv`` has it, to stand within a sentence."""
-    return {row["answer"]: row["meaning"] for row in data_table("answers.csv") if row["of"] == of}
+def meanings(of: str, table: str = "answers.csv") -> dict[str, str]:
+    """Return what each answer to something means, to stand within a sentence; ``words.csv`` is for forms and panels."""
+    return {row["answer"]: row["meaning"] for row in data_table(table) if row["of"] == of}
 
 
 def statuses(of: str) -> dict[int, str]:
