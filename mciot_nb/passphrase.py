@@ -40,9 +40,9 @@ class Passphrase:
             would refuse it.
         """
         if self.awaited:
-            sentence = "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: "
-            sentence += "press Enter there, and type a new one twice. "
-            sentence += "For another, run the cell of that field again; then those below."
+            sentence = "Stop here: the passphrase that you typed at the top of this notebook is not confirmed yet: "
+            sentence += "press Enter there (a new one is typed twice), and run the cells below. "
+            sentence += "To begin anew, run the cell of that field again."
             raise OnboardingError(sentence, "NEED_PASSPHRASE")
         if self._typed:
             return self._typed

@@ -211,7 +211,10 @@ def test_a_device_that_comes_back_is_the_same_and_uses_up_no_number(platform: Lo
 
 def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -> None:
     panel, ca, stranger = ClassPanel(tmp_path), make("Class", ca=True), make("pump", make("Nobody's", ca=True))
-    assert f"✗ No platform runs in {tmp_path}: start it" in panel._trouble.value and "no platform runs" in repr(panel)
+    assert (
+        f"✗ No platform is running in {tmp_path}: start it" in panel._trouble.value
+        and "no platform is running" in repr(panel)
+    )
     with pytest.raises(OnboardingError, match="or name the folder of the one that runs") as caught:
         LocalPlatform.find(tmp_path)
     assert caught.value.code == "NOT_RUNNING"

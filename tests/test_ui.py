@@ -125,7 +125,7 @@ def test_a_subject_is_there_at_once_and_is_mended_and_submitted() -> None:
     press(form)
     assert message(form) == "✗ Not submitted: 1 field to correct first, see above." and form.subject == GUIDE
     form._fields["country"].value = "DK"
-    assert note(form, "country") == "" and message(form) == "Changed since: press Submit."
+    assert note(form, "country") == "" and message(form) == "You have changed something: press Submit."
     for markup in (repr(form), form.static_html()):
         assert form.subject == GUIDE and "DK" not in markup  # typing alone changes nothing
     press(form)
@@ -224,7 +224,8 @@ def test_a_secret_is_in_no_state_and_no_picture() -> None:
     hand_over(form.field, WORD)
     assert workspace.typed == [Secret(WORD)] == [form.field.value]
     assert "received" in repr(form.field) and form.field.status.startswith("✓ Received")
-    assert repr(form) == "Passphrase: your own, kept in no file." and "Now run the cells below." in form._shown.value
+    assert repr(form) == "Passphrase: your own, which is stored nowhere."
+    assert "Now run the cells below." in form._shown.value
     assert WORD not in all_state(form) and str(len(WORD)) not in form.field.status
     form.field.status = WORD
     assert WORD in all_state(form)  # the control: what is in the state would be found
@@ -257,8 +258,8 @@ def test_a_refused_secret_says_why_and_changes_nothing() -> None:
     [
         ("practice", "Passphrase: the practice one of this workspace, kept in workspace/passphrase.", True),
         ("environment", "Passphrase: the one in MCIOT_PASSPHRASE.", False),
-        ("typed", "Passphrase: your own, kept in no file.", False),
-        ("", "kept nowhere: type it, press Enter, and run the cells below.", True),
+        ("typed", "Passphrase: your own, which is stored nowhere.", False),
+        ("", "stored nowhere. Type it, press Enter, and run the cells below.", True),
     ],
 )
 def test_the_line_says_where_the_passphrase_is_from(source: str, line: str, asks: bool) -> None:
@@ -274,7 +275,7 @@ def test_a_new_passphrase_is_typed_twice_while_there_is_no_ca() -> None:
     assert "before you run the next cells" in form.field.hint
     for repeated in ("", "other"):
         hand_over(form.field, WORD, repeated)
-        assert form.field.status == "✗ The two differ: type both again." and workspace.typed == []
+        assert form.field.status == "✗ They differ: type both again." and workspace.typed == []
         assert workspace.awaited, "nothing goes on with another"
     hand_over(form.field, WORD, WORD)
     assert workspace.typed == [Secret(WORD)] and WORD not in all_state(form) and not workspace.awaited
@@ -326,7 +327,7 @@ def test_a_real_tenant_is_submitted_with_its_password() -> None:
     assert note(form, "user").startswith("✗ The user is missing"), "it was touched"
     fill_tenant(form, REAL)
     press(form)
-    assert message(form).startswith("✗ Not submitted: Password is missing: it is kept in no file") and not calls
+    assert message(form).startswith("✗ Not submitted: Password is missing: it is never stored") and not calls
     hand_over(form._credential, WORD)
     assert note(form, "credential") == ""
     press(form)
@@ -347,7 +348,7 @@ def test_a_bearer_token_needs_no_user() -> None:
     assert (again._login.value, again.settings) == (True, form.settings)
     form._login.value = False
     assert form._fields["user"].value == "ann" and form._user.layout.display is None
-    assert note(form, "credential").startswith("✗ Password is missing: it is kept in no file"), "a token is no password"
+    assert note(form, "credential").startswith("✗ Password is missing: it is never stored"), "a token is no password"
     form._login.value = True
     hand_over(form._credential, WORD)
     form._fields["url"].value = "https://evil.example.com"  # which must not get it

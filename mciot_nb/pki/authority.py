@@ -182,7 +182,7 @@ class CertificateAuthority:
         check_issuer(certificate)
         if certificate.public_key() != key.public_key():
             pair = f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
-            raise OnboardingError(pair + "put the pair back that was made together.", "KEY_MISMATCH")
+            raise OnboardingError(pair + "put back the pair that was made together.", "KEY_MISMATCH")
         database = SigningDatabase.of(config)
         recovered = recover(config, database)
         database.index()

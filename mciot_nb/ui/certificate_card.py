@@ -86,7 +86,7 @@ def extension_row(extension: Extension, extensions: Collection[Extension], ca: b
     name, known = WORDS["extensions"].get(extension.oid.dotted_string, ("", "not used in this tutorial"))
     content, meaning = _explained(extension.value, ca)
     if sum(other.oid == extension.oid for other in extensions) > 1:
-        meaning = "✗ is there twice, which no certificate may have (RFC 5280, section 4.2)"
+        meaning = "✗ appears twice, which RFC 5280, section 4.2, does not allow"
     critical = "critical: " if extension.critical else ""
     return name or f"Extension {extension.oid.dotted_string}", critical + content, meaning or known
 
@@ -122,9 +122,9 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
 
 def _what_it_may_sign(value: x509.BasicConstraints) -> str:
     if not value.ca:
-        return "not a CA: it can identify a device or a server, and sign no certificates"
+        return "not a CA: it can identify a device or a server, but can't sign certificates"
     if value.path_length is None:
-        return "a CA: it may sign certificates, of further CAs too; the platform trusts only a CA's certificate"
+        return "a CA: it may sign certificates, also those of further CAs; the platform trusts only a CA's certificate"
     several = f"at most {value.path_length} more CAs"
     between = {0: "no further CA", 1: "at most one more CA"}.get(value.path_length, several)
     return f"a CA, with {between} between it and a device; the platform trusts only a CA's certificate"

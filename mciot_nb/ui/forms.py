@@ -97,7 +97,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def _edited(self, _change: object) -> None:
         self.refresh()
-        self._message.value = status("Changed since: press Submit.")
+        self._message.value = status("You have changed something: press Submit.")
 
 
 def status(sentence: str, kind: str = "said") -> str:
@@ -119,15 +119,15 @@ _BLANK = {
 #: What a common name is, by whether it is a device's.
 _PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
 #: X.509 allows it, and the platform can't use it.
-_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
+_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: choose a name without ':'."
 
 #: The kinds of key that are offered, and what each means.
 _KINDS: dict[KeyType | None, str] = {
-    KeyType.RSA_2048: "The shortest that is still safe, quick to make; taken everywhere.",
-    KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
-    KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
-    KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
-    None: "The kind of key that is there; it can't be chosen for a new key.",
+    KeyType.RSA_2048: "The shortest that is still safe, quick to make; accepted everywhere.",
+    KeyType.RSA_3072: "As strong as P-256: the advice for RSA keys that are used beyond 2030.",
+    KeyType.RSA_4096: "The guide's: stronger than needed today, and takes a second or more to make.",
+    KeyType.P256: "An elliptic curve: as strong as RSA 3072, but small and quick, so it suits small devices.",
+    None: "The kind of key that you have; it can't be chosen for a new one.",
 }
 _OTHER_KIND = "another kind"
 
@@ -207,7 +207,7 @@ class CertificateForm(Form):
             found["common_name"] = f"Common Name is missing: type {_PURPOSES[self._owner == 'device']}."
         if key != self._made[1]:
             if key.key_type is None:
-                found["key_type"] = "Such a key is not made here: choose one of the others."
+                found["key_type"] = "Keys of this kind are not made here: choose another one."
             if problem := self._judge(key)[1]:
                 found["days"] = problem
         return found
@@ -336,14 +336,14 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
 _PASSPHRASE = {  # by its source
     "practice": "Passphrase: the practice one of this workspace, kept in workspace/passphrase.",
     "environment": "Passphrase: the one in MCIOT_PASSPHRASE.",
-    "typed": "Passphrase: your own, kept in no file.",
-    "": "Passphrase: this workspace's keys were made with one that is kept nowhere: type it, press Enter, and run the "
-    "cells below.",
+    "typed": "Passphrase: your own, which is stored nowhere.",
+    "": "Passphrase: this workspace's keys have one of your own, which is stored nowhere. Type it, press Enter, and "
+    "run the cells below.",
 }
 _OWN_INSTEAD = {  # by whether there is a CA
     False: "The CA is made with it: type it, and press Enter, before you run the next cells.",
-    True: "The CA that is here has the practice one. To make another with your own, run workspace.start_over() in a "
-    "cell, then type yours here.",
+    True: "Your CA has the practice one. To make a new CA with a passphrase of your own, run workspace.start_over() in "
+    "a cell, then type it here.",
 }
 
 
@@ -373,7 +373,7 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def _received(self, secret: Secret) -> None:
         if not self._workspace.has_ca and not self.field.twice:  # the CA was archived since
             self.field.twice = True
-            raise OnboardingError("This is a new passphrase, because there is no CA now: type it twice.")
+            raise OnboardingError("There is no CA now, so this is a new passphrase: type it twice.")
         self._workspace.type_passphrase(secret)
         self._line = _PASSPHRASE["typed"]
         self._shown.value = escape(f"{self._line} Now run the cells below.")

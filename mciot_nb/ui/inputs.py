@@ -109,7 +109,7 @@ class SecretField(StaticPicture, BrowserWidget):
         self.awaited = True
         self.status = ""  # so that a second "Received" is a change, and is shown
         if self.twice and repeated != secret:
-            self.status = "✗ The two differ: type both again."
+            self.status = "✗ They differ: type both again."
             return
         before, self.value = self.value, secret
         try:
@@ -130,7 +130,7 @@ class SecretField(StaticPicture, BrowserWidget):
 LONGEST = 500_000
 _PROBLEMS = {
     "none": "That was not a file: drop a file, or choose one.",
-    "several": "These were several files: drop one at a time.",
+    "several": "Those were several files: drop one at a time.",
     "folder": "{name} is a folder: open it, and drop the file that is in it.",
     "unreadable": "{name} can't be read: check whether it is a folder, and still there.",
 }
@@ -162,7 +162,7 @@ class FileField(StaticPicture, BrowserWidget):
             size = len(buffers[0]) if buffers else int(content.get("size", 0))
             if size > self.longest:
                 raise OnboardingError(
-                    f"{name} has {size:,} bytes, and a certificate some thousands: it was not read; choose another."
+                    f"{name} has {size:,} bytes, and a certificate a few thousand: it was not read; choose another."
                 )
             self.status = self._take(name, bytes(buffers[0]) if buffers else b"")
         except OnboardingError as error:
