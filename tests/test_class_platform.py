@@ -159,7 +159,7 @@ def test_with_a_name_others_can_reach_and_verify_it(tmp_path: Path, openssl: Run
         assert process.stderr
         (said,) = process.stderr.read().splitlines()
     ports = f"ports {line['mqtt'][1]} (MQTT) and {line['https'].rpartition(':')[2]} (HTTPS)"
-    reached = f"Listening on every address of this machine, which others reach as {name}, {ports}: everybody on"
+    reached = f"Listening on every address of this machine, which others reach as {name}, {ports}: everyone on"
     assert said.startswith(reached)
     with start_in_foreground(tmp_path) as (process, _):  # the loopback again, with the certificate that others copied
         assert listens_on(process.pid) == {"127.0.0.1"}
@@ -263,7 +263,7 @@ def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -
         panel.table.opened = ""
         panel.poll()
         panel.table.opened = "t1002"  # its log can be read when it has ended
-        assert "No platform runs" in panel._trouble.value and "somebody-else" in panel._details.value
+        assert "No platform is running" in panel._trouble.value and "somebody-else" in panel._details.value
 
 
 def test_each_trainee_gets_a_sheet_and_no_password_is_printed(tmp_path: Path) -> None:
