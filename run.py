@@ -120,13 +120,13 @@ def prepare(developer: bool) -> str:
         "developer": developer or had.get("developer", False),
     }
     if had != wanted:
-        print("Preparing .venv: the first time some 120 MB are downloaded, which take 500 MB on the disk.", flush=True)
+        print("Preparing .venv: the first time, about 120 MB are downloaded; they take up 500 MB on disk.", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
             install(python, bool(wanted["developer"]), fresh)
         except KeyboardInterrupt:
-            sys.exit("\nInterrupted: start it again, and it goes on with what it has downloaded.")
+            sys.exit("\nInterrupted: start it again, and it goes on from what it has downloaded.")
         except (OSError, subprocess.CalledProcessError) as error:
             sys.exit(f"{VENV} could not be made ({error}): remove what is there, and check the folder's rights.")
         stamp.write_text(json.dumps(wanted))
@@ -164,7 +164,7 @@ def install(python: Path, developer: bool, fresh: bool) -> None:
         log = VENV / "prepare.log"
         log.write_text(said, encoding="utf-8")
         why = "the package server was not reached: check the network" if NO_NETWORK.search(said) else "look at the log"
-        sys.exit(f"The packages could not be installed; {why}, then start this again. All that pip said is in {log}.")
+        sys.exit(f"The packages could not be installed; {why}, then start this again. What pip said is in {log}.")
 
 
 #: What pip and uv write of large packages, in which the time goes: a name, the rest of pip's file name, and megabytes.
@@ -182,7 +182,7 @@ class Installer(threading.Thread):
     def __init__(self, command: list[str]) -> None:
         super().__init__(daemon=True)
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.said, self.state = "", "looking what is needed"
+        self.said, self.state = "", "finding out what is needed"
         self.here = 0.0  # megabytes
         self.on_the_way: dict[str, float] = {}
         self.start()
@@ -197,12 +197,12 @@ class Installer(threading.Thread):
                 name, is_pip, size = found.groups()
                 self.here += self.on_the_way.pop("pip", 0)
                 self.on_the_way["pip" if is_pip else name] = float(size)
-                self.state = f"{self.here:.0f} MB are here, now {name} ({size} MB)"
+                self.state = f"{self.here:.0f} MB downloaded, now {name} ({size} MB)"
             elif found := DOWNLOADED.match(line):
                 self.here += self.on_the_way.pop(found[1], 0)
-                self.state = f"{self.here:.0f} MB are here, {found[1]} too"
+                self.state = f"{self.here:.0f} MB downloaded, {found[1]} too"
             elif INSTALLING.match(line):
-                self.state = "all is here, installing it"
+                self.state = "everything is here, installing it"
             elif NO_NETWORK.search(line):
                 self.state = "no answer from the network, trying again"
 

@@ -92,8 +92,8 @@ class LocalPlatform:
         """Return the platform of ``workspace``, by default the class's. Raises: OnboardingError: NOT_RUNNING."""
         if platform := cls.running(workspace):
             return platform
-        sentence = f"No platform runs in {_folder(workspace).parent}: start it (for a class, “python3 run.py class”), "
-        raise OnboardingError(sentence + "or name the folder of the one that runs.", "NOT_RUNNING")
+        sentence = f"No platform is running in {_folder(workspace).parent}: start it (for a class, “python3 run.py "
+        raise OnboardingError(sentence + "class”), or name the folder of the one that runs.", "NOT_RUNNING")
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""

@@ -37,7 +37,7 @@ def check_my_work(notebook: str, workspace: Workspace | None = None) -> Rendered
     """
     number, table = f"{notebook:0>2}", tomllib.loads((DATA / "exercises.toml").read_text("utf-8"))
     if number not in table:
-        raise OnboardingError(f"There are no exercises in {number}: say one of {', '.join(table)}.", "BAD_VALUE")
+        raise OnboardingError(f"There are no exercises in {number}: use one of {', '.join(table)}.", "BAD_VALUE")
     desk = _Desk(workspace or Workspace.latest or Workspace())
     rows = [(f"{at}. {words['title']}", *_look(desk, words)) for at, words in enumerate(table[number], 1)]
     done = sum(state == DONE for _, state, _ in rows)
@@ -48,7 +48,7 @@ def _look(desk: "_Desk", words: Words) -> tuple[str, str]:
     """Return the state of one exercise, and the sentence that says what was found."""
     before, file = words.get("after", ("", ""))
     if not (desk.folder / file).exists():
-        return TODO, f"This goes on from exercise {before}: do that one first."
+        return TODO, f"This builds on exercise {before}: do that one first."
     missing = [file for file in words.get("files", ()) if not (desk.folder / file).exists()]
     if missing and missing == words["files"]:
         return TODO, words["todo"]
@@ -61,7 +61,7 @@ def _look(desk: "_Desk", words: Words) -> tuple[str, str]:
     except OnboardingError as error:
         return WRONG, str(error)
     except Exception as error:  # whatever lies there: no traceback
-        return WRONG, f"What is there can't be read ({type(error).__name__}): make the files of this exercise anew."
+        return WRONG, f"What is there can't be read ({type(error).__name__}): make the files of this exercise again."
     return DONE, words["done"]
 
 

@@ -65,7 +65,7 @@ def _look_at(workspace: "Workspace", folder: Path | None, secret: Secret | None,
     folder, title, names = folder or workspace.device_file(""), known["title"], known["files"]
     files = tuple(name for name in names if (folder / name).exists())
     if not names and not secret and not workspace.tenant_settings.local:
-        return Step(title, UNKNOWN, f"only your tenant knows: {title[:2]} asks it")
+        return Step(title, UNKNOWN, f"only your tenant can say: {title[:2]} asks it")
     good = None
     try:
         if files or not names:

@@ -71,7 +71,7 @@ def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
 def check_choice(key: object) -> None:
     """Raise OnboardingError, BAD_VALUE, for a kind of key that is no `KeyChoice`, such as a text."""
     if not isinstance(key, KeyChoice | None):
-        raise OnboardingError("Give the kind of key as KeyChoice(KeyType.P256, days=365), say.", "BAD_VALUE")
+        raise OnboardingError("Give the key as a KeyChoice, such as KeyChoice(KeyType.P256, days=365).", "BAD_VALUE")
 
 
 @contextmanager
@@ -371,7 +371,7 @@ class Workspace:
     def with_issuer(self, issuer: str) -> Self:
         """Return this workspace with another issuer, for a look at the other way; the choice stays as it is."""
         if issuer not in ISSUERS:
-            raise OnboardingError(f"There is no issuer {issuer!r}: say {' or '.join(ISSUERS)}.", "NO_ISSUER")
+            raise OnboardingError(f"There is no issuer {issuer!r}: use {' or '.join(ISSUERS)}.", "NO_ISSUER")
         other = copy.copy(self)  # the passphrase and the opened keys are the same
         other._issuer = issuer
         return other
@@ -508,7 +508,7 @@ class Workspace:
         chosen before, and the server's at first.
         """
         if trust not in ("", *CHOICES):
-            raise OnboardingError(f"There is no choice {trust!r}: say {' or '.join(CHOICES)}.", "NO_CHOICE")
+            raise OnboardingError(f"There is no choice {trust!r}: use {' or '.join(CHOICES)}.", "NO_CHOICE")
         path, _, password = self._store("deviceTruststore", kind), self._device_key(), self.passphrases.for_store()
         trust, known = self._known(trust)
         wanted = {keystore.TRUST_ALIAS: known or self.fetch_server_certificate().trust_anchor(trust)}
@@ -520,7 +520,7 @@ class Workspace:
 
     def _store(self, name: str, kind: str) -> Path:
         if kind not in STORE_KINDS:
-            raise OnboardingError(f"There is no store of kind {kind!r}: say {' or '.join(STORE_KINDS)}.", "BAD_NAME")
+            raise OnboardingError(f"There is no store of kind {kind!r}: use {' or '.join(STORE_KINDS)}.", "BAD_NAME")
         return self.device_file(f"{name}.{kind}")
 
     def fetch_server_certificate(self, fingerprint: str = "") -> ServerCertificate:

@@ -55,11 +55,11 @@ def _options() -> argparse.Namespace:
     text = "Run the local platform, a stand-in for a tenant, in the foreground, until it is stopped."
     parser = argparse.ArgumentParser(prog="python -m mciot_platform", description=text)
     parser.add_argument("--workspace", type=Path, required=True, help="the folder to work in, in its platform/")
-    host = "the name or the address by which others reach this machine: it goes into the server certificate. A name "
-    host += "lets it listen on every address, an address on that one; by default it is the loopback's"
+    host = "the name or address by which others reach this machine; it goes into the server certificate. With a name, "
+    host += "the platform listens on every address, with an address, on that one; the default is the loopback's"
     parser.add_argument("--host", default="127.0.0.1", help=host)
-    parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free one if it is taken")
-    parser.add_argument("--https-port", type=int, default=8443, help="the next free one if it is taken")
+    parser.add_argument("--mqtt-port", type=int, default=8883, help="the next free port if it is taken")
+    parser.add_argument("--https-port", type=int, default=8443, help="the next free port if it is taken")
     parser.add_argument("--tenants", type=int, default=1, help="how many, each with its own trust: t1001, t1002 …")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="guide-2021", help="the rules to follow")
     parser.add_argument("--until-pid", type=int, help="end when the process with this number ends")
@@ -225,10 +225,10 @@ def _explain(known: Mapping[str, Any], sheets: Path | None) -> None:
             return  # one learner's own
         text += "nobody else can reach it, so for a class give --host the name or address of this machine."
     else:
-        text += "everybody on the network can reach this platform now. A device gets in with a certificate of a CA "
-        text += "that was uploaded, a user with a password of platform/credentials.json."
+        text += "everyone on the network can reach this platform now. A device gets in with a certificate from a CA "
+        text += "that was uploaded, a user with a password from platform/credentials.json."
     text += " Give --host this machine's name, or they can't verify it." * (host in running.EVERY_ADDRESS)
-    text += f"\nThe trainees' logins, a sheet each, and all in all.html: {sheets}" if sheets else ""
+    text += f"\nThe trainees' logins, one sheet each, and all of them in all.html: {sheets}" if sheets else ""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -159,7 +159,7 @@ def test_with_a_name_others_can_reach_and_verify_it(tmp_path: Path, openssl: Run
         assert process.stderr
         (said,) = process.stderr.read().splitlines()
     ports = f"ports {line['mqtt'][1]} (MQTT) and {line['https'].rpartition(':')[2]} (HTTPS)"
-    reached = f"Listening on every address of this machine, which others reach as {name}, {ports}: everybody on"
+    reached = f"Listening on every address of this machine, which others reach as {name}, {ports}: everyone on"
     assert said.startswith(reached)
     with start_in_foreground(tmp_path) as (process, _):  # the loopback again, with the certificate that others copied
         assert listens_on(process.pid) == {"127.0.0.1"}
@@ -211,7 +211,10 @@ def test_a_device_that_comes_back_is_the_same_and_uses_up_no_number(platform: Lo
 
 def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -> None:
     panel, ca, stranger = ClassPanel(tmp_path), make("Class", ca=True), make("pump", make("Nobody's", ca=True))
-    assert f"✗ No platform runs in {tmp_path}: start it" in panel._trouble.value and "no platform runs" in repr(panel)
+    assert (
+        f"✗ No platform is running in {tmp_path}: start it" in panel._trouble.value
+        and "no platform is running" in repr(panel)
+    )
     with pytest.raises(OnboardingError, match="or name the folder of the one that runs") as caught:
         LocalPlatform.find(tmp_path)
     assert caught.value.code == "NOT_RUNNING"
@@ -260,7 +263,7 @@ def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -
         panel.table.opened = ""
         panel.poll()
         panel.table.opened = "t1002"  # its log can be read when it has ended
-        assert "No platform runs" in panel._trouble.value and "somebody-else" in panel._details.value
+        assert "No platform is running" in panel._trouble.value and "somebody-else" in panel._details.value
 
 
 def test_each_trainee_gets_a_sheet_and_no_password_is_printed(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_nothing_is_connected_until_somebody_presses_and_both_ends_say_how_it_we
     ]
     found = bench.platform.tenant.devices.find(bench.name)
     assert found and found.fragments["c8y_SupportedOperations"] == ["c8y_Restart", "c8y_Command"]
-    assert bench.connect("  ") == "The device is connected already: disconnect it first."
+    assert bench.connect("  ") == "The device is already connected: disconnect it first."
     assert bench.press(bench.button("Disconnect")) == "✓ Disconnected."
     left, right = bench.sides
     assert "You disconnected" in left and "Then: The client disconnected." in right
@@ -255,7 +255,7 @@ def test_a_platform_that_is_off_is_said_at_both_sides(short_lived: Bench) -> Non
     assert "is not running" in short_lived.press(short_lived.console.operations.restart)
     assert "not connected" in short_lived.send()
     short_lived.look()
-    assert "⚠ What the tenant keeps can't be shown" in text(short_lived.console.trouble)
+    assert "⚠ What the tenant has now can't be shown" in text(short_lived.console.trouble)
     again = LocalPlatform.start(short_lived.platform.folder.parent)  # at other ports, mostly: see test_ports
     try:
         assert short_lived.connect() == "✓ Connected." and text(short_lived.console.trouble) == ""
@@ -324,7 +324,7 @@ def test_a_platform_that_hangs_stops_neither_kernel_nor_console(
 
 def test_a_connection_that_a_cell_has_made_is_taken_up(bench: Bench) -> None:
     bench.console.device.connect()
-    assert bench.look() == "✓ Connected, by a cell of the notebook."
+    assert bench.look() == "✓ Connected by a cell of the notebook."
     assert bench.state.startswith("✓ Connected") and "✓ CONNECTED" in bench.sides[1]
     bench.platform.tenant.devices.restart(bench.name)
     wait_for(lambda: bench.look() and bench.console.operations.arrived)
@@ -362,7 +362,7 @@ def test_what_is_pressed_while_the_panel_is_busy_is_done_next_with_the_values_of
     assert said.startswith("✓ Connected. ✓ The platform has acknowledged it.") and said.count("acknowledged") == 4
     assert bench.platform.tenant.devices.measurements(bench.name)["value"].tolist() == [20.0, 21.0, 22.0]
     assert len(bench.platform.tenant.devices.events(bench.name)) == 1
-    assert bench.connect() == "The device is connected already: disconnect it first."  # the control: not busy now
+    assert bench.connect() == "The device is already connected: disconnect it first."  # the control: not busy now
 
 
 def test_events_and_alarms_arrive_as_they_were_typed(bench: Bench) -> None:
@@ -544,7 +544,7 @@ def test_a_real_tenant_is_asked_after_a_press_only_and_nobody_sees_its_log(bench
     remote = bench.another(tenant=replace(bench.platform.tenant, is_local=False))
     assert remote.connect("somebody-else").startswith("✗ Not connected")
     left, right = remote.sides
-    assert "CONNACK_5" in left and "Only the platform's operator sees it" in right
+    assert "CONNACK_5" in left and "Only the platform's operator sees this" in right
     assert remote.connect() == "✓ Connected."
     remote.send()
     assert remote.points == 1

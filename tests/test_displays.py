@@ -206,7 +206,7 @@ def test_a_certificate_with_the_same_extension_twice_still_has_its_card() -> Non
         value = x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.2.3.{last}"), b"\5\0")
         builder = builder.add_extension(value, critical=False)
     der = builder.sign(EC_KEY, SHA256()).public_bytes(Encoding.DER)
-    for damaged, words in ((der, "Extension 1.2.3.5"), (der.replace(b"\x2a\3\5", b"\x2a\3\4"), "✗ is there twice")):
+    for damaged, words in ((der, "Extension 1.2.3.5"), (der.replace(b"\x2a\3\5", b"\x2a\3\4"), "✗ appears twice")):
         assert all(words in look for look in both(x509.load_der_x509_certificate(damaged)))
 
 
@@ -368,9 +368,9 @@ def test_a_preview_says_field_by_field_what_signing_would_make_of_it() -> None:
     bad = preview_subject(policy({"organizationName": "supplied", "commonName": "optional"}), asked, CA.subject)
     good = preview_subject(policy({"localityName": "optional", "commonName": "optional"}), asked, CA.subject)
     for look in both(bad):
-        assert "vanishes: the policy does not list it" in look and "is kept" in look
+        assert "is dropped: the policy does not list it" in look and "is kept" in look
         assert "organizationName field needed to be supplied and was missing" in look
-    assert not any("vanishes" in look for look in both(good))
+    assert not any("is dropped" in look for look in both(good))
 
 
 def frame(name: str = "device", rows: int = 3) -> pd.DataFrame:
@@ -388,7 +388,7 @@ def test_the_signing_table_in_a_notebook_is_aligned_and_cut() -> None:
     shown = signing_table(frame())
     assert re.search(r"✓ valid +365 +device", repr(shown).splitlines()[3])
     assert " id=" not in shown.html  # no random name in it
-    assert repr(signing_table(frame().head(0))) == "No certificate is signed yet."
+    assert repr(signing_table(frame().head(0))) == "No certificate has been signed yet."
     long = signing_table(frame(rows=10_000))
     assert all("9950 older" in look for look in both(long)) and len(long.html) < 50_000
 

@@ -135,7 +135,7 @@ def test_progress_needs_no_passphrase_and_asks_no_tenant(done: Workspace, monkey
     monkeypatch.setattr("socket.socket.connect", lambda *_: 1 / 0)
     workspace.choose_tenant(REAL)
     assert states(workspace.progress())[5:] == UNKNOWN * 2
-    assert "only your tenant knows" in render(workspace.progress()).text
+    assert "only your tenant can say" in render(workspace.progress()).text
 
 
 def test_a_real_tenant_is_asked_and_one_that_can_not_be_asked_is_no_success(done: Workspace) -> None:

@@ -267,7 +267,7 @@ def test_a_key_has_its_value_at_once_and_follows_what_is_chosen() -> None:
     assert form.key == first and f"it expires on {until:%Y-%m-%d} " in text_of(form) and "The guide's" in text_of(form)
     form._key_type.value, form._days.value = KeyType.P256, 100
     assert "as strong as RSA 3072" in text_of(form) and "UTC, in 100 days." in text_of(form)
-    assert form.key == first and message(form) == "Changed since: press Submit."
+    assert form.key == first and message(form) == "You have changed something: press Submit."
     press(form)
     assert form.key == KeyChoice(KeyType.P256, 100) and repr(form) == "Device: CN=x; P-256, 100 days"
     assert [key_type for _, key_type in form._key_type.options] == list(KeyType)
@@ -303,12 +303,12 @@ def test_nothing_may_outlive_its_issuer(short_ca: CertificateAuthority) -> None:
 
 def test_what_is_there_is_not_judged(short_ca: CertificateAuthority) -> None:
     form = key_form(None, 4000, issuer=short_ca.certificate, made=True)
-    assert note(form, "days") == "" and form.key == KeyChoice(None, 4000) and "is there" in text_of(form)
+    assert note(form, "days") == "" and form.key == KeyChoice(None, 4000) and "that you have" in text_of(form)
     assert form._key_type.options[-1] == ("another kind", None)
     press(form)
     assert form.key == KeyChoice(None, 4000)
     form._days.value = 90
-    assert "Such a key is not made here" in note(form, "key_type") and note(form, "days") == ""
+    assert "Keys of this kind are not made here" in note(form, "key_type") and note(form, "days") == ""
     form._key_type.value, form._days.value = KeyType.P256, 4000
     assert note(form, "key_type") == "" and "would outlive its CA" in note(form, "days")
 
@@ -514,7 +514,7 @@ def test_a_tenant_that_hangs_stops_neither_the_kernel_nor_the_form(platform: Loc
             hanging = form._tester
         form._fields["mqtt_port"].value += 1
         assert "mciot-busy" not in form._test._dom_classes
-        assert result(form) == "Changed since: press Test again."
+        assert result(form) == "You have changed something: press Test again."
         form._fields["mqtt_port"].value -= 1
         form._where.value = True
         press(form)
@@ -545,4 +545,4 @@ def test_a_local_platform_that_does_not_start_says_why() -> None:
     form = tenant_form(TenantSettings(), platform=refuse)
     assert verdict(form) == "✗ The local platform can't start: mend that."
     broken = tenant_form(TenantSettings())
-    assert verdict(broken) == "✗ Not tested, for a reason that has no name here: run the cell again."
+    assert verdict(broken) == "✗ Not tested, because of an unexpected error: run the cell again."

@@ -91,8 +91,10 @@ def test_the_form_is_the_tutorials(path: Path) -> None:
     cells = load(path).cells
     assert cells[0].source.startswith("# ") and "**You will**" in cells[0].source and "**Time:**" in cells[0].source
     if path != NOTEBOOKS[0]:  # 00 says of each how long it takes
-        minutes = re.search(r"\*\*Time:\*\* (\d+) minutes", cells[0].source)
-        assert minutes and re.search(rf"\({path.name}\).* {minutes[1]} \|$", load(NOTEBOOKS[0]).cells[2].source, re.M)
+        minutes = re.search(r"\*\*Time:\*\* (\d+) minutes, plus (\d+) for the exercises", cells[0].source)
+        assert minutes, "how long it takes, without the exercises and with them"
+        row = rf"\({path.name}\).* {minutes[1]} \| {minutes[2]} \|$"
+        assert re.search(row, load(NOTEBOOKS[0]).cells[2].source, re.M)
     if path != NOTEBOOKS[0]:  # which shows at its top how far the learner is
         assert cells.pop().source == "workspace.progress()"
     headings = [cell.source.partition("\n")[0] for cell in cells if cell.cell_type == "markdown"]

@@ -94,7 +94,7 @@ def test_presses_from_many_threads_are_all_done_one_at_a_time() -> None:
     [
         (OnboardingError("There is no key."), "✗ There is no key."),
         (PermissionError(13, "Permission denied"), "✗ Not done: Permission denied. Fix that, and try again."),
-        (ZeroDivisionError(), "✗ Not done, for a reason that has no name here: run the cell again."),
+        (ZeroDivisionError(), "✗ Not done, because of an unexpected error: run the cell again."),
     ],
 )
 def test_what_goes_wrong_is_a_sentence_and_the_next_press_is_done(

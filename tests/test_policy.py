@@ -222,7 +222,7 @@ def test_a_preview_says_what_would_come_of_it_and_signs_nothing(ca: CertificateA
     assert good.ok and good.refusals == ()
     assert [attribute.value for attribute in good.vanishing] == ["Bayern", "Ulm"]
     assert oneline(good.subject) == "/CN=device/C=DE/O=Probe & S\\xC3\\xB6hne"
-    assert "Vanishes: Locality Name (Ulm): the policy does not list it" in str(
+    assert "Dropped: Locality Name (Ulm): the policy does not list it" in str(
         good
     ) and "Would be signed: CN=device, C=DE" in str(good)
     bad = strict.preview(DistinguishedName("FR", locality="Ulm"))

@@ -218,7 +218,7 @@ ATTEMPTS: list[tuple[str, int, str, Callable[[Learner], object]]] = [
     ("01", 3, "sha1", lambda t: t.write("fingerprint.txt", fingerprint(t.second.certificate))),
     ("01", 3, "first", lambda t: t.write("fingerprint.txt", fingerprint(t.workspace.certificate("ca"), "sha256"))),
     ("01", 3, "other", lambda t: t.write("fingerprint.txt", fingerprint(t.second.certificate, "sha256")[:-1])),
-    ("02", 1, "other", lambda t: t.write("vanished.txt", "commonName")),
+    ("02", 1, "other", lambda t: t.write("dropped.txt", "commonName")),
     ("02", 2, "ca", lambda t: t.section("CA:true", "CA:false")),
     ("02", 2, "ca", lambda t: t.section("critical, ", "")),
     ("02", 2, "pathlen", lambda t: t.section("pathlen:0", "pathlen:10")),
@@ -345,7 +345,7 @@ def test_what_comes_first_is_named_first(quick_workspace: Workspace) -> None:
 def test_the_workspace_is_the_one_that_was_opened_last_and_another_number_is_a_sentence(fresh: Workspace) -> None:
     (Workspace(fresh.folder).practice_folder / "where.txt").write_text(str(fresh.ca_folder))
     assert "✓ done" in check_my_work("0").text and "1 of 2 done" in check_my_work("00")._repr_html_()
-    with pytest.raises(OnboardingError, match="say one of 00, 01"):
+    with pytest.raises(OnboardingError, match="use one of 00, 01"):
         check_my_work("12")
 
 

@@ -26,7 +26,7 @@ def test_an_answer_opens_by_a_click_or_enter_and_the_check_shows_what_is_done(
         reason = "It is uploaded once, and every device"
         expect(right.get_by_text(reason)).to_be_hidden()
         wrong.locator("summary").click()
-        expect(wrong.get_by_text("Nothing of the device is uploaded.")).to_be_visible()
+        expect(wrong.get_by_text("You upload nothing about the device.")).to_be_visible()
         tab_to(page, right.locator("summary"))
         page.keyboard.press("Enter")
         expect(right.get_by_text(reason)).to_be_visible()

@@ -67,19 +67,19 @@ def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
 
 #: What pip and uv wrote in a first start, shortened, and what is shown then.
 PIP = {
-    "Collecting jupyterlab>=4.6 (from mciot-nb==0.1.0)": "looking what is needed",
-    "  Downloading jupyterlab-4.6.6-py3-none-any.whl (17.3 MB)": "0 MB are here, now jupyterlab (17.3 MB)",
+    "Collecting jupyterlab>=4.6 (from mciot-nb==0.1.0)": "finding out what is needed",
+    "  Downloading jupyterlab-4.6.6-py3-none-any.whl (17.3 MB)": "0 MB downloaded, now jupyterlab (17.3 MB)",
     "  Downloading dacite-1.9.2-py3-none-any.whl (16 kB)": "",  # too small to tell of
-    "  Using cached pandas-3.1.1-cp311-cp311-win_amd64.whl (12.4 MB)": "17 MB are here, now pandas (12.4 MB)",
+    "  Using cached pandas-3.1.1-cp311-cp311-win_amd64.whl (12.4 MB)": "17 MB downloaded, now pandas (12.4 MB)",
     "WARNING: Retrying (Retry(total=4, connect=None)) after": "no answer from the network, trying again",
-    "Installing collected packages: pure-eval, jupyterlab": "all is here, installing it",
+    "Installing collected packages: pure-eval, jupyterlab": "everything is here, installing it",
 }
 UV = {
-    "Resolved 127 packages in 1.43s": "looking what is needed",
-    "Downloading pydantic-core (2.1MiB)": "0 MB are here, now pydantic-core (2.1 MB)",
-    "Downloading jupyterlab (16.5MiB)": "0 MB are here, now jupyterlab (16.5 MB)",
-    " Downloaded jupyterlab": "16 MB are here, jupyterlab too",
-    "Prepared 127 packages in 40.09s": "all is here, installing it",
+    "Resolved 127 packages in 1.43s": "finding out what is needed",
+    "Downloading pydantic-core (2.1MiB)": "0 MB downloaded, now pydantic-core (2.1 MB)",
+    "Downloading jupyterlab (16.5MiB)": "0 MB downloaded, now jupyterlab (16.5 MB)",
+    " Downloaded jupyterlab": "16 MB downloaded, jupyterlab too",
+    "Prepared 127 packages in 40.09s": "everything is here, installing it",
 }
 
 

@@ -458,7 +458,7 @@ def test_a_row_is_revoked_with_its_reason(ca: CertificateAuthority, reason: str,
     row, other = ca.database.find(int(serial, 16)), ca.database.find(int(kept, 16))
     assert row and other and (row.status, row.reason, other.status) == ("R", reason, "V")
     said = Tags(panel._message.value).text
-    assert said.startswith(f"✓ {serial} is revoked") and "Nobody learns of it before the revocation list" in said
+    assert said.startswith(f"✓ {serial} is revoked") and "Nobody learns of it until the revocation list" in said
     assert column(panel, "Status")[serial] == "✗ revoked" + (f": {reason}" if reason else "")
     assert hidden(panel._revoke) and "Revoked already, since" in panel._why.value
     openssl_ca(openssl, ca, "-updatedb")  # the whole file is good to openssl
@@ -548,7 +548,7 @@ def test_nothing_dangerous_gets_through(ca: CertificateAuthority, nasty: str) ->
 
 def test_the_static_picture_is_that_of_signing_table(ca: CertificateAuthority) -> None:
     panel = SigningPanel(ca)
-    assert repr(panel) == "No certificate is signed yet."
+    assert repr(panel) == "No certificate has been signed yet."
     ca.revoke(int(sign(ca, "a"), 16), "superseded")
     sign(ca, "b")
     shown, bundle = signing_table(ca.database.to_frame()), panel._repr_mimebundle_()

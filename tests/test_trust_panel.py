@@ -170,7 +170,7 @@ def test_a_local_platform_that_stops_is_said_and_so_is_its_return(
     panel = show(platform.tenant)
     platform.stop()
     panel.poll()
-    assert "✗ The list may be old: " in hint(panel) and names(panel) == ["stays"]
+    assert "✗ The list may be out of date: " in hint(panel) and names(panel) == ["stays"]
     panel.table.opened = ca.fingerprint
     assert press(panel, "delete", agree=True).startswith("✗ ")
     assert names(panel) == ["stays"]
@@ -273,7 +273,7 @@ def test_possession_is_proven_by_one_press_where_the_key_is_here(tenant: Tenant,
         panel.table.opened = own.fingerprint
         assert press(panel, "prove") == f"✓ Proven: the key of “{own.name}” signed the tenant's code."
     assert [row[3] for row in rows(panel)] == ["✓ proven", "✓ proven", "not proven"]
-    assert "has proven to own its key" in Tags(panel._details.value).text
+    assert "has proven that they have its private key" in Tags(panel._details.value).text
 
 
 def test_a_platform_of_the_guides_time_knows_no_proof(old: LocalPlatform, workspace: Workspace) -> None:
@@ -322,7 +322,7 @@ def test_the_ca_that_signs_is_preselected_shown_and_uploaded(tenant: Tenant, wor
     assert panel.upload_part.choice.value.issuer == "intermediate"
     assert panel.upload_part.card.value.endswith(certificate_card(workspace.issuer_certificate).html)
     assert press(panel, "upload") == "✓ Uploaded “Middle”, auto-registration on." and names(panel) == ["Middle"]
-    assert "It is in the list already, as “Middle”: nothing was sent." in press(panel, "upload")
+    assert "It is already in the list, as “Middle”: nothing was sent." in press(panel, "upload")
     panel.upload_part.choice.index = 0
     press(panel, "refresh")
     assert panel.upload_part.choice.index == 0  # what is chosen stays so
@@ -461,7 +461,7 @@ def test_a_file_field_checks_the_size_itself_and_names_what_the_browser_found() 
     field._receive(field, {"name": "a", "size": 10}, [memoryview(b"0123456789")])
     assert field.status == "✓ taken" and taken == [("a", b"0123456789")]
     field._receive(field, {"name": "a", "size": 1}, [memoryview(b"0123456789+")])  # whatever it says of itself
-    assert field.status == "✗ a has 11 bytes, and a certificate some thousands: it was not read; choose another."
+    assert field.status == "✗ a has 11 bytes, and a certificate a few thousand: it was not read; choose another."
     field._receive(field, {"name": "big", "size": 5_000_000_000}, [])
     assert "5,000,000,000 bytes" in field.status
     problems = {
@@ -528,7 +528,7 @@ def test_a_user_without_the_role_is_told_so(tenant: Tenant, platform: LocalPlatf
     panel.new_name.value = "other"
     for name, agree in {"status": True, "automatic": None, "prove": None, "rename": None, "delete": True}.items():
         assert "answered 403" in press(panel, name, agree=agree)
-    assert names(panel) == ["trusted"] and "may be old" in hint(panel)
+    assert names(panel) == ["trusted"] and "may be out of date" in hint(panel)
     assert tenant.trusted_certificates.list() == [mine]
 
 

@@ -136,7 +136,7 @@ def test_files_are_chosen_and_dropped(tmp_path: Path, quick_workspace: Workspace
         for files, sentence in (
             ([("huge.pem", bytes(600_000))], "✗ huge.pem has 600,000 bytes"),
             ([("a.pem", b"a" * 400_000)], "✗ a.pem: This is not a certificate in PEM form"),
-            ([("a.pem", b"a"), ("b.pem", b"b")], "✗ These were several files"),
+            ([("a.pem", b"a"), ("b.pem", b"b")], "✗ Those were several files"),
             ([], "✗ That was not a file"),
         ):
             drop(page, *files)
@@ -146,7 +146,7 @@ def test_files_are_chosen_and_dropped(tmp_path: Path, quick_workspace: Workspace
         drop_path(page, folder / "real.crt")
         expect_file(page, "✓ real.crt holds a CA certificate")
         press(page, "Upload")
-        expect_said(page, "It is in the list already, as “Dropped <b>Root</b>”: nothing was sent.")
+        expect_said(page, "It is already in the list, as “Dropped <b>Root</b>”: nothing was sent.")
         assert trusted(page, quick_workspace) == "Dropped <b>Root</b> ENABLED True; Dropped Middle ENABLED True"
         assert panel(page).locator("b", has_text="Root").count() == 0
         page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()

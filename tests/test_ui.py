@@ -126,7 +126,7 @@ def test_a_subject_is_there_at_once_and_is_mended_and_submitted() -> None:
     press(form)
     assert message(form) == "✗ Not submitted: 1 field to correct first, see above." and form.subject == GUIDE
     form._fields["country"].value = "DK"
-    assert note(form, "country") == "" and message(form) == "Changed since: press Submit."
+    assert note(form, "country") == "" and message(form) == "You have changed something: press Submit."
     for markup in (repr(form), form.picture().html):
         assert form.subject == GUIDE and "DK" not in markup  # typing alone changes nothing
     press(form)
@@ -225,7 +225,8 @@ def test_a_secret_is_in_no_state_and_no_picture() -> None:
     hand_over(form.field, WORD)
     assert workspace.typed == [Secret(WORD)] == [form.field.value]
     assert "received" in repr(form.field) and form.field.status.startswith("✓ Received")
-    assert repr(form) == "Passphrase: your own, kept in no file." and "Now run the cells below." in form._shown.value
+    assert repr(form) == "Passphrase: your own, which is stored nowhere."
+    assert "Now run the cells below." in form._shown.value
     assert WORD not in all_state(form) and str(len(WORD)) not in form.field.status
     form.field.status = WORD
     assert WORD in all_state(form)  # the control: what is in the state would be found
@@ -258,8 +259,8 @@ def test_a_refused_secret_says_why_and_changes_nothing() -> None:
     [
         ("practice", "Passphrase: the practice one of this workspace, kept in workspace/passphrase.", True),
         ("environment", "Passphrase: the one in MCIOT_PASSPHRASE.", False),
-        ("typed", "Passphrase: your own, kept in no file.", False),
-        ("", "kept nowhere: type it, press Enter, and run the cells below.", True),
+        ("typed", "Passphrase: your own, which is stored nowhere.", False),
+        ("", "stored nowhere. Type it, press Enter, and run the cells below.", True),
     ],
 )
 def test_the_line_says_where_the_passphrase_is_from(source: str, line: str, asks: bool) -> None:
@@ -275,7 +276,7 @@ def test_a_new_passphrase_is_typed_twice_while_there_is_no_ca() -> None:
     assert "before you run the next cells" in form.field.hint
     for repeated in ("", "other"):
         hand_over(form.field, WORD, repeated)
-        assert form.field.status == "✗ The two differ: type both again." and workspace.typed == []
+        assert form.field.status == "✗ They differ: type both again." and workspace.typed == []
         assert workspace.awaited, "nothing goes on with another"
     hand_over(form.field, WORD, WORD)
     assert workspace.typed == [Secret(WORD)] and WORD not in all_state(form) and not workspace.awaited
@@ -327,7 +328,7 @@ def test_a_real_tenant_is_submitted_with_its_password() -> None:
     assert note(form, "user").startswith("✗ The user is missing"), "it was touched"
     fill_tenant(form, REAL)
     press(form)
-    assert message(form).startswith("✗ Not submitted: Password is missing: it is kept in no file") and not calls
+    assert message(form).startswith("✗ Not submitted: Password is missing: it is never stored") and not calls
     hand_over(form._credential, WORD)
     assert note(form, "credential") == ""
     press(form)
@@ -348,7 +349,7 @@ def test_a_bearer_token_needs_no_user() -> None:
     assert (again._login.value, again.settings) == (True, form.settings)
     form._login.value = False
     assert form._fields["user"].value == "ann" and form._user.layout.display is None
-    assert note(form, "credential").startswith("✗ Password is missing: it is kept in no file"), "a token is no password"
+    assert note(form, "credential").startswith("✗ Password is missing: it is never stored"), "a token is no password"
     form._login.value = True
     hand_over(form._credential, WORD)
     form._fields["url"].value = "https://evil.example.com"  # which must not get it
@@ -384,7 +385,7 @@ def test_a_form_that_asks_for_no_secret_keeps_the_choice_of_the_login() -> None:
     form._login.value = True
     press(form)
     assert calls[0] == (REAL, None) and calls[1][0].user == ""
-    assert "is asked for in 06 and 07." in all_state(form) and "credential" not in form._notes
+    assert "06, 07 and 12 ask for the password or token." in all_state(form) and "credential" not in form._notes
 
 
 def test_a_tenant_that_the_environment_names_goes_before_the_form(

@@ -86,7 +86,7 @@ def enter_secrets(page: Page, typed: dict[str, str]) -> None:
     expect(other.get_by_label("Repeat it")).to_be_focused()
     page.keyboard.type("a slip of the finger")
     page.keyboard.press("Enter")
-    expect(other.get_by_text("The two differ: type both again.")).to_be_visible()
+    expect(other.get_by_text("They differ: type both again.")).to_be_visible()
     for label in ("Passphrase", "Repeat it"):
         other.get_by_label(label, exact=True).press_sequentially(typed["used"])
     other.get_by_role("button").click()

@@ -142,7 +142,7 @@ def test_a_moved_workspace_is_said_and_goes_on(workspace: Workspace, capsys: pyt
 
 def test_a_passphrase_that_is_typed_and_not_taken_stops_what_needs_one(workspace: Workspace) -> None:
     workspace.passphrases.awaited = True
-    with pytest.raises(OnboardingError, match="is not taken yet") as stopped:
+    with pytest.raises(OnboardingError, match="is not confirmed yet") as stopped:
         workspace.catch_up("ca")
     assert stopped.value.code == "NEED_PASSPHRASE" and not workspace.has_ca
     assert not (workspace.folder / "passphrase").exists(), "no practice one is made up instead"

@@ -77,7 +77,7 @@ class ServerCertificate:
         Raises: OnboardingError: if the server did not show its issuer's, or did not sign what it showed.
         """
         if choice not in CHOICES:
-            raise OnboardingError(f"There is no choice {choice!r}: say {' or '.join(CHOICES)}.", "NO_CHOICE")
+            raise OnboardingError(f"There is no choice {choice!r}: use {' or '.join(CHOICES)}.", "NO_CHOICE")
         if choice == "server":
             return self.certificate
         if self.issuer is None:

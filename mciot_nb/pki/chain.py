@@ -51,7 +51,7 @@ PROFILES = {
 def profile_of(name: str) -> Profile:
     """Return the profile of a name. Raises: OnboardingError: NO_PROFILE."""
     if name not in PROFILES:
-        raise OnboardingError(f"There is no profile {name!r}: say {' or '.join(PROFILES)}.", "NO_PROFILE")
+        raise OnboardingError(f"There is no profile {name!r}: use {' or '.join(PROFILES)}.", "NO_PROFILE")
     return PROFILES[name]
 
 

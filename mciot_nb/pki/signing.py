@@ -151,7 +151,7 @@ class Preview:
     def __str__(self) -> str:
         lines = [f"Asked for: {readable(self.requested)}"]
         lines += [f"Would be signed: {readable(self.subject)}"] if self.ok else []
-        lines += [f"Vanishes: {label(a.oid)} ({a.value!s}): {why}" for a, why in self.vanishing.items()]
+        lines += [f"Dropped: {label(a.oid)} ({a.value!s}): {why}" for a, why in self.vanishing.items()]
         return "\n".join(lines + [f"Refused: {refusal}" for refusal in self.refusals])
 
 
@@ -237,7 +237,7 @@ def normalize_time(at: datetime | None) -> datetime:
     except (OverflowError, ValueError):
         time = datetime.min.replace(tzinfo=UTC)
     if not 1950 <= time.year <= LAST_YEAR:
-        raise OnboardingError(f"A certificate states times from 1950 to {LAST_YEAR}: set at= so.", "BAD_TIME")
+        raise OnboardingError(f"A certificate can state times from 1950 to {LAST_YEAR}: set at= so.", "BAD_TIME")
     return time
 
 

@@ -80,7 +80,7 @@ def extension_row(extension: Extension, extensions: Collection[Extension], ca: b
     name, known = WORDS["extensions"].get(extension.oid.dotted_string, ("", "not used in this tutorial"))
     content, meaning = _explained(extension.value, ca)
     if sum(other.oid == extension.oid for other in extensions) > 1:
-        meaning = "✗ is there twice, which no certificate may have (RFC 5280, section 4.2)"
+        meaning = "✗ appears twice, which RFC 5280, section 4.2, does not allow"
     critical = "critical: " if extension.critical else ""
     return name or f"Extension {extension.oid.dotted_string}", critical + content, meaning or known
 

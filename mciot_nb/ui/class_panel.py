@@ -12,7 +12,7 @@ from mciot_nb.ui.markup import Rendered, card, grid, paragraph
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
 
 _COLUMNS = ("Tenant", "Last step", "Measurements", "Connected now", "Last refused")
-_QUESTION = "Reset {}? What it trusts is deleted, and its devices with all that they sent. Its login stays."
+_QUESTION = "Reset {}? Its trusted certificates, its devices and everything they sent are deleted. Its login stays."
 #: Rows on a page, and attempts of the row that is open.
 _ROWS, _ATTEMPTS = 40, 8
 
@@ -71,7 +71,7 @@ class ClassPanel(TablePanel):
     def picture(self) -> Rendered:
         """Return the rows, or that there are none."""
         lines = self._rows.astype(str).to_numpy().tolist()
-        text = "\n".join(" ".join(line) for line in lines) or "The class: no platform runs."
+        text = "\n".join(" ".join(line) for line in lines) or "The class: no platform is running."
         return Rendered(text, grid(self.title, _COLUMNS, lines) if lines else paragraph(text).html)
 
 

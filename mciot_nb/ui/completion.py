@@ -59,7 +59,7 @@ class CompletionForm(Form):
         workspace, folder = self._workspace, self._file.parent
         if left := workspace.verified().left:
             todo = listed([step.title for step in left])
-            return paragraph(f"Not yet, first these are to be done: {todo}. Then run this cell again.")
+            return paragraph(f"Not yet: first do what is missing in {todo}. Then run this cell again.")
         signer, there = workspace.signer(), self._there()
         known = re.search(r"(\d{4}-\d\d-\d\d \d\d:\d\d) UTC</text>", there)
         svg = self._drawn(known[1]) if known else ""

@@ -101,7 +101,7 @@ class DeviceConsole(Panel):
 
     def _connect(self, client_id: str) -> str:
         if self.device.is_connected:
-            return "The device is connected already: disconnect it first."
+            return "The device is already connected: disconnect it first."
         self._draw("… Connecting")
         if not self.ends.connect(client_id):
             raise OnboardingError("Not connected: what each side saw is above.")
@@ -124,7 +124,7 @@ class DeviceConsole(Panel):
         def disconnect() -> str:
             if not self.device.is_connected:
                 return "The device is not connected."
-            self.ends.end("You disconnected, in the way that MQTT asks for.", self.device.disconnect)
+            self.ends.end("You disconnected, in the way that MQTT provides for.", self.device.disconnect)
             return "✓ Disconnected."
 
         self.do("Disconnecting", disconnect, str, reads=False)
@@ -142,7 +142,7 @@ class DeviceConsole(Panel):
                     self.plot.value = "Measurements: the tenant does not have this device yet. Connect it."
                     self._measured, self.trouble.value = None, ""
                     return
-                old = "What the tenant keeps can't be shown as it is now"
+                old = "What the tenant has now can't be shown"
                 self.trouble.value = f'<span role="status">⚠ {old}: {escape(str(error))}</span>'
 
     def _draw_measured(self, measured: Any) -> None:
@@ -199,7 +199,7 @@ class DeviceConsole(Panel):
         if self.busy:
             pass  # what is being done says how things stand
         elif there and not known:
-            self.do("Listening to the connection that is there", self._adopt, str)
+            self.do("Following the connection", self._adopt, str)
         elif known and not there:
             self.ends.end("The connection has ended, and nobody told the device why: MQTT 3.1.1 has no way to say so.")
             self._draw()
@@ -222,7 +222,7 @@ class DeviceConsole(Panel):
         if self.ends.is_on or not self.device.is_connected:
             return ""  # a press was quicker
         self.ends.adopt()
-        return self._greet("✓ Connected, by a cell of the notebook.")
+        return self._greet("✓ Connected by a cell of the notebook.")
 
     def _draw(self, state: str = "") -> None:
         if not self._over:

@@ -123,11 +123,11 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
 
     def _why_no_record(self) -> str:
         if self._platform is None:
-            alone = "Only the platform's operator sees it: you get the left side alone."
+            alone = "Only the platform's operator sees this: you get the left side alone."
             return f"{alone} The local platform shows you both."
         if LocalPlatform.running(self._platform.folder.parent) is None:
             return "The local platform is not running: workspace.tenant() starts it; then connect again."
-        return "There is no record of this attempt: it has not reached the platform, or the platform hangs."
+        return "There is no record of this attempt: it did not reach the platform, or the platform does not respond."
 
     def _await_record(self) -> None:
         """Wait until the log says all that it will ever say of the attempt as it stands, for `PATIENCE` at most."""
@@ -270,7 +270,7 @@ class Operations(widgets.HBox):  # type: ignore[misc]
             name = f"{operation.name} {operation.text}".strip()
             rows.append((name, f"{way}: {operation.failure}" if operation.failure else way))
         shown = grid("As the platform keeps them", ("Operation", "Status"), reversed(rows))
-        self.statuses.value = shown if rows else "None was sent yet."
+        self.statuses.value = shown if rows else "None has been sent yet."
 
     def arrive(self, operations: Iterable[OperationRequest], kept: Iterable[PendingOperation]) -> None:
         """Let operations appear at the device, after those that are ``kept``; the others are hidden."""

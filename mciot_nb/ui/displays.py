@@ -159,7 +159,7 @@ def _server_rows(server: ServerCertificate) -> Iterator[Line]:
 
 def _preview(preview: Preview) -> Rendered:
     """Return what the policy makes of a requested subject, field by field, and then what would stop the signing."""
-    fates = {a: f"⚠ vanishes: {why}" for a, why in preview.vanishing.items()}
+    fates = {a: f"⚠ is dropped: {why}" for a, why in preview.vanishing.items()}
     rows = [(label(a.oid), str(a.value), fates.get(a, "✓ is kept")) for a in preview.requested]
     rows += [("Refused", f"✗ {refusal}", "") for refusal in preview.refusals]
     return card("What signing would make of it", rows)
@@ -247,7 +247,7 @@ def _remark(path: Path, data: bytes) -> str:
     """Return what a file is, if it is binary, and what protects it, if it holds a private key."""
     if b"PRIVATE KEY-----" not in data:
         return ": binary" if _is_binary(data) else ""
-    locked = "encrypted" if b"ENCRYPTED" in data else "✗ NOT encrypted: whoever reads it has the key"
+    locked = "encrypted" if b"ENCRYPTED" in data else "✗ NOT encrypted: anyone who can read it has the key"
     opened = os.name != "nt" and path.stat().st_mode & 0o077
     return f": a private key, {locked}{'; ✗ others on this machine can read the file: chmod 600' if opened else ''}"
 

@@ -99,7 +99,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def _edited(self, _change: object) -> None:
         self.refresh()
-        self._message.value = status("Changed since: press Submit.")
+        self._message.value = status("You have changed something: press Submit.")
 
 
 def status(sentence: str, kind: str = "said") -> str:
@@ -121,7 +121,7 @@ _BLANK = {
 #: What a common name is, by whether it is a device's.
 _PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
 #: X.509 allows it, and the platform can't use it.
-_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
+_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: choose a name without ':'."
 
 #: The kinds of key that are offered, and what each means.
 _KINDS = {KeyType(word) if word else None: text for word, text in meanings("kind of key", "words.csv").items()}
@@ -203,7 +203,7 @@ class CertificateForm(Form):
             found["common_name"] = f"Common Name is missing: type {_PURPOSES[self._owner == 'device']}."
         if key != self._made[1]:
             if key.key_type is None:
-                found["key_type"] = "Such a key is not made here: choose one of the others."
+                found["key_type"] = "Keys of this kind are not made here: choose another one."
             if problem := self._judge(key)[1]:
                 found["days"] = problem
         return found
@@ -332,8 +332,8 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
 _PASSPHRASE = meanings("source of the passphrase", "words.csv")
 _OWN_INSTEAD = {  # by whether there is a CA
     False: "The CA is made with it: type it, and press Enter, before you run the next cells.",
-    True: "The CA that is here has the practice one. To make another with your own, run workspace.start_over() in a "
-    "cell, then type yours here.",
+    True: "Your CA has the practice one. To make a new CA with a passphrase of your own, run workspace.start_over() in "
+    "a cell, then type it here.",
 }
 
 
@@ -367,7 +367,7 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def _received(self, secret: Secret) -> None:
         if not self._workspace.has_ca and not self.field.twice:  # the CA was archived since
             self.field.twice = True
-            raise OnboardingError("This is a new passphrase, because there is no CA now: type it twice.")
+            raise OnboardingError("There is no CA now, so this is a new passphrase: type it twice.")
         self._workspace.type_passphrase(secret)
         self._line = _PASSPHRASE["typed"]
         self._shown.value = escape(f"{self._line} Now run the cells below.")

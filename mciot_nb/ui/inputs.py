@@ -111,7 +111,7 @@ class SecretField(StaticPicture, BrowserWidget):
         self.awaited = True
         self.status = ""  # so that a second "Received" is a change, and is shown
         if self.twice and repeated != secret:
-            self.status = "✗ The two differ: type both again."
+            self.status = "✗ They differ: type both again."
             return
         before, self.value = self.value, secret
         try:
@@ -159,7 +159,7 @@ class FileField(StaticPicture, BrowserWidget):
             size = len(buffers[0]) if buffers else int(content.get("size", 0))
             if size > self.longest:
                 raise OnboardingError(
-                    f"{name} has {size:,} bytes, and a certificate some thousands: it was not read; choose another."
+                    f"{name} has {size:,} bytes, and a certificate a few thousand: it was not read; choose another."
                 )
             self.status = self._take(name, bytes(buffers[0]) if buffers else b"")
         except OnboardingError as error:

@@ -40,7 +40,7 @@ class _Task(NamedTuple):
             return f"✗ Not done: {error.strerror or error}. Fix that, and try again."
         except Exception:
             logging.getLogger(__name__).exception("%s failed", self.doing)
-            return "✗ Not done, for a reason that has no name here: run the cell again."
+            return "✗ Not done, because of an unexpected error: run the cell again."
 
 
 class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
@@ -145,7 +145,7 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         try:
             self.poll()
         except Exception:  # no thread may write its traceback into a notebook, twice a second
-            self.say("✗ What others change may be missing here, for a reason that has no name: run the cell again.")
+            self.say("✗ What others change may be missing here, because of an unexpected error: run the cell again.")
 
 
 class TablePanel(Panel):

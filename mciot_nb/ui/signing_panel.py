@@ -73,7 +73,7 @@ def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendere
     ``at`` is the time from which the days that are left are counted, now by default.
     """
     if frame.empty:
-        return paragraph("No certificate is signed yet.")
+        return paragraph("No certificate has been signed yet.")
     newest = signing_texts(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
     columns, rows = list(newest.columns), newest.to_numpy().tolist()
     older = len(frame) - len(rows)
@@ -211,7 +211,7 @@ class SigningPanel(TablePanel):
             self.poll()
             self._write.focus()
             why = f" ({row.reason})" if row.reason else ""
-            return f"✓ {serial} is revoked{why}. Nobody learns of it before the revocation list is written."
+            return f"✓ {serial} is revoked{why}. Nobody learns of it until the revocation list is written."
 
         self.do(f"Revoking {serial}", lambda: self.ca.revoke(int(serial, 16), reason), then)
 

@@ -66,10 +66,12 @@ class TenantForm(Form):
         self._file = FileField("Or paste its PEM text above, or choose it", self._keep).add_class("mciot-ca-upload")
         rows = {name: self.row(name, field) for name, field in self._fields.items()}
         self._user, rows["upload"] = rows.pop("user"), self._file
-        last = widgets.HTML("The password or token is asked for in 06 and 07.").add_class("mciot-later")
+        last = widgets.HTML("06, 07 and 12 ask for the password or token.").add_class("mciot-later")
         last = self.row("credential", self._credential) if ask_secret else last
         self._real = widgets.VBox([*rows.values(), self.row("login", self._login), self._user, last])
-        self._test = widgets.Button(description="Test", tooltip="Say what works of this tenant").add_class("mciot-test")
+        self._test = widgets.Button(description="Test", tooltip="See what works with this tenant").add_class(
+            "mciot-test"
+        )
         self._test.on_click(lambda _: self.test())
         self._result = widgets.HTML().add_class("mciot-result")
         self.build(self.row("where", self._where), self._real, buttons=(self._test,))
@@ -119,7 +121,7 @@ class TenantForm(Form):
         """Ask `TenantSettings.problems` about a real tenant; a secret is wanted too, and a token needs no user."""
         problems = {} if self._where.value else self.typed().problems(by_token=self._login.value)
         if self._ask_secret and not self._where.value and self._credential.value is None:
-            kept = "it is kept in no file, so type it once in each kernel"
+            kept = "it is never stored, so type it once in each notebook"
             what = "type it again for this host" if self._forgotten else kept
             problems["credential"] = f"{self._credential.label} is missing: {what}."
         return problems
@@ -162,7 +164,7 @@ class TenantForm(Form):
         except OnboardingError as error:
             sentence = f"✗ {error}"
         except Exception:
-            sentence = "✗ Not tested, for a reason that has no name here: run the cell again."
+            sentence = "✗ Not tested, because of an unexpected error: run the cell again."
         if self._tester is threading.current_thread():  # else the form says something else by now
             self._tester = None
             self._test.remove_class("mciot-busy")
@@ -172,7 +174,7 @@ class TenantForm(Form):
         super()._edited(change)
         tested, self._tester = self._tester, None
         self._test.remove_class("mciot-busy")
-        self._result.value = status("Changed since: press Test again." if tested else "")
+        self._result.value = status("You have changed something: press Test again." if tested else "")
 
     def picture(self) -> Rendered:
         """Return the choice, and a real tenant's values where one was chosen, as a table without any secret."""

@@ -29,7 +29,7 @@ _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fin
 _STATUS = {"ENABLED": "✓ enabled", "DISABLED": "✗ disabled"}
 #: What the platform says of the proof of possession, and what that means.
 _PROOF = {
-    True: ("✓ proven", "who uploaded it has proven to own its key"),
+    True: ("✓ proven", "the uploader has proven that they have its private key"),
     False: ("not proven", "anyone could have uploaded it, because a certificate is public"),
     None: ("-", "this platform does not say"),
 }
@@ -162,7 +162,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
             raise OnboardingError(_NOTHING, "NO_OFFER")
         trusted, issuer = self._tenant.trusted_certificates, offer.issuer or self.issuer_of(offer.certificate)
         if found := trusted.find(offer.certificate):
-            return f"✓ It is in the list already, as “{found.name}”: nothing was sent."
+            return f"✓ It is already in the list, as “{found.name}”: nothing was sent."
         if not issuer:
             uploaded = trusted.upload(offer.certificate, auto_registration=automatic)
         else:
@@ -259,7 +259,7 @@ class TrustedCertificatesPanel(TablePanel):
         try:
             self._read()
         except OnboardingError as error:
-            self._say_how_current(f"✗ The list may be old: {error}")
+            self._say_how_current(f"✗ The list may be out of date: {error}")
 
     def _say_how_current(self, problem: str = "") -> None:
         hint = (
