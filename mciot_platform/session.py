@@ -208,8 +208,7 @@ class Session:
     async def _subscribe(self, request: Any) -> None:
         granted = []
         for topic, qos in request.payload.topics:
-            allowed = SUBSCRIBE_TOPICS.fullmatch(topic)
-            if allowed:
+            if allowed := SUBSCRIBE_TOPICS.fullmatch(topic):
                 self._subscribed[topic] = qos
             granted.append(qos if allowed else FAILED_SUBSCRIPTION)
         self._store()

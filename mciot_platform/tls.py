@@ -103,9 +103,7 @@ class TlsStream:
     async def handshake(self) -> None:
         """Do the TLS handshake. `close` sends the alert, so that the log has its record before the client learns of it.
 
-        Raises:
-            ConnectionRejected: if it fails for another reason than the client's certificate.
-            SSL.Error: if the certificate fails; it stands in `failed`.
+        Raises: SSL.Error: if the client's certificate fails, see `failed`; ConnectionRejected: if something else does.
         """
         first = await self._reader.read(CHUNK)
         if first[:1] == b"\x10":

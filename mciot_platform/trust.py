@@ -160,6 +160,5 @@ class Trust:
             self.storage.register(trusted.tenant, identifier)
             device = self.storage.device(trusted.tenant, identifier)
         if device is None or not device.registered:
-            ca = readable(name_of(trusted.certificate))
-            raise ConnectionRejected("NOT_REGISTERED", device=identifier, ca=ca)
+            raise ConnectionRejected("NOT_REGISTERED", device=identifier, ca=readable(name_of(trusted.certificate)))
         return device
