@@ -227,8 +227,12 @@ def save(page: Page, path: Path) -> str:
     return path.read_text("utf-8")
 
 
-#: Scrolls to the top; returns how much of the notebook does not fit in the window.
-HIDDEN = "one => { one.scrollTop = 0; return one.scrollHeight - one.clientHeight; }"
+#: Scrolls to the top; returns how far the last cell ends below the window (the Lab lets one scroll past it).
+HIDDEN = """one => {
+  one.scrollTop = 0;
+  const end = [...one.querySelectorAll(".jp-Cell")].pop().getBoundingClientRect().bottom;
+  return Math.max(0, Math.ceil(end - one.getBoundingClientRect().bottom));
+}"""
 
 
 def whole(page: Page, width: int) -> None:
@@ -243,7 +247,7 @@ def whole(page: Page, width: int) -> None:
     last = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
     assert last
     height, hidden = int(last["y"] + last["height"]) + 60, 0
-    for _ in range(20):  # what was drawn only now makes the notebook higher, and the Lab scrolls to its active cell
+    for _ in range(9):  # what was drawn only now makes the notebook higher, and the Lab scrolls to its active cell
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_timeout(300)
         hidden = page.locator(".jp-WindowedPanel-outer").first.evaluate(HIDDEN)

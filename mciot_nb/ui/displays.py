@@ -82,7 +82,7 @@ def _store(store: Keystore) -> Rendered:
         holds.append(counted(others, "entry that Java does not see", "entries that Java does not see"))
     held = f"Holds {listed(holds)}."
     text = [visible(title), held, *filter(None, [visible(remark)])]
-    said = [f"<strong>{escape(title)}</strong>", escape(held), *filter(None, [escape(remark)])]
+    said = [f'<strong style="font-size:1.07em">{escape(title)}</strong>', escape(held), *filter(None, [escape(remark)])]
     html = f'<p style="padding:8px 6px 0">{"<br>".join(said)}</p>'
     for entry in store.entries:
         name, rows, more = f"Entry {entry.alias or '(no alias)'}", [*_entry_rows(entry)], [*_more_of(entry)]
