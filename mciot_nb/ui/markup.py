@@ -74,7 +74,7 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
         lines.append(f"  {visible(name):{width}}{visible(shown.text)}")
         lines += [f"  {'':{width}}{visible(meaning)}"] if meaning else []
         more = f'<br><small style="font-size:0.92em">{escape(meaning)}</small>' if meaning else ""
-        head = _heading(name, more="" if table else f";width:{min(max(width * 0.65, 15), 20):.0f}em")
+        head = _heading(name, more="" if table else ";width:15em")
         table.append(f'<tr>{head}<td style="{_LEFT};{_WRAP}">{shown.html}{more}</td></tr>')
     return Rendered("\n".join(lines), _table(title, f"<tbody>{''.join(table)}</tbody>"))
 
