@@ -285,6 +285,7 @@ def two_sides(left_title: str, left: object, right_title: str, right: object) ->
     lines, columns = [], ""
     for title, shown in ((left_title, render(left)), (right_title, render(right))):
         lines += [visible(title), *(f"  {line}" for line in shown.text.split("\n"))]
-        columns += f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(title)}</strong>{shown.html}</div>'
+        half = f"<strong>{escape(title)}</strong>{shown.html}"
+        columns += f'<div class="mciot-half" style="flex:1 1 22em;min-width:0">{half}</div>'
     style = "display:flex;flex-wrap:wrap;gap:8px 24px;max-width:67em"
     return Rendered("\n".join(lines), f'<div style="{style}">{columns}</div>')
