@@ -227,6 +227,14 @@ def save(page: Page, path: Path) -> str:
     return path.read_text("utf-8")
 
 
+#: Scrolls to the top; returns how far the last cell ends below the window (the Lab lets one scroll past it).
+HIDDEN = """one => {
+  one.scrollTop = 0;
+  const end = [...one.querySelectorAll(".jp-Cell")].pop().getBoundingClientRect().bottom;
+  return Math.max(0, Math.ceil(end - one.getBoundingClientRect().bottom));
+}"""
+
+
 def whole(page: Page, width: int) -> None:
     """Make the window as wide, and as high as the notebook is, without the file browser."""
     sidebar = page.locator("#jp-left-stack")
@@ -238,8 +246,15 @@ def whole(page: Page, width: int) -> None:
     page.wait_for_timeout(500)
     last = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
     assert last
-    page.set_viewport_size({"width": width, "height": int(last["y"] + last["height"]) + 60})
-    page.wait_for_timeout(300)
+    height, hidden = int(last["y"] + last["height"]) + 60, 0
+    for _ in range(9):  # what was drawn only now makes the notebook higher, and the Lab scrolls to its active cell
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(300)
+        hidden = page.locator(".jp-WindowedPanel-outer").first.evaluate(HIDDEN)
+        if not hidden:
+            break
+        height += hidden
+    assert not hidden, "the whole notebook is in the picture"
 
 
 def photograph(page: Page, name: str) -> None:

@@ -18,6 +18,7 @@ from test_displays import contrast
 from test_reopen import SETUP, WIDGETS
 
 from mciot_nb.ui.markup import COLOURS
+from tools.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
 
@@ -29,11 +30,23 @@ SHOWN = [
     "ca",
     "two_sides('Left', diagnose([certificate], [ca]), 'Right', OnboardingError('It is wrong: mend it.'))",
     "chain_picture([certificate, ca], trusted=[ca])",
+    "from mciot_nb import check_my_work, fields, first_lines, journey\nfields(ca)",
+    "first_lines(workspace.device_file('deviceKey.pem'))",
+    "check_my_work('01')",
+    "with workspace.device(tenant) as device:\n    device.create()\n"
+    "    device.measure('c8y_Temperature', 'T', 21.5, 'C')\n"
+    "journey(device, tenant.devices.measurements(device.client_id))",
+    "workspace.progress()",
+    "CompletionForm(workspace).sign()",
+    f"import json\nfrom IPython.display import Markdown\ncells = json.load(open({str(NOTEBOOKS[1])!r}))['cells']\n"
+    "Markdown(next(''.join(cell['source']) for cell in cells if cell['id'] == 'ca-questions'))",
 ]
 
 #: Returns, of all that is visible in an element, each text and control with less contrast than WCAG asks for.
 PALE = """
 (roots) => {
+  const LINES = "table.mciot-card:not(:has(caption)), .mciot-card caption, .mciot-form, .mciot-file"
+    + ", [style*='border-left'], [style*='border:']";
   const parse = (colour) => {
     const numbers = colour.match(/[\\d.]+/g).map(Number);
     const scale = colour.startsWith("color(") ? 255 : 1;
@@ -82,7 +95,7 @@ PALE = """
     const digits = fill.length === 4 ? [...fill.slice(1)].map((one) => one + one) : fill.match(/[0-9a-fA-F]{2}/g);
     judge("arrow", control, `rgb(${digits.map((one) => parseInt(one, 16))})`, ground(control), 3);
   }
-  for (const box of all("table.mciot-card, .mciot-form, div[style*='border-left'], .mciot-file")) {
+  for (const box of all(LINES)) {
     const style = getComputedStyle(box), side = parseFloat(style.borderLeftWidth) ? "Left" : "Top";
     if (seen(box)) judge("line", box, style[`border${side}Color`], ground(box.parentElement), 3);
   }
@@ -99,7 +112,8 @@ def opened(folder: Path, dark: bool) -> Iterator[Page]:
     environment = {"MCIOT_WORKSPACE": str(folder / "workspace"), "JUPYTER_CONFIG_PATH": str(ROOT / "jupyter-config")}
     with lab(folder, dark=dark, **environment) as url, page_of(url, height=4600) as page:
         run_all(page)
-        expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text("[11]:", timeout=RUN_TIMEOUT)
+        last = page.locator(".jp-CodeCell .jp-InputPrompt").last
+        expect(last).to_have_text(f"[{1 + len(WIDGETS) + len(SHOWN)}]:", timeout=RUN_TIMEOUT)
         page.get_by_role("button", name="Connect", exact=True).click()
         expect(page.locator(".mciot-console")).to_contain_text("✓ Connected to")
         page.get_by_role("button", name="Send measurement", exact=True).click()

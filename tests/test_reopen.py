@@ -13,8 +13,8 @@ from playwright.sync_api import Locator, Page, expect
 pytestmark = pytest.mark.slow
 
 SETUP = """%reload_ext mciot_nb
-from mciot_nb import CaForm, ClassPanel, DeviceConsole, PassphraseForm, SigningPanel, TenantForm, Workspace
-from mciot_nb import TrustedCertificatesPanel
+from mciot_nb import CaForm, ClassPanel, CompletionForm, DeviceConsole, PassphraseForm, SigningPanel, TenantForm
+from mciot_nb import TrustedCertificatesPanel, Workspace
 workspace = Workspace()
 workspace.catch_up("upload")
 tenant = workspace.tenant()"""
@@ -26,6 +26,7 @@ WIDGETS = {
     "TrustedCertificatesPanel(workspace)": ("Refresh", "✓ "),
     "TenantForm(workspace)": ("Test", "✓ "),
     "ClassPanel(workspace)": ("Open t1001", "Reset this tenant"),
+    "CompletionForm(workspace)": ("Submit", "✓ Submitted."),
     "DeviceConsole(workspace)": ("Connect", "✓ Connected"),
 }
 PICTURED = "Run this cell again to use it."

@@ -116,7 +116,7 @@ def test_files_are_chosen_and_dropped(tmp_path: Path, quick_workspace: Workspace
     with opened(notebooks, quick_workspace, counting) as page:
         drop(page, ("chain.pem", to_pem(leaf.chain)))
         expect_file(page, "✓ chain.pem holds 2 CA certificates: choose one above")
-        card = panel(page).locator(".widget-html").filter(has=page.locator(".mciot-card")).last
+        card = panel(page).locator(".widget-html-content:has(.mciot-card)").last
         expect(card).to_contain_text("Dropped Middle")
         panel(page).get_by_label("Certificate", exact=True).select_option(label="Dropped <b>Root</b> (from chain.pem)")
         expect(card).to_contain_text(root.fingerprint)
@@ -181,9 +181,7 @@ def test_everything_is_done_by_keyboard_alone(quick_workspace: Workspace, notebo
         page.keyboard.press("Enter")
         expect_said(page, "✓ Read: 0 certificates.")
         go(field("Certificate", exact=True), "ArrowDown")
-        expect(panel(page).locator(".widget-html").filter(has=page.locator(".mciot-card")).last).to_contain_text(
-            "Middle"
-        )
+        expect(panel(page).locator(".widget-html-content:has(.mciot-card)").last).to_contain_text("Middle")
         tab_to(page, field("Or from a file"))
         for _ in range(3):  # headless chromium now and then opens none at the first press
             with suppress(TimeoutError), page.expect_file_chooser(timeout=5000) as choosing:

@@ -13,13 +13,14 @@ from mciot_nb.pki.parts import WORDS, Extension, extensions_of
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
 
+_REST = '<summary style="padding:0 6px">The rest: key, extensions, fingerprints</summary>'
+
 
 def certificate_card(certificate: x509.Certificate) -> Rendered:
     """Return a certificate as a table: its fields, in openssl's words, and what each means here."""
     rows = sorted(_rows(certificate), key=lambda row: row[0] not in ("Subject", "Issuer", "Validity"))
     title = f"{'CA certificate' if is_ca(certificate) else 'Certificate'} of {short_name(name_of(certificate))}"
-    rest = card("What else it says", rows[3:]).html
-    folded = f"<details><summary>The rest: key, extensions, fingerprints</summary>{rest}</details>"
+    folded = f"<details>{_REST}{card('', rows[3:]).html}</details>"
     return Rendered(card(title, rows).text, card(title, rows[:3]).html + folded)
 
 

@@ -43,7 +43,7 @@ def _shown(node: _Node, depth: int = 1) -> tuple[str, str]:
     line = f"{'  ' * depth}{visible(node.name)}: {visible(node.value)}"
     lines = [f"{line} ({visible(meaning)})" if meaning else line, *(text for text, _ in inside)]
     head, more = f"<strong>{escape(node.name)}</strong>: {escape(node.value)}", "".join(html for _, html in inside)
-    more = f"<div><small>{escape(meaning)}</small></div>{more}"
+    more = f'<div style="font-size:0.92em">{escape(meaning)}</div>{more}'
     return "\n".join(lines), f'<details style="margin:3px 0 3px 1em"><summary>{head}</summary>{more}</details>'
 
 

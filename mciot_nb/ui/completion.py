@@ -76,7 +76,8 @@ class CompletionForm(Form):
         alt = f"Certificate of completion for {self.name}, signed by {short_name(name_of(signer.certificate))}."
         source = f"data:image/svg+xml,{quote(svg, safe=' :')}"  # no base64: what differs in every run can be seen
         shown = f'<img class="mciot-picture" src="{source}" alt="{escape(alt)}" width="840" style="max-width:100%">'
-        return Rendered(f"{alt} It is in {folder}.", f"{FOLLOW_THE_PAGE}{shown}<p>It is in {escape(str(folder))}.</p>")
+        where = f'<p style="padding:0 6px">It is in {escape(str(folder))}.</p>'
+        return Rendered(f"{alt} It is in {folder}.", f"{FOLLOW_THE_PAGE}{shown}{where}")
 
     def _there(self) -> str:
         with suppress(OSError):

@@ -78,7 +78,8 @@ def _store(store: Keystore) -> Rendered:
         holds.append(counted(others, "entry that Java does not see", "entries that Java does not see"))
     held = f"Holds {listed(holds)}."
     text = [visible(title), held, *filter(None, [visible(remark)])]
-    html = f"<p><strong>{escape(title)}</strong><br>{escape(held)}</p>" + (f"<p>{escape(remark)}</p>" if remark else "")
+    said = [f'<strong style="font-size:1.07em">{escape(title)}</strong>', escape(held), *filter(None, [escape(remark)])]
+    html = f'<p style="padding:8px 6px 0">{"<br>".join(said)}</p>'
     for entry in store.entries:
         name, rows, more = f"Entry {entry.alias or '(no alias)'}", [*_entry_rows(entry)], [*_more_of(entry)]
         text.append(card(name, rows + more).text)
@@ -218,7 +219,7 @@ def first_lines(*paths: Path) -> Rendered:
         lines, said = list(islice(map(visible, _beginning(data)), 8)), path.name + _remark(path, data)
         text += [said, *(f"  {line}" for line in lines)]
         shown = "\n".join(map(escape, lines))
-        html += f'<div><strong>{escape(said)}</strong><pre style="margin:0 0 8px">{shown}</pre></div>'
+        html += f'<div><strong>{escape(said)}</strong><pre style="margin:0 0 8px;background:none">{shown}</pre></div>'
     return Rendered("\n".join(text), boxed("plain", html))
 
 
@@ -263,7 +264,7 @@ def journey(device: "Device", arrived: "pd.DataFrame") -> Rendered:
     value, time = f"{last['value']:g} {last['unit']}", f"{last['time']:%Y-%m-%d %H:%M:%S} UTC"
     way = [device.client_id, "mutual TLS", f"platform at {device.host}:{device.port}", "REST", "here"]
     stops = (
-        f'<span style="border:1px solid #757575;border-radius:12px;padding:1px 9px">{escape(s)}</span>' for s in way
+        f'<span style="border:1px solid #007a87;border-radius:12px;padding:1px 9px">{escape(s)}</span>' for s in way
     )
     big = f'<strong style="font-size:1.6em">{escape(value)}</strong> &nbsp; measured at {escape(time)}'
     text = visible(f"{value}, measured at {time}: {' → '.join(way)}")
@@ -280,5 +281,7 @@ def two_sides(left_title: str, left: object, right_title: str, right: object) ->
     lines, columns = [], ""
     for title, shown in ((left_title, render(left)), (right_title, render(right))):
         lines += [visible(title), *(f"  {line}" for line in shown.text.split("\n"))]
-        columns += f'<div style="flex:1 1 22em;min-width:0"><strong>{escape(title)}</strong>{shown.html}</div>'
-    return Rendered("\n".join(lines), f'<div style="display:flex;flex-wrap:wrap;gap:8px 24px">{columns}</div>')
+        half = f"<strong>{escape(title)}</strong>{shown.html}"
+        columns += f'<div class="mciot-half" style="flex:1 1 22em;min-width:0">{half}</div>'
+    style = "display:flex;flex-wrap:wrap;gap:8px 24px;max-width:67em"
+    return Rendered("\n".join(lines), f'<div style="{style}">{columns}</div>')

@@ -36,7 +36,7 @@ Line = tuple[str, str | Rendered, str]
 
 # An untrusted notebook drops var(…), so these colours are literal. Each has a contrast of 3:1 at least with the ground
 # of the Lab's light and dark theme, and none is the only sign.
-_EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#757575", "accent": "#007a87"}
+_EDGES = {"good": "#2e7d32", "bad": "#d32f2f", "plain": "#007a87"}  # the last is the accent
 _TITLE = "font-weight:600;font-size:1.15em"  # as .mciot-title in ui.css; what explains is 0.92em, all else 1em
 _LEFT = "text-align:left;vertical-align:top"  # the Lab would put the text of tables at the right
 _WRAP = "overflow-wrap:anywhere"  # a name may be longer than the page is wide
@@ -83,13 +83,15 @@ def card(title: str, rows: Iterable[Line]) -> Rendered:
 
 def folded(summary: str, rows: Sequence[Line]) -> str:
     """Return a card that is folded under its title; nothing where it has no rows."""
-    return f"<details><summary>{escape(summary)}</summary>{card('', rows).html}</details>" if rows else ""
+    head = f'<summary style="padding:0 6px">{escape(summary)}</summary>'
+    return f"<details>{head}{card('', rows).html}</details>" if rows else ""
 
 
 def _table(title: str, content: str) -> str:
-    style = f"caption-side:top;text-align:left;padding:4px 0;{_TITLE}"
+    line = f"border-top:3px solid {_EDGES['plain']}"  # above all, as in a form
+    style = f"caption-side:top;text-align:left;padding:8px 6px 4px;{line};{_TITLE}"
     caption = title and f'<caption style="{style}">{escape(title)}</caption>'
-    style = f"width:100%;max-width:72em;table-layout:auto;margin:8px 0;border-top:3px solid {_EDGES['accent']}"
+    style = f"width:100%;max-width:72em;table-layout:auto;margin:8px 0;{'' if title else line}"
     return f'<table class="mciot-card" style="{style}">{caption}{content}</table>'
 
 
@@ -129,7 +131,8 @@ def paragraph(text: str) -> Rendered:
 def boxed(kind: str, content: str) -> str:
     """Set HTML apart by an edge at its left; ``kind`` is good, bad or plain."""
     edge = f"border-left:4px solid {_EDGES[kind]};border-radius:2px 6px 6px 2px"
-    return f'<div style="{edge};background:{_EDGES[kind]}14;padding:6px 14px;margin:6px 0;{_WRAP}">{content}</div>'
+    box = f"{edge};max-width:64.5em;background:{_EDGES[kind]}14;padding:6px 14px;margin:8px 0"  # as wide as a card
+    return f'<div style="{box};{_WRAP}">{content}</div>'
 
 
 #: The widget that each cell shows, by the Lab's id of the cell; the server asks, for a page that is loaded again.

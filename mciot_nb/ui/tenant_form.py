@@ -24,7 +24,7 @@ _FIELDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "tenant_id": (widgets.Text, "Tenant ID", {"placeholder": "t12345"}),
     "mqtt_host": (widgets.Text, "MQTT host", {"placeholder": "mytenant.example.com"}),
     "mqtt_port": (widgets.IntText, "MQTT port", {"width": "22em", "continuous_update": True}),
-    "ca_file": (widgets.Text, "Server certificate", {"placeholder": "a PEM file; empty: what this system trusts"}),
+    "ca_file": (widgets.Text, "Server certificate", {"placeholder": "empty: this system's trust"}),
     "user": (widgets.Text, "User", {}),
 }
 _USE = [("the local platform", True), ("a real tenant", False)]
