@@ -97,7 +97,7 @@ class LocalPlatform:
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
-        self.stop()
+        (LocalPlatform.running(self.folder.parent) or self).stop()  # it may have been started anew since
         ports = ["--mqtt-port", str(self.mqtt[1]), "--https-port", str(urlsplit(self.https).port)]
         return self._launch(self.folder, profile, len(self.tenant_ids), self.host, *ports)
 

@@ -195,6 +195,32 @@ def test_openssl_verifies_the_certificate_of_completion_and_nothing_else(
     assert not cms(openssl, folder), "another CA"
 
 
+def test_a_ca_that_openssl_made_with_rsa_pss_signs_what_openssl_verifies(
+    quick_workspace: Workspace, openssl: Run
+) -> None:
+    workspace = quick_workspace
+    workspace.catch_up("ca")
+    config, key, certificate = (workspace.ca_folder / f"ca{name}" for name in ("Config.cnf", "Key.pem", "Cert.pem"))
+    made = ["-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-passout", f"file:{workspace.folder}/passphrase"]
+    openssl(
+        "req",
+        "-x509",
+        "-config",
+        config,
+        *made,
+        "-subj",
+        "/CN=PSS",
+        "-days",
+        "9000",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    )
+    goes_all_the_way(workspace := Workspace(workspace.folder))
+    assert cms(openssl, signed(workspace))
+
+
 def test_the_exercise_of_12_has_the_signers_certificate(done: Workspace) -> None:
     cells = nbformat.read(NOTEBOOKS[-1], as_version=4).cells
     text = next(cell.source for cell in cells if cell.source.startswith("## Exercises"))
