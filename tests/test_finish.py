@@ -4,6 +4,8 @@ import base64
 import html
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -126,6 +128,15 @@ def test_what_is_broken_is_named_and_nothing_else_is(
             assert step.said in render(progress).text and html.escape(step.said) in render(progress).html
     if name.endswith("caKey.pem") and content is None:
         assert "in a safe, perhaps" in done.verified().rows[0][1] and "opens" not in done.verified().rows[0][1]
+
+
+def test_what_another_program_holds_is_not_said_to_be_open(done: Workspace) -> None:
+    with closing(sqlite3.connect(done.folder / "platform" / "platform.sqlite", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert states(done.progress())[5:] == UNKNOWN * 2 and "locked" in done.progress().rows[5][1]
+    assert not done.progress().left
 
 
 def test_progress_needs_no_passphrase_and_asks_no_tenant(done: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
