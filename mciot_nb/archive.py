@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import read_certificates, to_pem
-from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
+from mciot_nb.pki.files import disk_errors, rename_to_new, sync_folder, write_whole
 
 
 class Archive:
@@ -24,14 +24,12 @@ class Archive:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """Provide a folder for what is being made, on the workspace's disk; it goes at the end, with what is in it."""
-        try:
-            with tempfile.TemporaryDirectory(dir=self._workspace, prefix=".new-") as folder:
-                yield Path(folder)
-        except FileExistsError as error:
-            said = f"{error.filename2 or error.filename} was made by another program meanwhile: run the cell again."
-            raise OnboardingError(said, "EXISTS") from None
-        except OSError as error:
-            raise disk_problem(self._workspace, error) from None
+        with disk_errors(self._workspace):
+            try:
+                with tempfile.TemporaryDirectory(dir=self._workspace, prefix=".new-") as folder:
+                    yield Path(folder)
+            except FileExistsError as error:
+                raise fault("EXISTS.meanwhile", path=error.filename2 or error.filename) from None
 
     def move(self, paths: list[Path], what: str) -> None:
         """Move files and folders of the workspace to the next free folder in ``earlier``, and say so."""

@@ -5,8 +5,12 @@ with a `Finding` for each thing that is wrong. Codes and sentences of both are o
 """
 
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
+#: The longer sentences: by their code, and behind a dot a word where one code has several.
+SENTENCES: dict[str, str] = tomllib.loads((Path(__file__).parents[1] / "data" / "sentences.toml").read_text("utf-8"))
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -33,6 +37,11 @@ class OnboardingError(Exception):
         return f"{self} ({self.code})" if self.code else str(self)
 
 
+def fault(key: str, /, **values: object) -> OnboardingError:
+    """Return the error whose sentence stands in `SENTENCES`, with these values in it."""
+    return OnboardingError(SENTENCES[key].format(**values), key.partition(".")[0])
+
+
 #: How bad a finding is: refused here, or accepted here and refused by stricter verifiers, or by those of another make.
 REFUSED, STRICT = "refused", "strict"
 
@@ -46,6 +55,11 @@ class Finding:
     severity: str = REFUSED
 
 
+def finding(key: str, severity: str = REFUSED, /, **values: object) -> Finding:
+    """Return the finding whose sentence stands in `SENTENCES`, with these values in it."""
+    return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity)
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """A verdict with its reasons. The first finding that is `REFUSED` is the one on which a platform would refuse."""
@@ -55,7 +69,7 @@ class Diagnosis:
     @property
     def refusals(self) -> tuple[Finding, ...]:
         """The findings but for those that stricter verifiers alone mind."""
-        return tuple(finding for finding in self.findings if finding.severity == REFUSED)
+        return tuple(one for one in self.findings if one.severity == REFUSED)
 
     @property
     def ok(self) -> bool:
@@ -68,7 +82,7 @@ class Diagnosis:
         return "OK" if self.ok else self.refusals[0].code
 
     def __str__(self) -> str:
-        found = [f"{finding.code}: {finding.sentence}" for finding in self.findings]
+        found = [f"{one.code}: {one.sentence}" for one in self.findings]
         return "\n".join([self.verdict, *found] if self.ok else found)
 
     @property

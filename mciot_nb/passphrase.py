@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.keys import encode_passphrase, read_private_key
 from mciot_nb.pki.keystore import SHORTEST_PASSWORD, store_password
@@ -40,10 +40,7 @@ class Passphrase:
             would refuse it.
         """
         if self.awaited:
-            sentence = "Stop here: a passphrase was typed at the top of this notebook, and is not taken yet: "
-            sentence += "press Enter there, and type a new one twice. "
-            sentence += "For another, run the cell of that field again; then those below."
-            raise OnboardingError(sentence, "NEED_PASSPHRASE")
+            raise fault("NEED_PASSPHRASE.typed")
         if self._typed:
             return self._typed
         if text := os.environ.get("MCIOT_PASSPHRASE"):
@@ -56,18 +53,15 @@ class Passphrase:
                     if error.code != "EXISTS":  # then another notebook was faster
                         raise
             return self._practice()
-        sentence = "Stop here: this workspace's keys have a passphrase that is not kept in it. Type it in the field at "
-        sentence += "the top of this notebook, press Enter, and run the cells below it; if it was the practice one and "
-        sentence += f"the file {self.practice_file} is lost, put that back, or run workspace.start_over() in a cell."
-        raise OnboardingError(sentence, "NEED_PASSPHRASE")
+        raise fault("NEED_PASSPHRASE.learners", path=self.practice_file)
 
     def for_store(self) -> Secret:
         """Return the passphrase for a keystore or truststore. Raises: OnboardingError: if Java would not open it."""
-        passphrase, way_out = self.find(), "workspace.start_over() moves everything aside; then use another."
+        passphrase = self.find()
         try:
             store_password(passphrase)
         except OnboardingError as error:
-            raise OnboardingError(f"{error} This workspace's passphrase can't serve: {way_out}", error.code) from None
+            raise fault("BAD_PASSPHRASE.java_too", error=error) from None
         return passphrase
 
     def type(self, passphrase: Secret) -> None:
@@ -84,9 +78,7 @@ class Passphrase:
             except OnboardingError as error:
                 if error.code != "WRONG_PASSPHRASE":
                     raise
-                sentence = f"This passphrase does not open {key.name}, which is here: type it again. If it is lost, or "
-                sentence += "you want another one, workspace.start_over() moves everything aside; then begin again."
-                raise OnboardingError(sentence, error.code) from None
+                raise fault("WRONG_PASSPHRASE.typed", key=key) from None
         self._typed = passphrase
 
     @property
@@ -98,14 +90,12 @@ class Passphrase:
         data = read_file(self.practice_file, f"There is no passphrase in {self.practice_file}: put the file back.")
         with suppress(OnboardingError):
             return checked(Secret(data.decode(errors="replace").strip()))  # an editor may have added a line break
-        way_out = "put the right file back, or run workspace.start_over() in a cell and begin again"
-        raise OnboardingError(f"{self.practice_file} has lost the practice passphrase: {way_out}.", "BAD_PASSPHRASE")
+        raise fault("BAD_PASSPHRASE.practice", path=self.practice_file)
 
 
 def checked(passphrase: Secret) -> Secret:
     """Return ``passphrase``. Raises: OnboardingError: if openssl or keytool would refuse it."""
     encode_passphrase(passphrase)
     if len(passphrase.reveal()) < SHORTEST_PASSWORD:
-        sentence = f"keytool wants passphrases of {SHORTEST_PASSWORD} characters or more: type a longer one."
-        raise OnboardingError(sentence, "BAD_PASSPHRASE")
+        raise fault("BAD_PASSPHRASE.typed", shortest=SHORTEST_PASSWORD)
     return passphrase

@@ -20,13 +20,12 @@ from mciot_nb.pki import chain, keystore
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.crl import unlisted
 from mciot_nb.pki.database import SigningDatabase
+from mciot_nb.pki.files import DATA
 from mciot_nb.pki.keys import KeyChoice, is_key_of, read_private_key
 from mciot_nb.pki.names import common_name, name_of
-from mciot_nb.pki.parts import extension_of
 from mciot_nb.ui.markup import Rendered, card
 from mciot_nb.workspace import Workspace
 
-_TABLE = Path(__file__).parents[1] / "data" / "exercises.toml"
 DONE, TODO, WRONG = "✓ done", "○ not done yet", "✗ look here"
 Words = dict[str, Any]
 Facts = Iterator[tuple[str, object]]
@@ -37,7 +36,7 @@ def check_my_work(notebook: str, workspace: Workspace | None = None) -> Rendered
 
     The workspace is the one that was opened last. Example: ``check_my_work("03")``.
     """
-    number, table = f"{notebook!s:0>2}", tomllib.loads(_TABLE.read_text("utf-8"))
+    number, table = f"{notebook!s:0>2}", tomllib.loads((DATA / "exercises.toml").read_text("utf-8"))
     if number not in table:
         raise OnboardingError(f"There are no exercises in {number}: say one of {', '.join(table)}.", "BAD_VALUE")
     desk = _Desk(workspace or Workspace.latest or Workspace())
@@ -95,7 +94,7 @@ class _Desk:
             return {"local" if settings.local else settings.url: "right"}
         first = workspace.certificate("ca")
         if note == "path-length.txt":
-            return {str(_path_length(first)): "right"}
+            return {str(chain.path_length(first)): "right"}
         if note == "fingerprint.txt":
             second = self.read("secondCa/caCert.pem")[0]
             wrong = {chain.fingerprint(first, "sha256"): "first", chain.fingerprint(second): "sha1"}
@@ -115,7 +114,7 @@ class _Desk:
         signed, name = self.read(file)[0], common_name(name_of(self.read(file)[0]))
         yield "issuer", chain.is_issued_by(signed, self.read("secondCa/caCert.pem")[0])
         yield "ca", chain.is_ca(signed)
-        yield "pathlen", _path_length(signed)
+        yield "pathlen", chain.path_length(signed)
         yield "type", KeyChoice.of(signed).key_type
         yield "days", KeyChoice.of(signed).days
         yield "umlaut", name_of(signed).rfc4514_string().isascii()
@@ -190,8 +189,3 @@ def _text(path: Path) -> str:
 
 def _plain(text: str) -> str:
     return re.sub(r"[\s:'\"]", "", text).rstrip("/\\.").casefold()
-
-
-def _path_length(certificate: x509.Certificate) -> int | None:
-    constraints = extension_of(certificate, x509.BasicConstraints)
-    return constraints.path_length if constraints else None

@@ -29,7 +29,7 @@ from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import build_chain, is_ca, is_issued_by, profile_of, read_certificates
 from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
 from mciot_nb.pki.database import SigningDatabase
-from mciot_nb.pki.files import disk_errors, disk_problem, rename_to_new, sync_folder, write_whole
+from mciot_nb.pki.files import disk_errors, disk_problem, meanings, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, name_of, oneline, readable
 from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject, subject_of
@@ -50,13 +50,7 @@ STEPS = ("ca", "intermediate", "issuer", "device", "chain", "stores", "upload")
 #: The forms of the stores, as their files' names end.
 STORE_KINDS = ("pkcs12", "jks")
 #: What an issuer can't do without, and why; see `Workspace._check_there`.
-_NEEDED = {
-    "Config.cnf": "it says how this CA signs",
-    "Cert.pem": "every chain leads to it",
-    "Key.pem": "nothing can be signed without it",
-    "deviceKey.pem": "the device can't connect without it",
-    "database.txt": "it lists what this CA has signed",
-}
+_NEEDED = meanings("why a file is needed", "words.csv")
 #: The files of the tutorial's own device, under the guide's names. They move together.
 DEVICE_FILES = (
     *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),
@@ -118,7 +112,8 @@ class Workspace:
         #: The CA's directory, as the guide lays it out, and the intermediate's inside it.
         self.ca_folder, self.intermediate_folder = (self.folder / folder for folder in ISSUERS.values())
         self._archive = Archive(self.folder)
-        self._passphrase = Passphrase(self.folder / "passphrase", self._keys)
+        #: Where the passphrase comes from, and whether a form waits for one.
+        self.passphrases = Passphrase(self.folder / "passphrase", self._keys)
         #: An intermediate that is being made. It is no temporary folder: once it is signed, its key must not be lost.
         self._begun = self.folder / ".new-intermediate"
         self._server_record = self.folder / "server.json"  # what proved the server's certificate
@@ -232,33 +227,19 @@ class Workspace:
         return read_private_key(self._file("device", "Key.pem"), self.passphrase)
 
     @property
-    def passphrase_source(self) -> str:
-        """Where the passphrase comes from, see `Passphrase.source`."""
-        return self._passphrase.source
-
-    @property
-    def is_practice(self) -> bool:
-        """Whether the passphrase in use lies in the workspace, for everyone who can read that folder."""
-        return self._passphrase.is_practice
-
-    @property
     def passphrase(self) -> Secret:
         """The passphrase of every key and store here; a practice one is made up where no key needs another.
 
         Raises: OnboardingError: NEED_PASSPHRASE, if only the learner knows it.
         """
-        return self._passphrase.find()
+        return self.passphrases.find()
 
     def type_passphrase(self, passphrase: Secret) -> None:
         """Use a passphrase of the learner's own in this notebook. It is stored nowhere.
 
         Raises: OnboardingError: if keytool or Java would refuse it, or it does not open the keys that are there.
         """
-        self._passphrase.type(passphrase)
-
-    def await_passphrase(self, awaited: bool) -> None:
-        """Stop whatever needs the passphrase, or no longer: one was typed in a form, and is not taken yet."""
-        self._passphrase.awaited = awaited
+        self.passphrases.type(passphrase)
 
     # The CA ----------------------------------------------------------------------------------------------------------
 
@@ -283,7 +264,7 @@ class Workspace:
             return self.ca()
         passphrase = self.passphrase  # which may be made up now
         keystore.store_password(passphrase)  # here, and not in 05, when half of the way is gone
-        unused = [] if self.is_practice else [self._passphrase.practice_file]
+        unused = [] if self.passphrases.is_practice else [self.passphrases.practice_file]
         with self._archive.draft() as draft:
             new, options = draft / self.ca_folder.name, vars(key or DEFAULT_KEYS["ca"])
             config = CertificateAuthority.create(new, subject, passphrase, **options).config.path
@@ -512,7 +493,7 @@ class Workspace:
 
     def create_keystore(self, kind: str = "pkcs12") -> Path:
         """Write deviceKeystore.pkcs12, or .jks: the device's key and chain under ``devicekeyentry`` (steps 1 and 2)."""
-        path, key, password = self._store("deviceKeystore", kind), self._device_key(), self._passphrase.for_store()
+        path, key, password = self._store("deviceKeystore", kind), self._device_key(), self.passphrases.for_store()
         chain = self.create_chain()
         return self._archive.keep(
             path,
@@ -528,7 +509,7 @@ class Workspace:
         """
         if trust not in ("", *CHOICES):
             raise OnboardingError(f"There is no choice {trust!r}: say {' or '.join(CHOICES)}.", "NO_CHOICE")
-        path, _, password = self._store("deviceTruststore", kind), self._device_key(), self._passphrase.for_store()
+        path, _, password = self._store("deviceTruststore", kind), self._device_key(), self.passphrases.for_store()
         trust, known = self._known(trust)
         wanted = {keystore.TRUST_ALIAS: known or self.fetch_server_certificate().trust_anchor(trust)}
         return self._archive.keep(
@@ -642,7 +623,7 @@ class Workspace:
         A CA whose passphrase lies in the workspace is for practice: a real tenant, other than a class's, gets it only
         with ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
-        practice = self.is_practice and not tenant.is_for_practice()
+        practice = self.passphrases.is_practice and not tenant.is_for_practice()
         if practice and not practice_ca:
             sentence = "Stop here: the passphrase of this CA is kept in the workspace, so anyone who can read it could "
             sentence += "sign devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "

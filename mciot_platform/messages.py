@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mciot_nb.connect.smartrest import line, parse
+from mciot_nb.pki.files import data_table
 from mciot_platform.storage import RegisteredDevice, Storage, StoredOperation, read_object, read_time, timestamp
 
 ANSWERS, ERRORS, TOKENS = "s/ds", "s/e", "s/dat"
@@ -30,8 +31,8 @@ class Reply(NamedTuple):
     text: str
 
 
-#: What carries a message out: for whom, and with its values by the names in `MESSAGES`. A list are its replies.
-Action = Callable[[Storage, RegisteredDevice, Values], object]
+#: Carries a message out: storage, device, the values by their names, the table's words. A list are its replies.
+Action = Callable[..., object]
 
 
 class BadMessage(Exception):
@@ -142,9 +143,9 @@ def _carry_out(
 ) -> Sequence[Reply]:
     if number not in MESSAGES:
         raise BadMessage("A message with this number is not supported here.")
-    fields, carry_out = MESSAGES[number]
+    fields, carry_out, words = MESSAGES[number]
     values = read_fields(fields, texts)
-    replies = carry_out(storage, _meant(storage, sender, child, create=number not in NO_DATA), values)
+    replies = carry_out(storage, _meant(storage, sender, child, create=number not in NO_DATA), values, *words)
     return replies if isinstance(replies, list) else []
 
 
@@ -201,9 +202,8 @@ def _create_service(storage: Storage, device: RegisteredDevice, values: Values) 
     storage.set_fragments(service, {"serviceType": values["type"], "status": values["status"]})
 
 
-def _fragment(name: str) -> Action:
-    """Return what stores a message's values as a fragment of its device."""
-    return lambda storage, device, values: storage.set_fragments(device, {name: values.get("each", values)})
+def _fragment(storage: Storage, device: RegisteredDevice, values: Values, name: str) -> None:
+    storage.set_fragments(device, {name: values.get("each", values)})
 
 
 def _required_interval(storage: Storage, device: RegisteredDevice, values: Values) -> None:
@@ -224,17 +224,15 @@ def _measurements(storage: Storage, device: RegisteredDevice, values: Values) ->
         storage.add_record("measurements", device, values["time"], type=values["type"], **one)
 
 
-def _measurement(*fixed: str) -> Action:
-    """Return what stores one value; fragment, series and unit may be ``fixed``, the real platform's own."""
+def _measurement(storage: Storage, device: RegisteredDevice, values: Values, *fixed: str) -> None:
+    """Store one value; fragment, series and unit may be ``fixed``, the real platform's own."""
     names = dict(zip(("fragment", "series", "unit"), fixed, strict=False))
-    return lambda storage, device, values: storage.add_record("measurements", device, **(values | names))
+    storage.add_record("measurements", device, **(values | names))
 
 
-def _alarm(severity: str) -> Action:
-    """Return what raises an alarm."""
-    return lambda storage, device, values: storage.raise_alarm(
-        device, values["time"], values["type"], values["text"] or f"Alarm of type {values['type']} raised", severity
-    )
+def _alarm(storage: Storage, device: RegisteredDevice, values: Values, severity: str) -> None:
+    text = values["text"] or f"Alarm of type {values['type']} raised"
+    storage.raise_alarm(device, values["time"], values["type"], text, severity)
 
 
 def _clear_alarm(storage: Storage, device: RegisteredDevice, values: Values) -> None:
@@ -242,31 +240,27 @@ def _clear_alarm(storage: Storage, device: RegisteredDevice, values: Values) -> 
         raise BadMessage(f"No alarm of type {values['type']} is active.")
 
 
-def _location(storage: Storage, device: RegisteredDevice, values: Values) -> None:
+def _location(storage: Storage, device: RegisteredDevice, values: Values, kept: str = "") -> None:
+    """Store an event of where the device is, which it may tell of itself from now on too: by the fragment ``kept``."""
     time, event = values.pop("time"), {"type": "c8y_LocationUpdate", "text": "Location updated"}
     storage.add_record("events", device, time, fragments=json.dumps({"c8y_Position": values}), **event)
+    if kept:
+        storage.set_fragments(device, {kept: values})
 
 
-def _location_of_device(storage: Storage, device: RegisteredDevice, values: Values) -> None:
-    _location(storage, device, values)
-    storage.set_fragments(device, {"c8y_Position": values})
-
-
-def _set_operation(after: str, before: str = "EXECUTING") -> Action:
-    """Return what begins or ends an operation: the one named by its id, or the oldest of a fragment."""
-
-    def set_operation(storage: Storage, device: RegisteredDevice, values: Values) -> None:
-        if number := values.get("id"):
-            what = f"{number} of {device.device} is known"
-            found = [one for one in storage.operations(device) if str(one.id) == number]
-        else:
-            what = f"{values['fragment']} is {before.lower()}"
-            found = [one for one in storage.operations(device, before) if one.fragment == values["fragment"]]
-        if not found:
-            raise BadMessage(f"No operation {what}.")
-        storage.update("operations", found[0].id, status=after, reason=values.get("reason", ""))
-
-    return set_operation
+def _set_operation(
+    storage: Storage, device: RegisteredDevice, values: Values, after: str, before: str = "EXECUTING"
+) -> None:
+    """Begin or end an operation: the one named by its id, or the oldest of a fragment."""
+    if number := values.get("id"):
+        what = f"{number} of {device.device} is known"
+        found = [one for one in storage.operations(device) if str(one.id) == number]
+    else:
+        what = f"{values['fragment']} is {before.lower()}"
+        found = [one for one in storage.operations(device, before) if one.fragment == values["fragment"]]
+    if not found:
+        raise BadMessage(f"No operation {what}.")
+    storage.update("operations", found[0].id, status=after, reason=values.get("reason", ""))
 
 
 def pending(storage: Storage, device: RegisteredDevice, topic: str = ANSWERS) -> list[Reply]:
@@ -276,9 +270,7 @@ def pending(storage: Storage, device: RegisteredDevice, topic: str = ANSWERS) ->
     return [reply for one in found for reply in operation_replies(storage, one) if reply.topic == topic]
 
 
-PLACE, NAMES = "lat# lng# alt# accuracy#", "* name"
-SEVERITIES = {"301": "CRITICAL", "302": "MAJOR", "303": "MINOR", "304": "WARNING"}
-NUMBERS = {severity: number for number, severity in SEVERITIES.items()}
+NUMBERS = {"CRITICAL": "301", "MAJOR": "302", "MINOR": "303", "WARNING": "304"}
 #: How JSON is written as a static message, by its topic before /create; what the message does not name is left out.
 AS_STATIC: dict[str, Callable[[Values], list[Any]]] = {
     "measurement/measurements": _series,
@@ -287,47 +279,28 @@ AS_STATIC: dict[str, Callable[[Values], list[Any]]] = {
 }
 NO_FRAGMENTS = ("id", "self", "name", "type", "time", "owner", "source", "externalSource", "creationTime")
 NO_DATA = ("100", "105", "123", "500")  # what asks, or creates a device itself
+ACTIONS: dict[str, Action] = {
+    "create": _create,
+    "create service": _create_service,
+    "answer services": lambda s, device, _: [Reply(ANSWERS, line("106", *s.children(device, SERVICE_TYPE)))],
+    "answer id": lambda _, device, __: [Reply(ANSWERS, line("124", str(device.id)))],
+    "answer operations": lambda storage, device, _: pending(storage, device),
+    "fragment": _fragment,
+    "fragments": lambda storage, device, values: storage.set_fragments(device, values),
+    "no fragments": lambda storage, device, values: storage.set_fragments(device, dict.fromkeys(values["each"])),
+    "interval": _required_interval,
+    "configuration": _configuration,
+    "measurement": _measurement,
+    "measurements": _measurements,
+    "alarm": _alarm,
+    "clear alarm": _clear_alarm,
+    "event": lambda storage, device, values: storage.add_record("events", device, **values),
+    "location": _location,
+    "operation": _set_operation,
+    "nothing": lambda *_: None,
+}
 #: By number: the values' names (``!``: must be there, ``#``: a number, ``@``: a time, behind ``*``: again and again),
-#: and what carries the message out. Of 125, a sign of life, nothing is kept.
-MESSAGES: dict[str, tuple[str, Action]] = {
-    "100": ("name type", _create),
-    "101": ("child! name type marker", _create),
-    "102": ("service! type! name! status!", _create_service),
-    "104": ("status!", lambda storage, device, values: storage.set_fragments(device, values)),
-    "105": ("", lambda s, device, _: [Reply(ANSWERS, line("106", *s.children(device, SERVICE_TYPE)))]),
-    "107": (NAMES, lambda storage, device, values: storage.set_fragments(device, dict.fromkeys(values["each"]))),
-    "110": ("serialNumber model revision", _fragment("c8y_Hardware")),
-    "111": ("imei iccid imsi mcc mnc lac cellId", _fragment("c8y_Mobile")),
-    "112": (PLACE, _fragment("c8y_Position")),
-    "113": ("config", _fragment("c8y_Configuration")),
-    "114": (NAMES, _fragment("c8y_SupportedOperations")),
-    "115": ("name version url", _fragment("c8y_Firmware")),
-    "116": ("* name version url", _fragment("c8y_SoftwareList")),
-    "117": ("interval!", _required_interval),
-    "118": (NAMES, _fragment("c8y_SupportedLogs")),
-    "119": (NAMES, _fragment("c8y_SupportedConfigurations")),
-    "120": ("type! url! name time@", _configuration),
-    "121": ("profileExecuted! profileId", _fragment("c8y_Profile")),
-    "122": ("name! version! url maintainer!", _fragment("c8y_Agent")),
-    "123": ("", lambda _, device, __: [Reply(ANSWERS, line("124", str(device.id)))]),
-    "125": ("", lambda *_: None),
-    "140": ("* name! version! softwareType url", _fragment("c8y_SoftwareList")),
-    "143": (NAMES, _fragment("c8y_SupportedSoftwareTypes")),
-    "150": (NAMES, _fragment("c8y_RemoteAccessSupportedProtocols")),
-    "200": ("fragment! series! value!# unit time@", _measurement()),
-    "201": ("type! time@ * fragment! series! value!# unit", _measurements),
-    "211": ("value!# time@", _measurement("c8y_TemperatureMeasurement", "T", "C")),
-    "212": ("value!# time@", _measurement("c8y_Battery", "level", "%")),
-    **{number: ("type! text time@", _alarm(severity)) for number, severity in SEVERITIES.items()},
-    "306": ("type!", _clear_alarm),
-    "400": ("type! text! time@", lambda storage, device, values: storage.add_record("events", device, **values)),
-    "401": (f"{PLACE} time@", _location),
-    "402": (f"{PLACE} time@", _location_of_device),
-    "500": ("", lambda storage, device, _: pending(storage, device)),
-    "501": ("fragment!", _set_operation("EXECUTING", "PENDING")),
-    "502": ("fragment! reason", _set_operation("FAILED")),
-    "503": ("fragment! reason", _set_operation("SUCCESSFUL")),
-    "504": ("id!", _set_operation("EXECUTING")),
-    "505": ("id! reason", _set_operation("FAILED")),
-    "506": ("id! reason", _set_operation("SUCCESSFUL")),
+#: what carries the message out, and the words for that. Of 125, a sign of life, nothing is kept.
+MESSAGES: dict[str, tuple[str, Action, list[str]]] = {
+    row["number"]: (row["fields"], ACTIONS[row["action"]], row["words"].split()) for row in data_table("smartrest.csv")
 }

@@ -15,18 +15,9 @@ from mciot_platform.packets import MalformedPacket, PacketReader, Publish
 from mciot_platform.session import Session
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation
 from mciot_platform.tls import ServerIdentity, TlsContexts, TlsStream
-from mciot_platform.trust import (
-    BAD_CLIENT_ID,
-    NOT_AUTHORIZED,
-    ConnectionRejected,
-    Trust,
-    device_identifier,
-    note_chain,
-    readable_certificates,
-)
+from mciot_platform.trust import ConnectionRejected, Trust, device_identifier, note_chain, readable_certificates
 
 HANDSHAKE_SECONDS = 10.0
-BAD_CREDENTIALS = 4  # CONNACK return code (MQTT 3.1.1, table 3.1)
 
 
 class MqttServer:
@@ -136,8 +127,7 @@ class MqttServer:
         packets = PacketReader(stream)
         connect = await packets.next()
         if connect is None:
-            sentence = "The client ended the connection after the TLS handshake, without CONNECT."
-            raise ConnectionRejected("NO_CONNECT", sentence)
+            raise ConnectionRejected("NO_CONNECT")
         if isinstance(connect, Publish) or connect.fixed_header.packet_type != packet.CONNECT:
             raise MalformedPacket("The client's first packet is not CONNECT.")
         attempt.client_id = "" if connect.client_id_is_random else connect.client_id
@@ -152,19 +142,15 @@ class MqttServer:
         """
         user, password = connect.username, connect.password
         if not user or not password:
-            sentence = "The client sent no certificate, and no user with a password: give it the device's certificate "
-            sentence += "chain and private key; some clients hold back one whose issuer is not trusted here."
-            raise ConnectionRejected("NO_CREDENTIALS", sentence, NOT_AUTHORIZED)
+            raise ConnectionRejected("NO_CREDENTIALS")
         login = find_login(self.credentials, user, password, with_tenant=True)
         if login is None:
-            sentence = "The client sent no certificate, and a user or password that is wrong: send a certificate, or a "
-            sentence += "user as tenantID/username with its password."
-            raise ConnectionRejected("BAD_CREDENTIALS", sentence, BAD_CREDENTIALS)
+            raise ConnectionRejected("BAD_CREDENTIALS")
         attempt.tenant, is_admin = login
         if not is_admin:
-            raise ConnectionRejected("NO_ROLE", f"The user {user} may not send data: take another.", NOT_AUTHORIZED)
+            raise ConnectionRejected("NO_ROLE", user=user)
         if not (identifier := device_identifier(attempt.client_id)):
-            raise ConnectionRejected("NO_CLIENT_ID", "The ClientId is empty: use the device's name.", BAD_CLIENT_ID)
+            raise ConnectionRejected("NO_CLIENT_ID")
         self.storage.register(attempt.tenant, identifier, with_user=False)
         device = self.storage.device(attempt.tenant, identifier)
         assert device is not None

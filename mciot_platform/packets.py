@@ -9,11 +9,10 @@ from amqtt.errors import AMQTTError, MQTTError, NoDataError  # type: ignore[impo
 from amqtt.mqtt import MQTTFixedHeader, packet, packet_dict  # type: ignore[import-untyped]
 from amqtt.mqtt.connect import ConnectVariableHeader  # type: ignore[import-untyped]
 
-from mciot_platform.tls import NO_WEBSOCKET, TlsStream
+from mciot_platform.tls import TlsStream
 from mciot_platform.trust import ConnectionRejected
 
 LONGEST_PACKET = 16184  # bytes, header and payload, as the vendor documents it
-BAD_PROTOCOL_LEVEL = 1  # CONNACK return code (MQTT 3.1.1, table 3.1)
 #: What a client may send, with the flags that MQTT prescribes (None: they carry meaning).
 CLIENT_PACKETS: dict[int, int | None] = {packet.PUBLISH: None}
 CLIENT_PACKETS |= dict.fromkeys((packet.CONNECT, packet.PUBACK, packet.PUBREC, packet.PUBCOMP), 0)
@@ -83,7 +82,7 @@ class PacketReader:
         """Take the next packet, its first byte and its body, out of the buffer; None before it is there as a whole."""
         data, length, start = self._buffer, 0, 1
         if data.startswith(b"GET "):
-            raise ConnectionRejected("WEBSOCKET", NO_WEBSOCKET)
+            raise ConnectionRejected("WEBSOCKET")
         for start in range(1, 5):  # of more bytes than needed, too
             if start >= len(data):
                 return None
@@ -123,10 +122,8 @@ async def _check_protocol_level(connect: bytes) -> None:
     header = await ConnectVariableHeader.from_stream(BufferReader(connect), MQTTFixedHeader(packet.CONNECT))
     if header.proto_name not in ("MQTT", "MQIsdp"):
         raise MalformedPacket("The client's CONNECT names another protocol than MQTT.")
-    level = header.proto_level
-    if level not in (3, 4):
-        sentence = f"The client speaks MQTT protocol level {level}: use MQTT 3.1.1 (level 4) or 3.1 (level 3)."
-        raise ConnectionRejected("PROTOCOL_LEVEL", sentence, BAD_PROTOCOL_LEVEL)
+    if header.proto_level not in (3, 4):
+        raise ConnectionRejected("PROTOCOL_LEVEL", level=header.proto_level)
     if header.flags & ConnectVariableHeader.RESERVED_FLAG:
         raise MalformedPacket("The client's CONNECT sets the flag that MQTT reserves.")
 

@@ -240,9 +240,9 @@ class Storage:
 
     def add_child(self, parent: RegisteredDevice, child: str, name: str, kind: str) -> RegisteredDevice:
         """Add a child or a service to the inventory, below its parent."""
-        values = {"tenant": parent.tenant, "device": child, "registered": "", "created": timestamp()}
-        number = self.insert("devices", **values, name=name, type=kind, parent=parent.device)
-        return RegisteredDevice(number, **values, name=name, type=kind, parent=parent.device)
+        values = {"tenant": parent.tenant, "device": child, "registered": "", "created": timestamp(), "name": name}
+        values |= {"type": kind, "parent": parent.device}
+        return RegisteredDevice(self.insert("devices", **values), **values)
 
     def children(self, device: RegisteredDevice, *without: str) -> list[str]:
         """Return the names of what is right below a device, in the order in which it came, ``without`` some types."""

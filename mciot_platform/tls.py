@@ -24,9 +24,6 @@ CHUNK = 65536  # bytes
 LONGEST_LIST = 15_000
 LINGER_SECONDS = 2.0
 WRITE_SECONDS = 30.0
-NO_WEBSOCKET = (
-    "The client speaks MQTT over WebSocket, where certificates do not work: let it speak MQTT over TLS (mqtts, ssl)."
-)
 
 
 @dataclass(frozen=True)
@@ -112,12 +109,11 @@ class TlsStream:
         """
         first = await self._reader.read(CHUNK)
         if first[:1] == b"\x10":
-            raise ConnectionRejected("PLAIN_MQTT", "The client speaks MQTT without TLS: switch TLS on in the client.")
+            raise ConnectionRejected("PLAIN_MQTT")
         if first[:4] == b"GET " and b"websocket" in first.lower():
-            raise ConnectionRejected("WEBSOCKET", NO_WEBSOCKET)
+            raise ConnectionRejected("WEBSOCKET")
         if first and first[:1] != b"\x16":
-            sentence = "The client's first bytes are no TLS handshake: connect with MQTT over TLS."
-            raise ConnectionRejected("NOT_TLS", sentence)
+            raise ConnectionRejected("NOT_TLS")
         context, self.anchors = self._contexts.current()
         self._tls = SSL.Connection(context, None)
         self._tls.set_app_data(self)
@@ -132,9 +128,7 @@ class TlsStream:
                 self._send_pending()
                 return
             first = await self._reader.read(CHUNK)
-        sentence = "The client closed the connection during the TLS handshake: if it does not know the platform's "
-        sentence += "certificate, give it serverCert.pem as trusted CA."
-        raise ConnectionRejected("HANDSHAKE_FAILED", sentence)
+        raise ConnectionRejected("HANDSHAKE_FAILED")
 
     @property
     def presented(self) -> list[x509.Certificate]:
@@ -169,8 +163,7 @@ class TlsStream:
                 pass  # and wait below: as long as it is handled, the error holds the buffer that recv had made
             except (SSL.ZeroReturnError, SSL.SysCallError):
                 return b""
-            received = await self._reader.read(CHUNK)
-            if not received:
+            if not (received := await self._reader.read(CHUNK)):
                 return b""
             self._tls.bio_write(received)
 

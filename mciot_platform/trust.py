@@ -8,20 +8,29 @@ from cryptography import x509
 
 from mciot_nb.errors import Finding
 from mciot_nb.pki.chain import PROFILES, Chain, Profile, examine, explain, fingerprint, judge, same_name
+from mciot_nb.pki.files import data_table
 from mciot_nb.pki.names import common_name, name_of, readable
 from mciot_nb.pki.parts import UNREADABLE
 from mciot_nb.pki.verdicts import NO_DATES, Verdict
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, TrustAnchor
 
-BAD_CLIENT_ID, NOT_AUTHORIZED = 2, 5  # CONNACK return codes (MQTT 3.1.1, table 3.1)
+#: By code: the sentence for the log, and the CONNACK return code (MQTT 3.1.1, table 3.1) where one can be sent.
+_REFUSALS = {row["code"]: row for row in data_table("refusals.csv")}
+NOT_AUTHORIZED = 5  # the CONNACK for what the table does not name
 MOST_REMEMBERED = 4096  # chains that were good
 LONGEST_CHAIN = max(profile.longest_chain for profile in PROFILES.values())
 
 
 class ConnectionRejected(Exception):
-    """The platform does not let a client in: the log's code and sentence, and the CONNACK code if one can be sent."""
+    """The platform does not let a client in: the log's code and sentence, and the CONNACK code if one can be sent.
 
-    def __init__(self, code: str, sentence: str, connack: int | None = None) -> None:
+    Without a ``sentence`` it is as refusals.csv has it, with ``values``.
+    """
+
+    def __init__(self, code: str, sentence: str = "", connack: int = 0, **values: object) -> None:
+        if not sentence:
+            row = _REFUSALS[code]
+            sentence, connack = row["sentence"].format(**values), int(row["connack"] or 0)
         super().__init__(sentence)
         self.code, self.sentence, self.connack = code, sentence, connack
 
@@ -32,8 +41,7 @@ def readable_certificates() -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        sentence = "A certificate that the client sent has a part that can't be read here: sign a new one."
-        raise ConnectionRejected("INVALID", sentence, NOT_AUTHORIZED) from error
+        raise ConnectionRejected("INVALID") from error
 
 
 def device_identifier(client_id: str) -> str:
@@ -87,9 +95,7 @@ class Trust:
         revoked = self.storage.revoked(trusted.tenant) if self.profile.has_proof_and_revocation else {}
         for certificate in (*presented, trusted.certificate):
             if since := revoked.get(certificate.serial_number):
-                name = subject_and_serial(certificate)
-                sentence = f"The certificate {name} was revoked on {since:%Y-%m-%d}: sign a new one."
-                raise ConnectionRejected("REVOKED", sentence, NOT_AUTHORIZED)
+                raise ConnectionRejected("REVOKED", certificate=subject_and_serial(certificate), since=since.date())
         return trusted
 
     def _anchor_of(self, presented: Chain, tenant: str | None) -> TrustAnchor:
@@ -120,10 +126,8 @@ class Trust:
         finding = self._of_one_gone(presented, explain(failed, presented, anchors))
         if finding.code == "BAD_SIGNATURE" and len(path) < 2:
             # for both cases: the trusted certificate was presented too and did not sign, or a namesake of it did
-            subject, name = readable(name_of(presented[0])), readable(name_of(presented[0], "issuer"))
-            sentence = f"The certificate of {subject} was not signed by the trusted certificate of that name, {name}: "
-            sentence += "upload the CA that signed it, or put that one into the chain."
-            finding = Finding("BAD_SIGNATURE", sentence)
+            subject, issuer = readable(name_of(presented[0])), readable(name_of(presented[0], "issuer"))
+            return ConnectionRejected("BAD_SIGNATURE", subject=subject, issuer=issuer)
         return ConnectionRejected(finding.code, finding.sentence)
 
     def _of_one_gone(self, presented: Chain, finding: Finding) -> Finding:
@@ -140,16 +144,14 @@ class Trust:
 
     def _check_client_id(self, client_id: str, certificate: x509.Certificate) -> None:
         if not client_id:
-            sentence = "The ClientId is empty: use the certificate's common name."
-            raise ConnectionRejected("NO_CLIENT_ID", sentence, BAD_CLIENT_ID)
+            raise ConnectionRejected("NO_CLIENT_ID")
         name = common_name(name_of(certificate))
         if device_identifier(client_id) == name:
             return
         subject, advice = readable(name_of(certificate)), "connect with that common name as ClientId."
         if not name or ":" in name:
             advice = "sign a certificate whose common name is the ClientId, without a colon."
-        sentence = f"The ClientId {client_id!r} is not the common name of the certificate {subject}: {advice}"
-        raise ConnectionRejected("CLIENT_ID_MISMATCH", sentence, NOT_AUTHORIZED)
+        raise ConnectionRejected("CLIENT_ID_MISMATCH", given=repr(client_id), subject=subject, advice=advice)
 
     def get_or_register(self, identifier: str, trusted: TrustAnchor) -> RegisteredDevice:
         """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""
@@ -158,7 +160,6 @@ class Trust:
             self.storage.register(trusted.tenant, identifier)
             device = self.storage.device(trusted.tenant, identifier)
         if device is None or not device.registered:
-            sentence = f"The device {identifier} is not registered, and auto-registration is off for the trusted "
-            sentence += f"certificate of {readable(name_of(trusted.certificate))}: switch it on there."
-            raise ConnectionRejected("NOT_REGISTERED", sentence, NOT_AUTHORIZED)
+            ca = readable(name_of(trusted.certificate))
+            raise ConnectionRejected("NOT_REGISTERED", device=identifier, ca=ca)
         return device

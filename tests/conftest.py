@@ -108,16 +108,21 @@ def ca(tmp_path: Path) -> CertificateAuthority:
     return CertificateAuthority.create(tmp_path / "caCertificate", subject, PASSPHRASE, key_type=KeyType.P256)
 
 
+def make_keys_quick(patch: pytest.MonkeyPatch) -> None:
+    """Let every key that is not asked for otherwise be of P-256, and the environment choose nothing."""
+    for name in [name for name in os.environ if name.startswith("MCIOT_")]:
+        patch.delenv(name)
+    makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
+    for function in makers:
+        patch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "key_type": KeyType.P256})
+    for owner, choice in workspace.DEFAULT_KEYS.items():
+        patch.setitem(workspace.DEFAULT_KEYS, owner, choice.changed(key_type=KeyType.P256))
+
+
 @pytest.fixture
 def quick_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """An empty workspace whose keys are quick to make, with no choice of the environment's."""
-    for name in [name for name in os.environ if name.startswith("MCIOT_")]:
-        monkeypatch.delenv(name)
-    makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
-    for function in makers:
-        monkeypatch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "key_type": KeyType.P256})
-    for owner, choice in workspace.DEFAULT_KEYS.items():
-        monkeypatch.setitem(workspace.DEFAULT_KEYS, owner, choice.changed(key_type=KeyType.P256))
+    make_keys_quick(monkeypatch)
     yield Workspace(tmp_path / "workspace")
     if platform := LocalPlatform.running(tmp_path / "workspace"):
         platform.stop()

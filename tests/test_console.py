@@ -633,7 +633,7 @@ def test_the_static_picture_is_the_same_in_every_run_and_shows_no_secret(
     assert sanitized(other) == sanitized(shown) and "PORT" in sanitized(shown)
     console.connect()
     console.wait()
-    assert console.device.is_connected and console.static_text() == shown
+    assert console.device.is_connected and console.picture().text == shown
     secret = quick_workspace.passphrase.reveal()
     assert secret and not any(secret in repr(widget.get_state()) for widget in widgets_of(console))
     assert secret not in repr(vars(console))

@@ -337,13 +337,7 @@ def test_a_store_says_what_is_wrong_with_an_entry(kind: str, chain: tuple[x509.C
 
 def test_a_diagnosis_says_good_or_bad_in_words_and_what_to_do_apart_from_what_is_wrong() -> None:
     assert set(both(Diagnosis())) == {"✓ OK: nothing wrong was found."}
-    strict = [
-        "✓ OK here, but not everywhere.",
-        "STRICT",
-        "a path length without keyCertSign",
-        "What to do:",
-        "sign it",
-    ]
+    strict = ["✓ OK here, but not everywhere.", "STRICT", "a path length without keyCertSign", "What to do:", "sign it"]
     assert all(sorted(strict, key=look.index) == strict for look in both(diagnose([DEVICE, CA], [CA])))
     parts = ["✗ Not OK: 1 finding.", "UNKNOWN_CA", "with that name and key is there.", "What to do:", "upload the CA"]
     for look in both(diagnose([DEVICE], [])):

@@ -3,13 +3,15 @@
 import ast
 import json
 import re
+import string
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from mciot_nb.errors import SENTENCES
 from tools import platform_page
-from tools.error_pages import PACKAGES, PAGE, coded_errors, page
+from tools.error_pages import BY_KEY, PACKAGES, PAGE, coded_errors, page
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -34,6 +36,9 @@ def test_each_way_of_writing_a_coded_error_is_found(tmp_path: Path) -> None:
 LATE = "It is {when}: hurry."
 def f(path, bad):
     raise OnboardingError(f"{path.name} is gone" + ": look.", "GONE")
+def e(path):
+    yield finding("CRL_EXPIRED", path=path, date=1)
+    read_file(path, str(fault("BAD_NAME.twice", name=1, field=2)))
 def g(path, key):
     word = "RED" if key else "BLUE"
     return Finding(word, LATE.format(when=1))
@@ -44,15 +49,28 @@ class C:
         self.fail("No.", "REFUSED")
         raise OnboardingError("Without a code.")
 """)
-    table = 'code = "OTHER"\nwhat = "x"\nadvice = "y"\nTABLE = {1: ("BAD", "is bad", "mend it")}\n'
-    (tmp_path / "mciot_nb" / "verdicts.py").write_text(table + "for code, what, advice in TABLE.values(): pass\n")
     assert [tuple(entry) for entry in coded_errors(tmp_path)] == [
-        ("BAD", "The certificate of {subject} is bad: mend it.", "mciot_nb.verdicts"),
+        ("BAD_NAME", "The name {name} has two values for {field}: keep one.", "mciot_nb.one.e"),
         ("BLUE", "It is {when}: hurry.", "mciot_nb.one.g"),
+        ("CRL_EXPIRED", "{path} expired on {date}: call update_crl().", "mciot_nb.one.e"),
         ("GONE", "{path} is gone: look.", "mciot_nb.one.f"),
         ("RED", "It is {when}: hurry.", "mciot_nb.one.g"),
         ("REFUSED", "No.", "mciot_nb.one.C.h"),
     ]
+
+
+def test_each_sentence_of_the_table_is_said_with_just_the_values_that_it_has() -> None:
+    fields = {key: string.Formatter().parse(text) for key, text in SENTENCES.items()}
+    values = {key: {re.split(r"[.\[]", name)[0] for _, name, *_ in parts if name} for key, parts in fields.items()}
+    said: set[object] = set()
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in BY_KEY:
+                keys = [one.value for one in ast.walk(call.args[0]) if isinstance(one, ast.Constant)]
+                given = {keyword.arg for keyword in call.keywords}
+                assert keys and all(values[str(key)] == given for key in keys), ast.unparse(call)
+                said |= set(keys)
+    assert said == set(SENTENCES)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import nbformat
 import pytest
-from conftest import Run
+from conftest import Run, make_keys_quick
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from test_displays import alt_of, both, svg_of
@@ -24,7 +24,6 @@ from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.keys import KeyType, create_key
 from mciot_nb.steps import DONE, OPEN, UNKNOWN, Progress
 from mciot_nb.ui.displays import render
-from mciot_nb.workspace import DEFAULT_KEYS
 from tools.notebooks import NOTEBOOKS
 
 ROOT, DEVICE = "caCertificate", "caCertificate/deviceCertificates"
@@ -92,8 +91,7 @@ BROKEN = [
 def gone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with P-256 keys that has gone all the way; its platform has stopped."""
     with pytest.MonkeyPatch.context() as patch:
-        for owner, choice in DEFAULT_KEYS.items():
-            patch.setitem(DEFAULT_KEYS, owner, choice.changed(KeyType.P256))
+        make_keys_quick(patch)
         workspace = Workspace(tmp_path_factory.mktemp("gone") / "workspace")
         goes_all_the_way(workspace)
     LocalPlatform.running(workspace.folder).stop()  # type: ignore[union-attr]
@@ -169,14 +167,8 @@ def signed(workspace: Workspace, name: str = "") -> Path:
 
 
 def cms(openssl: Run, folder: Path, *more: str) -> bool:
-    files = [
-        "-in",
-        folder / "certificate.svg.p7s",
-        "-content",
-        folder / "certificate.svg",
-        "-CAfile",
-        folder / "caCert.pem",
-    ]
+    svg, ca = folder / "certificate.svg", folder / "caCert.pem"
+    files = ["-in", svg.with_name("certificate.svg.p7s"), "-content", svg, "-CAfile", ca]
     done = openssl("cms", "-verify", "-binary", "-inform", "PEM", *files, "-out", "/dev/null", *more, check=False)
     return "Verification successful" in done.stdout + done.stderr
 

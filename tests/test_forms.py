@@ -325,7 +325,7 @@ def test_the_extensions_that_are_shown_are_those_that_it_gets(
     assert set(shown) == {name for name, *_ in expected}
     for name, content, meaning in expected:
         assert shown[name] == ("made from the key" if name == "Subject Key Identifier" else content, meaning)
-        for markup in (form.children[-2].value, form.static_html()):
+        for markup in (form.children[-2].value, form.picture().html):
             assert meaning and meaning in Tags(markup).text
 
 
@@ -334,7 +334,7 @@ def test_a_section_that_can_not_be_made_says_so(tmp_path: Path) -> None:
     config = read_config(tmp_path / "caConfig.cnf")
     for owner, says in (("ca", "nsCertType"), ("device", "no section [ v3_signed ]")):
         form = key_form(KeyType.RSA_2048, 9, config=config, owner=owner)
-        assert says in form.static_html() and "✗" in form.static_html() and "<b>" not in form.static_html()
+        assert says in form.picture().html and "✗" in form.picture().html and "<b>" not in form.picture().html
         assert form.key == KeyChoice(KeyType.RSA_2048, 9)
 
 
@@ -350,7 +350,7 @@ def test_the_forms_offer_what_a_workspace_has(quick_workspace: Workspace) -> Non
     device = DeviceForm(workspace)
     assert CaForm(workspace).key.days == 100 and IntermediateForm(workspace).key.days == device.key.days == 99
     device._days.value = 101
-    assert "would outlive its CA" in note(device, "days") and "critical: CA:FALSE" in device.static_html()
+    assert "would outlive its CA" in note(device, "days") and "critical: CA:FALSE" in device.picture().html
     fill(device, common_name="mine", country=".")
     device._days.value = 9
     press(device)

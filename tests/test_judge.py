@@ -126,10 +126,7 @@ def test_a_chain_is_judged_as_a_tls_server_and_as_the_platform_judge_it(name: st
 NAMED = {  # code, and what the sentence says
     "root without keyCertSign": ("INVALID", "CN=Root lacks keyCertSign"),
     "intermediate without keyCertSign": ("INVALID", "CN=Middle lacks keyCertSign"),
-    "device with keyEncipherment alone": (
-        "INVALID_PURPOSE",
-        "CN=device is not a device's, because its key usage",
-    ),
+    "device with keyEncipherment alone": ("INVALID_PURPOSE", "CN=device is not a device's, because its key usage"),
     "serverAuth on the device": ("INVALID_PURPOSE", "does not allow clientAuth: "),
     "Netscape type: server": ("INVALID_PURPOSE", "Netscape"),
     "CA:false on the intermediate": ("INVALID", "CN=Middle is used as a CA"),

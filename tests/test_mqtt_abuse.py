@@ -363,9 +363,7 @@ def test_who_never_releases_is_ended_and_can_put_it_right(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_many_certificates_make_neither_an_upload_nor_a_refusal_slow(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_many_certificates_make_neither_an_upload_nor_a_refusal_slow(tmp_path_factory: pytest.TempPathFactory) -> None:
     """All clients wait for both. Measured is the platform's processor time, which other processes do not lengthen."""
     links = [tools.make("Unknown", ca=True)]
     for number in range(90):

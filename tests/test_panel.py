@@ -14,6 +14,7 @@ from test_ui import Tags
 
 from mciot_nb import OnboardingError
 from mciot_nb.ui import inputs
+from mciot_nb.ui.markup import Rendered, paragraph
 from mciot_nb.ui.panel import Panel
 
 
@@ -45,8 +46,8 @@ class Watched(Panel):
     def said(self) -> str:
         return Tags(self._message.value).text
 
-    def static_text(self) -> str:
-        return "a panel"
+    def picture(self) -> Rendered:
+        return paragraph("a panel")
 
 
 # -- presses

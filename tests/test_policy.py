@@ -249,9 +249,7 @@ VALUES = {
 }
 LIKELY = [*CA_VALUES] * 3 + [field.long_name for field in OTHER_FIELDS]
 names = st.lists(
-    st.sampled_from(LIKELY).flatmap(lambda name: st.tuples(st.just(name), VALUES[name])),
-    min_size=1,
-    max_size=8,
+    st.sampled_from(LIKELY).flatmap(lambda name: st.tuples(st.just(name), VALUES[name])), min_size=1, max_size=8
 )
 policies = st.lists(
     st.tuples(st.sampled_from(LIKELY), st.sampled_from(["match", "supplied", "optional", "optional"])),

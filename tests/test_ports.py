@@ -86,7 +86,7 @@ def test_everything_follows_a_platform_to_its_new_ports_and_nobody_else_is_asked
             each.wait()
         assert "✓ Read: 1 certificate." in text(panel._message) and text(console._message) == "✓ Connected."
         assert f"Connected to 127.0.0.1:{after.mqtt[1]}" in text(console.state)
-        assert "✓ CONNECTED" in text(console.ends) and str(after.mqtt[1]) in console.static_text()
+        assert "✓ CONNECTED" in text(console.ends) and str(after.mqtt[1]) in console.picture().text
         wait_for(lambda: "MQTT port answers" in text(form._result), 60)
         console.end()
         with device:

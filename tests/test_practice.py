@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, make_keys_quick
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -104,11 +104,7 @@ def test_the_solutions_are_right_one_after_the_other_and_change_nothing_of_the_g
 def solved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     """A workspace in which the exercises of 00 to 05 are done; its platform is not needed any more."""
     with pytest.MonkeyPatch.context() as patch:
-        makers = (CertificateAuthority.create.__func__, CertificateAuthority.create_intermediate)  # type: ignore[attr-defined]
-        for function in makers:
-            patch.setattr(function, "__kwdefaults__", {**function.__kwdefaults__, "key_type": KeyType.P256})
-        for owner, choice in mciot_nb.workspace.DEFAULT_KEYS.items():
-            patch.setitem(mciot_nb.workspace.DEFAULT_KEYS, owner, choice.changed(key_type=KeyType.P256))
+        make_keys_quick(patch)
         workspace = Workspace(tmp_path_factory.mktemp("solved") / "workspace")
         try:
             workspace.catch_up("upload")

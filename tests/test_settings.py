@@ -112,10 +112,7 @@ LINES = [
     *(f"email_in_dn = {word}" for word in ("no", "yes", "NO")),
     *("rand_serial = yes", "rand_serial = no", "rand_serial =", "rand_serial = yes\nserial = nowhere"),
     *("default_startdate = 20240229120000Z", "default_startdate = 240229120000Z", "default_enddate = 480101000000Z"),
-    *(
-        "default_enddate = 20480101000000Z",
-        "default_startdate = 20240101000000Z\ndefault_enddate = 250101000000Z",
-    ),
+    *("default_enddate = 20480101000000Z", "default_startdate = 20240101000000Z\ndefault_enddate = 250101000000Z"),
     *("default_days = 7", "default_md = default", "default_md = SHA512"),
     "email_in_dn = no\ncopy_extensions = copyall\nrand_serial = 1\ndefault_enddate = 20470101000000Z",
 ]

@@ -173,11 +173,11 @@ def test_a_damage_that_stays_is_said_and_the_table_stays_as_it_was(
     monkeypatch.setattr(signing_panel, "PATIENCE", 0)
     late = SigningPanel(ca)
     panel.poll()
-    assert sentence in Tags(late._trouble.value).text and sentence in late.static_text()
+    assert sentence in Tags(late._trouble.value).text and sentence in late.picture().text
     shown = Tags(panel._trouble.value)
     assert sentence in shown.text and shown.text.startswith("✗ ") and 'role="alert"' in panel._trouble.value
     assert column(panel, "Common name") == {serial: "device"}
-    assert "device" in panel.static_text() and "device" in panel.static_html()
+    assert "device" in panel.picture().text and "device" in panel.picture().html
     ca.database.path.write_bytes(good)
     for one in (panel, late):
         one.poll()
@@ -535,14 +535,14 @@ def test_nothing_dangerous_gets_through(ca: CertificateAuthority, nasty: str) ->
     opened(panel, serial)
     ask(panel)
     asked = panel._question.children[0].value
-    parts = [panel._details.value, panel.static_html(), asked, panel._heading.value]
+    parts = [panel._details.value, panel.picture().html, asked, panel._heading.value]
     press_yes(panel)
     parts += [panel._message.value, panel._why.value, panel._details.value, panel._crl_line.value]
     for markup in parts:
         found = Tags(markup)
         assert "script" not in found.tags and not any(name.startswith("on") for name in found.attributes)
         assert "\u202e" not in markup
-    for seen in (Tags(asked).text, Tags(panel.static_html()).text, column(panel, "Common name")[serial]):
+    for seen in (Tags(asked).text, Tags(panel.picture().html).text, column(panel, "Common name")[serial]):
         assert visible(nasty) in seen, "the control: it is shown"
 
 

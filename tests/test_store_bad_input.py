@@ -90,18 +90,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         (b"\0\0\0\2" + b"\0\0\0\x14" + bytes(range(20)) + b"\0\0\x04\0" + b"\1", "BKS"),
         (b"\xce\xce\xce\xce\0\0\0\2" + bytes(60), "is a JCEKS, which is not read here: keytool -importkeystore"),
     ],
-    ids=[
-        "empty",
-        "zeros",
-        "JSON",
-        "anything",
-        "PEM",
-        "PEM with a head",
-        "DER",
-        "BKS 1",
-        "BKS 2",
-        "JCEKS",
-    ],
+    ids=["empty", "zeros", "JSON", "anything", "PEM", "PEM with a head", "DER", "BKS 1", "BKS 2", "JCEKS"],
 )
 def test_a_file_of_another_kind_is_named(store: Path, content: bytes, says: str) -> None:
     store.write_bytes(content)

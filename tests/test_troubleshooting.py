@@ -199,7 +199,10 @@ def test_a_passphrase_that_is_lost(tutorial: Path) -> None:
     follow(blocks("Start over")[0], tutorial)
     workspace = Workspace()
     workspace.catch_up("upload")
-    assert workspace.is_practice and (tutorial / "workspace" / "earlier" / "2" / "caCertificate" / "caKey.pem").exists()
+    assert (
+        workspace.passphrases.is_practice
+        and (tutorial / "workspace" / "earlier" / "2" / "caCertificate" / "caKey.pem").exists()
+    )
 
 
 def test_a_practice_passphrase_that_is_put_back(tutorial: Path) -> None:

@@ -625,7 +625,7 @@ def test_a_long_list_is_cut_in_the_picture_alone(tenant: Tenant, platform: Local
         panel = show(full)
     assert panel.table.total == 99
     assert "CA 49" in repr(panel) and "CA 50" not in repr(panel) and "and 49 certificates more" in repr(panel)
-    assert "and 49 certificates more" in panel.static_html() and len(panel.static_html()) < 25_000
+    assert "and 49 certificates more" in panel.picture().html and len(panel.picture().html) < 25_000
 
 
 @pytest.mark.parametrize("nasty", NASTY)
@@ -640,7 +640,7 @@ def test_no_name_becomes_markup(tenant: Tenant, nasty: str) -> None:
         assert f"“{nasty}”" in question(panel)
         assert Tags(panel._question.children[0].value).tags == ["span"]
         panel.ask_nothing()
-    for markup in (panel._details.value, panel.upload_part.card.value, panel.static_html(), panel._message.value):
+    for markup in (panel._details.value, panel.upload_part.card.value, panel.picture().html, panel._message.value):
         assert "script" not in Tags(markup).tags
-    assert nasty in Tags(panel._details.value).text and nasty in Tags(panel.static_html()).text
+    assert nasty in Tags(panel._details.value).text and nasty in Tags(panel.picture().html).text
     assert nasty in repr(panel) and names(panel) == [nasty]

@@ -99,13 +99,14 @@ def subject_form(subject: DistinguishedName, title: str = "Subject", **options: 
 class FakeWorkspace:
     """Only what PassphraseForm needs of a workspace; it opens with WORD once it has a CA."""
 
-    passphrase_source: str = ""
+    source: str = ""
     has_ca: bool = True
     typed: list[Secret] = field(default_factory=list)
     awaited: bool = False
 
-    def await_passphrase(self, awaited: bool, /) -> None:
-        self.awaited = awaited
+    @property
+    def passphrases(self) -> "FakeWorkspace":
+        return self
 
     def type_passphrase(self, passphrase: Secret, /) -> None:
         if self.has_ca and passphrase != Secret(WORD):
@@ -126,11 +127,11 @@ def test_a_subject_is_there_at_once_and_is_mended_and_submitted() -> None:
     assert message(form) == "✗ Not submitted: 1 field to correct first, see above." and form.subject == GUIDE
     form._fields["country"].value = "DK"
     assert note(form, "country") == "" and message(form) == "Changed since: press Submit."
-    for markup in (repr(form), form.static_html()):
+    for markup in (repr(form), form.picture().html):
         assert form.subject == GUIDE and "DK" not in markup  # typing alone changes nothing
     press(form)
     assert message(form) == "✓ Submitted. Now run the cells below." and form.subject.country == "DK"
-    assert "C=DK" in repr(form) and "DK" in form.static_html()
+    assert "C=DK" in repr(form) and "DK" in form.picture().html
 
 
 @pytest.mark.parametrize("blank", ["", " ", ".", " . "])
@@ -167,7 +168,7 @@ def test_whatever_is_typed_is_shown_as_text_and_never_as_markup(text: str) -> No
     form = subject_form(GUIDE)
     form._fields["organization"].value = text
     press(form)
-    for markup in (form._preview.value, form._notes["organization"].value, form.static_html()):
+    for markup in (form._preview.value, form._notes["organization"].value, form.picture().html):
         assert set(Tags(markup).tags) <= set(PLAIN)
     if not form.problems() and text.strip() not in ("", "."):
         assert form.subject.organization == text.strip()
@@ -199,7 +200,7 @@ def test_a_form_looks_the_same_in_every_run_without_its_widget(make: Callable[[]
 def test_static_pictures_escape(nasty: str) -> None:
     form = subject_form(DistinguishedName(organization=nasty, common_name=nasty), title=nasty)
     tenant = tenant_form(TenantSettings("https://t.example.com", nasty, nasty, nasty, local=False))
-    for markup in (form.static_html(), form._heading.value, tenant.static_html()):
+    for markup in (form.picture().html, form._heading.value, tenant.picture().html):
         assert nasty in Tags(markup).text and "script" not in Tags(markup).tags
 
 

@@ -212,11 +212,7 @@ async def _inventory(c8y: CumulocityClient) -> None:
     made = await pyc8y_object.ManagedObject(c8y, name="it's async", type="Async", c8y_A={"b": 1}).create()
     made.name = "async 2"
     assert (await made.update()).name == (await c8y.inventory.get(made.id)).name == "async 2"
-    for filters in (
-        {"name": "async 2"},
-        {"fragments": ["c8y_A"], "type": "Async"},
-        {"type": "Async"},
-    ):
+    for filters in ({"name": "async 2"}, {"fragments": ["c8y_A"], "type": "Async"}, {"type": "Async"}):
         assert [one.id for one in await c8y.inventory.get_all(**filters)] == [made.id], filters
     assert await c8y.inventory.get_all(name="it's async") == []
     assert await c8y.inventory.get_all(ids=[made.id]) == []  # it sends ids=('1',), which is no list of numbers

@@ -39,7 +39,7 @@ def test_an_own_passphrase_is_asked_for_and_nothing_moves(workspace: Workspace) 
     workspace.catch_up("stores")
     assert not (workspace.folder / "passphrase").exists()
     before, other = contents(workspace), again(workspace)
-    assert other.passphrase_source == ""
+    assert other.passphrases.source == ""
     for step in (other.create_keystore, other.create_truststore, other.ca):
         with pytest.raises(OnboardingError, match="Stop here"):
             step()
@@ -141,12 +141,12 @@ def test_a_moved_workspace_is_said_and_goes_on(workspace: Workspace, capsys: pyt
 
 
 def test_a_passphrase_that_is_typed_and_not_taken_stops_what_needs_one(workspace: Workspace) -> None:
-    workspace.await_passphrase(True)
+    workspace.passphrases.awaited = True
     with pytest.raises(OnboardingError, match="is not taken yet") as stopped:
         workspace.catch_up("ca")
     assert stopped.value.code == "NEED_PASSPHRASE" and not workspace.has_ca
     assert not (workspace.folder / "passphrase").exists(), "no practice one is made up instead"
-    workspace.await_passphrase(False)
+    workspace.passphrases.awaited = False
     workspace.catch_up("ca")
     assert workspace.has_ca
 

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from mciot_nb.errors import SENTENCES
 from mciot_nb.pki.files import data_table
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,7 @@ PAGE = ROOT / "docs" / "errors.md"
 PACKAGES = ("mciot_nb", "mciot_platform")
 #: The position of the code and of the sentence in a call; ``log`` is the platform's of connections.
 CALLS = {"OnboardingError": (1, 0), "Finding": (0, 1), "ConnectionRejected": (0, 1), "log": (1, 2)}
+BY_KEY = ("fault", "finding")  # calls that take their sentence from the table
 INTRODUCTION = """# Coded errors
 
 *Made by `python -m tools.error_pages` from the code; do not edit it by hand.*
@@ -30,7 +32,6 @@ local platform's log. The code is stable and meant for programs; the sentence is
 for values. Errors without a code, which no program needs to tell apart, are not listed.
 [Troubleshooting](troubleshooting.md) says why each of them is said, and how to fix it.
 """
-TABLES = "verdicts"  # the module whose sentences stand in a table
 MOST_VARIANTS = 4  # of one sentence; more would be all combinations of several choices
 
 
@@ -63,27 +64,21 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
     for path, tree in trees.items():
         module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
         calls += _calls(tree, Scope(module, None, constants))
-        if path.stem == TABLES:
-            entries.update(_rows(tree, Scope(module, None, constants)))
-            if root == ROOT:
-                for row in data_table("openssl_errors.csv"):
-                    said = f"The certificate of {{subject}} {row['what']}: {row['advice']}."
-                    entries.add(Entry(row["code"], said, module))
+    for row in data_table("openssl_errors.csv") if root == ROOT else ():
+        what = re.sub(":%[^}]*", "", row["what"])
+        said = f"The certificate of {{subject}} {what}: {row['advice']}."
+        entries.add(Entry(row["code"], said, "mciot_nb.pki.verdicts"))
+    refusals = data_table("refusals.csv") if root == ROOT else ()
+    entries |= {Entry(row["code"], row["sentence"], "mciot_platform.trust") for row in refusals}
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
             code, sentence = ((*call.args, named, named, named)[position] for position in CALLS[kind])
-            entries.update(_entries(scope, code, sentence, calls))
+            if sentence:  # else it is in a table
+                entries.update(_entries(scope, code, sentence, calls))
+        for key in _texts(call.args[0], scope) if kind in BY_KEY else ():
+            entries.update(Entry(key.partition(".")[0], text, scope.place) for text in _said(key, scope))
     return sorted(entries)
-
-
-def _rows(tree: ast.Module, scope: Scope) -> Iterator[Entry]:
-    """Yield what stands in tables and generators as code, what is wrong with a certificate, and what to do."""
-    for row in ast.walk(tree):
-        if isinstance(row, ast.Tuple) and len(row.elts) == 3 and isinstance(row.ctx, ast.Load):
-            for code, what, advice in product(*(_texts(part, scope) for part in row.elts)):
-                if re.fullmatch(r"[A-Z][A-Z0-9_]+", code):
-                    yield Entry(code, f"The certificate of {{subject}} {what}: {advice}.", scope.place)
 
 
 def _entries(scope: Scope, code: ast.expr | None, sentence: ast.expr | None, calls: list) -> Iterator[Entry]:  # type: ignore[type-arg]
@@ -207,9 +202,16 @@ def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
             return [text for value in values for text in _texts(value, within)][:MOST_VARIANTS]
         case ast.Call(func=ast.Attribute(value=template, attr="format")):
             return _texts(template, scope)
+        case ast.Call(func=ast.Name(id="str"), args=[ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=key)])]):
+            return _said(str(key), scope) if name in BY_KEY else []
         case ast.Call(func=ast.Name() as function):
             return _texts(function, scope)
     return []
+
+
+def _said(key: str, scope: Scope) -> list[str]:
+    """Return a sentence of the table, which is written as an f-string is."""
+    return _texts(ast.parse(f"f{SENTENCES[key]!r}", mode="eval").body, scope)
 
 
 def _placeholder(node: ast.expr) -> str:

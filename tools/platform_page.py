@@ -73,7 +73,7 @@ def message_rows() -> list[str]:
         names = ((name.strip("!#@"), "!" in name) for name in fields.split())
         return ", ".join(name if needed else f"[{name}]" for name, needed in names)
 
-    parts = {number: fields.partition("*") for number, (fields, _) in sorted(MESSAGES.items())}
+    parts = {number: fields.partition("*") for number, (fields, *_) in sorted(MESSAGES.items())}
     rows = {
         number: ", ".join(filter(None, map(named, (once, several)))) for number, (once, _, several) in parts.items()
     }

@@ -20,7 +20,7 @@ from mciot_nb.connect import mqtt as connection
 from mciot_nb.connect.http import https_host
 from mciot_nb.connect.mqtt import ANSWER_TOPIC, ASK_TOKEN_TOPIC, TOKEN_TOPIC, Connection, Message
 from mciot_nb.connect.smartrest import line
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.files import disk_problem, meanings, write_whole
 from mciot_nb.pki.keys import encrypted_pem
@@ -36,9 +36,7 @@ OPERATIONS = {"510": "c8y_Restart", "511": "c8y_Command"}
 #: Where a device gets a token over HTTPS, and the port on which the platform speaks mutual TLS there.
 TOKEN_PATH, MUTUAL_TLS_PORT = "/devicecontrol/deviceAccessToken", 8443
 _LARGEST_TOKEN = 1024 * 1024
-_NO_TOKEN = (
-    f"sent something that is not a token: check that the URL has the platform's mutual TLS port {MUTUAL_TLS_PORT}."
-)
+
 _TOKEN_REFUSALS = meanings("device token")
 #: OpenSSL's reasons for not loading a chain or key that is weak.
 _WEAK = meanings("OpenSSL on the device")
@@ -87,8 +85,7 @@ class Device(Connection):
         self.certificate = self.chain[0] if chain else None
         client_id = client_id or (common_name(name_of(self.certificate)) if self.certificate else None)
         if not client_id:
-            sentence = "The device has no certificate with a common name, so its ClientId is unknown: give client_id."
-            raise OnboardingError(sentence, "NO_CLIENT_ID")
+            raise fault("NO_CLIENT_ID")
         super().__init__(host, port, tls_context(chain, key, passphrase, trusted, tls), client_id)
 
     @classmethod
@@ -115,8 +112,7 @@ class Device(Connection):
         key, chain = read_key(keystore, password, key_password, alias)
         trusted = read_store(truststore, password if trust_password is None else trust_password).trusted
         if not trusted:
-            sentence = f"{truststore} holds no certificate that Java would trust: make a truststore of the server's."
-            raise OnboardingError(sentence, "NO_TRUST")
+            raise fault("NO_TRUST", path=truststore)
         once = Secret(secrets.token_urlsafe())  # OpenSSL reads keys from files only: encrypted, and gone a moment later
         with tempfile.TemporaryDirectory() as folder:
             files = {name: Path(folder, f"{name}.pem") for name in ("chain", "key", "trusted")}
@@ -127,9 +123,7 @@ class Device(Connection):
                 return cls(host, port, passphrase=once, client_id=client_id, tls=tls, **files)
             except OnboardingError as error:  # the learner knows the store, not the files that are gone
                 if error.code == "WRONG_PASSPHRASE":
-                    sentence = f"OpenSSL can't use the key and the chain in {keystore}: "
-                    sentence += "make them again as the guide does."
-                    raise OnboardingError(sentence, "BAD_STORE") from None
+                    raise fault("BAD_STORE", path=keystore) from None
                 raise OnboardingError(str(error).replace(str(files["chain"]), str(keystore)), error.code) from None
 
     # What a device says of itself ------------------------------------------------------------------------------------
@@ -220,8 +214,7 @@ class Device(Connection):
         host, port = https_host(url)
         port = port or MUTUAL_TLS_PORT
         if not host:
-            source = f"https://, the platform's host, and its mutual TLS port {MUTUAL_TLS_PORT}"
-            raise OnboardingError(f"A device's token comes from {source}: correct the URL.", "BAD_URL")
+            raise fault("BAD_URL.token", port=MUTUAL_TLS_PORT)
         status, body = _post_chain(host, port, self._context, self.chain)
         if not 200 <= status < 300:
             default = "this is not what the platform answers a device: check the URL and its port"
@@ -233,7 +226,7 @@ class Device(Connection):
             if not re.fullmatch(r"[!-~]+", token):
                 raise ValueError("HTTP headers take no other characters")
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise OnboardingError(f"{host}:{port} {_NO_TOKEN}", "NOT_A_TENANT") from None
+            raise fault("NOT_A_TENANT.token", where=f"{host}:{port}", port=MUTUAL_TLS_PORT) from None
         return Secret(token)
 
     def _send(self, *values: str) -> None:
@@ -255,8 +248,7 @@ def _time(time: datetime | None) -> str:
     with contextlib.suppress(ValueError, OverflowError):
         if time.tzinfo is not None:
             return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    sentence = f"The time {time} has no time zone, or is out of range: give it one, such as datetime.now(UTC)."
-    raise OnboardingError(sentence, "BAD_VALUE")
+    raise fault("BAD_VALUE.time", time=time)
 
 
 def _is_operation(message: Message) -> bool:
@@ -288,13 +280,10 @@ def tls_context(
         raise OnboardingError(f"There is no key {key}: make the device's key first.", "NO_FILE") from None
     except ssl.SSLError as error:
         if "KEY_VALUES_MISMATCH" in str(error):
-            sentence = f"The key {key} does not belong to the first certificate of {chain}: "
-            sentence += "give the pair that was made together."
-            raise OnboardingError(sentence, "KEY_MISMATCH") from None
+            raise fault("KEY_MISMATCH.device", key=key, chain=chain) from None
         if error.reason in _WEAK:
             raise OnboardingError(f"OpenSSL refuses {chain}, because {_WEAK[error.reason]}.", "WEAK") from None
-        sentence = f"The passphrase does not open {key}, or that is not a private key: type the one it was made with."
-        raise OnboardingError(sentence, "WRONG_PASSPHRASE") from None
+        raise fault("WRONG_PASSPHRASE.device", key=key) from None
     except OSError as error:
         raise disk_problem(key or chain, error) from None
     return context
@@ -321,8 +310,8 @@ def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x
             response = client.getresponse()
             return response.status, response.read(_LARGEST_TOKEN)
         except TimeoutError:
-            raise connection.no_answer(where) from None
+            raise fault("NO_ANSWER.connection", where=where) from None
         except OSError as error:  # http.client's RemoteDisconnected, too
             raise connection.connection_error(where, notes=[str(error)]) from None
         except http.client.HTTPException:
-            raise OnboardingError(f"{where} {_NO_TOKEN}", "NOT_A_TENANT") from None
+            raise fault("NOT_A_TENANT.token", where=where, port=MUTUAL_TLS_PORT) from None

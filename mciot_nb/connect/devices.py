@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import statuses
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ class Devices:
     def _id(self, external_id: str) -> str:
         found = self.find(external_id)
         if found is None:
-            sentence = f"The tenant has no device {external_id!r}: "
-            sentence += "connect it, and let it register, with create() or the message 100."
-            raise OnboardingError(sentence, "NO_DEVICE")
+            raise fault("NO_DEVICE", device=external_id)
         return found.id
 
     def _request(self, method: str, path: str, read: Callable[[Any], T], **options: Any) -> T:

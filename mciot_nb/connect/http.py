@@ -10,7 +10,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
 from urllib3.util import Retry
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 
 #: Seconds to wait for the connection, and for the next bytes of the answer.
 TIMEOUT = (5.0, 30.0)
@@ -54,8 +54,7 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         if parts.scheme != "https":
-            sentence = "The tenant's URL must begin with https://, so that nobody can listen in: correct it."
-            raise OnboardingError(sentence, "BAD_URL")
+            raise fault("BAD_URL.tenant")
         with requests.Session() as session:
             session.trust_env = verify is True  # a CA bundle named in the environment would override a path
             session.auth = login
@@ -90,8 +89,7 @@ def _body(response: requests.Response, host: str) -> bytes:
     for part in response.iter_content(16 * 1024):
         body += part
         if len(body) > MAX_BYTES or time.monotonic() > deadline:
-            sentence = f"{host} sends an endless answer, as no tenant's REST interface does: check the URL."
-            raise OnboardingError(sentence, "NOT_A_TENANT")
+            raise fault("NOT_A_TENANT.endless", host=host)
     return bytes(body)
 
 
@@ -101,24 +99,17 @@ def _explain(host: str, error: Exception, verify: bool | str) -> OnboardingError
     if isinstance(error, exceptions.SSLError):
         _, failed, reason = str(error).partition("certificate verify failed")
         if not failed:
-            sentence = f"{host} does not speak TLS as a tenant does, or ends the connection early: "
-            sentence += "check the host and port in the URL."
-            return OnboardingError(sentence, "NO_TLS")
-        sentence = f"The server certificate of {host} was not trusted ({failed}{reason.split(' (_ssl')[0]}): "
-        sentence += "check the host name; "
-        named = "if its operator gave you the server's certificate, name the file in the tenant form."
-        sentence += named if verify is True else f"{verify} must hold this server's certificate, or its issuer's."
-        return OnboardingError(sentence, "TLS")
+            return fault("NO_TLS.tenant", host=host)
+        why = failed + reason.split(" (_ssl")[0]
+        if verify is True:
+            return fault("TLS.system", host=host, why=why)
+        return fault("TLS.file", host=host, why=why, file=verify)
     if isinstance(error, exceptions.ReadTimeout):
-        sentence = f"{host} accepts the call and does not answer: "
-        sentence += "check whether the call was carried out, and try again later."
-        return OnboardingError(sentence, "NO_ANSWER")
+        return fault("NO_ANSWER.call", host=host)
     if isinstance(error, exceptions.ConnectTimeout) or isinstance(getattr(cause, "reason", cause), ConnectTimeoutError):
         return OnboardingError(f"Nothing answers at {host}: check the URL and the network.", "NOT_REACHED")
     if isinstance(error, exceptions.ConnectionError | exceptions.ChunkedEncodingError):
-        sentence = f"{host} ended the connection in the middle of the call: "
-        sentence += "check the URL, and whether the call was carried out, before you repeat it."
-        return OnboardingError(sentence, "CLOSED")
+        return fault("CLOSED.call", host=host)
     return OnboardingError(  # requests' other errors, and a file of trusted certificates that is not there
         f"{host or 'The tenant'} can't be called: check the URL, and that the file to verify with is there."
     )

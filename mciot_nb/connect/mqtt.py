@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from mciot_nb.connect.smartrest import line, parse
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.files import meanings
 
@@ -37,39 +37,22 @@ CONNACK, ALERTS = meanings("CONNACK"), meanings("TLS alert")
 _CONNACK_OF_REASON = {0x84: 1, 0x85: 2, 0x88: 3, 0x86: 4, 0x87: 5}
 
 
-def no_answer(where: str) -> OnboardingError:
-    """Return the error for ``where``, a host and port, that takes the connection and then says nothing."""
-    advice = "check that the port is the platform's TLS port, usually 8883, and that the platform is running"
-    return OnboardingError(f"{where} accepts the connection and does not answer: {advice}.", "NO_ANSWER")
-
-
-def no_tls(where: str) -> OnboardingError:
-    """Return the error for ``where`` that speaks something else, or leaves before the handshake is over."""
-    advice = "check host and port; the platform's port for certificates is 8883"
-    return OnboardingError(f"{where} does not speak TLS, or ends the connection too early: {advice}.", "NO_TLS")
-
-
 def connection_error(where: str, error: Exception | None = None, notes: Iterable[str] = ()) -> OnboardingError:
     """Return the error for a connection to ``where`` that failed with ``error``, or of which paho logged ``notes``."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        sentence = f"The server certificate of {where} was not trusted ({error.verify_message}): "
-        sentence += "check the host name, and that the truststore holds this server's certificate."
-        return OnboardingError(sentence, "SERVER_NOT_TRUSTED")
+        return fault("SERVER_NOT_TRUSTED.device", where=where, why=error.verify_message)
     text = "" if error is None else str(error)
     if isinstance(error, TimeoutError) and "handshake" in text:
-        return no_answer(where)
+        return fault("NO_ANSWER.connection", where=where)
     if alert := re.search(r"ALERT[_ ]([A-Z_ ]+)\]?", " ".join([text, *notes]).upper()):
         name = alert[1].strip().replace(" ", "_")
         meaning = ALERTS.get(name, "the platform ended the handshake")
         return OnboardingError(f"{where} sent the TLS alert {name.lower()}: {meaning}.", f"ALERT_{name}")
     if isinstance(error, ssl.SSLError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
-        return no_tls(where)
+        return fault("NO_TLS.mqtt", where=where)
     if error is not None:
-        sentence = f"Nothing answers at {where}: check host, port and network, and that the platform runs."
-        return OnboardingError(sentence, "NOT_REACHED")
-    sentence = f"{where} closed the connection without a reason: "
-    sentence += "check that the port is the platform's TLS port, and look into its log."
-    return OnboardingError(sentence, "CLOSED")
+        return fault("NOT_REACHED.device", where=where)
+    return fault("CLOSED.mqtt", where=where)
 
 
 def client_context(trusted: Path | None) -> ssl.SSLContext:
@@ -194,7 +177,9 @@ class Connection:
             meaning = CONNACK.get(str(code), "the platform refused the connection")
             raise OnboardingError(f"{answer}: {meaning}.", f"CONNACK_{code}")
         if not self._open:
-            raise no_answer(where) if silent else connection_error(where, notes=self.notes)
+            if silent:
+                raise fault("NO_ANSWER.connection", where=where)
+            raise connection_error(where, notes=self.notes)
 
     def disconnect(self) -> None:
         """End the connection with MQTT's DISCONNECT; nothing happens where there is none."""
@@ -213,8 +198,7 @@ class Connection:
         except UnicodeEncodeError:
             raise OnboardingError("The message holds half a character: correct its text.", "BAD_VALUE") from None
         if (size := HEADER + len(topic.encode()) + len(payload)) > LARGEST_MESSAGE:
-            sentence = f"The message has {size} bytes, and the platform takes {LARGEST_MESSAGE}: send less at a time."
-            raise OnboardingError(sentence, "TOO_LARGE")
+            raise fault("TOO_LARGE", size=size, largest=LARGEST_MESSAGE)
         client = self._connected("publish")
         for text in lines:
             self.on_traffic(Message(topic, text), True)  # now, for the answer may be faster than we are afterwards
@@ -222,9 +206,7 @@ class Connection:
         if sent.rc == mqtt.MQTT_ERR_SUCCESS:
             self._wait(lambda: sent.mid in self._acknowledged or not self._open, TIMEOUT)
         if sent.mid not in self._acknowledged:
-            sentence = f"The platform did not acknowledge the message on {topic}: "
-            sentence += "connect the device again and send it again."
-            raise OnboardingError(sentence, "NOT_ACKNOWLEDGED")
+            raise fault("NOT_ACKNOWLEDGED", topic=topic)
         self._subscribe(client)
         self._count_at_acknowledgement = self._acknowledged.pop(sent.mid)
 
@@ -259,13 +241,11 @@ class Connection:
 
         for count, answer in self._find(is_answer, TIMEOUT, since).items():
             if answer.topic == ERROR_TOPIC:
-                sentence = f"The platform answered {question or topic!r} with an error: {', '.join(answer.values[2:])}."
-                raise OnboardingError(sentence, "REFUSED")
+                raise fault("REFUSED", question=question or topic, error=", ".join(answer.values[2:]))
             self._pop([count])
             return answer.values[1:]
         self._connected("ask")
-        sentence = f"The platform accepted the question {question or topic!r} and did not answer it: try again later."
-        raise OnboardingError(sentence, "NO_ANSWER")
+        raise fault("NO_ANSWER.question", question=question or topic)
 
     def _find(self, wanted: Callable[[Message], bool], seconds: float, since: int = 0) -> dict[int, Message]:
         """Wait up to ``seconds`` for ``wanted`` lines, numbered from ``since`` on, and return them by their numbers."""
@@ -301,9 +281,7 @@ class Connection:
         self._subscribe(self._connected("receive"))
         self._connected("receive")
         if not self._subscribed:
-            sentence = "The platform does not let the device listen to its answers: "
-            sentence += "a new device is created first, with create() or the message 100."
-            raise OnboardingError(sentence, "NOT_SUBSCRIBED")
+            raise fault("NOT_SUBSCRIBED")
 
     def _subscribe(self, client: _Client) -> None:
         """Subscribe, once a connection; the platform may refuse, and is asked again after the next message."""

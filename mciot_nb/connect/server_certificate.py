@@ -17,8 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
-from mciot_nb.connect.mqtt import client_context, no_answer, no_tls
-from mciot_nb.errors import OnboardingError
+from mciot_nb.connect.mqtt import client_context
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import fingerprint as fingerprint_of
 from mciot_nb.pki.chain import is_issued_by, with_colons
 from mciot_nb.pki.files import write_whole
@@ -81,10 +81,7 @@ class ServerCertificate:
         if choice == "server":
             return self.certificate
         if self.issuer is None:
-            sentence = f"{self.host}:{self.port} does not prove which certificate its issuer has, "
-            sentence += f"{readable(name_of(self.certificate, 'issuer'))}: trust the server's own, or ask the "
-            sentence += "platform's operator for it."
-            raise OnboardingError(sentence, "NO_ISSUER")
+            raise fault("NO_ISSUER", server=self, issuer=readable(name_of(self.certificate, "issuer")))
         return self.issuer
 
     def verified(
@@ -105,24 +102,16 @@ class ServerCertificate:
         if before == "fingerprint" and self.certificate.not_valid_after_utc > datetime.now(UTC):
             return self._compare(self.fingerprint, "you, once before")
         if self.problem:
-            sentence = f"The server certificate of {self.host}:{self.port} is not trusted by {self.judge} "
-            sentence += f"({self.problem}): compare its SHA-256 fingerprint, {self.fingerprint}, with the one that the "
-            sentence += "platform's operator tells you over another channel, and give that to fetch_server_certificate."
-            raise OnboardingError(sentence, "SERVER_NOT_TRUSTED")
+            raise fault("SERVER_NOT_TRUSTED.proof", server=self)
         proven_by = "system" if self.judge == SYSTEM else "file"
         return replace(self, proof=f"{self.judge} trusts it for this host", proven_by=proven_by)
 
     def _compare(self, fingerprint: str, source: str, proven_by: str = "fingerprint") -> Self:
         digits = re.sub(r"[:\s]", "", fingerprint)
         if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-            sentence = "A SHA-256 fingerprint has 64 hexadecimal digits, with colons between them or without: "
-            sentence += "give that one."
-            raise OnboardingError(sentence, "BAD_FINGERPRINT")
+            raise fault("BAD_FINGERPRINT.sha256")
         if digits.upper() != self.fingerprint.replace(":", ""):
-            sentence = f"{self.host}:{self.port} shows a different certificate from the one known from {source}: "
-            sentence += f"its SHA-256 fingerprint is {self.fingerprint}; someone may be intercepting this connection: "
-            sentence += "do not trust it until you know why."
-            raise OnboardingError(sentence, "SERVER_DIFFERS")
+            raise fault("SERVER_DIFFERS", server=self, source=source)
         return replace(self, proof=f"its fingerprint is the one known from {source}", proven_by=proven_by)
 
     def write_record(self, path: Path) -> None:
@@ -187,11 +176,9 @@ def _handshake(
         try:
             chain = tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
         except (ValueError, x509.InvalidVersion):
-            sentence = f"{where} shows a certificate that can't be read: "
-            sentence += "check the MQTT host and port in 00, and tell the platform's operator."
-            raise OnboardingError(sentence, "BAD_CERTIFICATE") from None
+            raise fault("BAD_CERTIFICATE", where=where) from None
     if not chain:
-        raise no_tls(where)
+        raise fault("NO_TLS.mqtt", where=where)
     return chain, finished
 
 
@@ -203,15 +190,14 @@ def _shake_hands(connection: SSL.Connection, plain: socket.socket, where: str) -
         except SSL.WantReadError:  # the socket has a time limit, so it does not wait by itself
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([plain], [], [], left)[0]:
-                raise no_answer(where) from None
+                raise fault("NO_ANSWER.connection", where=where) from None
 
 
 def _connected(host: str, port: int) -> socket.socket:
     try:
         return socket.create_connection((host, port), TIMEOUT)
     except (OSError, UnicodeError, OverflowError):
-        sentence = f"Nothing answers at {host}:{port}: check the MQTT host and port in 00, and the network."
-        raise OnboardingError(sentence, "NOT_REACHED") from None
+        raise fault("NOT_REACHED.server", host=host, port=port) from None
 
 
 def _problem(host: str, port: int, certificate: x509.Certificate, context: ssl.SSLContext) -> str:

@@ -23,7 +23,8 @@ def line(*values: str) -> str:
     """Write values as one SmartREST line, without a newline behind it."""
     if values == ("",):
         return '""'  # an empty line would be no line
-    return ",".join(_quoted(one) if set(one) & set('",\r\n') or one != one.strip() else one for one in values)
+    quoted = [one for one in values if set(one) & set('",\r\n') or one != one.strip()]
+    return ",".join(f'"{_TO_ESCAPE.sub(_written, one)}"' if one in quoted else one for one in values)
 
 
 def parse(payload: bytes) -> list[list[str]]:
@@ -40,10 +41,6 @@ def parse(payload: bytes) -> list[list[str]]:
         raise ValueError("The message is not UTF-8.") from None
     except csv.Error:
         raise ValueError("A quoted value of the message does not end, or goes on behind its end.") from None
-
-
-def _quoted(value: str) -> str:
-    return '"' + _TO_ESCAPE.sub(_written, value) + '"'
 
 
 def _written(part: re.Match[str]) -> str:

@@ -17,9 +17,9 @@ from mciot_nb.connect import http as rest
 from mciot_nb.connect.devices import Devices
 from mciot_nb.connect.server_certificate import fetch_server_certificate
 from mciot_nb.connect.trusted_certificates import TrustedCertificates
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import PROFILES, Profile, read_certificates
-from mciot_nb.pki.files import read_file, write_whole
+from mciot_nb.pki.files import meanings, read_file, statuses, write_whole
 from mciot_nb.secret import Secret, reveal
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ Read = Callable[[Any], T]  # makes something of an answer's JSON
 Meaning = Mapping[int, str] | None  # by status: what it means for a call and what to do, in half a sentence
 
 JSON = "application/json"
+#: What the answers of REST calls mean, where a call has no other meaning of its own; and what is wrong in the settings.
+_MEANING, _PROBLEMS = statuses("tenant"), meanings("tenant settings")
 #: How many entries a page of a list holds at most (the vendor's limit), how many we ask for, and pages at most.
 LONGEST_PAGE, PAGE, MOST_PAGES = 2000, 100, 1000
 
@@ -56,15 +58,13 @@ class Tenant:
 
     def __post_init__(self) -> None:
         if self.verify is False:
-            sentence = "TLS verification is never switched off: give verify=True, or the path of a PEM file."
-            raise OnboardingError(sentence)
+            raise OnboardingError("TLS verification is never switched off: give True, or the path of a PEM file.")
         if isinstance(self.password, str):
             object.__setattr__(self, "password", Secret(self.password))  # so that no repr shows it
         if self.token is not None:
             token = reveal(self.token).strip()
             if not re.fullmatch(r"[!-~]+", token):  # HTTP headers take no others, and their errors would show it
-                sentence = "The bearer token holds characters that no token has: copy it again."
-                raise OnboardingError(sentence, "BAD_TOKEN")
+                raise fault("BAD_TOKEN")
             object.__setattr__(self, "token", Secret(token))
         object.__setattr__(self, "url", self.url.rstrip("/"))
         object.__setattr__(self, "trusted_certificates", TrustedCertificates(self))
@@ -101,8 +101,7 @@ class Tenant:
         try:
             return read(body if accept != JSON else json.loads(body) if body else None)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            sentence = f"{here.url} answered something that no tenant's REST interface does: check the URL."
-            raise OnboardingError(sentence, "NOT_A_TENANT") from None
+            raise fault("NOT_A_TENANT.answer", url=here.url) from None
 
     def find(self, path: str, read: Read[T], **options: Any) -> T | None:
         """Return what a GET of `request` returns, None where the tenant answers 404."""
@@ -146,21 +145,12 @@ class Tenant:
         return request
 
     def _explain(self, status: int, path: str, meaning: Mapping[int, str]) -> str:
-        explanations = {
-            401: f"the login of {self.user or 'the token'} was refused: check user, password and tenant ID "
-            f"{self.tenant_id} (a user with single sign-on needs a bearer token)",
-            403: f"{self.user or 'the token'} may not do that: ask an administrator for the role ROLE_TENANT_ADMIN",
-            404: f"there is nothing at {urlsplit(path).path}: check the tenant ID {self.tenant_id} and the fingerprint",
-            409: "this certificate is there already, in this tenant or in another one: list the trusted certificates, "
-            "and delete the old entry if you need to upload it again",
-            422: "it can't use this certificate: upload the CA's (or an intermediate's) X.509 v3 certificate with "
-            "CA:true that has not expired",
-            **meaning,
-        }
         default = "the platform has a problem: try again later"
         if status < 500:
             default = "this is not what the tenant's REST interface answers: check the URL"
-        return f"{self.url} answered {status}: {explanations.get(status, default)}."
+        values = {"who": self.user or "the token", "tenant": self.tenant_id, "path": urlsplit(path).path}
+        says = meaning.get(status) or _MEANING.get(status, default)
+        return f"{self.url} answered {status}: {says.format(**values)}."
 
 
 @dataclass(frozen=True)
@@ -181,20 +171,14 @@ class TenantSettings:
 
     def problems(self, by_token: bool = False) -> dict[str, str]:
         """Say for each field what keeps a real tenant from being reached with it; a token needs no user."""
-        found = {}
-        if not rest.https_host(self.url)[0]:
-            found["url"] = "The URL is https:// and the tenant's host, without user, password, path or query."
-        if not self.tenant_id:
-            found["tenant_id"] = "The tenant ID is missing: "
-            found["tenant_id"] += "you find it under your user's name in the platform, such as t12345."
-        if not (self.user or by_token):
-            found["user"] = "The user is missing: type the name with which you log in to the platform."
-        if not re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", self.mqtt_host):
-            found["mqtt_host"] = (
-                "The MQTT host is the tenant's host name or address alone, such as mytenant.example.com."
-            )
-        if not 1 <= self.mqtt_port <= 65535:
-            found["mqtt_port"] = "The MQTT port is a number from 1 to 65535; the platform's is 8883."
+        good = {
+            "url": rest.https_host(self.url)[0],
+            "tenant_id": self.tenant_id,
+            "user": self.user or by_token,
+            "mqtt_host": re.fullmatch(r"[A-Za-z0-9.-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", self.mqtt_host),
+            "mqtt_port": 1 <= self.mqtt_port <= 65535,
+        }
+        found = {name: _PROBLEMS[name] for name, is_good in good.items() if not is_good}
         try:
             if self.ca_file and read_certificates(Path(self.ca_file)):
                 ssl.create_default_context(cafile=self.ca_file)  # which reads less than we do
@@ -248,9 +232,7 @@ def real_tenant(settings: TenantSettings, secret: Secret | None = None) -> Tenan
     if problems := settings.problems(by_token):
         raise OnboardingError(" ".join(problems.values()), "BAD_SETTINGS")
     if secret is None:
-        sentence = "Stop here: type the password or token of your tenant in the tenant form, "
-        sentence += "submit it, and run the cells below it."
-        raise OnboardingError(sentence, "NEED_PASSWORD")
+        raise fault("NEED_PASSWORD")
     who, mqtt = (settings.url, settings.tenant_id, settings.user), (settings.mqtt_host, settings.mqtt_port)
     password, token = (None, secret) if by_token else (secret, None)
     return Tenant(*who, password, mqtt=mqtt, verify=settings.ca_file or True, token=token)

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import Given, each_of, fingerprint, to_pem
 from mciot_nb.pki.files import statuses
 from mciot_nb.pki.keys import PrivateKey, is_key_of
@@ -170,14 +170,12 @@ class TrustedCertificates:
         not uploaded or the platform has no such proof; BAD_CODE.
         """
         if not is_key_of(certificate, key):
-            sentence = "The key does not belong to this certificate: give the key that was made with it."
-            raise OnboardingError(sentence, "KEY_MISMATCH")
+            raise fault("KEY_MISMATCH.proof")
         path = f"{self.tenant.path}/trusted-certificates-pop/{fingerprint(certificate)}"
         code = self.tenant.request("POST", f"{path}/verification-code", lambda body: _text(body[_CODE]), meaning=_PROOF)
         if not re.fullmatch(r"[ -~]{1,4096}", code):
             # A CA's signature makes certificates: what could be one in DER form, always with control bytes, is refused.
-            sentence = f"{self.tenant.url} asks for a signature on what is not a plain code: ask its operator."
-            raise OnboardingError(sentence, "BAD_CODE")
+            raise fault("BAD_CODE", url=self.tenant.url)
         if isinstance(key, ec.EllipticCurvePrivateKey):
             signature = key.sign(code.encode(), ec.ECDSA(SHA256()))
         else:
@@ -203,9 +201,7 @@ class TrustedCertificates:
             if error.code != "HTTP_401":
                 raise
             self.tenant.request("GET", "/tenant/currentTenant", lambda body: body["name"])  # is it the login?
-            sentence = f"{self.tenant.url} answered 401: the chain is not valid under a trusted certificate of this "
-            sentence += "tenant, or something in it is revoked: diagnose() says what is wrong with it."
-            raise OnboardingError(sentence, "HTTP_401") from None
+            raise fault("HTTP_401", url=self.tenant.url) from None
 
     def revoke(self, which: Iterable[Serial] | Serial, at: datetime | None = None) -> str:
         """Tell the platform what is revoked, one or several, by serial number (as text: in hex); it can't be undone.
@@ -258,8 +254,7 @@ def _fingerprint(which: Which) -> str:
     text = which.fingerprint if isinstance(which, TrustedCertificate) else which
     digits = re.sub(r"[:\s]", "", text).lower()
     if not re.fullmatch(r"[0-9a-f]{40}", digits):
-        sentence = "A trusted certificate's fingerprint has 40 hexadecimal digits (SHA-1): give that one."
-        raise OnboardingError(sentence, "BAD_FINGERPRINT")
+        raise fault("BAD_FINGERPRINT.sha1")
     return digits
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError, finding
 from mciot_nb.pki import signing
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, signature_fits
 from mciot_nb.pki.config import CaConfig, find_config, read_config
@@ -31,7 +31,7 @@ def audit(folder: Path, config: Path | None = None, *, at: datetime | None = Non
     """
     read, now = read_config(Path(config or find_config(folder))), at or datetime.now(UTC)
     findings: list[Finding] = []
-    checks = (_configuration, _policy, _signing, _key_and_certificate, _database, _numbers, _copies, _revocation_list)
+    checks = (_configuration, _signing, _key_and_certificate, _database, _numbers, _copies, _revocation_list)
     for check in checks:
         try:  # what can't be read is a finding too, and the next check goes on
             with disk_errors():
@@ -46,28 +46,14 @@ def _configuration(config: CaConfig, folder: Path, _: datetime) -> Iterator[Find
     if other := config.other_folder(folder):
         yield Finding("OTHER_DIR", other)
     if "preserve" in config.sections.get(section, {}):
-        problem = f"{name} sets preserve in [ {section} ], where openssl does not look for it: "
-        yield Finding("PRESERVE_IGNORED", problem + "move it to [ ca ], where it has an effect, or remove it.")
+        yield finding("PRESERVE_IGNORED", name=name, section=section)
     if not config.optional("x509_extensions"):
-        yield Finding(
-            "NO_X509_EXTENSIONS",
-            f"{name} has no x509_extensions in [ {section} ]: without -extensions v3_signed, openssl makes a "
-            "certificate without extensions, up to OpenSSL 3.1 of version 1, which the platform refuses; add "
-            "x509_extensions = v3_signed.",
-        )
-
-
-def _policy(config: CaConfig, *_: object) -> Iterator[Finding]:
+        yield finding("NO_X509_EXTENSIONS", name=name, section=section)
     listed = {field.long_name for field, _ in config.policy}
     asked = config.sections.get(config.value("req", "distinguished_name") or "", {})
     dropped = [name for name in asked if name in BY_LONG_NAME and name not in listed]
     if dropped and not config.preserve:
-        yield Finding(
-            "POLICY_DROPS",
-            f"The policy does not list {', '.join(dropped)}: what is filled in there is silently left out of the "
-            f"signed certificate; add {dropped[0]} = optional to [ {config.ca('policy')} ], if you want it "
-            "kept.",
-        )
+        yield finding("POLICY_DROPS", fields=", ".join(dropped), first=dropped[0], policy=config.ca("policy"))
 
 
 def _signing(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
@@ -95,66 +81,51 @@ def _key_and_certificate(config: CaConfig, _: Path, now: datetime) -> Iterator[F
     key, path = config.ca_path("private_key"), config.ca_path("certificate")
     certificate = read_certificates(path)[0]
     if not key.exists():
-        yield Finding("NO_FILE", f"The CA's key {key} is missing: put it back, as nothing can be signed without it.")
+        yield finding("NO_FILE.ca_key", key=key)
     elif os.name != "nt" and stat.S_IMODE(key.stat().st_mode) & 0o077:
-        yield Finding("KEY_READABLE", f"Others can read the CA's key {key}: prevent that with chmod 600 {key.name}.")
+        yield finding("KEY_READABLE", key=key)
     if key.exists() and b"ENCRYPTED" not in key.read_bytes():
-        yield Finding(
-            "KEY_NOT_ENCRYPTED",
-            f"The CA's key {key} has no passphrase: openssl pkey -aes256 -in {key.name} -out new.pem writes it with "
-            "one; then put new.pem in its place (never name one file twice: OpenSSL 3.0 empties it before it reads).",
-        )
+        yield finding("KEY_NOT_ENCRYPTED", key=key)
     if not is_ca(certificate):
-        says = f"{path.name} does not say CA:true, so nobody trusts what it signs: make it with -extensions v3_ca."
-        yield Finding("NO_CA", says)
+        yield finding("NO_CA", path=path)
 
 
 def _database(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
     database = SigningDatabase.of(config)
     for trace in crash_traces(config, database):
-        interrupted = f"Signing was interrupted in {config.ca('dir')}, or is going on there right now: {trace}; "
-        yield Finding("INTERRUPTED", interrupted + "opening the CA puts that in order.")
+        yield finding("INTERRUPTED.trace", folder=config.ca("dir"), trace=trace)
     rows = database.rows()
     signing.must_be_unique(database, config)
     if any(line.startswith(b"#") for line in database.path.read_bytes().split(b"\n")):
-        says = f"{database.path.name} has a comment: openssl loses it when it signs next; keep it in another file."
-        yield Finding("COMMENT", says)
+        yield finding("COMMENT", path=database.path)
     valid = [row for row in rows if row.status == "V"]
     with suppress(OnboardingError):  # a certificate that can't be read is named elsewhere
         last = read_certificates(config.ca_path("certificate"))[0].not_valid_after_utc
         if late := [row for row in valid if row.expires > last]:
-            longer = f"The CA's certificate ends on {last:%Y-%m-%d}, and these last longer: {_named(late)}; "
-            renew = "they will stop working with the CA, so renew them, and the CA, before that day."
-            yield Finding("OUTLIVES_CA", longer + renew)
+            yield finding("OUTLIVES_CA.rows", last=last, rows=_named(late))
     if over := [row for row in valid if row.expires <= now]:
-        problem = f"Expired, and still marked as valid: {_named(over)}; "
-        advice = "call update_database(), which is openssl's ca -updatedb, before their subjects are signed again."
-        yield Finding("EXPIRED_ROWS", problem + advice)
+        yield finding("EXPIRED_ROWS", rows=_named(over))
 
 
 def _numbers(config: CaConfig, *_: object) -> Iterator[Finding]:
     number_path = config.ca_path("crlnumber") if config.optional("crlnumber") else None
     if number_path and not number_path.exists():
-        missing = f"There is no file {number_path}, so openssl can't write a revocation list "
-        echo = "(the guide never makes it): echo 1000 > crl/crlnumber in the CA's folder, if it has made no list yet."
-        yield Finding("NO_CRLNUMBER", missing + echo)
+        yield finding("NO_CRLNUMBER", path=number_path)
     elif number_path:
         read_serial(number_path)
     database, copies = SigningDatabase.of(config), config.ca_path("new_certs_dir")
     if database.serial_path is None:
         return
-    serial_path, serial = database.serial_path, read_serial(database.serial_path)
+    serial = read_serial(database.serial_path)
     database.check_serial(serial)
     if serial in database.index().serials or copy_path(copies, serial).exists():
-        used = f"{serial_path.name} holds {hex_serial(serial)}, which is used already, so openssl refuses to sign "
-        says = "or overwrites that certificate's copy: write a number there that is higher than all that were given."
-        yield Finding("SERIAL_USED", used + says)
+        yield finding("SERIAL_USED", path=database.serial_path, serial=hex_serial(serial))
 
 
 def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
     copies = config.ca_path("new_certs_dir")
     if not copies.is_dir():
-        yield Finding("NO_FILE", f"The folder {copies} for signed certificates is missing: make it, or openssl fails.")
+        yield finding("NO_FILE.copies", copies=copies)
         return
     database = SigningDatabase.of(config)
     own, known = read_certificates(config.ca_path("certificate"))[0], database.index().serials
@@ -164,15 +135,9 @@ def _copies(config: CaConfig, *_: object) -> Iterator[Finding]:
             number = certificate.serial_number
             foreign = certificate != own and not is_issued_by(certificate, own, unchecked=True)
             if foreign and path.stem == hex_serial(number) and number in known:
-                problem = f"{path.name} has the number of a row, but this CA did not sign it: "
-                yield Finding("FOREIGN_COPY", problem + "look for the CA that did, and put the right certificate back.")
+                yield finding("FOREIGN_COPY", path=path)
             if number not in known and certificate != own and is_issued_by(certificate, own):
-                yield Finding(
-                    "NO_ROW",
-                    f"{path.name}, the certificate of {readable(name_of(certificate))}, is signed by this CA and has "
-                    "no row in the database, so it could not be revoked: openssl ca -config "
-                    f"{config.path.name} -valid {path.name} adds it, or ca.revoke(certificate) revokes it.",
-                )
+                yield finding("NO_ROW.copy", path=path, subject=readable(name_of(certificate)), config=config.path)
 
 
 def _revocation_list(config: CaConfig, _: Path, now: datetime) -> Iterator[Finding]:
@@ -181,12 +146,12 @@ def _revocation_list(config: CaConfig, _: Path, now: datetime) -> Iterator[Findi
         return
     crl, own = read_crl(path), read_certificates(config.ca_path("certificate"))[0]
     if signature_fits(crl, own) is False:
-        yield Finding("FOREIGN_CRL", f"{path.name} was not signed by this CA: call update_crl() for one that is.")
+        yield finding("FOREIGN_CRL", path=path)
     if crl.next_update_utc and crl.next_update_utc < now:
-        yield Finding("CRL_EXPIRED", f"{path.name} expired on {crl.next_update_utc:%Y-%m-%d}: call update_crl().")
+        yield finding("CRL_EXPIRED", path=path, date=crl.next_update_utc)
     listed = {entry.serial_number for entry in crl}
     if missing := [row for row in SigningDatabase.of(config).rows() if row.status == "R" and row.serial not in listed]:
-        yield Finding("CRL_INCOMPLETE", f"Revoked, and not in {path.name} yet: {_named(missing)}; call update_crl().")
+        yield finding("CRL_INCOMPLETE", path=path, rows=_named(missing))
 
 
 def _named(rows: list[DatabaseRow]) -> str:

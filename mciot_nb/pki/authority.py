@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mciot_nb.errors import Diagnosis, OnboardingError
+from mciot_nb.errors import Diagnosis, OnboardingError, fault
 from mciot_nb.pki import crl, signing
 from mciot_nb.pki.audit import audit
 from mciot_nb.pki.chain import is_ca, is_issued_by, read_certificates, to_pem
@@ -35,8 +35,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     """Yield a draft folder that becomes ``folder`` at the end, or vanishes if anything fails."""
     with disk_errors(folder):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            says = f"{folder} is there already and is never overwritten: choose another folder."
-            raise OnboardingError(says, "EXISTS")
+            raise fault("EXISTS.folder", folder=folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -144,8 +143,7 @@ class CertificateAuthority:
         key = read_private_key(folder / "intermediateKey.pem", passphrase)
         request = read_request(folder / "intermediateCsr.pem")
         if key.public_key() != request.public_key():
-            says = f"The key in {folder} is not the one that the request there was made with: move that folder away."
-            raise OnboardingError(says, "KEY_MISMATCH")
+            raise fault("KEY_MISMATCH.request", folder=folder)
         certificate = self.find_issued(request, ca=True) or self.sign(request, extensions, days, at=begin)
         if (path := folder / "intermediateCert.pem").exists():
             raise OnboardingError(f"{folder} was finished by another program meanwhile: open it.", "EXISTS")
@@ -181,8 +179,7 @@ class CertificateAuthority:
         certificate = read_certificates(config.ca_path("certificate"))[0]
         check_issuer(certificate)
         if certificate.public_key() != key.public_key():
-            pair = f"The key {config.ca('private_key')} does not belong to the certificate {config.ca('certificate')}: "
-            raise OnboardingError(pair + "put the pair back that was made together.", "KEY_MISMATCH")
+            raise fault("KEY_MISMATCH.ca", key=config.ca("private_key"), certificate=config.ca("certificate"))
         database = SigningDatabase.of(config)
         recovered = recover(config, database)
         database.index()
@@ -305,8 +302,7 @@ class CertificateAuthority:
     def check_in_place(self) -> None:
         """Check that the folder is this CA's still. Raises: OnboardingError: REPLACED if it holds another."""
         if read_certificates(self.config.ca_path("certificate"))[0] != self.certificate:
-            says = f"{self.folder} holds another CA by now: open that one, or the folder to which this one moved."
-            raise OnboardingError(says, "REPLACED")
+            raise fault("REPLACED", folder=self.folder)
 
     def revoke(self, serial: int | x509.Certificate, reason: str = "", *, at: datetime | None = None) -> DatabaseRow:
         """Mark a certificate as revoked from ``at`` on, now by default (``openssl ca -revoke … -crl_reason …``).

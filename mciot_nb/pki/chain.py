@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError, fault, finding
 from mciot_nb.pki import verdicts
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import name_of, readable
@@ -27,8 +27,6 @@ One = TypeVar("One", x509.Certificate, x509.CertificateRevocationList)
 Given = Iterable[x509.Certificate] | x509.Certificate
 _CONTENTS = ("certificate", "certlist", "certrequest")
 Signed = x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest
-#: What is said of a certificate that cryptography does not read; OpenSSL, less strict, may do so.
-DAMAGED = "The certificate is damaged, or in a form that can't be read here: copy it again, or have it made again."
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,10 @@ def read_copy(path: Path, serial: int, issuer: x509.Certificate) -> x509.Certifi
     Raises: OnboardingError: NO_FILE, OTHER_FILE if it is another certificate, or BAD_PEM.
     """
     if not path.exists():
-        missing = f"{path.name} is missing in {path.parent}: of this certificate there is only its row."
-        raise OnboardingError(missing, "NO_FILE")
+        raise fault("NO_FILE.copy", path=path)
     certificate = read_certificates(path)[0]
     if certificate.serial_number != serial or not is_issued_by(certificate, issuer):
-        says = f"{path} holds a different certificate from the one that this CA signed: put the right one back."
-        raise OnboardingError(says, "OTHER_FILE")
+        raise fault("OTHER_FILE", path=path)
     return certificate
 
 
@@ -94,16 +90,12 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 def parse_certificates(pem: bytes) -> list[x509.Certificate]:
     """Return every certificate in ``pem``. Raises: OnboardingError: BAD_PEM if there is none, or one is damaged."""
     if any(f"{dash}BEGIN CERTIFICATE".encode() in pem for dash in "–—"):  # noqa: RUF001 - the guide's own dashes
-        problem = "The PEM markers are written with typographic dashes, as on the guide's web page: "
-        advice = "replace each marker by -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----, with five hyphens."
-        raise OnboardingError(problem + advice, "BAD_PEM")
+        raise fault("BAD_PEM.dashes")
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, x509.InvalidVersion):  # which is none
         whole = b"-----BEGIN CERTIFICATE-----" in pem and b"-----END CERTIFICATE-----" in pem
-        markers = "a line -----BEGIN CERTIFICATE-----, the base64 text, and a line -----END CERTIFICATE-----"
-        none = f"This is not a certificate in PEM form: it needs {markers}; copy the whole file again."
-        raise OnboardingError(DAMAGED if whole else none, "BAD_PEM") from None
+        raise fault("BAD_PEM.certificate" if whole else "BAD_PEM.markers") from None
 
 
 def to_pem(chain: Given) -> bytes:
@@ -190,8 +182,7 @@ def build_chain(
         issuer = next((c for c in rest if c not in chain and is_issued_by(chain[-1], c, unchecked=True)), None)
         if issuer is None:
             subject, name = readable(name_of(chain[-1])), readable(name_of(chain[-1], "issuer"))
-            problem = f"The certificate of {subject} was signed by {name}, whose certificate is not among those given: "
-            raise OnboardingError(problem + "add it.", "INCOMPLETE_CHAIN")
+            raise fault("INCOMPLETE_CHAIN.issuer", subject=subject, issuer=name)
         chain.append(issuer)
     return chain
 
@@ -234,7 +225,7 @@ def examine(
     path = verdict.path or judge(presented, anchors, at, verdicts.NO_DATES).path
     purposes = (verdicts.purpose_finding(certificate, depth, len(path) == 1) for depth, certificate in enumerate(path))
     # One that is trusted itself is for every purpose to a platform, which is Java.
-    findings = [finding for finding in purposes if finding] if len(path) > 1 or not profile else []
+    findings = list(filter(None, purposes)) if len(path) > 1 or not profile else []
     if verdict.error in verdicts.DATES:  # of which it names one
         for link in dict.fromkeys((verdict.certificate, *path)):
             error = verdicts.DATES[at > link.not_valid_after_utc]
@@ -274,7 +265,7 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
         # of a trust anchor Java looks at name, key and the right to sign alone
         java = last in anchors and last != presented[0] and verdict.error in (*verdicts.DATES, 25, 34)
         return verdicts.refusal(verdict.error, last, verdict.depth, verdicts.TAKEN_BY_JAVA * java)
-    subject, issuer_name = readable(name_of(last)), readable(name_of(last, "issuer"))
+    subject, issuer = readable(name_of(last)), readable(name_of(last, "issuer"))
     namesakes = [other for other in (*anchors, *presented) if other != last and same_name(last, other)]
     signer = next((other for other in namesakes if is_issued_by(last, other)), None)
     if signer and (usage := extension_of(signer, x509.KeyUsage)) and not usage.key_cert_sign:
@@ -282,22 +273,14 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
     wanted = extension_of(last, x509.AuthorityKeyIdentifier)
     own = extension_of(signer, x509.SubjectKeyIdentifier) if signer else None
     if signer and wanted and own and wanted.key_identifier not in (None, own.digest):
-        sentence = f"The certificate of {subject} was signed with the key of {issuer_name}, but its authority key "
-        sentence += "identifier is not that certificate's subject key identifier: "
-        return Finding("UNKNOWN_CA", sentence + "upload the CA certificate that it names, or sign it again.")
+        return finding("UNKNOWN_CA.identifier", subject=subject, issuer=issuer)
     if signer:
         return verdicts.refusal(41, last, verdict.depth)
     if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
-        return Finding(
-            "BAD_SIGNATURE",
-            f"The certificate of {subject} names {issuer_name} as its issuer, but that did not sign it, or by a method "
-            "that can't be checked here: add the certificate that did, or sign it again with SHA-256.",
-        )
+        return finding("BAD_SIGNATURE.unchecked", subject=subject, issuer=issuer)
     if any(other in presented for other in namesakes):
-        names = f"The certificate of {subject} names {issuer_name} as its issuer, but the certificate of that name "
-        return Finding("BAD_SIGNATURE", names + "in the chain did not sign it: use the one that did.")
-    signed = f"The certificate of {subject} was signed by {issuer_name}, and no trusted certificate with that name "
-    return Finding("UNKNOWN_CA", signed + "and key is there: upload the CA certificate that signed it.")
+        return finding("BAD_SIGNATURE.presented", subject=subject, issuer=issuer)
+    return finding("UNKNOWN_CA.none", subject=subject, issuer=issuer)
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:
@@ -313,19 +296,18 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
     broken = next((pair for pair in itertools.pairwise(presented) if not is_issued_by(*pair, unchecked=True)), None)
     if broken:
         first, following = (readable(name_of(certificate)) for certificate in broken)
-        order = f"In the chain, {first} is followed by {following}, which did not sign it: "
-        yield Finding("CHAIN_ORDER", order + "put the device first, and each issuer after what it signed.")
+        yield finding("CHAIN_ORDER.presented", first=first, following=following)
     if len(presented) > profile.longest_chain:
-        many = f"The chain of {readable(name_of(device))} has {len(presented)} certificates, and profile "
-        most = f"{profile.name} takes {profile.longest_chain} at most: "
-        advice = "upload the intermediate certificate and present the chain up to it."
-        yield Finding("CHAIN_TOO_LONG", many + most + advice)
+        yield finding("CHAIN_TOO_LONG", subject=readable(name_of(device)), number=len(presented), profile=profile)
     if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
-        problem = f"The chain ends before the uploaded certificate of {readable(name_of(anchor))}: "
-        yield Finding("INCOMPLETE_CHAIN", problem + "append that certificate to the chain.")
+        yield finding("INCOMPLETE_CHAIN.anchor", anchor=readable(name_of(anchor)))
 
 
 def is_ca(certificate: x509.Certificate) -> bool:
     """Whether ``certificate`` says CA:true in its basic constraints (RFC 5280, section 4.2.1.9)."""
-    constraints = extension_of(certificate, x509.BasicConstraints)
-    return constraints is not None and constraints.ca
+    return bool(getattr(extension_of(certificate, x509.BasicConstraints), "ca", False))
+
+
+def path_length(certificate: x509.Certificate) -> int | None:
+    """Return how many more CAs may stand below ``certificate``, None where it does not limit that."""
+    return getattr(extension_of(certificate, x509.BasicConstraints), "path_length", None)

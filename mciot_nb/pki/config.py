@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import DATA, disk_errors, read_file
 from mciot_nb.pki.names import BY_LONG_NAME, FIELDS, OTHER_FIELDS, Field
 
@@ -173,8 +173,7 @@ class CaConfig:
             if name not in POLICY_FIELDS:
                 raise OnboardingError(f"{within} names the field {name}: use {', '.join(BY_LONG_NAME)}.", "BAD_CONFIG")
             if word not in ("match", "supplied", "optional"):
-                says = f"{within} says {name} = {word}: write match, supplied or optional."
-                raise OnboardingError(says, "BAD_CONFIG")
+                raise fault("BAD_CONFIG.policy", within=within, name=name, word=word)
         return [(POLICY_FIELDS[name], word) for name, word in policy]
 
 
@@ -291,7 +290,4 @@ def find_config(folder: Path) -> Path:
         found = named or sorted(folder.glob("*.cnf"))
     if len(found) == 1:
         return found[0]
-    has = ", ".join(path.name for path in found) or "none"
-    problem = f"{folder} must hold one configuration, caConfig.cnf or intermediateConfig.cnf, and it has {has}: "
-    advice = "create the CA first, name the folder of one, or give its path as config=."
-    raise OnboardingError(problem + advice, "NO_FILE")
+    raise fault("NO_FILE.config", folder=folder, has=", ".join(path.name for path in found) or "none")

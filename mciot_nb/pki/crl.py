@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat import asn1
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.database import LARGEST_SERIAL, SigningDatabase
 from mciot_nb.pki.files import read_file
@@ -35,8 +35,7 @@ def revoke(
     if not 1950 <= at.year < 2050:
         raise OnboardingError("openssl's database takes revocations from 1950 to 2049 only: set at= so.", "BAD_TIME")
     if not isinstance(serial, int | x509.Certificate):
-        says = f"{serial!r} is not a serial number: the table shows them in hexadecimal, so 1000 is 0x1000 here."
-        raise OnboardingError(says, "NO_ROW")
+        raise fault("NO_ROW.number", serial=serial)
     row, is_recorded = _row_to_revoke(database, issuer, serial)
     revoked = replace(row, status="R", revoked=at, reason=reason)
     (database.rewrite if is_recorded else database.record)([revoked])
@@ -50,21 +49,17 @@ def _row_to_revoke(
     certificate, number = (None, serial) if isinstance(serial, int) else (serial, serial.serial_number)
     if certificate and not is_issued_by(certificate, issuer, unchecked=True):
         subject, signer = readable(name_of(certificate)), readable(name_of(certificate, "issuer"))
-        signed = f"The certificate of {subject} was signed by {signer}, not by this CA: let that CA revoke it."
-        raise OnboardingError(signed, "NOT_OURS")
+        raise fault("NOT_OURS.certificate", subject=subject, signer=signer)
     row, shown = database.find(number), hex_serial(number)
     if row is None and certificate:
         return row_of(certificate), False
     if row is None:
-        missing = f"There is no certificate with serial {shown} in {database.path}: look up its number there, "
-        raise OnboardingError(missing + "and note that it is written in hexadecimal (1000 is 0x1000).", "NO_ROW")
+        raise fault("NO_ROW.serial", serial=shown, path=database.path)
     if certificate and row.subject != row_of(certificate).subject:
         holder = readable(name_of(certificate))
-        other = f"{database.path} has serial {shown} for {row.subject}, and the certificate is that of {holder}: "
-        raise OnboardingError(other + "find out which of them is right.", "NOT_OURS")
+        raise fault("NOT_OURS.row", path=database.path, serial=shown, subject=row.subject, holder=holder)
     if row.status == "R":
-        problem = f"The certificate {shown}, {row.subject}, is revoked already, since {row.revoked:%Y-%m-%d}: "
-        raise OnboardingError(problem + "only update_crl() is left to do.", "REVOKED")
+        raise fault("REVOKED", serial=shown, subject=row.subject, date=row.revoked)
     return row, True
 
 
@@ -72,9 +67,7 @@ def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate
     """Return a list's entries, ordered by serial. Raises: OnboardingError: BAD_DATABASE for one too long for it."""
     revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
     if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
-        serial = hex_serial(odd[0].serial)
-        problem = f"The serial {serial} can't be in a revocation list, because it is zero or longer than 20 bytes: "
-        raise OnboardingError(problem + "remove that row from the database.", "BAD_DATABASE")
+        raise fault("BAD_DATABASE", serial=hex_serial(odd[0].serial))
     return [_crl_entry(row) for row in revoked]
 
 
@@ -105,5 +98,4 @@ def read_crl(path: Path) -> x509.CertificateRevocationList:
     try:
         return x509.load_pem_x509_crl(pem)
     except (ValueError, x509.InvalidVersion):
-        problem = "is not a revocation list in PEM form, or states a version that does not exist"
-        raise OnboardingError(f"{path} {problem}: make it again.", "BAD_PEM") from None
+        raise fault("BAD_PEM.crl", path=path) from None

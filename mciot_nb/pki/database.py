@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Self
 from cryptography import x509
 from filelock import FileLock, Timeout
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.config import CaConfig
 from mciot_nb.pki.files import disk_errors, drafts_of, read_file, reason_of, remove, sync_folder, write_at, write_whole
 from mciot_nb.pki.rows import Columns, DatabaseRow, common_name_of, hex_serial, parse_rows, with_century
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 30.0
 #: RFC 5280, section 4.1.2.2: a serial number has at most 20 bytes, and its first bit is not set.
 LARGEST_SERIAL = 1 << 159
-_HIGHER = "write a number that is higher than all that were given so far."
+
 _DRAFT = re.compile(r"\.([0-9A-F]+)\.pem\.draft")
 
 
@@ -85,8 +85,7 @@ class SigningDatabase:
             try:
                 held = lock.acquire()
             except Timeout:
-                says = f"Another program has signed in {folder} for {LOCK_TIMEOUT:.0f} seconds: wait and try again."
-                raise OnboardingError(says, "LOCKED") from None
+                raise fault("LOCKED", folder=folder, seconds=LOCK_TIMEOUT) from None
         with held:
             yield
 
@@ -184,8 +183,7 @@ class SigningDatabase:
     def check_serial(self, serial: int) -> None:
         """Raises: OnboardingError: BAD_SERIAL if no certificate can have this number."""
         if not 0 < serial < LARGEST_SERIAL:
-            odd = f"{self.serial_path} holds {hex_serial(serial)}, and a serial number is positive "
-            raise OnboardingError(odd + "and has at most 20 bytes: " + _HIGHER, "BAD_SERIAL")
+            raise fault("BAD_SERIAL.size", path=self.serial_path, serial=hex_serial(serial))
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a table, in the file's order: ``serial`` is an int, times are UTC, or NaT.
@@ -221,15 +219,9 @@ def _times(texts: Sequence[str]) -> "pd.Series[pd.Timestamp]":
 
 def read_serial(path: Path) -> int:
     """Return the next number of ``serial`` or ``crlnumber``. Raises: OnboardingError: BAD_SERIAL, NO_FILE."""
-    missing = (
-        f"There is no file {path}, which holds the next number: write one with echo 1000 > {path.name}, or a higher "
-        "number in hexadecimal if some were given already."
-    )
-    first = read_file(path, missing).split(b"\n")[0].rstrip()
+    first = read_file(path, str(fault("NO_FILE.serial", path=path))).split(b"\n")[0].rstrip()
     if not re.fullmatch(rb"(?:[0-9A-Fa-f]{2})+", first):
-        found = first.decode(errors="replace")
-        problem = f"{path} must hold the next number in hexadecimal, with an even number of digits, such as 1000, "
-        raise OnboardingError(problem + f"but it holds {found!r}: " + _HIGHER, "BAD_SERIAL")
+        raise fault("BAD_SERIAL.text", path=path, found=first.decode(errors="replace"))
     return int(first, 16)
 
 
@@ -272,8 +264,7 @@ def settle(copies: Path, serials: Iterable[int], recorded: set[int]) -> None:
         if known:
             sync_folder(copies)
     except OSError as error:
-        problem = f"What was signed is recorded, but its copy could not be written to {copies} ({reason_of(error)}): "
-        raise OnboardingError(problem + "check the disk, and open the CA again.", "UNFINISHED") from None
+        raise fault("UNFINISHED", copies=copies, reason=reason_of(error)) from None
 
 
 def recover(config: CaConfig, database: SigningDatabase) -> str:
@@ -325,7 +316,6 @@ def _listed(serials: Iterable[int]) -> str:
 def _finish_openssls_rename(path: Path) -> None:
     new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
     if old.exists() and new.stat().st_size < old.stat().st_size:
-        says = f"{path} is missing, and {new.name}, which openssl was about to put there, is shorter than {old.name}: "
-        raise OnboardingError(says + "compare the two, and rename the right one.", "INTERRUPTED")
+        raise fault("INTERRUPTED.rename", path=path, new=new, old=old)
     new.replace(path)
     sync_folder(path.parent)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 
 #: The tables and texts beside the packages.
 DATA = Path(__file__).parents[2] / "data"
@@ -31,9 +31,9 @@ def data_table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(table))
 
 
-def meanings(of: str) -> dict[str, str]:
-    """Return what each answer to something means, as ``answers.csv`` has it, to stand within a sentence."""
-    return {row["answer"]: row["meaning"] for row in data_table("answers.csv") if row["of"] == of}
+def meanings(of: str, table: str = "answers.csv") -> dict[str, str]:
+    """Return what each answer to something means, to stand within a sentence; ``words.csv`` is for forms and panels."""
+    return {row["answer"]: row["meaning"] for row in data_table(table) if row["of"] == of}
 
 
 def statuses(of: str) -> dict[int, str]:
@@ -52,8 +52,7 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
 
 def disk_problem(path: Path, error: OSError) -> OnboardingError:
     """Return the error which says that ``path`` could not be read or written, and why."""
-    do = "check the folder, its rights and the free space"
-    return OnboardingError(f"{path} can't be used, {reason_of(error)}: {do}.", "DISK")
+    return fault("DISK", path=path, reason=reason_of(error))
 
 
 def reason_of(error: OSError) -> str:
@@ -82,8 +81,7 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
             else:
                 rename_to_new(draft, path)
         except FileExistsError:
-            says = f"{path} is there already and is never overwritten: move it away first."
-            raise OnboardingError(says, "EXISTS") from None
+            raise fault("EXISTS.file", path=path) from None
         finally:
             remove([draft])
     sync_folder(path.parent)
@@ -169,5 +167,4 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems can't, and say so
-            problem = f"The disk does not confirm what was written in {folder} ({reason_of(error)}): "
-            raise OnboardingError(problem + "check whether it is there before you try again.", "UNCONFIRMED") from None
+            raise fault("UNCONFIRMED", folder=folder, reason=reason_of(error)) from None

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki import pbe
 from mciot_nb.pki.config import CA_DAYS
 from mciot_nb.pki.files import read_file, write_whole
 from mciot_nb.pki.names import DistinguishedName, subject_option
-from mciot_nb.pki.parts import UNREADABLE, key_of
+from mciot_nb.pki.parts import UNREADABLE, WORDS, key_of
 from mciot_nb.secret import Secret, reveal
 
 #: What signs a certificate or a request, and what the platform takes.
@@ -38,12 +38,7 @@ _KEY_BLOCK = re.compile(
     rb"(?P<iv>[0-9A-F]+)\s+)?(?P<body>[^-]*)-----END (?P=label)PRIVATE KEY-----",
 )
 #: Kinds of keys, by how their numbers begin (RFC 8017, RFC 5480, RFC 8410, RFC 9881).
-_KINDS = {
-    **{"1.2.840.113549.1.1.": "RSA", "1.2.840.10045.2.": "EC", "1.2.840.10040.4.": "DSA", "1.2.840.113549.1.3.": "DH"},
-    "1.2.840.10046.2.": "DH",
-    **{"1.3.101.110": "X25519", "1.3.101.111": "X448", "1.3.101.112": "Ed25519", "1.3.101.113": "Ed448"},
-    **{"2.16.840.1.101.3.4.3.": "ML-DSA", "2.16.840.1.101.3.4.4.": "ML-KEM"},
-}
+_KINDS = WORDS["kinds"]
 
 
 class OtherKey(ValueError):
@@ -125,8 +120,7 @@ def encode_passphrase(passphrase: Secret | str) -> bytes:
     except UnicodeEncodeError:  # from an environment that is not in UTF-8
         password = b""
     if not SHORTEST_PASSPHRASE <= len(password) <= LONGEST_PASSPHRASE:
-        bounds = f"A passphrase is UTF-8 text of {SHORTEST_PASSPHRASE} to {LONGEST_PASSPHRASE} bytes "
-        raise OnboardingError(bounds + "(keytool wants 6 characters): choose another one.", "BAD_PASSPHRASE")
+        raise fault("BAD_PASSPHRASE.length", shortest=SHORTEST_PASSPHRASE, longest=LONGEST_PASSPHRASE)
     return password
 
 
@@ -140,20 +134,16 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     if not block:
         raise OnboardingError(f"{path} is not a private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
     if block["label"] == b"OPENSSH ":
-        convert = f"ssh-keygen -p -m PKCS8 -f {name} rewrites it in another"
-        raise OnboardingError(f"{path} is in OpenSSH's own form, which is not read here: {convert}.", "BAD_KEY")
+        raise fault("BAD_KEY.openssh", path=path, name=name)
     try:
         return _load_pem(block[0], reveal(passphrase) if b"ENCRYPTED" in block[0] else "")
     except OtherKey as other:
         raise OnboardingError(f"{path} holds {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
     except pbe.UnknownEncryption as unknown:
         legacy = "-provider legacy -provider default " if pbe.OLDER_CIPHER in str(unknown) else ""
-        convert = f"openssl pkey {legacy}-aes256 -in {name} -out NEW.pem converts it"
-        sentence = f"{path} is encrypted with {unknown}, which is not read here: {convert}."
-        raise OnboardingError(sentence, "BAD_KEY") from None
+        raise fault("BAD_KEY.cipher", path=path, cipher=unknown, legacy=legacy, name=name) from None
     except ValueError:
-        says = f"The passphrase does not open {path}, or the file is damaged: type the one that this key was made with."
-        raise OnboardingError(says, "WRONG_PASSPHRASE") from None
+        raise fault("WRONG_PASSPHRASE.key", path=path) from None
 
 
 @lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
@@ -214,8 +204,7 @@ def read_request(path: Path) -> Request:
     try:
         return x509.load_pem_x509_csr(pem)
     except (ValueError, x509.InvalidVersion):
-        problem = "is not a certificate signing request in PEM form, or not of version 1, the only one (RFC 2986)"
-        raise OnboardingError(f"{path} {problem}: make it again.", "BAD_PEM") from None
+        raise fault("BAD_PEM.request", path=path) from None
 
 
 def certificate_command(subject: DistinguishedName, days: int = CA_DAYS) -> str:

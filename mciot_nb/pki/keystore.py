@@ -17,10 +17,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki import jks, pbe, pkcs12
 from mciot_nb.pki.chain import Given, each_of, is_issued_by
-from mciot_nb.pki.files import data_table, read_file, write_whole
+from mciot_nb.pki.files import data_table, meanings, read_file, write_whole
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
 from mciot_nb.pki.keys import OtherKey, PrivateKey, is_key_of, open_key, read_private_key
 from mciot_nb.pki.names import name_of, readable
@@ -38,6 +38,8 @@ _ALIAS = re.compile("[a-z0-9._-]{1,64}")
 _ARMOUR = re.compile(rb"-----BEGIN PKCS12-----([^-]+)-----END PKCS12-----")
 #: Files of other kinds: how each begins, as a regular expression, and what it is and what to do about it.
 _OTHER_KINDS = data_table("other_files.csv")
+#: What is said of a store that can be read, and is odd.
+_REMARKS = meanings("store")
 
 
 @dataclass(frozen=True)
@@ -68,32 +70,22 @@ def read_store(path: Path, password: Secret | str) -> Keystore:
     try:
         if data.startswith(jks.MAGIC):
             entries = tuple(jks.load(data, reveal(password)))
-            return Keystore(path, "JKS", entries, _remark(path, "JKS", entries, {}))
+            return Keystore(path, "JKS", entries, _remark(path, "JKS", entries))
         armour = _ARMOUR.search(data)
         entries, mac = pkcs12.load(base64.b64decode(armour[1]) if armour else data, reveal(password))
-        oddities = {
-            "It has no checksum, so a change to it would not be noticed.": not mac,
-            "Its checksum is PBMAC1 (RFC 9579), which no Java up to 25 supports: write_keystore or write_truststore "
-            "makes a store that Java opens.": mac == pbe.PBMAC1,
-            "It is in PEM form, which Java does not read: openssl asn1parse -noout -in "
-            f"{shlex.quote(str(path))} -out NEW.p12 removes that.": bool(armour),
-        }
-        return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, oddities))
+        oddities = {"no checksum": not mac, "PBMAC1": mac == pbe.PBMAC1, "PEM": armour}
+        return Keystore(path, "PKCS12", entries, _remark(path, "PKCS12", entries, **oddities))
     except jks.Damaged as error:
-        sentence = f"{path} can't be read ({error}): copy it again, or make it again with RSA or EC keys."
-        raise OnboardingError(sentence, "DAMAGED") from None
+        raise fault("DAMAGED.store", path=path, error=error) from None
     except pbe.UnknownEncryption as unknown:
         raise OnboardingError(f"{path} is protected with {_anew(path, unknown)}.", "ODD_STORE") from None
     except pkcs12.NotPkcs12:
         if data.startswith(b"\x30") and not pbe.is_whole(data):
-            sentence = f"{path} is cut off, or something follows its end: copy it again, or make it again."
-            raise OnboardingError(sentence, "DAMAGED") from None
-        raise OnboardingError(
-            f"{path} {other_form(data, shlex.quote(str(path)), of_certificates=False)}.", "NO_STORE"
-        ) from None
+            raise fault("DAMAGED.end", path=path) from None
+        form = other_form(data, shlex.quote(str(path)), of_certificates=False)
+        raise OnboardingError(f"{path} {form}.", "NO_STORE") from None
     except ValueError:  # which a password that can't be encoded is, too
-        wrong = f"The password does not open {path}, or the file is damaged: type the password it was made with, "
-        raise OnboardingError(wrong + "or make it again.", "WRONG_PASSPHRASE") from None
+        raise fault("WRONG_PASSPHRASE.store", path=path) from None
 
 
 def _anew(path: Path, unknown: pbe.UnknownEncryption) -> str:
@@ -110,24 +102,20 @@ def other_form(data: bytes, file: str, *, of_certificates: bool = True) -> str:
     return next(says, "").format(file=file)
 
 
-def _remark(path: Path, type_: str, entries: tuple[Entry, ...], oddities: Mapping[str, bool]) -> str:
+def _remark(path: Path, type_: str, entries: tuple[Entry, ...], **oddities: object) -> str:
     """Return what is odd about a store, in a sentence each."""
     hidden = [entry for entry in entries if entry.kind == HIDDEN_ENTRY]
     is_all, is_pkcs12, suffix = len(hidden) == len(entries), type_ == "PKCS12", path.suffix.lower()
     has_key, has_capitals = any(entry.key for entry in hidden), any(e.alias != e.alias.lower() for e in entries)
-    remarks = {
-        "Java sees no entry in it, as its key is not encrypted: write_keystore makes one that is.": is_all and has_key,
-        "Java sees no entry in it, as its certificates lack Java's trust mark: write_truststore or keytool "
-        "-importcert makes a store with it.": bool(hidden) and is_all and not has_key,
-        "Java does not see all that is in it.": bool(hidden) and not is_all,
-        "Java finds an alias with capital letters only where it is told -storetype CaseExactJKS.": has_capitals,
-        **oddities,
-        "It is a JKS, whatever its name says.": not is_pkcs12 and suffix in PKCS12_NAMES,
-        "It is PKCS12, though its name says JKS: keytool writes so unless it is told -storetype JKS.": (
-            is_pkcs12 and suffix == ".jks"
-        ),
+    oddities |= {
+        "open key": is_all and has_key,
+        "no trust mark": hidden and is_all and not has_key,
+        "hidden": hidden and not is_all,
+        "capitals": has_capitals,
+        "a JKS": not is_pkcs12 and suffix in PKCS12_NAMES,
+        "a PKCS12": is_pkcs12 and suffix == ".jks",
     }
-    return " ".join(remark for remark, holds in remarks.items() if holds)
+    return " ".join(says.format(file=shlex.quote(str(path))) for odd, says in _REMARKS.items() if oddities.get(odd))
 
 
 def read_key(
@@ -148,13 +136,11 @@ def read_key(
     found = [one for one in keys if alias is None or one.lower() == alias.lower()]
     if not found or (alias is None and len(found) > 1):
         there = f"its keys are {', '.join(keys)}" if keys else "it holds no key at all"
-        sentence = f"{path} does not say which key is meant, {there}: give an alias that is there."
-        raise OnboardingError(sentence, "NO_KEY")
+        raise fault("NO_KEY", path=path, there=there)
     entry = keys[alias if alias in found else found[0]]
     key, chain = _decrypt_key(store, entry, reveal(password if key_password is None else key_password)), entry.chain
     if not chain or not is_key_of(chain[0], key):
-        problem = f"The key in {path} {'does not belong to its' if chain else 'has no'} certificate: "
-        raise OnboardingError(problem + "make the store again, from the pair that was made together.", "KEY_MISMATCH")
+        raise fault("KEY_MISMATCH.store", path=path, fits="does not belong to its" if chain else "has no")
     return key, chain
 
 
@@ -163,8 +149,7 @@ def _decrypt_key(store: Keystore, entry: Entry, password: str) -> PrivateKey:
     try:
         return open_key(jks.decrypt_key(entry.key, password) if store.type == "JKS" else entry.key, password)
     except pbe.WrongPassword:
-        why = "a PKCS12 has, as a rule, one for both, and a JKS that keytool converted keeps the PKCS12's for its key"
-        raise OnboardingError(f"{key} does not open with the password: {why}.", "WRONG_KEY_PASSWORD") from None
+        raise fault("WRONG_KEY_PASSWORD", key=key) from None
     except OtherKey as other:
         raise OnboardingError(f"{key} is {other}: make an RSA key, or an EC key on P-256.", "BAD_KEY") from None
     except pbe.UnknownEncryption as unknown:
@@ -205,8 +190,7 @@ def write_keystore(
         entries = [Entry(alias, KEY_ENTRY, tuple(chain), created, encrypted), *_trusted_entries(others, created)]
         data = jks.dump(entries, secret)
     elif others or (key_password is not None and reveal(key_password) != secret):
-        problem = f"A PKCS12 such as {path.name} has one password, and here a key and its chain alone: "
-        raise OnboardingError(problem + "give it a name that ends in .jks for more.", "NEEDS_JKS")
+        raise fault("NEEDS_JKS", path=path)
     else:
         data = pkcs12.dump_key(alias, key, chain, secret.encode())
     write_whole(path, data, private=True, replace=replace)
@@ -241,20 +225,16 @@ def _trusted_entries(trusted: Mapping[str, x509.Certificate], created: datetime)
 
 def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
     if not chain or not is_key_of(chain[0], key):
-        problem = "The private key does not belong to the first certificate of the chain: "
-        advice = "give the key that the device certificate was requested with, and the chain with the device first."
-        raise OnboardingError(problem + advice, "KEY_MISMATCH")
+        raise fault("KEY_MISMATCH.first")
     for certificate, issuer in itertools.pairwise(chain):
         if certificate == issuer or not is_issued_by(certificate, issuer, unchecked=True):
             upper, lower = readable(name_of(issuer)), readable(name_of(certificate))
-            order = f"The chain is in the wrong order, or something is missing in it: {upper} has not signed {lower}: "
-            raise OnboardingError(order + "put each issuer's certificate after the one that it signed.", "CHAIN_ORDER")
+            raise fault("CHAIN_ORDER.store", upper=upper, lower=lower)
 
 
 def _check_aliases(aliases: list[str]) -> None:
     if odd := [alias for alias in aliases if not _ALIAS.fullmatch(alias)]:
-        problem = f"The alias {odd[0]!r} would not survive in every store: "
-        raise OnboardingError(problem + "use lower-case letters, digits, '.', '_' and '-', 64 at most.", "BAD_ALIAS")
+        raise fault("BAD_ALIAS", alias=odd[0])
     if len(set(aliases)) < len(aliases):
         raise OnboardingError("Two entries have one alias: give each its own.", "BAD_ALIAS")
 
@@ -263,9 +243,7 @@ def _is_jks(path: Path) -> bool:
     """Whether the name of a new store says JKS. Raises: OnboardingError: if it says no type at all."""
     path = Path(path)  # a str serves too, as everywhere
     if path.suffix.lower() not in (".jks", *PKCS12_NAMES):
-        sentence = f"{path.name} does not say which kind of store to make: "
-        sentence += f"use a name that ends in .jks, or in {', '.join(PKCS12_NAMES)}."
-        raise OnboardingError(sentence, "BAD_NAME")
+        raise fault("BAD_NAME.store", path=path, names=", ".join(PKCS12_NAMES))
     return path.suffix.lower() == ".jks"
 
 
@@ -273,12 +251,10 @@ def store_password(password: Secret | str) -> str:
     """Return a new store's password. Raises: OnboardingError: if keytool would refuse it, or Java not open a store."""
     text = reveal(password)
     if len(text) < SHORTEST_PASSWORD:
-        says = f"keytool wants a store password of {SHORTEST_PASSWORD} characters or more: choose a longer one."
-    elif not (text.isascii() and text.isprintable()):
-        says = "Java opens a store only if its password is of ASCII characters: choose one without umlauts and accents."
-    else:
-        return text
-    raise OnboardingError(says, "BAD_PASSPHRASE")
+        raise fault("BAD_PASSPHRASE.store", shortest=SHORTEST_PASSWORD)
+    if not (text.isascii() and text.isprintable()):
+        raise fault("BAD_PASSPHRASE.java")
+    return text
 
 
 def which_password_opens(paths: Iterable[Path], passwords: Mapping[str, Secret | str]) -> list[tuple[str, str, str]]:

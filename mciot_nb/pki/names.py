@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.x509.oid import NameOID as _OID
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import data_table
-from mciot_nb.pki.parts import UNREADABLE, values
+from mciot_nb.pki.parts import UNREADABLE, signed_fields
+from mciot_nb.pki.pbe import contents, oid, split
 
 
 class Field(NamedTuple):
@@ -95,12 +95,9 @@ class DistinguishedName:
         for attribute in name:
             field = BY_OID.get(attribute.oid)
             if field not in FIELDS:
-                eighth = f"The name {readable(name)} has the field {label(attribute.oid)}, "
-                says = "which the guide's configuration does not have: make the request with the guide's seven fields."
-                raise OnboardingError(eighth + says, "BAD_NAME")
+                raise fault("BAD_NAME.field", name=readable(name), field=label(attribute.oid))
             if field.attribute in values:
-                sentence = f"The name {readable(name)} has two values for {field.label}: keep one."
-                raise OnboardingError(sentence, "BAD_NAME")
+                raise fault("BAD_NAME.twice", name=readable(name), field=field.label)
             values[field.attribute] = str(attribute.value)
         return cls(**values)
 
@@ -126,16 +123,14 @@ def name_of(certificate: x509.Certificate, which: str = "subject") -> x509.Name:
     """Return the ``subject`` or the ``issuer``, with what is no text in it as its bytes in hex."""
     with suppress(*UNREADABLE):
         return certificate.subject if which == "subject" else certificate.issuer
-    content = next(values(certificate.tbs_certificate_bytes))[2]
-    fields = [field for tag, _, field in values(content) if tag != 0xA0]  # all but the version (RFC 5280, section 4.1)
-    rdns = values(fields[2 if which == "issuer" else 4])
-    return x509.Name([_attribute(*values(one)) for _, _, rdn in rdns for _, _, one in values(rdn)])
+    rdns = contents(signed_fields(certificate)[2 if which == "issuer" else 4][1])
+    return x509.Name([_attribute(one) for rdn in rdns for one in contents(rdn)])
 
 
-def _attribute(oid: tuple[int, bytes, bytes], value: tuple[int, bytes, bytes]) -> x509.NameAttribute[str]:
-    (_, kind, _), (tag, _, data) = oid, value
+def _attribute(pair: bytes) -> x509.NameAttribute[str]:
+    (_, number), (tag, data) = split(pair)
     text = data.decode(_ENCODINGS[tag], "replace") if tag in _ENCODINGS else _shown(data)
-    return x509.NameAttribute(asn1.decode_der(x509.ObjectIdentifier, kind), text, _validate=False)
+    return x509.NameAttribute(x509.ObjectIdentifier(oid(number)), text, _validate=False)
 
 
 def check_issuer(certificate: x509.Certificate) -> None:
@@ -143,9 +138,7 @@ def check_issuer(certificate: x509.Certificate) -> None:
     try:
         certificate.subject  # noqa: B018
     except UNREADABLE:
-        name = readable(name_of(certificate))
-        problem = f"The CA's name, {name}, is in an old string type, such as T61String, which can't be written here: "
-        raise OnboardingError(problem + "sign with openssl ca, or make a new CA.", "BAD_NAME") from None
+        raise fault("BAD_NAME.old", name=readable(name_of(certificate))) from None
 
 
 def oneline(name: x509.Name) -> str:
@@ -153,7 +146,9 @@ def oneline(name: x509.Name) -> str:
 
     ``/`` and ``+`` in a value become ``\/`` and ``\+``, bytes outside printable ASCII ``\xHH``.
     """
-    return "".join(f"/{_short(attribute.oid)}={_escape(str(attribute.value))}" for attribute in name)
+    values = ((_short(one.oid), re.sub(r"[/+]", r"\\\g<0>", str(one.value))) for one in name)
+    text = "".join(f"/{field}={value}" for field, value in values)
+    return re.sub(rb"[^ -~]", lambda byte: f"\\x{byte[0][0]:02X}".encode(), text.encode()).decode()
 
 
 def common_name(name: x509.Name) -> str | None:
@@ -169,11 +164,6 @@ def label(oid: x509.ObjectIdentifier) -> str:
 
 def _short(oid: x509.ObjectIdentifier) -> str:
     return BY_OID[oid].short_name if oid in BY_OID else oid.dotted_string
-
-
-def _escape(value: str) -> str:
-    escaped = re.sub(rb"[/+]", rb"\\\g<0>", value.encode())
-    return re.sub(rb"[^ -~]", lambda byte: f"\\x{byte[0][0]:02X}".encode(), escaped).decode()
 
 
 def subject_option(subject: DistinguishedName) -> str:

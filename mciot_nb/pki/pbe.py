@@ -17,6 +17,8 @@ from cryptography.hazmat.decrepit.ciphers.algorithms import RC2, TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
+from mciot_nb.pki.files import data_table
+
 #: Tags of ASN.1 (X.690, section 8.1.2).
 INTEGER, OCTET_STRING, NULL, OBJECT_IDENTIFIER, CONSTRUCTED, SEQUENCE = 0x02, 0x04, 0x05, 0x06, 0x20, 0x30
 _IN_PIECES = OCTET_STRING | CONSTRUCTED
@@ -26,13 +28,8 @@ DIGESTS = {"1.3.14.3.2.26": "sha1"} | {f"2.16.840.1.101.3.4.2.{n}": name for n, 
 HMACS = {f"1.2.840.113549.2.{n}": name for n, name in enumerate(("sha1", "sha224", "sha256", "sha384", "sha512"), 7)}
 _AES, _OLDER = "2.16.840.1.101.3.4.1.", "1.2.840.113549.1.12.1."
 #: Ciphers in CBC mode with the bytes of their keys: of PBES2, of OpenSSL's older form of a key, and PKCS #12's own.
-_CIPHERS: dict[str, tuple[type[AES | TripleDES | RC2], int]] = {
-    **{
-        name: (AES, size) for n, size in ((2, 16), (22, 24), (42, 32)) for name in (f"{_AES}{n}", f"AES-{8 * size}-CBC")
-    },
-    **dict.fromkeys(("1.2.840.113549.3.7", "DES-EDE3-CBC", f"{_OLDER}3"), (TripleDES, 24)),
-    **{f"{_OLDER}5": (RC2, 16), f"{_OLDER}6": (RC2, 5)},
-}
+_MADE: dict[str, type[AES | TripleDES | RC2]] = {"AES": AES, "TripleDES": TripleDES, "RC2": RC2}
+_CIPHERS = {row["name"]: (_MADE[row["cipher"]], int(row["bytes"])) for row in data_table("ciphers.csv")}
 OLDER_CIPHER = "an older cipher"
 #: How the numbers of those begin that are only named.
 _NAMES = {

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import data_table
 
-#: openssl's reasons for a revocation, each with the word that cryptography has for it (RFC 5280, section 5.3.1).
-_WORDS = ("unspecified", "keyCompromise", "CACompromise", "affiliationChanged", "superseded", "cessationOfOperation")
-REASONS = {word: word.replace("CACo", "cACo") for word in (*_WORDS, "certificateHold", "removeFromCRL")}
-# These three bear an argument: -crl_hold, -crl_compromise and -crl_CA_compromise of openssl's ca man page.
-REASONS |= {"holdInstruction": "certificateHold", "keyTime": "keyCompromise", "CAkeyTime": "cACompromise"}
+#: openssl's reasons for a revocation, each with the word that cryptography has for it (RFC 5280, section 5.3.1). Three
+#: bear an argument, which the table names as openssl's ca man page does.
+REASONS = {row["word"]: row["reason"] for row in data_table("reasons.csv")}
 #: What RFC 5280 dropped, and openssl still writes (RFC 3280, section 5.3.2).
 HOLD_INSTRUCTIONS = {
     "holdInstructionNone": "1.2.840.10040.2.1",

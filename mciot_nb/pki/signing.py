@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID
 
-from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.chain import signature_fits
+from mciot_nb.errors import OnboardingError, fault
+from mciot_nb.pki.chain import path_length, signature_fits
 from mciot_nb.pki.config import CaConfig, is_yes, read_config
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.keys import SHORTEST_RSA, Request
 from mciot_nb.pki.names import BY_OID, Field, label, name_of, oneline, readable
-from mciot_nb.pki.parts import UNREADABLE, Extension, extension_of, key_of
+from mciot_nb.pki.parts import UNREADABLE, WORDS, Extension, extension_of, key_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial, read_time
 
 Attribute = x509.NameAttribute[str | bytes]
@@ -32,21 +32,9 @@ Words = Iterable[tuple[str, str]]
 
 #: The string types in which openssl writes a subject today (RFC 5280, section 4.1.2.4).
 _STRING_TYPES = ("UTF8String", "PrintableString", "IA5String")
-#: openssl's words for the key usages, and cryptography's.
-KEY_USAGES = {
-    "digitalSignature": "digital_signature",
-    "nonRepudiation": "content_commitment",
-    "keyEncipherment": "key_encipherment",
-    "dataEncipherment": "data_encipherment",
-    "keyAgreement": "key_agreement",
-    "keyCertSign": "key_cert_sign",
-    "cRLSign": "crl_sign",
-    "encipherOnly": "encipher_only",
-    "decipherOnly": "decipher_only",
-}
-#: openssl's words for the extended key usages, and their OIDs.
-_ENDS = {"serverAuth": 1, "clientAuth": 2, "codeSigning": 3, "emailProtection": 4, "timeStamping": 8, "OCSPSigning": 9}
-_PURPOSES = {name: f"1.3.6.1.5.5.7.3.{end}" for name, end in _ENDS.items()} | {"anyExtendedKeyUsage": "2.5.29.37.0"}
+#: openssl's words for the key usages, and cryptography's; and for the extended ones, with their OIDs.
+_USAGES = {word: field for word, (field, _) in WORDS["usages"].items()}
+_PURPOSES = {word: number for number, (word, _) in WORDS["purposes"].items()}
 #: openssl's words for the kinds of alternative name (x509v3_config man page); a dirName and an otherName are not made.
 _GENERAL_NAMES: dict[str, Callable[[str], x509.GeneralName]] = {
     "DNS": x509.DNSName,
@@ -87,13 +75,11 @@ def signing_options(config: CaConfig, issuer: x509.Certificate) -> dict[str, Any
     Raises: OnboardingError: BAD_CONFIG, NOT_FOLLOWED, or BAD_KEY for a key with which nothing is signed here.
     """
     if (hack := config.value("ca", "msie_hack") or "no")[0] in "yY":
-        problem = f"{config.path} says msie_hack = {hack}, which openssl follows and this package does not: "
-        raise OnboardingError(problem + "take it out, or sign with openssl alone.", "NOT_FOLLOWED")
+        raise fault("NOT_FOLLOWED", path=config.path, hack=hack)
     digest, content, key = config.digest, issuer.tbs_certificate_bytes, key_of(issuer)
     is_pss = issuer.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) or (is_pss and _ANY_PSS not in content):
-        other = "The CA's key is neither an EC nor an RSA key, or one for RSA-PSS with parameters of its own, "
-        raise OnboardingError(other + "with which nothing is signed here: sign with openssl alone.", "BAD_KEY")
+        raise fault("BAD_KEY.ca")
     pss = padding.PSS(padding.MGF1(digest), padding.PSS.DIGEST_LENGTH) if is_pss else None
     return {"algorithm": digest, "rsa_padding": pss}
 
@@ -224,8 +210,7 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
     own = read_config(path).sections["default"].get("unique_subject") if path.exists() else None
     unique = is_yes(config.optional("unique_subject") or "yes" if own is None else own)
     if unique and index.valid_rows != len(index.valid):
-        problem = "The signing database has two valid rows for one subject, so openssl refuses the whole file: "
-        raise OnboardingError(problem + "revoke one of the two, or say unique_subject = no.", "SUBJECT_TWICE")
+        raise fault("SUBJECT_TWICE")
     return unique
 
 
@@ -239,9 +224,7 @@ def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: 
     taken, seen = database.index().valid, set[str]()
     for subject in map(oneline, subjects):
         if subject in taken:
-            problem = f"There is already a certificate for {subject}, with serial {hex_serial(taken[subject])}: "
-            advice = "revoke that one first (or call update_database(), if it has expired), or request another subject."
-            raise OnboardingError(problem + advice, "SUBJECT_TAKEN")
+            raise fault("SUBJECT_TAKEN", subject=subject, serial=hex_serial(taken[subject]))
         if subject and subject in seen:
             raise OnboardingError(f"Two of the requests are for {subject}: give each its own.", "SUBJECT_TAKEN")
         seen.add(subject)
@@ -283,11 +266,9 @@ def validity(
     if end > last:
         left = (last - at).days
         do = "correct default_enddate" if fixed else f"ask for {left} days or fewer" if left else "make a new CA"
-        says = f"{what} would outlive its CA, which is valid until {last:%Y-%m-%d %H:%M} UTC: {do}."
-        raise OnboardingError(says, "OUTLIVES_CA")
+        raise fault("OUTLIVES_CA.days", what=what, last=last, do=do)
     if end <= (begin or at):  # openssl signs that
-        says = f"{what} would end before it begins: correct default_startdate or default_enddate in {config.path}."
-        raise OnboardingError(says, "BAD_DAYS")
+        raise fault("BAD_DAYS", what=what, path=config.path)
     return begin or at, end
 
 
@@ -298,8 +279,7 @@ def _default_time(config: CaConfig, which: str) -> datetime | None:
     with suppress(ValueError):
         if (time := read_time(text)).year >= 1950:  # the first that a certificate can state
             return time
-    says = f"{config.path} says default_{which} = {text}: write YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ, 1950 or later."
-    raise OnboardingError(says, "BAD_CONFIG")
+    raise fault("BAD_CONFIG.date", path=config.path, which=which, text=text)
 
 
 def days_within(issuer: x509.Certificate, begin: datetime, at_most: int) -> int:
@@ -329,19 +309,15 @@ def build_extensions(
             made.pop(each.oid, None)
         made.setdefault(each.oid, each)
     if not made:
-        none = f"{config.path}: [ {section} ] asks for no extension, "
-        says = "and OpenSSL up to 3.1 would make a certificate of version 1: write basicConstraints = CA:false there."
-        raise OnboardingError(none + says, "BAD_CONFIG")
+        raise fault("BAD_CONFIG.no_extension", path=config.path, section=section)
     added: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key)]
     if issuer and issuer.public_key() != key:
         added.append(_authority_key_identifier({"keyid": "", "issuer": ""}, issuer))
     for value in added:
         made.setdefault(value.oid, x509.Extension(value.oid, False, value))
     is_ca = any(getattr(each.value, "ca", False) for each in made.values())
-    own = extension_of(issuer, x509.BasicConstraints) if issuer and is_ca else None
-    if issuer and own and own.path_length == 0:
-        problem = f"{readable(issuer.subject)} has path length 0, so it may sign devices, but no further CA: "
-        raise OnboardingError(problem + "let the CA above it sign.", "PATH_LENGTH")
+    if issuer and is_ca and path_length(issuer) == 0:
+        raise fault("PATH_LENGTH", issuer=readable(issuer.subject))
     return [each for each in made.values() if each.value not in _NO_IDENTIFIERS.values()]
 
 
@@ -351,8 +327,7 @@ def _copied_extensions(csr: Request) -> list[Extension]:
         extensions = list(csr.extensions)
         if all(asn1.encode_der(each.value.public_bytes()) in csr.tbs_certrequest_bytes for each in extensions):
             return extensions
-    problem = f"The request of {readable(csr.subject)} has an extension that can't be copied as it is: "
-    raise OnboardingError(problem + "let openssl sign it.", "BAD_REQUEST")
+    raise fault("BAD_REQUEST", subject=readable(csr.subject))
 
 
 def section_extensions(
@@ -374,8 +349,7 @@ def section_extensions(
             else:
                 extension = _extension(name, dict(words), key, issuer)
         except (KeyError, TypeError, ValueError):
-            problem = f"{config.path}: [ {section} ] says {name} = {text}, which is not understood here: "
-            raise OnboardingError(problem + "write it as the guide's configuration does.", "BAD_CONFIG") from None
+            raise fault("BAD_CONFIG.value", path=config.path, section=section, name=name, text=text) from None
         made.append(x509.Extension(extension.oid, value != text, extension))
     return made
 
@@ -405,7 +379,7 @@ def _extension(name: str, words: dict[str, str], key: PublicKey, issuer: x509.Ce
     if any(words.values()):
         raise ValueError(name)
     if name == "keyUsage":
-        return x509.KeyUsage(**dict.fromkeys(KEY_USAGES.values(), False) | {KEY_USAGES[word]: True for word in words})
+        return x509.KeyUsage(**dict.fromkeys(_USAGES.values(), False) | {_USAGES[word]: True for word in words})
     if name == "extendedKeyUsage":
         return x509.ExtendedKeyUsage([x509.ObjectIdentifier(_PURPOSES.get(word, word)) for word in words])
     if name == "subjectKeyIdentifier" and [*words] == ["hash"]:
@@ -424,8 +398,7 @@ def _authority_key_identifier(
     found = extension_of(issuer, x509.SubjectKeyIdentifier) if "keyid" in asked else None
     key_id = found.digest if found else None
     if key_id is None and (asked.get("keyid") == "always" or "issuer" not in asked):
-        problem = f"The CA's certificate, {readable(issuer.subject)}, has no subject key identifier to copy: "
-        raise OnboardingError(problem + "say authorityKeyIdentifier = keyid,issuer in the configuration.", "BAD_CONFIG")
+        raise fault("BAD_CONFIG.identifier", issuer=readable(issuer.subject))
     if key_id is None or asked.get("issuer") == "always":
         return x509.AuthorityKeyIdentifier(key_id, [x509.DirectoryName(issuer.issuer)], issuer.serial_number)
     return x509.AuthorityKeyIdentifier(key_id, None, None)

@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki import jks
-from mciot_nb.pki.chain import DAMAGED, is_ca, parse_certificates
+from mciot_nb.pki.chain import is_ca, parse_certificates
 from mciot_nb.pki.keystore import other_form
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import UNREADABLE
@@ -42,29 +42,22 @@ def parse_upload(data: bytes | str, name: str, assurance: str = "It is not kept.
     data = data.removeprefix(codecs.BOM_UTF8)
     values = _der_values(data)
     if _PRIVATE_KEY.search(data) or any(map(_is_private_key, values)):
-        says = f"{name} holds a private key, which only its owner ever needs. {assurance} "
-        raise OnboardingError(says + "Choose the certificate that belongs to it, such as caCert.pem.", "PRIVATE_KEY")
+        raise fault("PRIVATE_KEY", name=name, assurance=assurance)
     if b"BEGIN PKCS12" in data or any(value.startswith(_STORES) or _PKCS12.match(value) for value in values):
-        store = f"{name} is a keystore, which may hold private keys. {assurance} "
-        raise OnboardingError(store + "Choose the CA's certificate alone, such as caCert.pem.", "KEYSTORE")
+        raise fault("KEYSTORE", name=name, assurance=assurance)
     try:
         return [x509.load_der_x509_certificate(value) for value in values]
     except (ValueError, x509.InvalidVersion):
         if values != [data]:
-            raise OnboardingError(DAMAGED, "BAD_PEM") from None
+            raise fault("BAD_PEM.certificate") from None
     try:
         return parse_certificates(data)
-    except OnboardingError as error:
-        sentence = str(error)
-    if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
-        sentence = r"The line breaks are written as \n, a backslash and an n: put real ones there, or none."
-    elif says := other_form(values[0], "FILE"):
-        sentence = f"This {says}."
-    elif b"CERTIFICATE REQUEST" in data:
-        sentence = "This is a certificate signing request: give the certificate that was signed from it."
-    elif b"BEGIN X509 CRL" in data:
-        sentence = "This is a revocation list: give the certificate of the CA that signed it."
-    raise OnboardingError(sentence, "BAD_PEM")
+    except OnboardingError:
+        if b"BEGIN CERTIFICATE" in data and rb"\n" in data:
+            raise fault("BAD_PEM.breaks") from None
+        if says := other_form(values[0], "FILE"):
+            raise OnboardingError(f"This {says}.", "BAD_PEM") from None
+        raise
 
 
 def _der_values(data: bytes) -> list[bytes]:
@@ -99,8 +92,7 @@ def ca_certificates(name: str, data: bytes) -> list[x509.Certificate]:
         raise (OnboardingError(f"{name}: {error}", error.code) if error.code == "BAD_PEM" else error) from None
     found = [*dict.fromkeys(filter(is_ca, certificates))]
     if not found:
-        problem = f"{name} holds the certificate of {readable(name_of(certificates[0]))}, which is not a CA's: "
-        raise OnboardingError(problem + "choose the certificate of the CA that signed it.", "NOT_A_CA")
+        raise fault("NOT_A_CA.file", name=name, subject=readable(name_of(certificates[0])))
     return found
 
 
@@ -112,22 +104,18 @@ def single_ca_certificate(text: str) -> x509.Certificate:
     Raises: OnboardingError: as `parse_upload`; NOT_A_CA; EXPIRED; BAD_PEM if there are several.
     """
     if len(text) > LONGEST_UPLOAD:
-        sentence = f"The text is longer than {LONGEST_UPLOAD} characters: upload one certificate."
-        raise OnboardingError(sentence, "BAD_PEM")
+        raise fault("BAD_PEM.long", longest=LONGEST_UPLOAD)
     certificate, *others = parse_upload(text, "The text")
     if others:
-        sentence = f"The text holds {len(others) + 1} certificates: upload the CA certificate alone."
-        raise OnboardingError(sentence, "BAD_PEM")
+        raise fault("BAD_PEM.several", number=len(others) + 1)
     try:
         certificate.public_key()
         certificate.signature_hash_algorithm  # noqa: B018 - raises for one that can't be described later
     except UNREADABLE:
-        sentence = "The certificate's key or signature is of an unknown kind, or damaged: make one with RSA or ECDSA."
-        raise OnboardingError(sentence, "BAD_PEM") from None
+        raise fault("BAD_PEM.kind") from None
     subject = readable(name_of(certificate))
     if certificate.version != x509.Version.v3 or not is_ca(certificate):
-        says = f"The certificate of {subject} is not a CA's (version 3 with CA:true): "
-        raise OnboardingError(says + "upload the one that signs devices.", "NOT_A_CA")
+        raise fault("NOT_A_CA.upload", subject=subject)
     if certificate.not_valid_after_utc < datetime.now(UTC):
         raise OnboardingError(f"The certificate of {subject} has expired: make a new one and upload that.", "EXPIRED")
     return certificate

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from cryptography.x509.oid import SignatureAlgorithmOID as _OID
 
-from mciot_nb.errors import REFUSED, STRICT, Finding
+from mciot_nb.errors import REFUSED, STRICT, Finding, finding
 from mciot_nb.pki.files import data_table
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import extension_of, extensions_of, key_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from OpenSSL.crypto import X509
 
 SIGNATURE_FAILURE, INVALID_PURPOSE = 7, 26
-DATES = _NOT_YET_VALID, _EXPIRED = 9, 10
+DATES = 9, 10  # not valid yet, and expired
 NO_ISSUER = (2, SIGNATURE_FAILURE, 18, 19, 20, 21)  # no certificate that is trusted made a signature
 NO_CRL = 3
 _OF_NO_CERTIFICATE = (1, 17, 69, 70)
@@ -37,13 +37,9 @@ _NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
 _HOST_OR_MAILBOX = re.compile(r"([^@]+@[^@]+)|(?!.*\.[0-9]+$)([A-Za-z0-9*-]+(\.[A-Za-z0-9*-]+)*)?")
 _CURVES_OF_JAVA = ("secp256r1", "secp384r1", "secp521r1")
 _OLD_SIGNATURES = {_OID.RSA_WITH_MD5: "MD5", _OID.RSA_WITH_SHA1: "SHA-1", _OID.ECDSA_WITH_SHA1: "SHA-1"}
-_JAVA = "which OpenSSL takes and a Java platform refuses"
-_LEVEL = "which TLS servers that hold OpenSSL's default security level refuse"
-_VERSION_1 = "is of version 1, as OpenSSL 3.0 signs by itself (whether the real platform takes that is not verified)"
+
 TAKEN_BY_JAVA = ", which a Java platform takes"
-_NEW = "sign it again without that"
-_OTHER_NAME = "sign it with another name"
-#: By OpenSSL's error: a code, what is wrong with a certificate, and what to do.
+#: By OpenSSL's error: a code, what is wrong with a certificate, and what to do; 0 is for those that we don't know.
 _SENTENCES = {int(row["error"]): (row["code"], row["what"], row["advice"]) for row in data_table("openssl_errors.csv")}
 
 
@@ -102,23 +98,15 @@ def ask_openssl(
 
 def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "", severity: str = REFUSED) -> Finding:
     """Return our sentence for one of OpenSSL's errors; ``java`` adds that a Java platform takes it."""
-    subject = the(certificate)
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if error == INVALID_PURPOSE:
-        other = Finding("INVALID_PURPOSE", f"{subject} is for another purpose: sign it again.")
-        return purpose_finding(certificate, depth) or other
-    if error == _EXPIRED:
-        return Finding("EXPIRED", f"{subject} expired on {ends:%Y-%m-%d %H:%M} UTC{java}: sign a new one.")
-    if error == _NOT_YET_VALID:
-        sentence = f"{subject} is valid from {begins:%Y-%m-%d %H:%M} UTC only{java}: check the clocks."
-        return Finding("NOT_YET_VALID", sentence)
-    otherwise = ("INVALID", f"is refused by OpenSSL with its error {error}", "sign it again, in a usual form")
-    code, what, advice = _SENTENCES.get(error, otherwise)
+    if error == INVALID_PURPOSE and (found := purpose_finding(certificate, depth)):
+        return found
+    code, what, advice = _SENTENCES.get(error, _SENTENCES[0])
+    what = what.format(begins=certificate.not_valid_before_utc, ends=certificate.not_valid_after_utc, error=error)
     if error == 79 and (usage := extension_of(certificate, x509.KeyUsage)) and not usage.key_cert_sign:
         what, advice = "lacks keyCertSign in its key usage, so it can't sign certificates", _SENTENCES[92][2]
     if severity == STRICT:
         code, what = "STRICT", f"{what}, which strict verifiers, such as Python 3.13's default, refuse"
-    return Finding(code, f"{subject} {what}{java}: {advice}.", severity)
+    return Finding(code, f"{the(certificate)} {what}{java}: {advice}.", severity)
 
 
 def purpose_finding(certificate: x509.Certificate, depth: int, java: bool = False) -> Finding | None:
@@ -152,27 +140,23 @@ def the(certificate: x509.Certificate) -> str:
 
 def strict_findings(path: Sequence[x509.Certificate], at: datetime) -> Iterator[Finding]:
     """Yield what is accepted here, and refused by strict verifiers or by Java."""
-    verdict = ask_openssl(path, path[-1:], at, STRICTLY)
+    verdict = ask_openssl(path, path[-1:], at, STRICTLY | NO_DATES)
     if verdict.error:
         yield refusal(verdict.error, verdict.certificate, verdict.depth, "", STRICT)
     stars = [name[1:] for name in _alternatives(path[0]) if name.startswith("*.")]
     excluded = [_text(tree) for ca in path for tree in _trees(ca, permitted=False)]
     if any(tree.endswith(star) for tree in excluded for star in stars):
-        wildcard = "has a wildcard that covers a name which a CA above it excludes"
-        yield Finding("STRICT", f"{the(path[0])} {wildcard}, which some verifiers refuse: {_OTHER_NAME}.", STRICT)
+        yield finding("STRICT.wildcard", STRICT, certificate=the(path[0]))
     for depth, certificate in enumerate(path):
         if slips := [slip for slip, is_there in _slips(certificate).items() if is_there]:
-            slip = f"{' and '.join(slips)}, which is against RFC 5280, so that some verifiers refuse it"
-            yield Finding("STRICT", f"{the(certificate)} has {slip}: {_NEW}.", STRICT)
-        for code, what, advice in _oddities(certificate, depth if len(path) > 1 else -1, certificate == path[-1]):
-            yield Finding(code, f"{the(certificate)} {what}: {advice}.", STRICT)
+            yield finding("STRICT.slips", STRICT, certificate=the(certificate), slips=" and ".join(slips))
+        yield from _oddities(certificate, depth if len(path) > 1 else -1, certificate == path[-1])
 
 
 def _slips(certificate: x509.Certificate) -> dict[str, bool]:
     """Return what of RFC 5280's profile OpenSSL 4.0 does not look at, even strictly."""
     critical = {extension.oid: extension.critical for extension in extensions_of(certificate)}
-    constraints = extension_of(certificate, x509.BasicConstraints)
-    ca, trees = bool(constraints and constraints.ca), _trees(certificate)
+    ca, trees = getattr(extension_of(certificate, x509.BasicConstraints), "ca", False), _trees(certificate)
     dotted = [tree for tree in trees if isinstance(tree, x509.DNSName) and tree.value.startswith(".")]
     named = name_of(certificate).rdns or critical.get(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
     return {
@@ -187,20 +171,20 @@ def _slips(certificate: x509.Certificate) -> dict[str, bool]:
     }
 
 
-def _oddities(certificate: x509.Certificate, depth: int, last: bool) -> Iterator[tuple[str, str, str]]:
-    """Yield what else is taken here alone: code, what, and what to do. ``last``: whether it is the trust anchor."""
-    usage = extension_of(certificate, x509.KeyUsage)
+def _oddities(certificate: x509.Certificate, depth: int, last: bool) -> Iterator[Finding]:
+    """Yield what else is taken here alone. ``last``: whether it is the trust anchor."""
+    usage, subject = extension_of(certificate, x509.KeyUsage), the(certificate)
     if depth == 0 and certificate.version == x509.Version.v1:
-        yield "VERSION_1", _VERSION_1, "sign it again with an extension, by -extensions or -extfile"
+        yield finding("VERSION_1", STRICT, certificate=subject)
     if usage and depth == 0 and usage.key_agreement and not usage.digital_signature:
-        yield "JAVA", f"has no digitalSignature in its key usage, {_JAVA}", "sign it again with that"
+        yield finding("JAVA.usage", STRICT, certificate=subject)
     key = key_of(certificate)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_JAVA:
-        yield "JAVA", f"has a key on the curve {key.curve.name}, {_JAVA}", "make one of P-256, and sign it again"
+        yield finding("JAVA.curve", STRICT, certificate=subject, curve=key.curve.name)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
-        yield "WEAK_KEY", f"has an RSA key of {key.key_size} bits, {_LEVEL}", "make one of 2048, and sign it again"
+        yield finding("WEAK_KEY", STRICT, certificate=subject, size=key.key_size)
     if not last and (old := _OLD_SIGNATURES.get(certificate.signature_algorithm_oid)):
-        yield "WEAK_SIGNATURE", f"is signed with {old}, {_LEVEL}", "sign it again with SHA-256"
+        yield finding("WEAK_SIGNATURE", STRICT, certificate=subject, digest=old)
 
 
 def _trees(certificate: x509.Certificate, permitted: bool = True) -> list[x509.GeneralName]:

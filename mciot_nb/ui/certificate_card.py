@@ -1,23 +1,17 @@
 """A certificate as a card: what it says, and what each part means on this platform."""
 
-import json
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by
+from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by, path_length
 from mciot_nb.pki.names import common_name, name_of, readable
-from mciot_nb.pki.parts import Extension, extension_of, extensions_of
+from mciot_nb.pki.parts import WORDS, Extension, extensions_of
 from mciot_nb.pki.rows import hex_serial
-from mciot_nb.pki.signing import KEY_USAGES
 from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
-
-#: What the fields, extensions and purposes of certificates are called, and mean here (RFC 5280): names by their OIDs.
-WORDS = json.loads((Path(__file__).parents[2] / "data" / "x509.json").read_text(encoding="utf-8"))
 
 
 def certificate_card(certificate: x509.Certificate) -> Rendered:
@@ -45,7 +39,7 @@ def _rows(certificate: x509.Certificate) -> Iterator[Line]:
         yield "Serial number", f"{hex_serial(number)} (hexadecimal, as openssl writes it; {number} in decimal)", ""
     yield "Validity", validity(certificate), ""
     yield "Public key", key_kind(certificate), ""
-    length = getattr(extension_of(certificate, x509.BasicConstraints), "path_length", None)
+    length = path_length(certificate)
     yes = "yes, any path length" if length is None else f"yes, path length {length}"
     yield "CA", yes if ca else "no", ""
     yield from extension_rows(extensions_of(certificate), ca)
@@ -95,13 +89,16 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
     """Return a value in openssl's words, and what it means here; empty where all of its extension mean the same."""
     match value:
         case x509.BasicConstraints():
-            length = "" if value.path_length is None else f", pathlen:{value.path_length}"
-            return f"CA:{str(value.ca).upper()}{length}", _what_it_may_sign(value)
+            length, signs = value.path_length, WORDS["signs"]
+            meaning = signs.get(str(length), signs["more"]) if value.ca else signs["no"]
+            limit = "" if length is None else f", pathlen:{length}"
+            return f"CA:{str(value.ca).upper()}{limit}", meaning.format(length=length)
         case x509.KeyUsage():
             # cryptography lets the last two be read only where keyAgreement is set
             only = [] if value.key_agreement else ["encipherOnly", "decipherOnly"]
-            usages = [word for word, field in KEY_USAGES.items() if word not in only and getattr(value, field)]
-            uses = listed([WORDS["usages"][word] for word in usages if word in WORDS["usages"]])
+            known = WORDS["usages"].items()
+            usages = {word: use for word, (field, use) in known if word not in only and getattr(value, field)}
+            uses = listed([*filter(None, usages.values())])
             return ", ".join(usages), f"this key may {uses}, and nothing else" if uses else ""
         case x509.ExtendedKeyUsage():
             others = "something else, not used in this tutorial"
@@ -118,16 +115,6 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
         case x509.UnrecognizedExtension() if value.oid.dotted_string in WORDS["extensions"]:
             return "✗ can't be read here", ""
     return "present", ""
-
-
-def _what_it_may_sign(value: x509.BasicConstraints) -> str:
-    if not value.ca:
-        return "not a CA: it can identify a device or a server, and sign no certificates"
-    if value.path_length is None:
-        return "a CA: it may sign certificates, of further CAs too; the platform trusts only a CA's certificate"
-    several = f"at most {value.path_length} more CAs"
-    between = {0: "no further CA", 1: "at most one more CA"}.get(value.path_length, several)
-    return f"a CA, with {between} between it and a device; the platform trusts only a CA's certificate"
 
 
 _DAY = timedelta(days=1)

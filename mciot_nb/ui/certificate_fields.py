@@ -4,15 +4,14 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.pki.chain import is_ca, with_colons
 from mciot_nb.pki.names import label, name_of, readable
-from mciot_nb.pki.parts import extensions_of, key_of, values
+from mciot_nb.pki.parts import WORDS, extensions_of, key_of, signed_fields
+from mciot_nb.pki.pbe import contents, number_of
 from mciot_nb.pki.rows import hex_serial
-from mciot_nb.ui.certificate_card import WORDS, extension_row, key_kind, short_name
+from mciot_nb.ui.certificate_card import extension_row, key_kind, short_name
 from mciot_nb.ui.markup import Rendered, boxed, counted, escape, visible
 
 
@@ -28,8 +27,8 @@ def fields(certificate: x509.Certificate) -> Rendered:
 
     Example: ``fields(ca.certificate)``.
     """
-    _, (_, _, algorithm), _ = values(next(values(certificate.public_bytes(Encoding.DER)))[2])
-    signature = _Node("Signature algorithm", _named(algorithm)), _Node("Signature", _hex(certificate.signature))
+    algorithm = _named(certificate.signature_algorithm_oid.dotted_string)
+    signature = _Node("Signature algorithm", algorithm), _Node("Signature", _hex(certificate.signature))
     nodes = _Node("What is signed", "the certificate proper", _signed(certificate)), *signature
     title = f"The certificate of {short_name(name_of(certificate))}, field by field"
     text, html = zip(*map(_shown, nodes), strict=True)
@@ -50,22 +49,20 @@ def _shown(node: _Node, depth: int = 1) -> tuple[str, str]:
 
 def _signed(certificate: x509.Certificate) -> Iterator[_Node]:
     """Yield the fields of the TBSCertificate (RFC 5280, section 4.1)."""
-    parts = list(values(next(values(certificate.tbs_certificate_bytes))[2]))
-    version = int.from_bytes(next(values(parts.pop(0)[2]))[2]) if parts[0][0] == 0xA0 else 0
-    (_, _, serial), algorithm, _, _, _, key, *rest = parts
+    _, (_, algorithm), _, _, _, (_, key), *rest = signed_fields(certificate)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    yield _Node("Version", f"{version + 1}")
-    yield _Node("Serial number", hex_serial(int.from_bytes(serial, signed=True)))
-    yield _Node("Signature algorithm", _named(algorithm[2]))
+    yield _Node("Version", f"{certificate.version.value + 1}")
+    yield _Node("Serial number", hex_serial(certificate.serial_number))
+    yield _Node("Signature algorithm", _named(number_of(algorithm)))
     yield _name("Issuer", name_of(certificate, "issuer"))
     times = [("Not before", begin), ("Not after", end)]
     days = counted(max((end - begin).days, 0), "day", "days")
     yield _Node("Validity", days, [_Node(name, f"{time:%Y-%m-%d %H:%M:%S} UTC") for name, time in times])
     yield _name("Subject", name_of(certificate))
-    yield _Node("Public key", key_kind(certificate), _key(certificate, key[2]))
-    for tag, _, content in rest:
+    yield _Node("Public key", key_kind(certificate), _key(certificate, key))
+    for tag, content in rest:
         if tag == 0xA3:
-            raw = [list(values(one))[-1][2] for _, _, one in values(next(values(content))[2])]
+            raw = [contents(one)[-1] for one in contents(contents(content)[0])]
             yield _Node("Extensions", counted(len(raw), "extension", "extensions"), _extensions(certificate, raw))
         else:
             yield _Node("Unique identifier", _hex(content))
@@ -77,9 +74,8 @@ def _name(which: str, name: x509.Name) -> _Node:
 
 
 def _key(certificate: x509.Certificate, content: bytes) -> Iterator[_Node]:
-    (_, _, algorithm), (_, _, bits) = values(content)
-    yield _Node("Algorithm", _named(algorithm))
-    key, raw = key_of(certificate), _hex(bits[1:])
+    yield _Node("Algorithm", _named(certificate.public_key_algorithm_oid.dotted_string))
+    key, raw = key_of(certificate), _hex(contents(content)[1][1:])
     if isinstance(key, rsa.RSAPublicKey):
         yield _Node("Modulus", _hex(key.public_numbers().n.to_bytes(-(-key.key_size // 8))))
         yield _Node("Exponent", str(key.public_numbers().e))
@@ -99,9 +95,8 @@ def _extensions(certificate: x509.Certificate, raw: list[bytes]) -> Iterator[_No
         yield _Node(name, value, parts, meaning)
 
 
-def _named(algorithm: bytes) -> str:
-    """Return the name and the object identifier with which an AlgorithmIdentifier begins."""
-    oid = asn1.decode_der(x509.ObjectIdentifier, next(values(algorithm))[1]).dotted_string
+def _named(oid: str) -> str:
+    """Return the name and the object identifier of an algorithm."""
     return f"{WORDS['algorithms'][oid]} ({oid})" if oid in WORDS["algorithms"] else oid
 
 

@@ -4,7 +4,6 @@ import html
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKC
 
 from mciot_nb.archive import Archive
 from mciot_nb.pki.chain import fingerprint, to_pem
-from mciot_nb.pki.files import disk_errors, write_whole
+from mciot_nb.pki.files import DATA, disk_errors, write_whole
 from mciot_nb.pki.names import name_of
 from mciot_nb.pki.signing import signing_options
 from mciot_nb.ui.certificate_card import short_name
@@ -23,7 +22,7 @@ from mciot_nb.ui.forms import Form, labelled
 from mciot_nb.ui.markup import FOLLOW_THE_PAGE, Rendered, escape, fitted, listed, paragraph, width
 from mciot_nb.workspace import Workspace
 
-_TEMPLATE = Template((Path(__file__).parents[2] / "data" / "completion.svg").read_text(encoding="utf-8"))
+_TEMPLATE = Template((DATA / "completion.svg").read_text(encoding="utf-8"))
 
 
 class CompletionForm(Form):

@@ -15,8 +15,8 @@ from cryptography import x509
 from mciot_nb.connect.server_certificate import SYSTEM, ServerCertificate
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
-from mciot_nb.pki.files import read_file
-from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, SECRET_ENTRY, TRUSTED_ENTRY, Entry
+from mciot_nb.pki.files import meanings, read_file
+from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
 from mciot_nb.pki.keystore import Keystore
 from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
@@ -62,11 +62,7 @@ def sentence(text: str) -> Rendered:
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
-_KINDS = {
-    KEY_ENTRY: "PrivateKeyEntry: a private key, and the chain that belongs to it",
-    TRUSTED_ENTRY: "trustedCertEntry: a certificate to be trusted",
-    SECRET_ENTRY: "SecretKeyEntry: a secret key, which is not read here",
-}
+_KINDS = meanings("entry")
 
 
 def _store(store: Keystore) -> Rendered:

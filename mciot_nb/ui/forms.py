@@ -13,12 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.config import GUIDE_CONFIG, CaConfig, Prompt, read_config
+from mciot_nb.pki.files import meanings
 from mciot_nb.pki.keys import KeyChoice, KeyType, certificate_command, request_command
+from mciot_nb.pki.keystore import SHORTEST_PASSWORD
 from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_problem, mailbox_problem
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import PassphraseField, Poller, SecretField, style
+from mciot_nb.ui.inputs import Poller, SecretField, style
 from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
@@ -122,13 +124,7 @@ _PURPOSES = {True: "the device's ClientId", False: "the name by which people wil
 _COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: take a name without ':'."
 
 #: The kinds of key that are offered, and what each means.
-_KINDS: dict[KeyType | None, str] = {
-    KeyType.RSA_2048: "The shortest that is still safe, quick to make; taken everywhere.",
-    KeyType.RSA_3072: "As strong as P-256: what is advised for RSA keys that serve beyond 2030.",
-    KeyType.RSA_4096: "The guide's: stronger than needed today, and a second or more to make.",
-    KeyType.P256: "An elliptic curve: as strong as RSA 3072, small and quick; made for small devices.",
-    None: "The kind of key that is there; it can't be chosen for a new key.",
-}
+_KINDS = {KeyType(word) if word else None: text for word, text in meanings("kind of key", "words.csv").items()}
 _OTHER_KIND = "another kind"
 
 
@@ -333,13 +329,7 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
         yield name, "made from the key" if type(extension.value) in from_key else content, meaning
 
 
-_PASSPHRASE = {  # by its source
-    "practice": "Passphrase: the practice one of this workspace, kept in workspace/passphrase.",
-    "environment": "Passphrase: the one in MCIOT_PASSPHRASE.",
-    "typed": "Passphrase: your own, kept in no file.",
-    "": "Passphrase: this workspace's keys were made with one that is kept nowhere: type it, press Enter, and run the "
-    "cells below.",
-}
+_PASSPHRASE = meanings("source of the passphrase", "words.csv")
 _OWN_INSTEAD = {  # by whether there is a CA
     False: "The CA is made with it: type it, and press Enter, before you run the next cells.",
     True: "The CA that is here has the practice one. To make another with your own, run workspace.start_over() in a "
@@ -357,18 +347,22 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__()
-        self._workspace, source = workspace, workspace.passphrase_source
+        self._workspace, source = workspace, workspace.passphrases.source
         self._line = _PASSPHRASE[source]
         self._shown = widgets.HTML(escape(self._line))
         practice, has_ca = source == "practice", workspace.has_ca
         folded, hint = ("Type one of your own instead", _OWN_INSTEAD[has_ca]) if practice else ("", "")
-        self.field = PassphraseField("Passphrase", folded=folded, hint=hint, twice=not has_ca)
+        ask = {"folded": folded, "hint": hint, "twice": not has_ca, "shortest": SHORTEST_PASSWORD}
+        self.field = SecretField("Passphrase", **ask)
         self.field.on_secret(self._received)
-        self.field.observe(lambda change: workspace.await_passphrase(change.new), "awaited")
-        workspace.await_passphrase(False)  # by an earlier form, which this one replaces
+        self.field.observe(self._wait, "awaited")
+        workspace.passphrases.awaited = False  # by an earlier form, which this one replaces
         fields = [self.field] if practice or not source else []
         self.children = [widgets.HTML(style()), self._shown, *fields]
         self.add_class("mciot-form")
+
+    def _wait(self, change: Any) -> None:
+        self._workspace.passphrases.awaited = change.new
 
     def _received(self, secret: Secret) -> None:
         if not self._workspace.has_ca and not self.field.twice:  # the CA was archived since

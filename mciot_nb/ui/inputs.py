@@ -10,7 +10,7 @@ import anywidget
 from traitlets import Bool, Int, Unicode
 
 from mciot_nb.errors import OnboardingError
-from mciot_nb.pki.keystore import SHORTEST_PASSWORD
+from mciot_nb.pki.files import meanings
 from mciot_nb.secret import Secret
 from mciot_nb.ui.markup import Rendered, StaticPicture, paragraph
 
@@ -77,7 +77,8 @@ class SecretField(StaticPicture, BrowserWidget):
     The text goes on Enter or by the button "Use", then the field is empty again. With ``when_left`` it also goes when
     the field loses the focus: in a form with a button of its own the text is then here before the press of that
     button. ``folded`` is the line under which the field is hidden until it is opened, ``hint`` a sentence above it.
-    With ``twice`` the text has to be typed in a second field too, because a slip of the finger can't be seen.
+    With ``twice`` the text has to be typed in a second field too, because a slip of the finger can't be seen. With the
+    length of the ``shortest`` that serves, words say how strong a new one is while it is typed.
     """
 
     view = Unicode("secret").tag(sync=True)
@@ -86,6 +87,7 @@ class SecretField(StaticPicture, BrowserWidget):
     hint = Unicode("").tag(sync=True)
     when_left = Bool(False).tag(sync=True)
     twice = Bool(False).tag(sync=True)
+    shortest = Int().tag(sync=True)
     status = Unicode("").tag(sync=True)  # what the kernel says beside the field; the secret is in no trait
     awaited = Bool(False)  # whether something was typed, and not taken
 
@@ -128,12 +130,7 @@ class SecretField(StaticPicture, BrowserWidget):
 
 #: Bytes that a file may have: a certificate has some thousands, and a long chain some ten thousands.
 LONGEST = 500_000
-_PROBLEMS = {
-    "none": "That was not a file: drop a file, or choose one.",
-    "several": "These were several files: drop one at a time.",
-    "folder": "{name} is a folder: open it, and drop the file that is in it.",
-    "unreadable": "{name} can't be read: check whether it is a folder, and still there.",
-}
+_PROBLEMS = meanings("problem with a file", "words.csv")
 
 
 class FileField(StaticPicture, BrowserWidget):
@@ -171,9 +168,3 @@ class FileField(StaticPicture, BrowserWidget):
     def picture(self) -> Rendered:
         """Say that a file can be given here."""
         return paragraph(f"{self.label}: to be chosen here.")
-
-
-class PassphraseField(SecretField):
-    """A field for a passphrase; while a new one is typed, twice, it says in words how strong that is."""
-
-    shortest = Int(SHORTEST_PASSWORD).tag(sync=True)

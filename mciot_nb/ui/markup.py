@@ -13,6 +13,8 @@ from typing import Any
 
 from IPython.core.getipython import get_ipython
 
+from mciot_nb.pki.files import data_table
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -146,37 +148,20 @@ class StaticPicture:
         """Return what stands for the widget."""
         raise NotImplementedError
 
-    def static_text(self) -> str:
-        """Return the picture as one or a few lines of plain text."""
-        return self.picture().text
-
-    def static_html(self) -> str:
-        """Return the picture as HTML."""
-        return self.picture().html
-
     def __repr__(self) -> str:
         # no widget's id, no address: the same in every run
-        return "\n".join(map(visible, self.static_text().split("\n")))
+        return "\n".join(map(visible, self.picture().text.split("\n")))
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        static = {"text/plain": repr(self), "text/html": self.static_html()}
+        static = {"text/plain": repr(self), "text/html": self.picture().html}
         parent: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
         SHOWN[parent.get("metadata", {}).get("cellId", "")] = self.model_id
         return {**static, "application/vnd.jupyter.widget-view+json": view}
 
 
 #: Colours by their purpose, on a light ground and on a dark one; words have a contrast of 4.5:1 at least on either.
-COLOURS = {
-    "ground": ("#f7f9fa", "#1e2429"),
-    "paper": ("#ffffff", "#12171b"),
-    "ink": ("#1b1b1b", "#f1f3f4"),
-    "muted": ("#4f5b66", "#b4c0c9"),
-    "good": ("#1b5e20", "#8fd694"),
-    "bad": ("#b71c1c", "#ff8a80"),
-    "ca": ("#00646e", "#6fd3dd"),
-    "end": ("#4a4a8a", "#b9b9ff"),
-}
+COLOURS = {row["name"]: (row["light"], row["dark"]) for row in data_table("colours.csv")}
 # An image sees no theme, only the colour scheme that the page gives it. The Lab sets one; a page exported in the dark
 # theme needs this rule. Elsewhere the picture stays light, on a ground of its own.
 FOLLOW_THE_PAGE = '<style>[data-jp-theme-light="false"] .mciot-picture{color-scheme:dark}</style>'

@@ -16,6 +16,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import read_copy
 from mciot_nb.pki.crl import unlisted
+from mciot_nb.pki.files import meanings
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
@@ -86,16 +87,7 @@ def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendere
 
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any
 #: other openssl takes it for no revocation at all. Nor are the three that bear an argument.
-REASONS = {
-    "": "no reason given",
-    "unspecified": "a reason that is none of these",
-    "keyCompromise": "someone else has the private key, or may have it",
-    "CACompromise": "someone else has the CA's own key, or may have it",
-    "affiliationChanged": "the names in the certificate are no longer right",
-    "superseded": "another certificate has taken its place",
-    "cessationOfOperation": "the device is out of use",
-    "certificateHold": "for a while, until it is clear what happened",
-}
+REASONS = meanings("reason to revoke", "words.csv")
 #: Seconds that the database may be missing or torn before that is said: openssl replaces it by renames.
 PATIENCE = 1.5
 #: Seconds after which a database that has not changed is read all the same: a day is over, or a row has expired.

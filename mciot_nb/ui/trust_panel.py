@@ -16,6 +16,7 @@ from mciot_nb.connect.tenant import Tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint
+from mciot_nb.pki.files import data_table
 from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui.certificate_card import certificate_card, short_name
@@ -120,7 +121,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
     def _of_workspace(self) -> Iterator[Offer]:
         if not self._workspace.has_ca:
             return
-        self._is_practice = self._workspace.is_practice
+        self._is_practice = self._workspace.passphrases.is_practice
         for issuer, certificate in self._workspace.issuer_certificates.items():
             signs = ", which signs your devices" if issuer == self._workspace.issuer else ""
             name = visible(short_name(name_of(certificate)))
@@ -177,29 +178,12 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         return f"✓ Uploaded “{uploaded.name}”, auto-registration {'on' if uploaded.auto_registration else 'off'}."
 
 
-class Action(NamedTuple):
-    """What a button does with the open row; ``change`` is what it sets. Without a ``question`` it does so at once."""
-
-    label: str
-    doing: str
-    done: str
-    change: dict[str, Any] | None = None
-    question: str = ""
-
-
-_ENDS = "“{name}”? The platform ends the sessions of its devices at once, and lets none of them in"
-_DISABLE = f"Disable {_ENDS} until you enable it again."
-_DELETE = f"Delete {_ENDS} unless the certificate is uploaded again."
-_AUTOMATIC = "Auto-registration of “{name}” is"
-_DISABLED = "Disabled “{name}”: no device under it may connect."
-ACTIONS = {
-    "disable": Action("Disable", "Disabling", _DISABLED, {"status": "DISABLED"}, _DISABLE),
-    "enable": Action("Enable", "Enabling", "Enabled “{name}”: its devices may connect.", {"status": "ENABLED"}),
-    "off": Action("Auto-registration off", "Changing", f"{_AUTOMATIC} off.", {"auto_registration": False}),
-    "on": Action("Auto-registration on", "Changing", f"{_AUTOMATIC} on.", {"auto_registration": True}),
-    "prove": Action("Prove possession", "Proving possession", "Proven: the key of “{name}” signed the tenant's code."),
-    "delete": Action("Delete", "Deleting", "Deleted “{name}”.", None, _DELETE),
-    "rename": Action("Rename", "Renaming", "“{name}” is now “{new}”."),
+#: What a button does with the open row: its label, what is said meanwhile and afterwards, and what is asked first.
+ACTIONS = {row["action"]: row for row in data_table("trust_actions.csv")}
+#: What an action sets, where that is always the same.
+_CHANGES: dict[str, dict[str, Any]] = {
+    **{"disable": {"status": "DISABLED"}, "enable": {"status": "ENABLED"}},
+    **{"off": {"auto_registration": False}, "on": {"auto_registration": True}},
 }
 
 #: Seconds between two readings of a local platform's list; a real tenant is asked only at a press of a button.
@@ -306,7 +290,7 @@ class TrustedCertificatesPanel(TablePanel):
             return ""
         name = self.new_name.placeholder = words_of(one)["Name"]
         for button_name in ("status", "automatic", "prove", "delete", "rename"):
-            self.buttons[button_name].description = ACTIONS[_action(button_name, one)].label
+            self.buttons[button_name].description = ACTIONS[_action(button_name, one)]["label"]
         return card(name, details(one)).html
 
     def _press(self, pressed: str) -> None:
@@ -315,7 +299,7 @@ class TrustedCertificatesPanel(TablePanel):
             return
         new, kind = self.new_name.value.strip(), _action(pressed, one)
         action = ACTIONS[kind]
-        values = {"name": new} if kind == "rename" else action.change
+        values = {"name": new} if kind == "rename" else _CHANGES.get(kind)
         names = {"name": words_of(one)["Name"], "new": new}
         if values == {"name": ""}:
             self.say("✗ Type the new name first.")
@@ -329,17 +313,17 @@ class TrustedCertificatesPanel(TablePanel):
             else:
                 self._tenant.trusted_certificates.delete(one)
                 self.buttons["refresh"].focus()  # the pressed button goes with its row
-            return f"✓ {action.done.format(**names)}"
+            return f"✓ {action['done'].format(**names)}"
 
         def act() -> None:
-            self._act(action.doing, call, one.fingerprint, values)
+            self._act(action["doing"], call, one.fingerprint, values)
 
-        if not action.question:
+        if not action["question"]:
             act()
             return
         if not self.busy:
             self.say("")  # what came of the press before does not belong beside the question
-        self.ask(action.question.format(**names), action.label, act)
+        self.ask(action["question"].format(**names), action["label"], act)
 
     def _act(self, doing: str, call: Callable[[], str], *about: object) -> None:
         """Do one thing and read the list again, also where the tenant refuses: another client may have been faster."""

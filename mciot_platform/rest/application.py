@@ -1,16 +1,20 @@
 """The HTTPS server's application: which call is at which path, with those for the tenant itself."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 from tornado.web import Application
 
-from mciot_platform.rest import certificates, chains, inventory, records
-from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, Platform, RestError, unfit
+from mciot_nb.pki.files import data_table
+from mciot_platform.rest.certificates import CertificateCalls
+from mciot_platform.rest.chains import ChainCalls
+from mciot_platform.rest.handler import JSON, Call, Handler, Platform, RestError, unfit
+from mciot_platform.rest.inventory import InventoryCalls
+from mciot_platform.rest.records import RecordCalls
 
 LONGEST_BODY = 1024 * 1024
-TENANT_TYPE = "application/vnd.com.nsn.cumulocity.currenttenant+json"
 ADMIN_ROLES = ("ROLE_TENANT_ADMIN", "ROLE_OPTION_MANAGEMENT_ADMIN")
 
 
@@ -40,7 +44,7 @@ class TenantCalls(Handler):
         value = self.storage.options(self.login.tenant).get((category, key))
         if value is None:
             raise RestError(404, "options/Not Found", f"The option {key} of {category} is not set.")
-        path = f"{OPTIONS}/{quote(category, safe='')}/{quote(key, safe='')}"
+        path = f"/tenant/options/{quote(category, safe='')}/{quote(key, safe='')}"
         return {"category": category, "key": key, "value": value, "self": self.address(path)}
 
     def _list_options(self) -> None:
@@ -69,23 +73,19 @@ class TenantCalls(Handler):
         self.set_status(204)
 
 
-OPTIONS, OPTION = "/tenant/options", "/tenant/options/{category}/{key}"
-CALLS: dict[type[Handler], tuple[Call, ...]] = {
-    TenantCalls: (
-        Call("GET", "/tenant/loginOptions", TenantCalls._login_options, ANYONE),
-        Call("GET", "/tenant/currentTenant", TenantCalls._current_tenant, produces=(TENANT_TYPE, JSON)),
-        Call("GET", "/user/currentUser", TenantCalls._current_user),
-        Call("GET", OPTIONS, TenantCalls._list_options, ADMINS),
-        Call("POST", OPTIONS, TenantCalls._set_option, ADMINS),
-        Call("GET", OPTION, TenantCalls._show_option, ADMINS),
-        Call("PUT", OPTION, TenantCalls._set_option, ADMINS),
-        Call("DELETE", OPTION, TenantCalls._delete_option, ADMINS),
-    ),
-    certificates.CertificateCalls: certificates.CALLS,
-    chains.ChainCalls: chains.CALLS,
-    inventory.InventoryCalls: inventory.CALLS,
-    records.RecordCalls: records.CALLS,
-}
+def read_calls(kind: type[Handler]) -> Iterator[Call]:
+    """Yield what a kind of handler carries out, as the table of calls has it."""
+    for row in data_table("rest_calls.csv"):
+        of, _, run = row["run"].partition(".")
+        consumes, produces = (tuple(row[name].split()) or (JSON,) for name in ("consumes", "produces"))
+        errors = tuple(map(int, row["plain_errors"].split())), int(row["unreadable"] or 422)
+        if of == kind.__name__:
+            known = row["method"], row["path"], getattr(kind, run), row["who"], row["since"] == "current"
+            yield Call(*known, consumes, produces, *errors)
+
+
+KINDS = (TenantCalls, CertificateCalls, ChainCalls, InventoryCalls, RecordCalls)
+CALLS: dict[type[Handler], tuple[Call, ...]] = {kind: tuple(read_calls(kind)) for kind in KINDS}
 
 
 def pattern(path: str) -> str:

@@ -19,7 +19,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_signature
 from mciot_nb.pki.names import name_of
 from mciot_nb.pki.uploads import single_ca_certificate
-from mciot_platform.rest.handler import ADMINS, Call, Handler, RestError, unfit, zulu
+from mciot_platform.rest.handler import Handler, RestError, unfit, zulu
 from mciot_platform.storage import TrustAnchor, timestamp
 
 
@@ -170,17 +170,3 @@ def with_changes(trusted: TrustAnchor, body: Mapping[str, Any]) -> TrustAnchor:
     if automatic not in (True, False, "true", "false"):
         raise invalid("autoRegistrationEnabled must be true or false.")
     return replace(trusted, name=name, status=status, auto_registration=automatic in (True, "true"))
-
-
-TRUSTED = "/tenant/tenants/{tenant}/trusted-certificates"
-PROOF = TRUSTED + "-pop/{identifier}"
-CALLS = (
-    Call("GET", TRUSTED, CertificateCalls._list_trusted, ADMINS),
-    Call("POST", TRUSTED, CertificateCalls._add, ADMINS),
-    Call("POST", TRUSTED + "/bulk", CertificateCalls._add_several, ADMINS),
-    Call("GET", TRUSTED + "/{identifier}", CertificateCalls._show, ADMINS),
-    Call("PUT", TRUSTED + "/{identifier}", CertificateCalls._change, ADMINS),
-    Call("DELETE", TRUSTED + "/{identifier}", CertificateCalls._delete, ADMINS),
-    Call("POST", PROOF + "/verification-code", CertificateCalls._make_code, ADMINS, after_guide=True),
-    Call("POST", PROOF + "/pop", CertificateCalls._prove, ADMINS, after_guide=True, plain_errors=(400, 422)),
-)

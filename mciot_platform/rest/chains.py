@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.uploads import parse_upload
 from mciot_platform.rest.certificates import reversed_name
-from mciot_platform.rest.handler import ADMINS, ANYONE, JSON, Call, Handler, RestError
+from mciot_platform.rest.handler import Handler, RestError
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice
 from mciot_platform.trust import ConnectionRejected, note_chain, readable_certificates
 
@@ -23,7 +24,6 @@ LONGEST_FILE, LONGEST_HEADER, LONGEST_LIST = 10, 5, 5000
 SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")  # RFC 5280: 20 bytes at most
 OLDEST = datetime(1950, 1, 1, tzinfo=UTC)  # the earliest date that a revocation list can hold (RFC 5280, 5.1.2.6)
 NOT_LET_IN = (401, "security/Unauthorized", "A device with this certificate chain is not let in.")
-FORM, CRL = "multipart/form-data", "application/pkix-crl"
 
 
 def read_chain(data: bytes | str, longest: int) -> list[x509.Certificate]:
@@ -74,7 +74,7 @@ class ChainCalls(Handler):
         builder = x509.CertificateRevocationListBuilder(identity.certificate.subject, now, now + timedelta(days=7))
         for serial, date in self.storage.revocations(self.login.tenant).items():
             builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, date).build())
-        self.set_header("Content-Type", CRL)
+        self.set_header("Content-Type", "application/pkix-crl")
         self.finish(builder.sign(identity.key, hashes.SHA256()).public_bytes(Encoding.DER))
 
     def _add_revocations(self) -> None:
@@ -108,8 +108,7 @@ class ChainCalls(Handler):
         """Check the handshake's certificate, with the chain in the header. Raises: ConnectionRejected, RestError."""
         der = self.request.get_ssl_certificate(binary_form=True)
         if not isinstance(der, bytes):
-            sentence = "The client sent no certificate: give it the device's chain and key."
-            raise ConnectionRejected("NO_CLIENT_CERT", sentence)
+            raise ConnectionRejected("NO_CLIENT_CERT")
         own = x509.load_der_x509_certificate(der)
         header = self.request.headers.get("X-Ssl-Cert-Chain")
         given = read_chain(header, LONGEST_FILE) if header else []
@@ -151,20 +150,8 @@ def _serial(text: Any) -> int:
 
 
 def _date(text: Any, default: datetime) -> datetime:
-    try:
+    with suppress(ValueError, TypeError, OverflowError):
         date = datetime.fromisoformat(text) if text else default
         if date.tzinfo and date.astimezone(UTC) >= OLDEST:
             return date.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        pass
     raise _unreadable("A date must be written like 2026-01-31T09:00:00.000Z.")
-
-
-VERIFY, LIST = "/tenant/trusted-certificates/verify-cert-chain", "/tenant/trusted-certificates/settings/crl"
-TOKEN, FORMS = "/devicecontrol/deviceAccessToken", (FORM, "application/x-www-form-urlencoded")
-CALLS = (
-    Call("POST", VERIFY, ChainCalls._verify_chain, ADMINS, consumes=FORMS),
-    Call("GET", LIST, ChainCalls._send_revocations, after_guide=True, produces=(CRL, JSON)),
-    Call("PUT", LIST, ChainCalls._add_revocations, ADMINS, after_guide=True, consumes=(JSON, FORM), unreadable=400),
-    Call("POST", TOKEN, ChainCalls._device_token, ANYONE, after_guide=True, plain_errors=(422,)),
-)

@@ -22,7 +22,6 @@ from mciot_platform.trust import Trust
 
 DEFAULT_PAGE, LARGEST_PAGE = 5, 2000
 JSON, ERROR_TYPE = "application/json", "application/vnd.com.nsn.cumulocity.error+json"
-METHODS = ("GET", "POST", "PUT", "DELETE")
 #: What the vendor's description names in each error: the page on errors.
 INFO = "https://www.cumulocity.com/guides/reference-guide/#error_reporting"
 
@@ -87,20 +86,19 @@ class Login:
     user: str = ""
 
 
-#: Who may make a call.
-ANYONE, ANY_LOGIN, ADMINS = "anyone", "any login", "administrators"
-WRITER = "administrators, the device itself"
+#: Who may make a call; administrators have ROLE_TENANT_ADMIN.
+ANYONE, ADMINS = "anyone", "administrators"
 
 
 class Call(NamedTuple):
-    """One row of the table of calls: method, path with the names of its parts in braces, and what carries it out."""
+    """One row of rest_calls.csv: method, path with the names of its parts in braces, and what carries it out."""
 
     method: str
     path: str
     #: Gets the handler, and the parts of the path by name.
     run: Callable[..., Awaitable[None] | None]
-    #: ADMINS have ROLE_TENANT_ADMIN. That a call is a WRITER's is checked where the device is known.
-    who: str = ANY_LOGIN
+    #: Whether it is the device itself that calls is checked where the device is known.
+    who: str = "any login"
     #: Whether the call came after the guide's time: then the profile `guide-2021` has it not.
     after_guide: bool = False
     #: What media types it reads and writes; types that end in ``+json`` go where JSON does.
@@ -185,7 +183,7 @@ class Handler(RequestHandler):
         if status_code == 401:
             self.set_header("WWW-Authenticate", 'Basic realm="mciot-nb"')
         if status_code == 405:
-            self.set_header("Allow", ", ".join(name for name in METHODS if name in self.calls))
+            self.set_header("Allow", ", ".join(self.calls))
         self.set_header("Content-Type", JSON if status_code in self.call.plain_errors else ERROR_TYPE)
         self.finish(json.dumps({"error": known.error, "message": known.message, "info": INFO}))
 

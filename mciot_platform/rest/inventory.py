@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mciot_platform.messages import COMMAND, RESTART, SERVICE_TYPE
-from mciot_platform.rest.handler import ADMINS, WRITER, Call, Handler, RestError, as_time, unfit, zulu
+from mciot_platform.rest.handler import Handler, RestError, as_time, unfit, zulu
 from mciot_platform.rest.query import parse
 from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOperation, timestamp
 
@@ -107,7 +107,7 @@ class InventoryCalls(Handler):
         return clauses
 
     def _reference(self, device: RegisteredDevice | None) -> dict[str, str]:
-        return {"id": str(device.id), "self": self.address(f"{OBJECTS}/{device.id}")} if device else {}
+        return {"id": str(device.id), "self": self.address(f"/inventory/managedObjects/{device.id}")} if device else {}
 
     def _objects(self, number: int | None = None) -> list[dict[str, Any]]:
         """Return what the login sees of the inventory, all or one; a device is its own owner."""
@@ -118,7 +118,7 @@ class InventoryCalls(Handler):
             own = {"owner": f"device_{row['device']}", "c8y_IsDevice": {}} if is_device else {}
             own |= json.loads(row["fragments"]) | {name: row[name] for name in ("name", "type") if row[name]}
             own |= {"creationTime": zulu(row["created"]), "lastUpdated": zulu(row["updated"] or row["created"])}
-            found.append(own | {"id": str(row["id"]), "self": self.address(f"{OBJECTS}/{row['id']}")})
+            found.append(own | {"id": str(row["id"]), "self": self.address(f"/inventory/managedObjects/{row['id']}")})
         return found
 
     def _list_objects(self) -> None:
@@ -213,7 +213,7 @@ class InventoryCalls(Handler):
             body["failureReason"] = operation.reason
         elif operation.reason and isinstance(body[operation.fragment], dict):
             body[operation.fragment]["result"] = operation.reason
-        return {**body, "self": self.address(f"{OPERATION}/{operation.id}")}
+        return {**body, "self": self.address(f"/devicecontrol/operations/{operation.id}")}
 
     def _list_operations(self) -> None:
         """List operations, the oldest first; with revert the newest."""
@@ -249,22 +249,3 @@ class InventoryCalls(Handler):
         fragments = as_fragments(json.loads(operation.fragments) | body, *OPERATIONS_OWN)
         self.storage.update("operations", operation.id, status=status, reason=reason, fragments=fragments)
         self._show_operation(number)
-
-
-OBJECTS, OPERATION = "/inventory/managedObjects", "/devicecontrol/operations"
-NAME, NAMES = "/identity/externalIds/{kind}/{name}", "/identity/globalIds/{number}/externalIds"
-CALLS = (
-    Call("GET", OBJECTS, InventoryCalls._list_objects),
-    Call("POST", OBJECTS, InventoryCalls._add_object, ADMINS),
-    Call("GET", OBJECTS + "/{number}", InventoryCalls._show_object),
-    Call("PUT", OBJECTS + "/{number}", InventoryCalls._change_object, WRITER),
-    Call("DELETE", OBJECTS + "/{number}", InventoryCalls._delete_object, ADMINS),
-    Call("GET", NAME, InventoryCalls._find_name),
-    Call("DELETE", NAME, InventoryCalls._delete_name, ADMINS),
-    Call("GET", NAMES, InventoryCalls._list_names),
-    Call("POST", NAMES, InventoryCalls._add_name, ADMINS),
-    Call("GET", OPERATION, InventoryCalls._list_operations),
-    Call("POST", OPERATION, InventoryCalls._add_operation, ADMINS),
-    Call("GET", OPERATION + "/{number}", InventoryCalls._show_operation),
-    Call("PUT", OPERATION + "/{number}", InventoryCalls._change_operation, WRITER),
-)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from mciot_platform.rest.handler import ANY_LOGIN, JSON, WRITER, Call, as_time, unfit, zulu
+from mciot_platform.rest.handler import as_time, unfit, zulu
 from mciot_platform.rest.inventory import HAS_FRAGMENT, IN_STATUS, PERIOD, InventoryCalls, as_fragments, as_text
 
 ALLOWED = {"severity": ("CRITICAL", "MAJOR", "MINOR", "WARNING"), "status": ("ACTIVE", "ACKNOWLEDGED", "CLEARED")}
@@ -120,19 +120,3 @@ class RecordCalls(InventoryCalls):
         with self.storage.transaction():
             added = [self._store(one) for one in (several if isinstance(several, list) else [body])]
         self.respond({"measurements": added} if isinstance(several, list) else added[0], 201)
-
-
-CALLS = (
-    Call("GET", "/alarm/alarms/count", RecordCalls._count_records, produces=("text/plain", JSON)),
-    *(
-        Call(method, f"/{name}/{kind.table}{below}", run, ANY_LOGIN if method == "GET" else WRITER)
-        for name, kind in KINDS.items()
-        for method, below, run in (
-            ("GET", "", RecordCalls._list_records),
-            ("POST", "", RecordCalls._add_records),
-            ("GET", "/{number}", RecordCalls._show_record),
-            ("PUT", "/{number}", RecordCalls._change_record),
-        )
-        if method != "PUT" or kind.changed  # a measurement never changes
-    ),
-)

@@ -65,12 +65,7 @@ def stores(folder: Path) -> Iterator[Line]:
     shown = ("openssl", "pkcs12", "-in", store["pkcs12"], "-passin", "env:PASS", "-nodes", "-out", os.devnull)
     trusted, write = {"one": chain[1]}, partial(write_keystore, key=key, chain=chain, password=PASSPHRASE)
     tasks: list[tuple[str, Callable[[], object], str, Callable[[], object]]] = [
-        (
-            "write_keystore, PKCS12",
-            lambda: write(new("p12")),
-            "openssl pkcs12",
-            export,
-        ),
+        ("write_keystore, PKCS12", lambda: write(new("p12")), "openssl pkcs12", export),
         ("read_key, PKCS12", lambda: read_key(store["pkcs12"], PASSPHRASE), "openssl pkcs12 -in", lambda: run(*shown)),
     ]
     if which("keytool"):
