@@ -51,6 +51,15 @@ Exit code 1: a notebook failed.""",
 
 Looks at this machine, the day before a class: the tools, the two ports, the workspace, and whether a local platform
 starts. It changes nothing. Exit code 1: something is missing that the tutorial needs.""",
+    "class": """python3 run.py class --tenants 12 --host NAME
+
+Runs one platform for a class, with everything that it keeps in class/, until Ctrl+C. docs/class.md has the whole day.
+
+--tenants N               how many trainees, each with a tenant and a sheet in class/sheets; 1 if not given
+--host NAME               the name or address by which they reach this machine; without it only this machine does
+--profile guide-2021      the rules of the guide's time; those of today if not given (current)
+--mqtt-port, --https-port 8883 and 8443 if not given, or the next free ones
+--workspace DIR           another folder than class/""",
     "lint": """python3 run.py lint
 
 For maintainers. Checks style (ruff) and types (mypy). Exit code 1: something is wrong.""",
@@ -213,12 +222,14 @@ def follow(command: list[str]) -> tuple[bool, str]:
     How far it is shows in a line that moves, or without a terminal in one for each large package.
     """
     installer, began, before = Installer(command), time.monotonic(), ""
+    width = min(shutil.get_terminal_size().columns - 1, 70)  # a longer line would move the cursor to the next
     try:
         while installer.is_alive():
             installer.join(0.2)
             state = installer.state
             if sys.stdout.isatty():
-                print(f"\r  {time.monotonic() - began:3.0f} s: {state:<60.60}", end="", flush=True)
+                line = f"  {time.monotonic() - began:3.0f} s: {state}"
+                print(f"\r{line:<{width}.{width}}", end="", flush=True)
             elif state != before:
                 print(f"  {state}", flush=True)
             before = state
@@ -226,7 +237,7 @@ def follow(command: list[str]) -> tuple[bool, str]:
         installer.process.terminate()  # it may not have heard
         raise
     if sys.stdout.isatty():
-        print("\r" + " " * 70, end="\r", flush=True)
+        print("\r" + " " * width, end="\r", flush=True)
     return installer.process.wait() == 0, installer.said
 
 

@@ -3,12 +3,15 @@
 import ast
 import hashlib
 import json
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+from tornado.web import HTTPError
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 RUN_AGAIN = "This is how it looked when the notebook was saved. Run this cell again to use it."
@@ -49,7 +52,7 @@ def written(notebook: Any, committed: Any) -> Any:
         kept["source"] = "".join(cell["source"])
         kept["metadata"] = {name: tags for name, tags in cell["metadata"].items() if name == "tags"}
         if cell["cell_type"] == "code":
-            before = ran.get(cell["id"], {"execution_count": None, "outputs": []})
+            before = ran.get(cell.get("id"), {"execution_count": None, "outputs": []})
             kept |= {name: before[name] for name in ("execution_count", "outputs")}
         cells.append(kept)
     return {**committed, "cells": cells}
@@ -76,27 +79,38 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
             return await super()._save_notebook(os_path, nb, capture_validation_error)
         after = canonical(written(nb, json.loads(before)))
         page = seen(path, after.encode())
-        page.parent.mkdir(exist_ok=True)
-        await super()._save_notebook(str(page), nb, capture_validation_error)  # first, because it holds everything
-        if after != before:
-            await self._save_file(os_path, after, "text")
-        for old in set(page.parent.glob(f"{path.stem}.*.ipynb")) - {page}:
+        try:
+            page.parent.mkdir(exist_ok=True)
+            await super()._save_notebook(str(page), nb, capture_validation_error)  # first, because it holds everything
+        finally:  # what was written is kept also where the page can't be
+            if after != before:
+                await self._save_file(os_path, after, "text")
+        for old in set(page.parent.glob(f"{escape(path.stem)}.{'?' * 16}.ipynb")) - {page}:
             old.unlink(missing_ok=True)
 
     async def _read_notebook(self, os_path: str, *options: Any, raw: bool = False, **more: Any) -> Any:
         """Return a notebook, and if ``raw`` is true the file's bytes, by which the Lab sees whether it was changed."""
         found = Path(os_path).read_bytes() if Path(os_path).is_file() else b""
         page = seen(Path(os_path), found)
-        if not page.is_file():
-            return await super()._read_notebook(os_path, *options, raw=raw, **more)
-        notebook = await super()._read_notebook(str(page), *options, **more)
-        return (notebook, found) if raw else notebook
+        with suppress(HTTPError):  # it may have been cut off
+            if page.is_file():
+                notebook = await super()._read_notebook(str(page), *options, **more)
+                return (notebook, found) if raw else notebook
+        return await super()._read_notebook(os_path, *options, raw=raw, **more)
+
+    async def rename_file(self, old_path: str, new_path: str) -> None:
+        """Rename or move a file, and the page of a notebook with it."""
+        await super().rename_file(old_path, new_path)
+        old, new = Path(self._get_os_path(old_path)), Path(self._get_os_path(new_path))
+        with suppress(OSError):  # a folder, or a notebook that has no page
+            (kept := seen(new, new.read_bytes())).parent.mkdir(exist_ok=True)
+            seen(old, new.read_bytes()).replace(kept)
 
     async def get(self, path: str, content: bool = True, *args: Any, **options: Any) -> Any:
         """Return a file's model, as the base class does."""
         model = await super().get(path, content, *args, **options)
         if model["type"] == "notebook" and model["content"]:
-            kernel = await self.kernel_of(path)
+            kernel, again = await self.kernel_of(path), f"<p><em>{RUN_AGAIN}</em></p>"
             for cell in model["content"]["cells"] if kernel else []:
                 alive, shown = kernel
                 datas = [output["data"] for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
@@ -109,7 +123,7 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
                 for data in datas:
                     if VIEW in data and data[VIEW]["model_id"] not in alive:
                         del data[VIEW]
-                        data["text/html"] += f"<p><em>{RUN_AGAIN}</em></p>"
+                        data["text/html"] = data["text/html"].removesuffix(again) + again
         return model
 
     async def kernel_of(self, path: str) -> tuple[set[str], dict[str, str]] | None:
@@ -130,7 +144,7 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
                 answer = (await client.execute("", **ask))["content"]["user_expressions"]["shown"]
                 if answer["status"] == "ok":  # the notebook has loaded the extension
                     shown |= ast.literal_eval(answer["data"]["text/plain"])
-            except TimeoutError:
+            except (TimeoutError, LookupError):  # the latter: it took no requests, because a cell had failed
                 return None
             finally:
                 client.stop_channels()

@@ -97,7 +97,7 @@ class LocalPlatform:
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
-        self.stop()
+        (LocalPlatform.running(self.folder.parent) or self).stop()  # it may have been started anew since
         ports = ["--mqtt-port", str(self.mqtt[1]), "--https-port", str(urlsplit(self.https).port)]
         return self._launch(self.folder, profile, len(self.tenant_ids), self.host, *ports)
 
@@ -216,11 +216,17 @@ class LocalPlatform:
 
     @staticmethod
     def kept(workspace: Any, what: str, value: str) -> list[Any]:
-        """Return one column of what the platform of ``workspace`` keeps, whether it runs or not; empty without one."""
-        address = (_folder(workspace) / "platform.sqlite").as_uri() + "?mode=ro"
-        with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as database:
-            return [row[0] for row in database.execute(f"SELECT {what} = ?", (value,))]
-        return []
+        """Return one column of what the platform of ``workspace`` keeps, whether it runs or not; empty without one.
+
+        Raises: OnboardingError: if it can't be read.
+        """
+        if not (file := _folder(workspace) / "platform.sqlite").exists():
+            return []
+        try:
+            with closing(sqlite3.connect(file.as_uri() + "?mode=ro", 1.0, uri=True)) as database:
+                return [row[0] for row in database.execute(f"SELECT {what} = ?", (value,))]
+        except sqlite3.Error as error:  # another program may hold it
+            raise OnboardingError(f"what the platform keeps in {file} can't be read: {error}.", "BAD_FILE") from None
 
     #: The registered devices, ``created`` when their message 100 came; all that they have sent, and were asked to do.
     devices = partialmethod(_table, "devices", "registered", "created")

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -35,7 +36,7 @@ def check_my_work(notebook: str, workspace: Workspace | None = None) -> Rendered
 
     The workspace is the one that was opened last. Example: ``check_my_work("03")``.
     """
-    number, table = f"{notebook:0>2}", tomllib.loads((DATA / "exercises.toml").read_text("utf-8"))
+    number, table = f"{notebook!s:0>2}", tomllib.loads((DATA / "exercises.toml").read_text("utf-8"))
     if number not in table:
         raise OnboardingError(f"There are no exercises in {number}: use one of {', '.join(table)}.", "BAD_VALUE")
     desk = _Desk(workspace or Workspace.latest or Workspace())
@@ -105,7 +106,7 @@ class _Desk:
     def note(self, words: Words) -> Facts:
         *_, file = words["files"]
         known = {_plain(text): name for text, name in (words.get("answers") or self.answers(file)).items()}
-        found = (self.folder / file).read_text("utf-8", "replace").strip()[:200]
+        found = _text(self.folder / file)[:200]
         yield known.get(_plain(found), "other"), found
 
     def certificate(self, words: Words) -> Facts:
@@ -148,7 +149,7 @@ class _Desk:
 
     def store(self, words: Words) -> Facts:
         path, note = self.folder / words["files"][0], self.folder / "device/password.txt"
-        password, server = note.read_text("utf-8").strip(), self.workspace.device_file("serverCertificate.pem")
+        password, server = _text(note), self.workspace.device_file("serverCertificate.pem")
         yield "mode", os.name != "posix" or not note.stat().st_mode & 0o077
         yield "same", password != self.workspace.passphrase.reveal()
         entries = keystore.read_store(path, password).entries
@@ -181,5 +182,10 @@ class _Desk:
         yield "answered", "SUCCESSFUL" in states or "".join(states[-1:])
 
 
+def _text(path: Path) -> str:
+    data = path.read_bytes()  # Notepad begins with a mark, and PowerShell's ">" writes UTF-16
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace").strip()
+
+
 def _plain(text: str) -> str:
-    return re.sub(r"[\s:'\"]", "", text).casefold()
+    return re.sub(r"[\s:'\"]", "", text).rstrip("/\\.").casefold()

@@ -77,6 +77,10 @@ def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
         except Timeout:
             known = running.read(folder)
         if known:
+            has = known["host"], known["profile"], max(len(known["tenants"]), options.tenants)
+            if has != (options.host, options.profile, len(known["tenants"])):
+                told = f"{known['host']}, with {len(known['tenants'])} tenants and the profile {known['profile']}"
+                print(f"It runs already, as {told}. For another one, stop process {known['pid']}.", file=sys.stderr)
             print(running.line(known), flush=True)
             return 0
         time.sleep(0.05)

@@ -105,6 +105,25 @@ def test_more_tenants_than_run_or_another_name_are_refused_in_a_sentence(platfor
     assert LocalPlatform.running(workspace) == platform
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], ""),
+        (["--tenants", "2"], ""),
+        (["--tenants", "4"], "It runs already, as 127.0.0.1, with 3 tenants and the profile guide-2021."),
+        (["--host", "127.0.0.2"], "It runs already, as 127.0.0.1"),
+        (["--profile", "current"], "It runs already, as 127.0.0.1"),
+    ],
+)
+def test_a_second_start_in_a_terminal_says_what_it_does_not_do(
+    platform: LocalPlatform, options: list[str], said: str
+) -> None:
+    command = [sys.executable, "-m", "mciot_platform", "--workspace", str(platform.folder.parent), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0 and json.loads(done.stdout)["pid"] == platform.pid
+    assert said in done.stderr and (f"stop process {platform.pid}" in done.stderr) == bool(said)
+
+
 def listens_on(pid: int) -> set[str]:
     return {c.laddr.ip for c in psutil.Process(pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN}
 

@@ -4,6 +4,8 @@ import base64
 import html
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -126,6 +128,15 @@ def test_what_is_broken_is_named_and_nothing_else_is(
         assert "in a safe, perhaps" in done.verified().rows[0][1] and "opens" not in done.verified().rows[0][1]
 
 
+def test_what_another_program_holds_is_not_said_to_be_open(done: Workspace) -> None:
+    with closing(sqlite3.connect(done.folder / "platform" / "platform.sqlite", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert states(done.progress())[5:] == UNKNOWN * 2 and "locked" in done.progress().rows[5][1]
+    assert not done.progress().left
+
+
 def test_progress_needs_no_passphrase_and_asks_no_tenant(done: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     (done.folder / "passphrase").unlink()
     workspace = Workspace(done.folder)
@@ -185,6 +196,32 @@ def test_openssl_verifies_the_certificate_of_completion_and_nothing_else(
     assert cms(openssl, folder)
     (folder / "caCert.pem").write_bytes((workspace.folder / "platform" / "serverCert.pem").read_bytes())
     assert not cms(openssl, folder), "another CA"
+
+
+def test_a_ca_that_openssl_made_with_rsa_pss_signs_what_openssl_verifies(
+    quick_workspace: Workspace, openssl: Run
+) -> None:
+    workspace = quick_workspace
+    workspace.catch_up("ca")
+    config, key, certificate = (workspace.ca_folder / f"ca{name}" for name in ("Config.cnf", "Key.pem", "Cert.pem"))
+    made = ["-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-passout", f"file:{workspace.folder}/passphrase"]
+    openssl(
+        "req",
+        "-x509",
+        "-config",
+        config,
+        *made,
+        "-subj",
+        "/CN=PSS",
+        "-days",
+        "9000",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    )
+    goes_all_the_way(workspace := Workspace(workspace.folder))
+    assert cms(openssl, signed(workspace))
 
 
 def test_the_exercise_of_12_has_the_signers_certificate(done: Workspace) -> None:

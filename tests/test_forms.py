@@ -465,7 +465,11 @@ def test_a_wrong_certificate_for_the_platform_is_named(
     form._fields["ca_file"].value = key
     assert form._file.status.startswith("✗ What you pasted holds a private key")
     assert form._fields["ca_file"].value == "" and not list(tmp_path.iterdir()), "nothing of it is kept"
-    for name, content in {"none.pem": "", "key.pem": key, "text.pem": "hello", "cut.pem": CUT_OFF}.items():
+    form._fields["ca_file"].value = key.replace("-----", "\N{EM DASH}")  # as the guide's web page writes them
+    assert form._file.status.startswith("✗ ") and form._fields["ca_file"].value == ""
+    one_line = platform.server_certificate.read_text().replace("\n", "")
+    broken = {"none.pem": "", "key.pem": key, "text.pem": "hello", "cut.pem": CUT_OFF, "line.pem": one_line}
+    for name, content in broken.items():
         (tmp_path / name).write_text(content)
     for path in (tmp_path / "gone.pem", tmp_path, *sorted(tmp_path.iterdir())):
         form._fields["ca_file"].value = str(path)

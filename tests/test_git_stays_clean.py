@@ -1,6 +1,7 @@
 """A notebook that was run and saved leaves git's checkout clean; what was written in one is a small diff, and kept."""
 
 import asyncio
+import json
 import os
 import runpy
 import shutil
@@ -15,6 +16,7 @@ import traitlets.config
 from browser import page_of, run_all, serve, wait_until_done
 from conftest import ROOT, tool
 from playwright.sync_api import expect
+from tornado.web import HTTPError
 
 from tools.notebooks import NOTEBOOKS, canonical
 
@@ -175,6 +177,45 @@ def test_a_notebook_of_ones_own_is_saved_as_it_is(checkout: Checkout) -> None:
     (checkout.folder / NAME).write_text("no notebook")
     checkout.save(own)
     assert nbformat.read(checkout.folder / NAME, 4).cells[0].source == "1"
+
+
+@pytest.mark.parametrize("new", ["notebooks/mine.ipynb", "mine.ipynb", "notebooks/01_ca_certificate.mine.ipynb"])
+def test_a_notebook_that_is_renamed_or_moved_keeps_what_a_run_showed(checkout: Checkout, new: str) -> None:
+    checkout.run_and_save()
+    asyncio.run(checkout.manager.rename(NAME, new))
+    assert "this run's" in str(checkout.open(new))
+    checkout.git("checkout", "--", NAME)
+    assert "this run's" not in str(checkout.open())
+    checkout.run_and_save()
+    assert "this run's" in str(checkout.open(new)), "another notebook's page is not this one's to delete"
+
+
+def test_what_was_written_is_kept_where_its_page_cant_be(checkout: Checkout) -> None:
+    ran = checkout.folder / "notebooks" / ".ran"
+    ran.write_text("a file where the folder belongs; as root nothing is read-only")
+    with pytest.raises(HTTPError, match="Unexpected error while saving"):  # the Lab says so
+        checkout.run_and_save(**{FORM: "mine = 1"})
+    assert cell(checkout.open(), FORM)["source"] == "mine = 1"
+    ran.unlink()
+    checkout.run_and_save()
+    next(ran.iterdir()).write_text("{")  # the machine went off
+    assert cell(checkout.open(), FORM)["source"] == "mine = 1"
+    old = json.loads(json.dumps(checkout.open()))  # a client that knows no ids
+    cell(old, FORM)["source"] = "mine = 2"
+    for one in old["cells"]:
+        del one["id"]
+    checkout.save({**old, "nbformat_minor": 4})
+    assert "mine = 2" in [one["source"] for one in checkout.open()["cells"]]
+
+
+def test_a_dead_widget_says_once_to_run_its_cell_again(checkout: Checkout) -> None:
+    dead = {"text/html": "form", "application/vnd.jupyter.widget-view+json": {"model_id": "gone"}}
+    for _ in range(2):  # it was opened, saved as it was shown, and its kernel ended again
+        content = checkout.open()
+        cell(content, FORM)["outputs"] = [nbformat.v4.new_output("display_data", dead)]
+        checkout.save(content)
+        dead |= {"text/html": cell(checkout.open(), FORM)["outputs"][0]["data"]["text/html"]}
+        assert str(cell(checkout.open(), FORM)["outputs"]).count("Run this cell again") == 1
 
 
 @pytest.mark.slow

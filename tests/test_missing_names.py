@@ -59,7 +59,11 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     shutil.copy(CA, path)
     opened = nbformat.read(path, 4)
     opened.cells.append(
-        nbformat.v4.new_code_cell("%time x\nimport a.b as c\n[y for y in x]\ndef f():\n  z = 1", id="odd")
+        nbformat.v4.new_code_cell(
+            "%time x\nimport a.b as c\n[y for y in x]\ndef f():\n  z = 1\ndel thrown_away, e[0]\n"
+            "try:\n  pass\nexcept Exception as what_was_wrong: pass",
+            id="odd",
+        )
     )
     nbformat.write(opened, path)
     kernel = Kernel(path)
@@ -95,6 +99,12 @@ def test_a_name_whose_cell_has_not_run(kernel: Kernel, source: str, cell_id: str
         ("x = nowhere_near", "ca-check", "NameError: name 'nowhere_near' is not defined"),
         ("ca = ca", "ca-create", "NameError: name 'ca' is not defined"),  # made in this very cell alone
         ("y, z", "ca-check", "NameError: name 'y' is not defined"),  # a comprehension's, a function's
+        ("thrown_away", "ca-check", "NameError: name 'thrown_away' is not defined"),  # it is deleted there
+        (
+            "what_was_wrong",
+            "ca-check",
+            "NameError: name 'what_was_wrong' is not defined",
+        ),  # it is gone when its `except` ends
         ("def g():\n  ca.x\n  ca = 1\ng()", "ca-check", "UnboundLocalError: cannot access local variable 'ca'"),
         ("raise NameError('ca')", "ca-check", "NameError: ca"),
         (

@@ -111,4 +111,6 @@ def test_a_tenant_that_is_no_longer_there_is_not_replaced_by_another(quick_works
     assert first.trusted_certificates.list() == []  # the control
     with pytest.raises(OnboardingError, match="has no tenant"):
         second.trusted_certificates.list()
-    again.stop()
+    with_others = platform.restart("current")  # by one who knows the first only
+    assert with_others.profile == "current" and with_others.pid not in (platform.pid, again.pid)
+    with_others.stop()

@@ -327,6 +327,17 @@ def test_a_file_that_is_gone_or_broken_is_said_so_and_nothing_is_a_traceback(cop
     path.write_bytes(whole)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # Notepad's second, PowerShell's third
+def test_a_note_is_read_whatever_wrote_it(copy: Workspace, encoding: str) -> None:
+    for path, end in (("where.txt", "/\r\n"), ("device/password.txt", "\r\n")):
+        path = copy.practice_folder / path
+        text = path.read_text().strip() if "password" in path.name else str(copy.ca_folder)
+        path.write_bytes((text + end).encode(encoding))
+    assert state(copy, "00", 1)[0] == state(copy, "05", 1)[0] == DONE
+    (copy.practice_folder / "where.txt").write_bytes(f"{copy.folder}/".encode(encoding))
+    assert state(copy, "00", 1) == (WRONG, TABLE["00"][0]["outside"])
+
+
 def test_a_passphrase_that_is_not_typed_is_asked_for(copy: Workspace) -> None:
     (copy.folder / "passphrase").unlink()
     assert "Type it in the field at" in state(Workspace(copy.folder), "01", 2)[1]

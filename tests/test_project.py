@@ -52,14 +52,15 @@ def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
     for command, about in {
         "guide": "MCIOT_WORKSPACE",
         "check": "ports",
+        "class": "--tenants N",
         "bench": "Measures",
         "rebuild": "form",
     }.items():
         said = run_py(command, "--help").stdout
         assert (
-            said.startswith(f"python3 run.py {command}\n")
+            re.match(f"python3 run.py {command}\\b", said)
             and about in said
-            and "guide" not in said.replace(command, "")
+            and (command == "guide" or "run.py guide" not in said)
         )
     wrong = run_py("gide")
     assert wrong.returncode != 0 and "no command 'gide'" in wrong.stderr and "Traceback" not in wrong.stderr
@@ -102,6 +103,15 @@ def test_the_first_start_shows_how_far_it_is(lines: dict[str, str], terminal: bo
         seen += shown.stdout.read().decode()
     assert seen.splitlines()[-1].startswith("(True, ") and ("\r" in seen) == terminal
     assert next(iter(lines)) in seen.splitlines()[-1], "all that was said is kept"
+
+
+@pytest.mark.parametrize("columns", [30, 200])
+def test_the_line_that_moves_is_shorter_than_the_terminal(columns: int) -> None:
+    code = "import sys, run; sys.stdout.isatty = lambda: True; run.follow([sys.executable, '-c', ''])"
+    command, environment = [sys.executable, "-c", code], {**os.environ, "COLUMNS": str(columns)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    first, *lines, end = done.stdout.decode().split("\r")
+    assert (first, end) == ("", "") and {len(line) for line in lines} == {min(columns - 1, 70)}
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -179,9 +180,13 @@ class TenantSettings:
         }
         found = {name: _PROBLEMS[name] for name, is_good in good.items() if not is_good}
         try:
-            read_certificates(Path(self.ca_file)) if self.ca_file else None
+            if self.ca_file and read_certificates(Path(self.ca_file)):
+                ssl.create_default_context(cafile=self.ca_file)  # which reads less than we do
         except OnboardingError as error:
             found["ca_file"] = f"The server certificate: {error}"
+        except OSError:
+            found["ca_file"] = f"The server certificate: {self.ca_file} is one that OpenSSL can't read, such as on one "
+            found["ca_file"] += "line: drop it on the form in 00, which writes it as it should be."
         return found
 
 

@@ -16,6 +16,7 @@ from mciot_nb.archive import Archive
 from mciot_nb.pki.chain import fingerprint, to_pem
 from mciot_nb.pki.files import DATA, disk_errors, write_whole
 from mciot_nb.pki.names import name_of
+from mciot_nb.pki.signing import signing_options
 from mciot_nb.ui.certificate_card import short_name
 from mciot_nb.ui.forms import Form, labelled
 from mciot_nb.ui.markup import FOLLOW_THE_PAGE, Rendered, escape, fitted, listed, paragraph, width
@@ -66,7 +67,8 @@ class CompletionForm(Form):
         if not svg or svg != there:
             Archive(workspace.folder).move([folder], "the certificate of completion that was here")
             svg = self._drawn(f"{datetime.now(UTC):%Y-%m-%d %H:%M}")
-        builder = PKCS7SignatureBuilder().set_data(svg.encode()).add_signer(signer.certificate, signer.key, SHA256())
+        pair, pss = (signer.certificate, signer.key), signing_options(signer.config, signer.certificate)["rsa_padding"]
+        builder = PKCS7SignatureBuilder().set_data(svg.encode()).add_signer(*pair, SHA256(), rsa_padding=pss)
         signature = builder.sign(Encoding.PEM, [PKCS7Options.DetachedSignature, PKCS7Options.Binary])
         with disk_errors(folder):
             folder.mkdir(exist_ok=True)

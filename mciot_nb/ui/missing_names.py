@@ -1,5 +1,6 @@
 """What a notebook says where a name is used whose cell has not run: which cell makes it, in place of a traceback."""
 
+import ast
 import json
 import os
 import symtable
@@ -44,6 +45,12 @@ def _who_makes(name: str, ip: Any) -> str:
 def _makes(name: str, source: str) -> bool:
     """Whether a cell assigns, defines or imports ``name``; what its functions keep to themselves does not count."""
     with suppress(KeyError, SyntaxError):
-        symbol = symtable.symtable(source, "", "exec").lookup(name)
+        tree = ast.parse(source)
+        for node in ast.walk(tree):  # neither a name that is deleted is made, nor one that ends with its `except`
+            if isinstance(node, ast.ExceptHandler):
+                node.name = None
+            elif isinstance(node, ast.Delete):
+                node.targets = [ast.Tuple([], ast.Del())]
+        symbol = symtable.symtable(ast.unparse(tree), "", "exec").lookup(name)
         return symbol.is_assigned() or symbol.is_imported()
     return False
