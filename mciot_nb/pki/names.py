@@ -60,7 +60,7 @@ def mailbox_problem(address: str) -> str | None:
     """Return why this is no mail address (RFC 5321, section 4.1.2; odd ones that exist are), or None."""
     if re.fullmatch(r"""([\w!#$%&'*+/=?^`{|}~.-]+|"([^"\\]|\\.)+")@(\w([\w.-]*\w)?|\[[^]\s]+\])""", address, re.ASCII):
         return None
-    return f"Email Address must be an address such as ops@example.com, not {address!r}: mend it, or leave it blank."
+    return f"Email Address must be an address such as ops@example.com, not {address!r}: correct it, or leave it blank."
 
 
 @dataclass(frozen=True)
