@@ -78,7 +78,7 @@ async def run_each(paths: list[Path]) -> str:
 def guided(path: Path) -> Any:
     """Read a notebook without its exercises: what its reader wrote there need not run in an empty workspace."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if not re.search(r"-practice-\d+$", cell.id)]
+    notebook.cells = [cell for cell in notebook.cells if not re.search(r"-(practice|exercise)-\d+$", cell.id)]
     return notebook
 
 
