@@ -86,6 +86,7 @@ def test_each_fault_has_its_code_and_its_sentence(ca: CertificateAuthority, tmp_
         assert diagnosis.code == code, (code, str(diagnosis))
         assert len(set(diagnosis.findings)) == len(diagnosis.findings)
         assert all(re.fullmatch(r"[^\n]+\.", finding.sentence) for finding in diagnosis.findings)
+        assert len(set(diagnosis.findings)) == len(diagnosis.findings), "nothing is said twice"
     assert diagnose([device, root], [other]).code == "UNKNOWN_CA"
     assert diagnose([device, root], [twin]).code == "UNKNOWN_CA", "another CA of the same name is another CA"
     assert diagnose([leaf, middle], [middle], GUIDE).ok, "an uploaded intermediate is the anchor"

@@ -196,10 +196,12 @@ def test_nothing_is_connected_until_somebody_presses_and_both_ends_say_how_it_we
     found = bench.platform.tenant.devices.find(bench.name)
     assert found and found.fragments["c8y_SupportedOperations"] == ["c8y_Restart", "c8y_Command"]
     assert bench.connect("  ") == "The device is already connected: disconnect it first."
+    assert bench.connect("somebody-else").startswith("✗ Not connected") and "CLIENT_ID_MISMATCH" in bench.sides[1]
+    assert bench.connect(bench.name) == "✓ Connected."
     assert bench.press(bench.button("Disconnect")) == "✓ Disconnected."
     left, right = bench.sides
     assert "You disconnected" in left and "Then: The client disconnected." in right
-    assert bench.state.startswith("✗ Not connected") and len(bench.platform.log()) == before + 1
+    assert bench.state.startswith("✗ Not connected") and len(bench.platform.log()) == before + 3
     assert bench.connect("  ") == "✓ Connected." and bench.console.client_id.value == bench.name  # blank is its own
 
 

@@ -305,7 +305,7 @@ def test_a_store_says_at_a_glance_what_it_holds_and_never_shows_a_secret(stores:
     for store, words in zip(stores, holds, strict=True):
         for look in both(store):
             assert f"Holds {words}." in look
-            assert ("✓ is in it, by its certificate RSA, 2048 bits" in look) == ("1 private key" in words)
+            assert ("✓ is in it: RSA, 2048 bits, by its certificate" in look) == ("1 private key" in words)
             assert ("the private key's own; ✓ signed by the next one" in look) == ("1 private key" in words)
             assert "✓ signed by itself" in look
             assert CA.fingerprint(SHA256()).hex(":").upper() in look  # the control: what is no secret would be found

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from conftest import ROOT, tool
 from playwright.sync_api import expect
 from tornado.web import HTTPError
 
-from tools.notebooks import NOTEBOOKS, canonical
+from tools.notebooks import NOTEBOOKS, canonical, guided
 
 NAME = "notebooks/01_ca_certificate.ipynb"
 #: The cell that a learner edits, and one that upstream does.
@@ -238,3 +239,11 @@ def test_the_lab_runs_and_saves_every_notebook(tmp_path: Path, ours: bool) -> No
                 expect(page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
     changed = "" if ours else f" M notebooks/{NOTEBOOKS[0].name}\n"
     assert checkout.git("status", "--porcelain") == changed
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_guide_runs_no_exercise_that_a_reader_has_written(path: Path) -> None:
+    cells = {cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"}
+    left_out = [cells[name] for name in cells.keys() - {cell.id for cell in guided(path).cells}]
+    assert left_out and all(re.match(r"# Exercise \d: write your code here$", source) for source in left_out)
+    assert not any("# Exercise" in cell.source for cell in guided(path).cells if cell.cell_type == "code")

@@ -415,7 +415,9 @@ def test_of_a_file_the_ca_certificates_are_offered_and_nothing_is_sent(tenant: T
         assert offered(panel) == []
         for data in GOOD.values():
             status = hand_over(panel.upload_part.file, "any name.txt", data)
-            assert status.startswith("✓ any name.txt holds a CA certificate:") and "Nothing was sent yet" in status
+            assert (
+                status.startswith("✓ any name.txt holds a CA certificate:") and "Nothing is sent before that" in status
+            )
             assert offered(panel) == ["Root (from any name.txt)"]
         assert len(calls) == before
 

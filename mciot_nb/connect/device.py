@@ -183,7 +183,7 @@ class Device(Connection):
         self._send("501", operation.name)
 
     def done(self, operation: OperationRequest) -> None:
-        """Say that an operation succeeded (503)."""
+        """Say that an operation succeeded (503); only one that `executing` has begun can."""
         self._send("503", operation.name)
 
     def failed(self, operation: OperationRequest, reason: str) -> None:

@@ -71,9 +71,9 @@ class CertificateAuthority:
     """
 
     folder: Path
-    config: CaConfig
+    config: CaConfig = field(repr=False)
     certificate: x509.Certificate
-    database: SigningDatabase
+    database: SigningDatabase = field(repr=False)
     key: PrivateKey = field(repr=False)
     recovered: str = ""
 

@@ -140,7 +140,7 @@ def the(certificate: x509.Certificate) -> str:
 
 def strict_findings(path: Sequence[x509.Certificate], at: datetime) -> Iterator[Finding]:
     """Yield what is accepted here, and refused by strict verifiers or by Java."""
-    verdict = ask_openssl(path, path[-1:], at, STRICTLY | NO_DATES)
+    verdict = ask_openssl(path, path[-1:], at, STRICTLY | NO_DATES)  # `examine` has looked at those
     if verdict.error:
         yield refusal(verdict.error, verdict.certificate, verdict.depth, "", STRICT)
     stars = [name[1:] for name in _alternatives(path[0]) if name.startswith("*.")]

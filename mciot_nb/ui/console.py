@@ -101,7 +101,9 @@ class DeviceConsole(Panel):
 
     def _connect(self, client_id: str) -> str:
         if self.device.is_connected:
-            return "The device is already connected: disconnect it first."
+            if client_id == self.ends.client_id:
+                return "The device is already connected: disconnect it first."
+            self.device.disconnect()  # a second name is tried with the first one's connection closed
         self._draw("… Connecting")
         if not self.ends.connect(client_id):
             raise OnboardingError("Not connected: what each side saw is above.")

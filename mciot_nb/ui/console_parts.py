@@ -59,6 +59,11 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         """Whether a connection is known that has not ended as far as is known here."""
         return self._attempt is not None and not (self._attempt.refusal or self._attempt.ending)
 
+    @property
+    def client_id(self) -> str:
+        """The ClientId of the last attempt, empty before the first."""
+        return self._attempt.client_id if self._attempt else ""
+
     def connect(self, client_id: str) -> bool:
         """Let the device connect under this ClientId, and note what comes of it; returns whether it is connected."""
         own, since, refusal = self._device.client_id, max(self._log().index, default=0), None

@@ -91,7 +91,7 @@ def _entry_rows(entry: Entry) -> Iterator[Line]:
     """Yield the entry's kind, and its chain."""
     yield "Kind", _KINDS.get(entry.kind, f"⚠ {entry.kind}"), ""
     if entry.kind == KEY_ENTRY:
-        kind = f", by its certificate {key_kind(entry.chain[0])}" if entry.chain else ""
+        kind = f": {key_kind(entry.chain[0])}, by its certificate" if entry.chain else ""
         yield "Private key", f"✓ is in it{kind}", "kept under the password, and never shown"
     for (name, certificate), signed in zip(_numbered("Certificate", entry.chain), _signatures(entry), strict=True):
         yield name, readable(name_of(certificate)), "; ".join(filter(None, (trouble(certificate), signed)))

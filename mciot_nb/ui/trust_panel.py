@@ -136,7 +136,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
             self.refresh()
             self.choice.value = self._from_file[0]
         several = f"{len(found)} CA certificates: choose one above, then" if found[1:] else "a CA certificate:"
-        return f"✓ {name} holds {several} look at it below and press Upload. Nothing was sent yet."
+        return f"✓ {name} holds {several} look at it below and press Upload. Nothing is sent before that."
 
     def _show(self) -> None:
         offer = self.choice.value
