@@ -146,7 +146,7 @@ def test_one_certificate_is_a_chain_and_what_can_be_listed_is_one() -> None:
     assert not diagnose(chain[0], []).ok
     assert build_chain(chain[0], root) == chain
     assert chain_picture(chain[0], trusted=root, at=local).text == chain_picture(chain[:1], trusted=[root]).text
-    with pytest.raises(OnboardingError, match=r"no profile 'newest': say guide-2021 or current\."):
+    with pytest.raises(OnboardingError, match=r"no profile 'newest': use guide-2021 or current\."):
         diagnose(chain, [root], "newest")
 
 

@@ -93,4 +93,4 @@ def test_a_practice_passphrase_that_was_lost_is_said_so(quick_workspace: Workspa
 
 def test_a_profile_that_there_is_not_starts_nothing(tmp_path: Path) -> None:
     said = refused("NO_PROFILE", lambda: LocalPlatform.start(tmp_path, "newest"))
-    assert "say guide-2021 or current" in said and not list(tmp_path.iterdir())
+    assert "use guide-2021 or current" in said and not list(tmp_path.iterdir())

@@ -134,7 +134,7 @@ def test_whom_to_trust(entity: Entity, more: tuple[Entity, ...], issuer: Entity 
         assert fetched.issuer is None
         assert "Test Middle" in refused("NO_ISSUER", lambda: fetched.trust_anchor("issuer"))
     for word in ("root", "", "Server"):
-        assert "say server or issuer" in refused("NO_CHOICE", lambda word=word: fetched.trust_anchor(word))
+        assert "use server or issuer" in refused("NO_CHOICE", lambda word=word: fetched.trust_anchor(word))
 
 
 def test_the_fingerprint_is_openssls(tmp_path: Path, openssl: Run) -> None:
