@@ -142,11 +142,16 @@ class Workspace:
         return folder
 
     def subject(self, owner: str) -> DistinguishedName:
-        """Return the subject that was asked for, by the ``ca``, ``intermediate`` or ``device``; else a suggestion."""
+        """Return the subject asked for by the ``ca``, ``intermediate`` or ``device``; before that, one like the CA's."""
         if self._file(owner, "Csr.pem").exists():
             return DistinguishedName.from_x509(subject_of(self._request(owner)))
-        has_certificate = self._file(owner, "Cert.pem").exists()
-        return DistinguishedName.from_x509(name_of(self.certificate(owner))) if has_certificate else DEFAULTS[owner]
+        if self._file(owner, "Cert.pem").exists():
+            return DistinguishedName.from_x509(name_of(self.certificate(owner)))
+        suggestion = DEFAULTS[owner]
+        with suppress(OnboardingError):  # there may be no CA yet, or one of another's make, with other fields
+            company = DistinguishedName.from_x509(name_of(self.certificate("ca")))
+            return replace(company, common_name=suggestion.common_name, email=None)
+        return suggestion
 
     def key_choice(self, owner: str) -> KeyChoice:
         """Return the kind of key and the days of the ``ca``, ``intermediate`` or ``device`` that is there.
@@ -678,7 +683,7 @@ class Workspace:
         if last == "ca":
             return
         if "intermediate" in (last, self.issuer) and not self.has_intermediate:
-            self.create_intermediate(DEFAULTS["intermediate"])
+            self.create_intermediate(self.subject("intermediate"))
             yield "the intermediate CA"
         if last in ("intermediate", "issuer"):
             return

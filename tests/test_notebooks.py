@@ -97,6 +97,8 @@ def test_the_form_is_the_tutorials(path: Path) -> None:
         assert re.search(row, load(NOTEBOOKS[0]).cells[2].source, re.M)
     if path != NOTEBOOKS[0]:  # which shows at its top how far the learner is
         assert cells.pop().source == "workspace.progress()"
+    exercises = [cell.metadata.get("tags") for cell in cells if cell.source.startswith("# Exercise")]
+    assert exercises and all(tags == ["raises-exception"] for tags in exercises), "none of them may stop Run All"
     headings = [cell.source.partition("\n")[0] for cell in cells if cell.cell_type == "markdown"]
     assert [heading for heading in headings if heading in ("## Exercises", "## Questions", "## Recap")] == [
         *("## Exercises", "## Questions", "## Recap")

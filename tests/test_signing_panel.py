@@ -25,7 +25,7 @@ from mciot_nb.pki import rows
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.keys import KeyType
-from mciot_nb.pki.rows import hex_serial
+from mciot_nb.pki.rows import decoded, hex_serial
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import visible
@@ -254,7 +254,7 @@ def in_plain_python(row: dict[Any, Any], now: datetime) -> list[str]:
     days = str(math.ceil((row["expires"] - now).total_seconds() / 86400)) if word == "✓ valid" else "-"
     times = ["-" if pd.isna(time) else f"{time:%Y-%m-%d %H:%M:%S} UTC" for time in (row["expires"], row["revoked"])]
     status = f"{word}: {row['reason']}" if row["reason"] else word
-    return [hex_serial(row["serial"]), status, days, row["common_name"] or "-", row["subject"], *times]
+    return [hex_serial(row["serial"]), status, days, row["common_name"] or "-", decoded(row["subject"]), *times]
 
 
 @given(frames, moments)
@@ -268,6 +268,13 @@ def test_the_words_are_those_of_plain_python_and_of_the_table_that_stands_still(
             shown = [list(texts.columns), *(in_plain_python(row, at) for row in frame.iloc[::-1].to_dict("records"))]
             assert [list(texts.columns), *texts.to_numpy().tolist()] == shown
             assert cells(signing_table(frame, at=at).html) == [visible(text) for row in shown for text in row]
+
+
+def test_a_subject_is_read_as_its_common_name_is() -> None:
+    assert (
+        decoded(r"/O=Br\xC3\xBCckner \/ S\xF6hne/CN=\xE4")
+        == "/O=Brückner \\/ S\N{REPLACEMENT CHARACTER}hne/CN=\N{REPLACEMENT CHARACTER}"
+    )
 
 
 def test_days_that_pass_and_an_expiry_are_seen_while_the_panel_is_open(

@@ -251,6 +251,16 @@ def test_of_an_intermediate_that_lacks_a_file_another_is_made_when_asked_for(wor
     assert list((workspace.folder / "earlier").glob("*/caCertificate/intermediateCertificate/intermediateKey.pem"))
 
 
+def test_what_is_suggested_below_a_ca_has_its_company(workspace: Workspace) -> None:
+    assert workspace.subject("device").organization == "Example Company", "the control"
+    ca = DistinguishedName("AT", None, "Wien", "Brückner & Söhne", None, "Our CA", "ca@example.com")
+    workspace.create_ca(ca)
+    for owner, name in (("intermediate", "Example Intermediate CA"), ("device", "device-0001")):
+        assert workspace.subject(owner) == DistinguishedName("AT", None, "Wien", "Brückner & Söhne", None, name)
+    (workspace.ca_folder / "caCert.pem").write_text("damaged")
+    assert workspace.subject("device").organization == "Example Company", "and the form is there all the same"
+
+
 def test_a_folder_that_was_begun_by_hand_moves_aside(workspace: Workspace) -> None:
     workspace.catch_up("ca")
     begun = workspace.intermediate_folder / "intermediateKey.pem"

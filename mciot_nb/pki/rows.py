@@ -220,4 +220,9 @@ def common_name_of(subject: str) -> str:
         return subject.partition("/CN=")[2].partition("/")[0]
     match = re.search(r"(?<!\\)/CN=((?:\\.|[^/\\])*)", subject)
     text = re.sub(r"\\([/+])", r"\1", match[1] if match else "")
+    return decoded(text)
+
+
+def decoded(text: str) -> str:
+    r"""Return ``text`` with the letters that openssl writes as ``\xHH``, the bytes of their UTF-8."""
     return re.sub(rb"\\x([0-9A-F]{2})", lambda byte: bytes([int(byte[1], 16)]), text.encode()).decode(errors="replace")

@@ -18,7 +18,7 @@ from mciot_nb.pki.chain import read_copy
 from mciot_nb.pki.crl import unlisted
 from mciot_nb.pki.files import meanings
 from mciot_nb.pki.names import common_name, name_of
-from mciot_nb.pki.rows import DatabaseRow, hex_serial
+from mciot_nb.pki.rows import DatabaseRow, decoded, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.displays import sentence
 from mciot_nb.ui.markup import Rendered, counted, escape, grid, paragraph, visible
@@ -40,7 +40,7 @@ def signing_texts(frame: pd.DataFrame, now: datetime) -> pd.DataFrame:
         "Status": [_STATUS[word] + reason for word, reason in zip(status, reasons, strict=True)],
         "Days left": [str(left) if word == "V" else "-" for word, left in zip(status, days, strict=True)],
         "Common name": [name or "-" for name in frame["common_name"]],
-        "Subject": frame["subject"].tolist(),
+        "Subject": [decoded(subject) for subject in frame["subject"]],
         "Expires": _times(frame["expires"]),
         "Revoked": _times(frame["revoked"]),
     }
