@@ -142,7 +142,7 @@ class Workspace:
         return folder
 
     def subject(self, owner: str) -> DistinguishedName:
-        """Return the subject asked for by the ``ca``, ``intermediate`` or ``device``; before that, one like the CA's."""
+        """Return the subject asked for by the ``ca``, ``intermediate`` or ``device``; else one like the CA's."""
         if self._file(owner, "Csr.pem").exists():
             return DistinguishedName.from_x509(subject_of(self._request(owner)))
         if self._file(owner, "Cert.pem").exists():
