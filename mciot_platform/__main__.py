@@ -52,8 +52,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    text = "Run the local platform, a stand-in for a tenant, in the foreground, until it is stopped."
-    parser = argparse.ArgumentParser(prog="python -m mciot_platform", description=text)
+    parser = argparse.ArgumentParser("python -m mciot_platform", description="Run the platform until it is stopped.")
     parser.add_argument("--workspace", type=Path, required=True, help="the folder to work in, in its platform/")
     host = "the name or address by which others reach this machine; it goes into the server certificate. With a name, "
     host += "the platform listens on every address, with an address, on that one; the default is the loopback's"
@@ -123,11 +122,11 @@ def _open_storage(file: Path) -> Storage:
     try:
         storage = Storage(file)
         storage.end_interrupted_connections()
-    except sqlite3.OperationalError:  # the disk is full, or the file locked: nothing is wrong with it
-        raise
-    except sqlite3.DatabaseError:
+        return storage
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise  # the disk is full, or the file locked: nothing is wrong with it
         raise OnboardingError(f"{file} is damaged: move it away, and an empty one is made.") from None
-    return storage
 
 
 def _raise_file_limit() -> None:
@@ -195,11 +194,10 @@ def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
         raise OnboardingError(f"There is no port {first}: name one from 0 to 65535.")
     own = [one.address for card in psutil.net_if_addrs().values() for one in card if one.family == socket.AF_INET]
     told = f"{host!r} leads to no address of this machine: give --host {' or '.join(own)}, or its name."
-    no_address = OnboardingError(told)
     try:
         socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
-        raise no_address from None
+        raise OnboardingError(told) from None
     # a machine's own name often stands for its loopback address only, so: every address
     address = host if _is_address(host) else None
     for port in range(first, min(first + PORTS_TRIED, 65536)):
@@ -208,7 +206,7 @@ def _bind(host: str, first: int) -> tuple[list[socket.socket], int]:
             return sockets, sockets[0].getsockname()[1]
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise no_address from None
+                raise OnboardingError(told) from None
     raise OnboardingError(f"No port from {first} upward is free on {host}: name another one.")
 
 

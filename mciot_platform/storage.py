@@ -328,15 +328,13 @@ class Storage:
         Those of all tenants are the same object until one of them changes.
         """
         if self._trusted is None:
-            rows = self._db.execute("SELECT * FROM trusted_certificates ORDER BY rowid")
-            self._trusted = list(map(_trust_anchor, rows))
+            self._trusted = list(map(_trust_anchor, self.select("SELECT * FROM trusted_certificates ORDER BY rowid")))
         return self._trusted if tenant is None else [one for one in self._trusted if one.tenant == tenant]
 
     def trusted_certificate(self, fingerprint: str) -> TrustAnchor | None:
         """Return a certificate that was ever uploaded, by any tenant."""
-        query = "SELECT * FROM trusted_certificates WHERE fingerprint = ?"
-        row = self._db.execute(query, (fingerprint,)).fetchone()
-        return _trust_anchor(row) if row else None
+        rows = self._db.execute("SELECT * FROM trusted_certificates WHERE fingerprint = ?", (fingerprint,))
+        return next(map(_trust_anchor, rows), None)
 
     def put_trusted_certificate(self, trusted: TrustAnchor) -> None:
         """Add a certificate, or replace what is stored of it."""
