@@ -222,10 +222,10 @@ class TrustedCertificates:
             self.tenant.request("PUT", _CRL, lambda _: None, meaning=_REVOCATION, json=body)
         try:
             if self.checks_revocations():
-                return "They are on the list, and this tenant checks it: their devices are refused from now on."
+                return "The list is updated, and this tenant checks it: the devices on it are refused from now on."
         except OnboardingError:
-            return "They are on the list. Whether this tenant checks it can't be read with this login."
-        sentence = "They are on the list, but this has no effect yet: this tenant does not check its list until "
+            return "The list is updated. Whether this tenant checks it can't be read with this login."
+        sentence = "The list is updated, but this has no effect yet: this tenant does not check its list until "
         return sentence + "tenant.trusted_certificates.check_revocations() turns that on."
 
     def checks_revocations(self) -> bool:
