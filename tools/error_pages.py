@@ -78,7 +78,7 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
                 entries.update(_entries(scope, code, sentence, calls))
         for key in _texts(call.args[0], scope) if kind in BY_KEY else ():
             entries.update(Entry(key.partition(".")[0], text, scope.place) for text in _said(key, scope))
-    return sorted(entries)
+    return sorted(entry for entry in entries if entry.sentence)
 
 
 def _entries(scope: Scope, code: ast.expr | None, sentence: ast.expr | None, calls: list) -> Iterator[Entry]:  # type: ignore[type-arg]

@@ -215,8 +215,9 @@ def first_lines(*paths: Path) -> Rendered:
     """
     text, html = [], ""
     for path in map(Path, paths):
-        data = read_file(path, f"There is no {path.name} in {path.parent} yet: run the cells above.")
-        lines, said = list(islice(map(visible, _beginning(data)), 8)), path.name + _remark(path, data)
+        data = read_file(path, "") if path.exists() else b""
+        remark = _remark(path, data) if path.exists() else " is missing: run the cells above, or put it back"
+        lines, said = list(islice(map(visible, _beginning(data)), 8)), path.name + remark
         text += [said, *(f"  {line}" for line in lines)]
         shown = "\n".join(map(escape, lines))
         html += f'<div><strong>{escape(said)}</strong><pre style="margin:0 0 8px;background:none">{shown}</pre></div>'
