@@ -314,6 +314,7 @@ function keepOrder(panel, model) {
     const element = type === "click" ? target.closest("button") : target;
     if (replaying || !element) return;
     const press = type === "click" && element.matches(".widget-button"); // others open a row, for one
+    if (!press) last = undefined; // something was done between: the next press is one of its own
     if (!press && !waiting.length) return;
     event.stopPropagation();
     const same = element === last?.element || (event.detail && !far(event, last)); // by a key it has no place
