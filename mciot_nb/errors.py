@@ -38,7 +38,7 @@ class OnboardingError(Exception):
 
 
 def fault(key: str, /, **values: object) -> OnboardingError:
-    """Return the error whose sentence stands in `SENTENCES`, with these values in it."""
+    """Return the error whose sentence is in `SENTENCES`, with these values in it."""
     return OnboardingError(SENTENCES[key].format(**values), key.partition(".")[0])
 
 
@@ -56,7 +56,7 @@ class Finding:
 
 
 def finding(key: str, severity: str = REFUSED, /, **values: object) -> Finding:
-    """Return the finding whose sentence stands in `SENTENCES`, with these values in it."""
+    """Return the finding whose sentence is in `SENTENCES`, with these values in it."""
     return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity)
 
 

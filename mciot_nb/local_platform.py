@@ -97,7 +97,7 @@ class LocalPlatform:
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
-        (LocalPlatform.running(self.folder.parent) or self).stop()  # it may have been started anew since
+        (LocalPlatform.running(self.folder.parent) or self).stop()  # it may have been restarted since
         ports = ["--mqtt-port", str(self.mqtt[1]), "--https-port", str(urlsplit(self.https).port)]
         return self._launch(self.folder, profile, len(self.tenant_ids), self.host, *ports)
 
@@ -225,8 +225,10 @@ class LocalPlatform:
         try:
             with closing(sqlite3.connect(file.as_uri() + "?mode=ro", 1.0, uri=True)) as database:
                 return [row[0] for row in database.execute(f"SELECT {what} = ?", (value,))]
-        except sqlite3.Error as error:  # another program may hold it
-            raise OnboardingError(f"what the platform keeps in {file} can't be read: {error}.", "BAD_FILE") from None
+        except sqlite3.Error as error:
+            is_locked = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+            what = "locked: close the other program that has it open" if is_locked else "unreadable, and may be damaged"
+            raise OnboardingError(f"The platform's file {file} is {what}.", "BAD_FILE") from None
 
     #: The registered devices, ``created`` when their message 100 came; all that they have sent, and were asked to do.
     devices = partialmethod(_table, "devices", "registered", "created")

@@ -61,7 +61,7 @@ def _look(desk: "_Desk", words: Words) -> tuple[str, str]:
                 return TODO if name in ("todo", "asked") else WRONG, words[name].format(found)
     except OnboardingError as error:
         return WRONG, str(error)
-    except Exception as error:  # whatever lies there: no traceback
+    except Exception as error:  # whatever is there: no traceback
         return WRONG, f"What is there can't be read ({type(error).__name__}): make the files of this exercise again."
     return DONE, words["done"]
 

@@ -135,6 +135,9 @@ def test_what_another_program_holds_is_not_said_to_be_open(done: Workspace) -> N
         other.execute("BEGIN EXCLUSIVE")
         assert states(done.progress())[5:] == UNKNOWN * 2 and "locked" in done.progress().rows[5][1]
     assert not done.progress().left
+    for file in (done.folder / "platform").glob("platform.sqlite*"):
+        file.write_bytes(b"no database" * 100)
+    assert states(done.progress())[5:] == UNKNOWN * 2 and "may be damaged" in done.progress().rows[5][1]
 
 
 def test_progress_needs_no_passphrase_and_asks_no_tenant(done: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A certificate unfolded field by field, in the order in which its bytes stand, and what each of them means."""
+"""A certificate unfolded field by field, in the order of its bytes, and what each of them means."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple

@@ -34,7 +34,7 @@ class ClassPanel(TablePanel):
         self.poll()
 
     def poll(self) -> None:
-        """Show the class as it is now; a platform that was started anew is found again."""
+        """Show the class as it is now; a platform that was restarted is found again."""
         try:
             self._platform = LocalPlatform.find(self._workspace)
         except OnboardingError as error:
