@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psutil
 from filelock import FileLock, Timeout
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import PROFILES, profile_of
 from mciot_nb.secret import Secret
 
@@ -62,15 +62,11 @@ class LocalPlatform:
         profile_of(profile)
         folder = _folder(workspace)
         platform = cls.running(workspace) or cls._launch(folder, profile, tenants, host)
-        otherwise, code = "", ""
-        if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.host):
-            otherwise, code = f"for {len(platform.tenant_ids)} tenants as {platform.host}", "OTHER_SETTINGS"
-        elif platform.profile != profile:
-            otherwise, code = f"with profile {platform.profile}, not {profile}", "OTHER_PROFILE"
-        if otherwise:
-            sentence = f"The local platform of {folder.parent} runs {otherwise}: "
-            sentence += "stop it first, with LocalPlatform.running(workspace).stop()."
-            raise OnboardingError(sentence, code)
+        number, where = len(platform.tenant_ids), folder.parent
+        if number < tenants or host not in ("127.0.0.1", platform.host):
+            raise fault("OTHER_SETTINGS", folder=where, number=number, host=platform.host)
+        if platform.profile != profile:
+            raise fault("OTHER_PROFILE", folder=where, other=platform.profile, profile=profile)
         return platform
 
     @classmethod
@@ -92,8 +88,7 @@ class LocalPlatform:
         """Return the platform of ``workspace``, by default the class's. Raises: OnboardingError: NOT_RUNNING."""
         if platform := cls.running(workspace):
             return platform
-        sentence = f"No platform is running in {_folder(workspace).parent}: start it (for a class, “python3 run.py "
-        raise OnboardingError(sentence + "class”), or name the folder of the one that runs.", "NOT_RUNNING")
+        raise fault("NOT_RUNNING", folder=_folder(workspace).parent)
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
@@ -126,8 +121,7 @@ class LocalPlatform:
                 break
             time.sleep(0.05)
         said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines() or ["it gave no reason."]
-        sentence = f"The local platform of {folder.parent} did not start: {said[-1]}"
-        raise OnboardingError(sentence, "PLATFORM_DID_NOT_START")
+        raise fault("PLATFORM_DID_NOT_START", folder=folder.parent, said=said[-1])
 
     @property
     def tenant_id(self) -> str:

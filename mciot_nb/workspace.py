@@ -21,7 +21,7 @@ from mciot_nb.connect.device import Device
 from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate, proof_on_record
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.passphrase import Passphrase
 from mciot_nb.pki import keystore
@@ -201,11 +201,7 @@ class Workspace:
         for path in (self._file(owner, name) for name in names if self._has(owner)):
             if not path.exists():
                 why = _NEEDED.get(path.name) or _NEEDED[path.name.removeprefix(owner)]
-                other = ", type another common name in 03" if owner == "device" else ""
-                sentence = f"{path.name} is missing in {path.parent}, and {why}: put it back{other}, "
-                sentence += "or run workspace.start_over() in a cell, which moves everything to earlier/, "
-                sentence += "and begin again in 01."
-                raise OnboardingError(sentence, "MISSING")
+                raise fault("MISSING.device" if owner == "device" else "MISSING", path=path, why=why)
 
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
@@ -630,10 +626,7 @@ class Workspace:
         """
         practice = self.passphrases.is_practice and not tenant.is_for_practice()
         if practice and not practice_ca:
-            sentence = "Stop here: the passphrase of this CA is kept in the workspace, so anyone who can read it could "
-            sentence += "sign devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "
-            sentence += "practice_ca=True) for a short test and delete the certificate afterwards."
-            raise OnboardingError(sentence, "PRACTICE_CA")
+            raise fault("PRACTICE_CA")
         auto = not practice if auto_registration is None else auto_registration
         return tenant.trusted_certificates.ensure(self.issuer_certificate, auto_registration=auto)
 

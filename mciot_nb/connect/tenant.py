@@ -185,8 +185,7 @@ class TenantSettings:
         except OnboardingError as error:
             found["ca_file"] = f"The server certificate: {error}"
         except OSError:
-            found["ca_file"] = f"The server certificate: {self.ca_file} is one that OpenSSL can't read, such as on one "
-            found["ca_file"] += "line: drop it on the form in 00, which writes it as it should be."
+            found["ca_file"] = _PROBLEMS["ca_file"].format(file=self.ca_file)
         return found
 
 

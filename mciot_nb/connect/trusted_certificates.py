@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import Given, each_of, fingerprint, to_pem
-from mciot_nb.pki.files import statuses
+from mciot_nb.pki.files import meanings, statuses
 from mciot_nb.pki.keys import PrivateKey, is_key_of
 from mciot_nb.pki.names import common_name, name_of
 
@@ -33,6 +33,7 @@ _CODE, _SIGNED_CODE = "proofOfPossessionUnsignedVerificationCode", "proofOfPosse
 #: What a status means for a call, where that is not what `Tenant.request` says.
 _CHANGE, _PROOF = statuses("change of trust"), statuses("proof of possession")
 _REVOCATION, _VERIFYING = statuses("revocation"), statuses("verification")
+_EFFECTS = meanings("revoked numbers")
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,9 @@ class TrustedCertificates:
             body = {"crls": entries[start : start + LONGEST_REVOCATION]}
             self.tenant.request("PUT", _CRL, lambda _: None, meaning=_REVOCATION, json=body)
         try:
-            if self.checks_revocations():
-                return "The list is updated, and this tenant checks it: the devices on it are refused from now on."
+            return _EFFECTS["checked" if self.checks_revocations() else "not checked"]
         except OnboardingError:
-            return "The list is updated. Whether this tenant checks it can't be read with this login."
-        sentence = "The list is updated, but this has no effect yet: this tenant does not check its list until "
-        return sentence + "tenant.trusted_certificates.check_revocations() turns that on."
+            return _EFFECTS["not known"]
 
     def checks_revocations(self) -> bool:
         """Return whether the platform heeds its list of revoked certificates (the offline check)."""

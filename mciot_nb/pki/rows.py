@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import data_table
 
 #: openssl's reasons for a revocation, each with the word that cryptography has for it (RFC 5280, section 5.3.1). Three
@@ -87,14 +87,14 @@ def parse_rows(text: str) -> Columns:
             return columns
     except ValueError:
         pass
-    raise OnboardingError(_first_problem(text), "BAD_DATABASE")
+    raise _first_problem(text)
 
 
 def _is_comment(line: str) -> bool:
     return line.startswith("#") and len(line.encode()) < _LONGEST_COMMENT
 
 
-def _first_problem(text: str) -> str:
+def _first_problem(text: str) -> OnboardingError:
     """Return what is wrong with the first bad line, by splitting them one by one."""
     seen: set[int] = set()
     for number, line in enumerate(text.split("\n")[:-1], 1):
@@ -105,12 +105,9 @@ def _first_problem(text: str) -> str:
             if not seen.isdisjoint(serials):
                 raise ValueError(f"the serial {hex_serial(serials[0])} is there twice{_REFUSED}")
         except ValueError as error:
-            return (
-                f"line {number} is not a row of a signing database as openssl writes it: {error}; correct or remove "
-                "that line."
-            )
+            return fault("BAD_DATABASE.row", number=number, error=error)
         seen.update(serials)
-    return "this is not a signing database that openssl would read: put it back."
+    return OnboardingError("this is not a signing database that openssl would read: put it back.", "BAD_DATABASE")
 
 
 def _split(lines: str) -> Columns:

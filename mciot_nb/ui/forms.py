@@ -113,15 +113,10 @@ def labelled(kind: Any, label: str, value: object, width: str = "36em", **option
     return kind(description=label, value=value, style={"description_width": "14em"}, layout=layout, **options)
 
 
-#: What a blank field means, by whether the configuration has a default for any.
-_BLANK = {
-    False: "A blank field, or one that holds a single dot, is left out.",
-    True: "A blank field takes the configuration's default, shown in it in grey. A single dot leaves a field out.",
-}
+#: What is said of a subject's fields: what a blank one means, and of a colon, which X.509 allows.
+_SUBJECT = meanings("subject form", "words.csv")
 #: What a common name is, by whether it is a device's.
 _PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
-#: X.509 allows it, and the platform can't use it.
-_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: choose a name without ':'."
 
 #: The kinds of key that are offered, and what each means.
 _KINDS = {KeyType(word) if word else None: text for word, text in meanings("kind of key", "words.csv").items()}
@@ -165,7 +160,9 @@ class CertificateForm(Form):
         more = folded("Extensions that the certificate will get", self._extensions)
         self.build(
             *(self.row(name, field) for name, field in self._fields.items()),
-            widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint"),
+            widgets.HTML(
+                _SUBJECT["default" if any(prompt.default for prompt in asked.values()) else "no default"]
+            ).add_class("mciot-hint"),
             self.row("key_type", self._key_type),
             self._meaning,
             self.row("days", self._days),
@@ -213,7 +210,7 @@ class CertificateForm(Form):
         super().refresh()
         problems, key, typed = self.problems(), self.typed_key(), self.typed()
         if self._owner == "device" and "common_name" not in problems and ":" in (typed["common_name"] or ""):
-            self._notes["common_name"].value = status(_COLON, "warning")
+            self._notes["common_name"].value = status(_SUBJECT["colon"], "warning")
         self._meaning.value, self._end.value = escape(_KINDS[key.key_type]), escape(self._judge(key)[0])
         subject = DistinguishedName(**{name: text for name, text in typed.items() if name not in problems})
         if self._owner == "ca":
@@ -330,11 +327,7 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
 
 
 _PASSPHRASE = meanings("source of the passphrase", "words.csv")
-_OWN_INSTEAD = {  # by whether there is a CA
-    False: "The CA is made with it: type it, and press Enter, before you run the next cells.",
-    True: "Your CA has the practice one. To make a new CA with a passphrase of your own, run workspace.start_over() in "
-    "a cell, then type it here.",
-}
+_OWN_INSTEAD = meanings("own passphrase", "words.csv")
 
 
 class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
@@ -351,7 +344,9 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._line = _PASSPHRASE[source]
         self._shown = widgets.HTML(escape(self._line))
         practice, has_ca = source == "practice", workspace.has_ca
-        folded, hint = ("Type one of your own instead", _OWN_INSTEAD[has_ca]) if practice else ("", "")
+        folded, hint = (
+            ("Type one of your own instead", _OWN_INSTEAD["a CA" if has_ca else "no CA"]) if practice else ("", "")
+        )
         ask = {"folded": folded, "hint": hint, "twice": not has_ca, "shortest": SHORTEST_PASSWORD}
         self.field = SecretField("Passphrase", **ask)
         self.field.on_secret(self._received)

@@ -158,9 +158,7 @@ class FileField(StaticPicture, BrowserWidget):
                 raise OnboardingError(_PROBLEMS[problem].format(name=name))
             size = len(buffers[0]) if buffers else int(content.get("size", 0))
             if size > self.longest:
-                raise OnboardingError(
-                    f"{name} has {size:,} bytes, and a certificate a few thousand: it was not read; choose another."
-                )
+                raise OnboardingError(_PROBLEMS["large"].format(name=name, size=size))
             self.status = self._take(name, bytes(buffers[0]) if buffers else b"")
         except OnboardingError as error:
             self.status = f"✗ {error}"

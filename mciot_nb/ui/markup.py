@@ -102,6 +102,20 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> s
     return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>")
 
 
+#: How many rows of a long table stand still: a notebook is no place for thousands.
+MOST_ROWS = 50
+
+
+def table(title: str, columns: Iterable[object], rows: Sequence[Sequence[str]]) -> Rendered:
+    """Return the first rows of a table as `grid` shows them, and as text in columns."""
+    shown, heads = rows[:MOST_ROWS], [*map(str, columns)]
+    more = f"… and {len(rows) - MOST_ROWS} more." if rows[MOST_ROWS:] else ""
+    lines = [[visible(text) for text in row] for row in (heads, *shown)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return Rendered(f"{text}\n{more}".rstrip(), grid(title, heads, shown) + (f"<p>{more}</p>" if more else ""))
+
+
 def _heading(text: str, scope: str = "row", more: str = "") -> str:
     return f'<th scope="{scope}" style="{_LEFT}{more}">{escape(text)}</th>'
 

@@ -20,8 +20,7 @@ from mciot_nb.pki.files import meanings
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, decoded, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
-from mciot_nb.ui.displays import sentence
-from mciot_nb.ui.markup import Rendered, counted, escape, grid, paragraph, visible
+from mciot_nb.ui.markup import Rendered, counted, escape, paragraph, table
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
 from mciot_nb.workspace import Workspace
 
@@ -63,28 +62,6 @@ def _times(times: "pd.Series[pd.Timestamp]") -> list[str]:
     return ["-" if text == "NaT" else f"{text[:10]} {text[11:]} UTC" for text in texts]
 
 
-_TITLE = "Signed certificates, the newest first"
-_MOST_ROWS = 50  # a notebook is no place for thousands: the frame itself holds them all
-
-
-def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendered:
-    """Show the signing database, as ``database.to_frame()`` returns it: the newest first, the status in words.
-
-    ``at`` is the time from which the days that are left are counted, now by default.
-    """
-    if frame.empty:
-        return paragraph("No certificate has been signed yet.")
-    newest = signing_texts(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
-    columns, rows = list(newest.columns), newest.to_numpy().tolist()
-    older = len(frame) - len(rows)
-    more = f"… and {older} older: the table itself holds them all." if older else ""
-    lines = [[visible(text) for text in row] for row in (columns, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
-    text, html = "\n".join(line.rstrip() for line in padded), grid(_TITLE, columns, rows)
-    return Rendered(f"{text}\n{more}", f"{html}<p>{more}</p>") if more else Rendered(text, html)
-
-
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any
 #: other openssl takes it for no revocation at all. Nor are the three that bear an argument.
 REASONS = meanings("reason to revoke", "words.csv")
@@ -121,7 +98,7 @@ class SigningPanel(TablePanel):
         self._polling = threading.Lock()  # one poll at a time; its holder may take table.lock, and never the reverse
         self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
         self._stamps: list[tuple[int, ...]] = []  # of the files as they were read last
-        self._failing_since = 0.0
+        self._failing_since, self._problem = 0.0, ""
         self.build(self._trouble, self.table, self._crl_row, self._opened)
         self.poll()
 
@@ -137,20 +114,17 @@ class SigningPanel(TablePanel):
 
     def _read(self, stamps: list[tuple[int, ...]]) -> None:
         try:
-            self._frame = self._to_frame()
+            self.ca.check_in_place()
+            self._frame = self.ca.database.to_frame()
         except OnboardingError as error:
-            self._failing_since = self._failing_since or time.monotonic()
+            self._problem, self._failing_since = str(error), self._failing_since or time.monotonic()
             if time.monotonic() - self._failing_since >= PATIENCE:
                 self._stamps = stamps  # it is said, and not read again before a file has changed
-                self._trouble.value = f'<div role="alert">{_problem(str(error))}</div>'
+                self._trouble.value = f'<div role="alert">{_problem(self._problem)}</div>'
             return
-        self._stamps, self._failing_since, self._trouble.value = stamps, 0.0, ""
+        self._stamps, self._failing_since, self._problem, self._trouble.value = stamps, 0.0, "", ""
         self._show()
         self._show_crl()
-
-    def _to_frame(self) -> pd.DataFrame:
-        self.ca.check_in_place()
-        return self.ca.database.to_frame()
 
     def _show(self) -> None:
         newest_first = self._frame.iloc[::-1]
@@ -224,15 +198,12 @@ class SigningPanel(TablePanel):
 
         self.do("Writing the revocation list", self.ca.update_crl, then)
 
-    # -- where no widget lives
-
     def picture(self) -> Rendered:
-        """Return the database as `signing_table` shows it."""
+        """Return the database as a table, or why there is none."""
         self.poll()
-        try:
-            return signing_table(self._frame if len(self._frame.columns) else self._to_frame())
-        except OnboardingError as error:
-            return sentence(str(error))
+        if not len(self._texts):
+            return paragraph(self._problem or "No certificate has been signed yet.")
+        return table("Signed certificates, the newest first", self._texts, self._texts.to_numpy().tolist())
 
 
 def _stamp(path: Path | None) -> tuple[int, ...]:
