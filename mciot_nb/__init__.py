@@ -43,8 +43,8 @@ _MODULES = {
     "ui.console": "DeviceConsole",
     "ui.class_panel": "ClassPanel",
     "ui.markup": "card",
-    "ui.certificate_fields": "fields",
-    "ui.chain_picture": "chain_picture",
+    "ui.certificate_card": "fields",
+    "ui.pictures": "chain_picture",
     "ui.completion": "CompletionForm",
     "ui.displays": "first_lines journey two_sides",
 }

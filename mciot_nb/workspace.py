@@ -201,7 +201,7 @@ class Workspace:
         for path in (self._file(owner, name) for name in names if self._has(owner)):
             if not path.exists():
                 why = _NEEDED.get(path.name) or _NEEDED[path.name.removeprefix(owner)]
-                raise fault("MISSING.device" if owner == "device" else "MISSING", path=path, why=why)
+                raise fault("MISSING" if owner in ISSUERS else "MISSING.device", path=path, why=why)
 
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
@@ -673,12 +673,10 @@ class Workspace:
         if not self.has_ca:
             self.create_ca(DEFAULTS["ca"])
             yield "the CA"
-        if last == "ca":
-            return
-        if "intermediate" in (last, self.issuer) and not self.has_intermediate:
+        if last != "ca" and "intermediate" in (last, self.issuer) and not self.has_intermediate:
             self.create_intermediate(self.subject("intermediate"))
             yield "the intermediate CA"
-        if last in ("intermediate", "issuer"):
+        if last not in STEPS[3:]:
             return
         if not self.device_file("deviceCert.pem").exists():
             yield "the device certificate"

@@ -461,7 +461,7 @@ def test_an_operation_is_sent_appears_and_is_answered_both_ways(bench: Bench) ->
     wait_for(lambda: bench.look() and operations.arrived)
     (command,) = operations.arrived
     assert bench.press(command.buttons["Begin"]) == "✓ c8y_Command close, valve: begun (501)."
-    assert "EXECUTING" in bench.statuses and "has begun" in text(command._label)
+    assert "EXECUTING" in bench.statuses and "has begun" in text(command.label)
     assert bench.press(command.buttons["Begin"]) == "✓ c8y_Command close, valve: begun (501)."  # and is not sent again
     command.buttons["Failed…"].click()
     question, field, _, no = bench.console._question.children

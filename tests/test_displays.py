@@ -34,11 +34,10 @@ from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.pki.signing import preview_subject
 from mciot_nb.steps import DONE, OPEN, WRONG, Progress, Step
-from mciot_nb.ui.certificate_card import extension_rows, trouble, validity
-from mciot_nb.ui.certificate_fields import fields
-from mciot_nb.ui.chain_picture import chain_picture
+from mciot_nb.ui.certificate_card import extension_rows, fields
 from mciot_nb.ui.displays import card, journey, register, render, sentence, two_sides, what_to_do
 from mciot_nb.ui.markup import _EDGES, COLOURS, Rendered, table, width
+from mciot_nb.ui.pictures import chain_picture, trouble, validity
 from mciot_nb.ui.signing_panel import signing_texts
 from tools.notebooks import sanitized
 

@@ -29,8 +29,8 @@ from mciot_nb.pki.rows import decoded, hex_serial
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.markup import table, visible
+from mciot_nb.ui.panel import PAGE, LiveTable
 from mciot_nb.ui.signing_panel import REASONS, SigningPanel, signing_texts, signing_values
-from mciot_nb.ui.table import PAGE, LiveTable
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 NOW = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC)

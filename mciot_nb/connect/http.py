@@ -69,7 +69,12 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
                 stream=True,
                 **options,
             ) as response:
-                return response.status_code, _body(response, host)
+                body, deadline = bytearray(), time.monotonic() + MAX_SECONDS
+                for part in response.iter_content(16 * 1024):
+                    body += part
+                    if len(body) > MAX_BYTES or time.monotonic() > deadline:
+                        raise fault("NOT_A_TENANT.endless", host=host)
+                return response.status_code, bytes(body)
     except (OSError, ValueError) as error:  # requests' own exceptions are OSErrors
         raise _explain(host, error, verify) from None
 
@@ -82,15 +87,6 @@ def https_host(url: str) -> tuple[str, int | None]:
         return ("", None) if more or parts.port == 0 else (parts.hostname or "", parts.port)
     except ValueError:  # a bracket that is never closed, for one, or a port that is no number
         return "", None
-
-
-def _body(response: requests.Response, host: str) -> bytes:
-    body, deadline = bytearray(), time.monotonic() + MAX_SECONDS
-    for part in response.iter_content(16 * 1024):
-        body += part
-        if len(body) > MAX_BYTES or time.monotonic() > deadline:
-            raise fault("NOT_A_TENANT.endless", host=host)
-    return bytes(body)
 
 
 def _explain(host: str, error: Exception, verify: bool | str) -> OnboardingError:

@@ -68,20 +68,17 @@ def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate
     revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
     if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
         raise fault("BAD_DATABASE", serial=hex_serial(odd[0].serial))
-    return [_crl_entry(row) for row in revoked]
-
-
-def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:
-    """Return the list's entry for a revoked row: its serial, when, and why if a reason was given."""
-    assert row.revoked
-    word, argument = split_reason(row.reason) if row.reason else ("", "")
-    values: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))] if word else []
-    if word == "holdInstruction":
-        values.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
-    elif argument:
-        values.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
-    extensions = [x509.Extension(value.oid, False, value) for value in values]
-    return x509.RevokedCertificateBuilder(row.serial, row.revoked, extensions).build()
+    entries = []
+    for row in revoked:
+        word, argument = split_reason(row.reason) if row.reason else ("", "")
+        values: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))] if word else []
+        if word == "holdInstruction":
+            values.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
+        elif argument:
+            values.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
+        extensions = [x509.Extension(value.oid, False, value) for value in values]
+        entries.append(x509.RevokedCertificateBuilder(row.serial, row.revoked, extensions).build())
+    return entries
 
 
 def unlisted(path: Path, revoked: set[int]) -> int:

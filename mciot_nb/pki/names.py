@@ -157,6 +157,11 @@ def common_name(name: x509.Name) -> str | None:
     return str(values[0].value) if values else None
 
 
+def short_name(name: x509.Name) -> str:
+    """Return the name by which people know a certificate: its common name, or else the whole name."""
+    return common_name(name) or readable(name) or "(no name)"
+
+
 def label(oid: x509.ObjectIdentifier) -> str:
     """Return a field's name for people, such as Locality Name, or its OID if the guide does not know the field."""
     return BY_OID[oid].label if oid in BY_OID else oid.dotted_string

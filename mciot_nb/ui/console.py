@@ -185,7 +185,7 @@ class DeviceConsole(Panel):
         def answer() -> None:
             if not asked.begun:
                 self.device.executing(asked.operation)
-                asked.has_begun()
+                asked.begun, asked.label.value = True, asked.label.value.replace("has arrived", "has begun")
             if say:
                 self.read()  # so that the tenant is seen to know that it has begun
                 say(asked.operation)

@@ -230,14 +230,9 @@ class PendingOperation(widgets.HBox):  # type: ignore[misc]
         self.buttons = {word: button(word, partial(answer, self)) for word, answer in answers.items()}
         for word, made in self.buttons.items():
             made.tooltip = f"{word} {self.name}"
-        self._label = widgets.HTML(f"<strong>{escape(self.name)}</strong> has arrived")
-        self.children = [self._label, *self.buttons.values()]
+        self.label = widgets.HTML(f"<strong>{escape(self.name)}</strong> has arrived")
+        self.children = [self.label, *self.buttons.values()]
         self.add_class("mciot-row")
-
-    def has_begun(self) -> None:
-        """Note that the device has said so, which it says once."""
-        self.begun = True
-        self._label.value = f"<strong>{escape(self.name)}</strong> has begun"
 
 
 class Operations(widgets.HBox):  # type: ignore[misc]

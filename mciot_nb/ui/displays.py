@@ -22,9 +22,9 @@ from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.steps import Progress
-from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
+from mciot_nb.ui.certificate_card import certificate_card, key_kind
 from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, folded, listed, visible
-from mciot_nb.ui.progress_picture import progress_picture
+from mciot_nb.ui.pictures import progress_picture, trouble
 
 if TYPE_CHECKING:
     import pandas as pd

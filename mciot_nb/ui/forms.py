@@ -20,7 +20,7 @@ from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_pr
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import Poller, SecretField, style
+from mciot_nb.ui.inputs import Poller, SecretField, outcome, style
 from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
@@ -87,14 +87,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def submit(self) -> None:
         """Do what the button does: take the values, or say what to correct first."""
-        said = self.refusal("submitted")
-        try:
-            if not said:
-                self.take()
-        except OnboardingError as error:
-            said = f"✗ {error}"
-        except OSError as error:  # a form may keep its value in a file
-            said = f"✗ Not submitted: {error.strerror or error}. Fix that, and press Submit again."
+        said = self.refusal("submitted") or outcome(self.take, "submitted")
         self._message.value = status(said or "✓ Submitted. Now run the cells below.")
 
     def _edited(self, _change: object) -> None:

@@ -1,5 +1,6 @@
 """What widgets.js draws: fields whose secret, or file, is in no file that the notebook saves; and a panel's poller."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,19 @@ _HERE = Path(__file__).parent
 def style() -> str:
     """Return the style sheet of all forms, to be shown with each."""
     return f"<style>{(_HERE / 'ui.css').read_text('utf-8')}</style>"
+
+
+def outcome(work: Callable[[], str | None], word: str = "done") -> str | None:
+    """Return what ``work`` returns, or a sentence that it is not done, which ``word`` says, and why."""
+    try:
+        return work()
+    except OnboardingError as error:
+        return f"✗ {error.with_code}"
+    except OSError as error:  # a file that can't be written, for one
+        return f"✗ Not {word}: {error.strerror or error}. Fix that, and try again."
+    except Exception:
+        logging.getLogger(__name__).exception("not %s", word)
+        return f"✗ Not {word}, because of an unexpected error: run the cell again."
 
 
 class BrowserWidget(anywidget.AnyWidget):

@@ -14,7 +14,7 @@ from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.uploads import parse_upload
 from mciot_nb.secret import Secret
 from mciot_nb.ui.forms import Form, labelled, status
-from mciot_nb.ui.inputs import FileField, SecretField
+from mciot_nb.ui.inputs import FileField, SecretField, outcome
 from mciot_nb.ui.markup import Rendered, card, paragraph
 from mciot_nb.workspace import Workspace
 
@@ -152,23 +152,20 @@ class TenantForm(Form):
             self._result.value = status("Testing … Pressed twice: it is done once.")
 
     def _try(self, settings: TenantSettings, secret: Secret | None) -> None:
-        try:
+        def test() -> str:
             if settings.local:
-                sentence = check_tenant(self._workspace.platform().tenant)
-            elif self._ask_secret:
-                sentence = check_tenant(real_tenant(settings, secret))
-            else:
-                mqtt, verify = (settings.mqtt_host, settings.mqtt_port), settings.ca_file or True
-                sentence = check_tenant(Tenant(settings.url, settings.tenant_id, mqtt=mqtt, verify=verify))
-                sentence += " The login is tested in 06, where its password is asked for."
-        except OnboardingError as error:
-            sentence = f"✗ {error}"
-        except Exception:
-            sentence = "✗ Not tested, because of an unexpected error: run the cell again."
+                return check_tenant(self._workspace.platform().tenant)
+            if self._ask_secret:
+                return check_tenant(real_tenant(settings, secret))
+            mqtt, verify = (settings.mqtt_host, settings.mqtt_port), settings.ca_file or True
+            said = check_tenant(Tenant(settings.url, settings.tenant_id, mqtt=mqtt, verify=verify))
+            return f"{said} The login is tested in 06, where its password is asked for."
+
+        said = outcome(test, "tested") or ""
         if self._tester is threading.current_thread():  # else the form says something else by now
             self._tester = None
             self._test.remove_class("mciot-busy")
-            self._result.value = status(sentence)
+            self._result.value = status(said)
 
     def _edited(self, change: object) -> None:
         super()._edited(change)

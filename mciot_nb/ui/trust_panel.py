@@ -17,9 +17,9 @@ from mciot_nb.connect.trusted_certificates import TrustedCertificate
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import fingerprint
 from mciot_nb.pki.files import data_table, meanings
-from mciot_nb.pki.names import name_of
+from mciot_nb.pki.names import name_of, short_name
 from mciot_nb.pki.uploads import ca_certificates
-from mciot_nb.ui.certificate_card import certificate_card, short_name
+from mciot_nb.ui.certificate_card import certificate_card
 from mciot_nb.ui.inputs import FileField
 from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, paragraph, table, visible
 from mciot_nb.ui.panel import TablePanel, button, row, show_if
@@ -318,13 +318,9 @@ class TrustedCertificatesPanel(TablePanel):
 
         def work() -> str:
             try:
-                said = call()
-            except OnboardingError as error:
-                if error.code.startswith("HTTP_"):
-                    self._read_if_possible()
-                raise
-            self._read_if_possible()
-            return said
+                return call()
+            finally:
+                self._read_if_possible()
 
         self.do(doing, work, str, *about)
 
@@ -332,7 +328,9 @@ class TrustedCertificatesPanel(TablePanel):
         self.upload_part.refresh()  # the workspace may have another CA by now
         issuer = self.upload_part.issuer_of(one)
         if not issuer:
-            raise fault("NO_KEY.platform" if one.proven is None else "NO_KEY.proof", name=words_of(one)["Name"])
+            if one.proven is None:
+                raise fault("NO_KEY.platform")
+            raise fault("NO_KEY.proof", name=words_of(one)["Name"])
         self._workspace.with_issuer(issuer).prove_possession(self._tenant)
 
     def _upload(self) -> None:

@@ -1,17 +1,20 @@
-"""A chain of certificates as a picture: who signed whom, where a link is broken, and what a platform trusts."""
+"""Three pictures: a chain (who signed whom, where it is broken, what is trusted), how much of a validity has passed,
+and the steps of the tutorial with the files that each made.
+"""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise, starmap
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mciot_nb.pki.chain import Given, each_of, is_ca, is_issued_by
-from mciot_nb.pki.names import common_name, name_of, readable
+from mciot_nb.pki.names import common_name, name_of, readable, short_name
 from mciot_nb.pki.parts import extension_of
-from mciot_nb.ui.certificate_card import short_name, trouble
-from mciot_nb.ui.markup import OUTLINE, Rendered, image, paragraph, visible, width, words
+from mciot_nb.steps import DONE, OPEN, UNKNOWN, WRONG, Progress, Step
+from mciot_nb.ui.markup import OUTLINE, Rendered, boxed, counted, escape, image, paragraph, visible, width, words
 
 Chain = Sequence[x509.Certificate]
 Anchors = Collection[x509.Certificate]
@@ -114,3 +117,85 @@ def _arrow(top: int, broken: str) -> Iterator[str]:
         yield f'<path d="M{x} {top + 4}V{end - 8}" {OUTLINE} class="good"/>'
         yield f'<path d="M{x - 6} {end - 10}h12l-6 10z" class="good"/>'
         yield words(x + 20, middle + 5, "signed by", 14, "good", _ROOM - 60)
+
+
+_DAY = timedelta(days=1)
+_BAR_WIDTH, _BAR_HEIGHT, _BEGIN, _END = 400, 52, 48, 352  # pixels; the bar lies between the last two
+
+
+def trouble(certificate: x509.Certificate, at: datetime | None = None) -> str:
+    """Return that a certificate is not valid at a time, now by default; empty where it is."""
+    at = (at or datetime.now(UTC)).astimezone(UTC)
+    if at > certificate.not_valid_after_utc:
+        return "✗ expired"
+    return "✗ not valid yet" if at < certificate.not_valid_before_utc else ""
+
+
+def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rendered:
+    """Return for how long a certificate is valid, and how much of that has passed at a time, now by default.
+
+    What has passed is rounded down to whole percents and days, so a certificate that was just made always looks the
+    same. The picture holds no dates: a test can't see them in it.
+    """
+    at = (at or datetime.now(UTC)).astimezone(UTC)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    total, state = counted(max((end - begin) // _DAY, 0), "day", "days"), trouble(certificate, at)
+    text, colour = f"{total}, {state}", "bad"
+    where, mark = ("after its end", (_END + _BAR_WIDTH) // 2) if at > end else ("before its beginning", _BEGIN // 2)
+    if not state:
+        percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
+        left = counted(-((at - end) // _DAY), "day", "days") if end - at >= _DAY else "less than a day"
+        text, where, colour = f"{total}, ✓ valid now: {percent} % passed, {left} left", f"at {percent} %", "good"
+        mark = _BEGIN + (_END - _BEGIN) * percent // 100
+    alt = f"Validity as a bar from its beginning to its end; today is {where}."
+    return Rendered(text, f"{escape(text)}<br>{image(_bar(mark, colour), (_BAR_WIDTH, _BAR_HEIGHT), alt)}")
+
+
+def _bar(mark: int, colour: str) -> Iterator[str]:
+    """Yield what is over filled, what is left empty, and a pointer at today, which may lie beside the bar."""
+    over = min(max(mark, _BEGIN), _END) - _BEGIN
+    yield f'<rect width="{_BAR_WIDTH}" height="{_BAR_HEIGHT}" rx="6" class="ground"/>'
+    yield f'<rect x="{_BEGIN}" y="23" width="{over}" height="10" class="{colour}"/>'
+    yield f'<rect x="{_BEGIN}" y="23" width="{_END - _BEGIN}" height="10" rx="2" {OUTLINE} class="{colour}"/>'
+    yield f'<path d="M{mark - 6} 16h12l-6 8z M{mark - 1} 16h2v22h-2z" class="ink"/>'
+    yield words(mark, 13, "today", 12, "ink", _BEGIN, "middle")
+    yield words(_BEGIN, 47, "begin", 12, "muted", _BEGIN, "middle")
+    yield words(_END, 47, "end", 12, "muted", _BEGIN, "middle")
+
+
+_STEPS_WIDTH, _STEP, _LEFT = 560, 46, 58  # pixels
+#: By its state, the colour of a step and the shape in its circle of radius 10.
+_LOOKS = {
+    DONE: ("good", "M-5 0l4 4l7 -8"),
+    OPEN: ("muted", ""),
+    WRONG: ("bad", "M-4 -4l8 8m0 -8l-8 8"),
+    UNKNOWN: ("muted", "M-4 0h8"),
+}
+
+
+def progress_picture(progress: Progress) -> Rendered:
+    """Draw the steps one below the other, each with its state, and its files or else a sentence."""
+    steps, height = progress.steps, _STEP * len(progress.steps) + 16
+    done = f"{sum(step.state == DONE for step in steps)} of {len(steps)} steps done"
+    title = f"{done}." if progress.left else f"{done}, all that a connected device needs."
+    lines = [visible(f"{step.state} {step.title}: {_about(step)}") for step in steps]
+    line = f'<path d="M32 {_STEP // 2 + 8}V{height - _STEP // 2 - 8}" {OUTLINE} class="muted"/>'
+    shapes = [f'<rect width="{_STEPS_WIDTH}" height="{height}" rx="8" class="ground"/>', line]
+    for number, step in enumerate(steps):
+        shapes += _step(step, _STEP * number + _STEP // 2 + 8)
+    wrong = "".join(boxed("bad", escape(f"{s.state} {s.title}: {s.said}")) for s in steps if s.state == WRONG)
+    alt = " · ".join(one.removesuffix(".") for one in (title, *lines))
+    return Rendered("\n  ".join([title, *lines]), image(shapes, (_STEPS_WIDTH, height), f"{alt}.") + wrong)
+
+
+def _about(step: Step) -> str:
+    files = re.sub(r"(\w+)\.pkcs12, \1\.jks", r"\1.pkcs12 and .jks", ", ".join(step.files))
+    return files if step.state == DONE and files else step.said
+
+
+def _step(step: Step, y: int) -> Iterator[str]:
+    colour, mark = _LOOKS[step.state]
+    yield f'<circle cx="32" cy="{y}" r="11" class="paper"/><circle cx="32" cy="{y}" r="11" {OUTLINE} class="{colour}"/>'
+    yield f'<path transform="translate(32 {y})" d="{mark}" {OUTLINE} class="{colour}"/>' if mark else ""
+    yield words(_LEFT, y - 3, step.title, 15, "ink", _STEPS_WIDTH - _LEFT - 16)
+    yield words(_LEFT, y + 14, _about(step), 12, "bad" if step.state == WRONG else "muted", _STEPS_WIDTH - _LEFT - 16)
