@@ -39,8 +39,12 @@ COMMANDS = {
     "lint": ["-m", "tools.lint"],
     "bench": ["tests/bench/bench.py"],
 }
-#: What ``--help`` says of a command; JupyterLab and pytest say theirs.
+#: What ``--help`` says of a command, without preparing anything.
 HELP = {
+    "lab": """python3 run.py lab
+
+Opens JupyterLab at the first notebook, as python3 run.py without a command does. More options go to JupyterLab, such
+as --no-browser or --port 8899; python3 run.py lab --help-all lists them, once everything is prepared.""",
     "guide": """python3 run.py guide
 
 Runs all notebooks, from 00 to the last, without a browser, and says what was achieved. It works in MCIOT_WORKSPACE
@@ -60,6 +64,12 @@ Runs one platform for a class, with everything that it keeps in class/, until Ct
 --profile guide-2021      the rules of the guide's time; those of today if not given (current)
 --mqtt-port, --https-port 8883 and 8443 if not given, or the next free ones
 --workspace DIR           another folder than class/""",
+    "test": """python3 run.py test
+
+For maintainers. Runs the tests, on every processor at once; what needs a program that is not here is skipped, and says
+so. More options go to pytest, such as -x or -k WORDS, or the path of a file; python3 run.py test --help-all lists them.
+
+--all                     the slow ones too: every kill point, browser, Java, whole notebook and fuzzer""",
     "lint": """python3 run.py lint
 
 For maintainers. Checks style (ruff) and types (mypy). Exit code 1: something is wrong.""",
@@ -82,11 +92,12 @@ def main() -> int:
             f"This needs Python 3.11 or later, and {sys.executable} is {sys.version.split()[0]}: install a newer one."
         )
     arguments = sys.argv[1:]
-    own_help = arguments[:1] in (["lab"], ["test"])  # JupyterLab's and pytest's
-    if arguments[:1] == ["help"] or ({"-h", "--help"} & set(arguments) and not own_help):
+    if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
         print(HELP.get(arguments[0], __doc__))
         return 0
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
+    if command == "test":
+        arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     if command not in COMMANDS:
         sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
     python = prepare(developer=command in FOR_DEVELOPERS)

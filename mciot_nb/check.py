@@ -43,7 +43,7 @@ def _checked(name: str, good: object, hint: str) -> MachineCheck:
 
 
 def _first_line(program: str, option: str) -> str:
-    """Run a program, since on macOS a stub may stand in for Java; returns its first line, or nothing if it fails."""
+    """Run a program, because macOS has a stub in place of Java; return its first line, or nothing if it fails."""
     path = shutil.which(program)
     if path is None:
         return ""

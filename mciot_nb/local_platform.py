@@ -78,10 +78,15 @@ class LocalPlatform:
             address = known["host"], tuple(known["mqtt"]), known["https"], Path(known["server_certificate"])
             tenant_ids = tuple(tenant["id"] for tenant in known["tenants"])
             platform = cls(folder, *address, tenant_ids, known["profile"], known["pid"])
-            alive = is_alive(psutil.Process(platform.pid))  # first, to touch no lock that a starting one needs
+            if not is_alive(psutil.Process(platform.pid)):  # first, to touch no lock that a starting one needs
+                return None
+            # Times of processes move with the clock, and numbers come again: a platform that runs holds its lock.
+            with FileLock(folder / "lock", timeout=0):
+                return None
+        except Timeout:
+            return platform
         except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             return None  # there is none, or another version wrote it
-        return platform if alive and _is_locked(folder) else None
 
     @classmethod
     def find(cls, workspace: Any = CLASS) -> Self:
@@ -100,7 +105,9 @@ class LocalPlatform:
     def _launch(cls, folder: Path, profile: str, tenants: int, host: str, *ports: str) -> Self:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "mciot_platform", "--workspace", str(folder.parent), "--profile", profile]
-        command += ["--tenants", str(tenants), "--host", host, *ports, "--until-pid", str(_process_to_end_with())]
+        kernel = sys.modules.get("ipykernel.kernelapp")  # it ends with what started that (the Lab), or with this script
+        owner = _starter(psutil.Process()) if kernel and kernel.IPKernelApp.initialized() else os.getpid()
+        command += ["--tenants", str(tenants), "--host", host, *ports, "--until-pid", str(owner)]
         messages = folder / "messages.txt"  # a file: a pipe that is never read fills up
         with messages.open("ab") as out:
             start = out.tell()
@@ -175,13 +182,6 @@ class LocalPlatform:
         frame["chain"] = frame["chain"].map(json.loads)
         return frame
 
-    def connected(self) -> "pd.DataFrame":
-        """Return who has connected: each device's last connection, still there where ``ended`` is empty."""
-        log = self.log().query("code == 'CONNECTED'")
-        log["device"] = log["client_id"].map(lambda text: text.removeprefix("d:").partition(":")[0])
-        columns = ["tenant", "device", "subject", "address", "tls", "time", "ended", "ending"]
-        return log.drop_duplicates(["tenant", "device"], keep="last")[columns]
-
     def progress(self) -> "pd.DataFrame":
         """Return each tenant's last step, who is connected now, and its last refusal; refusals of no tenant below."""
         return self._read(PROGRESS.read_text("utf-8"), "refused", tenants=json.dumps(self.tenant_ids))
@@ -241,21 +241,6 @@ def is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
-
-
-def _is_locked(folder: Path) -> bool:
-    """Whether a platform holds this folder's lock; times of processes move with the clock, and numbers come again."""
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _process_to_end_with() -> int:
-    """Return the process whose end is the platform's: what started the kernel (the Lab), or this script itself."""
-    kernel = sys.modules.get("ipykernel.kernelapp")
-    return _starter(psutil.Process()) if kernel and kernel.IPKernelApp.initialized() else os.getpid()
 
 
 def _starter(process: psutil.Process) -> int:

@@ -127,7 +127,7 @@ class Workspace:
 
     @property
     def issuer_folder(self) -> Path:
-        """The folder of the CA that signs; the device's files lie in its ``deviceCertificates``."""
+        """The folder of the CA that signs; the device's files are in its ``deviceCertificates``."""
         return self.folder / ISSUERS[self.issuer]
 
     def device_file(self, name: str) -> Path:
@@ -216,7 +216,7 @@ class Workspace:
         return read_certificates(self._file(owner, "Cert.pem"))[0]
 
     def _keys(self) -> list[Path]:
-        """Return the paths of the keys that are here: a CA's own may lie elsewhere, in a safe."""
+        """Return the paths of the keys that are here: a CA's own may be elsewhere, in a safe."""
         keys = [*(self._file(issuer, "Key.pem") for issuer in ISSUERS), self._file("device", "Key.pem")]
         return [path for path in keys if path.exists()]
 
@@ -246,7 +246,7 @@ class Workspace:
 
     @property
     def has_ca(self) -> bool:
-        """Whether a CA was made here. Its key may lie elsewhere, in a safe; for a missing file it is not made anew."""
+        """Whether a CA was made here. Its key may be elsewhere, in a safe; for a missing file it is not made anew."""
         return self._has("ca")
 
     def _has(self, owner: str) -> bool:
@@ -621,7 +621,7 @@ class Workspace:
     ) -> TrustedCertificate:
         """Upload the certificate of the CA, or of the intermediate if that signs, or find it in the tenant.
 
-        A CA whose passphrase lies in the workspace is for practice: a real tenant, other than a class's, gets it only
+        A CA whose passphrase is kept in the workspace is for practice: a real tenant, other than a class's, gets it only
         with ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
         practice = self.passphrases.is_practice and not tenant.is_for_practice()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+import pandas as pd
 import pytest
 import requests
 from cryptography import x509
@@ -226,6 +227,14 @@ def platform_fixture(*arguments: Any, **options: Any) -> Any:
             yield platform
 
     return platform
+
+
+def connected(platform: LocalPlatform) -> pd.DataFrame:
+    """Return who has connected: each device's last connection, still there where ``ended`` is empty."""
+    log = platform.log().query("code == 'CONNECTED'")
+    log["device"] = log["client_id"].map(lambda text: text.removeprefix("d:").partition(":")[0])
+    columns = ["tenant", "device", "subject", "address", "tls", "time", "ended", "ending"]
+    return log.drop_duplicates(["tenant", "device"], keep="last")[columns]
 
 
 def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -> requests.Response:

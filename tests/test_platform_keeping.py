@@ -175,13 +175,13 @@ def test_connections_cut_off_by_a_kill_have_an_end_in_the_log(tmp_path: Path) ->
             assert seen.connack == 0
             process.kill()
             process.wait()
-            assert platform.connected()["ended"].isna().tolist() == [False, True]
+            assert tools.connected(platform)["ended"].isna().tolist() == [False, True]
     with tools.start_in_foreground(tmp_path):
         log = platform.log().set_index("client_id")
         assert log.loc["gone", "ending"] == "The client disconnected."  # the control
         assert log.loc["dev", "ending"] == "The platform was killed."
         assert log.loc["dev", "ended"] >= log.loc["dev", "time"]
-        assert not platform.connected()["ended"].isna().any()
+        assert not tools.connected(platform)["ended"].isna().any()
 
 
 def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path) -> None:

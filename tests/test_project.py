@@ -50,6 +50,8 @@ def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
     for asking in (["--help"], ["help"], ["-h"]):
         assert "python3 run.py guide" in run_py(*asking).stdout, "and nothing is run"
     for command, about in {
+        "lab": "--help-all",
+        "test": "--all",
         "guide": "MCIOT_WORKSPACE",
         "check": "ports",
         "class": "--tenants N",

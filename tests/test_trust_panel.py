@@ -125,7 +125,7 @@ def test_the_list_is_shown_and_sorted(tenant: Tenant) -> None:
     trusted, late = tenant.trusted_certificates, make("late", ca=True, ends=90 * DAY)
     trusted.upload(late.certificate, "Zeta", auto_registration=False)
     trusted.upload(make("a", ca=True).certificate, "alpha")
-    trusted.disable(trusted.upload(make("b", ca=True).certificate, "Beta"))
+    trusted.update(trusted.upload(make("b", ca=True).certificate, "Beta"), status="DISABLED")
     panel = show(tenant)
     assert said(panel) == "" and panel.opened is None and hidden(panel._opened)
     assert rows(panel)[0][:4] == ["Zeta", "✓ enabled", "off", "not proven"] and rows(panel)[0][5] == late.fingerprint
@@ -601,7 +601,7 @@ def test_the_static_picture_is_the_list_and_the_same_in_every_run(tenant: Tenant
     pictures = []
     for _ in range(2):
         uploaded = [tenant.trusted_certificates.upload(make(name, ca=True).certificate) for name in ("One", "Two")]
-        tenant.trusted_certificates.disable(uploaded[1])
+        tenant.trusted_certificates.update(uploaded[1], status="DISABLED")
         bundle = TrustedCertificatesPanel(
             Workspace(Path(NO_FILES.name)), tenant
         )._repr_mimebundle_()  # at once, as a notebook does

@@ -116,7 +116,7 @@ def _calls(node: ast.AST, scope: Scope) -> Iterator[tuple[Scope, ast.Call]]:
 
 
 def _held_at(call: ast.Call, body: list[ast.stmt], held: dict[str, list[ast.expr]]) -> dict[str, list[ast.expr]]:
-    """Return what the names that a function assigns may hold where a call of it stands."""
+    """Return what the names that a function assigns may hold where it is called."""
     for statement in body:
         if statement.lineno <= call.lineno <= (statement.end_lineno or 0):
             for block in _blocks(statement):
@@ -185,7 +185,7 @@ def _collect_values(body: list[ast.stmt], names: dict[str, list[ast.expr]]) -> N
 
 
 def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
-    """Return the texts that an expression may stand for."""
+    """Return the texts that an expression may be."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]

@@ -1,7 +1,7 @@
 """What to type into an MQTT client of one's own, filled in with the learner's values, and never a password.
 
 The fields' names are the clients' own: MQTT.fx 1.7 (the guide's), MQTTX 1.11, MQTT Explorer 0.4.
-They stand in ``data/client_settings.csv``, where a word in braces is replaced by the learner's value.
+They are in ``data/client_settings.csv``, where a word in braces is replaced by the learner's value.
 """
 
 import shlex
@@ -21,7 +21,7 @@ _MESSAGE = "200,c8y_Temperature,T,21.5,C"
 
 
 class ClientSettings:
-    """The settings of other MQTT clients for the device whose files lie in ``device_folder``.
+    """The settings of other MQTT clients for the device whose files are in ``device_folder``.
 
     ``trusted`` is the PEM file with the server's certificate, None for what the system trusts::
 

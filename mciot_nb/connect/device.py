@@ -230,7 +230,7 @@ class Device(Connection):
         return Secret(token)
 
     def _send(self, *values: str) -> None:
-        """Publish one line, without the empty values at its end (a comma that is a value's own stands in quotes)."""
+        """Publish one line, without the empty values at its end (a comma that is a value's own is in quotes)."""
         self.publish(line(*values).rstrip(","))
 
 

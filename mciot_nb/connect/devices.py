@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
-from mciot_nb.errors import OnboardingError, fault
+from mciot_nb.errors import fault
 from mciot_nb.pki.files import statuses
 
 if TYPE_CHECKING:
@@ -134,14 +134,6 @@ class Devices:
     def _create_operation(self, external_id: str, description: str, fragment: dict[str, Any]) -> Operation:
         body = {"deviceId": self._id(external_id), "description": description, **fragment}
         return self._request("POST", _OPERATIONS, Operation.from_json, json=body)
-
-    def operation(self, number: str) -> Operation:
-        """Return an operation as it stands now, by its ``id``."""
-        try:
-            path = f"{_OPERATIONS}/{_identifier(number)}"
-        except ValueError:
-            raise OnboardingError(f"{number!r} is not an operation's id: give its id.", "BAD_VALUE") from None
-        return self._request("GET", path, Operation.from_json)
 
     def operations(self, external_id: str) -> list[Operation]:
         """Return all operations of a device, in the platform's order."""

@@ -82,7 +82,7 @@ class Tenant:
 
     @property
     def path(self) -> str:
-        """Where the tenant itself lies in its REST interface."""
+        """The path of the tenant itself in its REST interface."""
         return f"/tenant/tenants/{quote(self.tenant_id, safe='')}"
 
     def request(

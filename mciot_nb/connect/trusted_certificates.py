@@ -146,18 +146,10 @@ class TrustedCertificates:
     def update(
         self, which: Which, *, name: str | None = None, auto_registration: bool | None = None, status: str | None = None
     ) -> TrustedCertificate:
-        """Change what is given, and leave the rest; ``status`` is ENABLED or DISABLED."""
+        """Change what is given, and leave the rest; ``status`` is ENABLED, or DISABLED, which ends all sessions."""
         given = {"name": name, "autoRegistrationEnabled": auto_registration, "status": status}
         body = {key: value for key, value in given.items() if value is not None}
         return self._request("PUT", self._path_of(which), meaning=_CHANGE, json=body)
-
-    def enable(self, which: Which) -> TrustedCertificate:
-        """Let the devices under a certificate in again."""
-        return self.update(which, status="ENABLED")
-
-    def disable(self, which: Which) -> TrustedCertificate:
-        """Let no device under a certificate in for now; the platform ends their sessions."""
-        return self.update(which, status="DISABLED")
 
     def delete(self, which: Which) -> None:
         """Take a certificate away again; the platform ends the sessions of the devices under it."""

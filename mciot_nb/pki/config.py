@@ -223,7 +223,7 @@ def _read_line(line: str, current: str, sections: dict[str, dict[str, str]]) -> 
         raise OnboardingError(f"{line!r} is neither a section nor a line of the form name = value.")
     section = directive[1] or current
     value, values = _expand(directive[3], section, sections), sections.setdefault(section, {})
-    values.pop(directive[2], None)  # the last one wins, and counts where it stands
+    values.pop(directive[2], None)  # the last one wins, and counts in its place
     values[directive[2]] = value
     return current
 
@@ -260,7 +260,7 @@ def is_yes(word: str) -> bool:
 
 
 def _field_name(key: str) -> str:
-    """Drop what may stand before a field's name to tell two of a kind apart: ``0.organizationName``."""
+    """Remove the prefix of a field's name that tells two of a kind apart: ``0.organizationName``."""
     return re.sub(r"^[^:,.]*[:,.](?=.)", "", key)
 
 

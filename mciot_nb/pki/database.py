@@ -78,7 +78,7 @@ class SigningDatabase:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock, which lies beside the CA's folder. Raises: OnboardingError: LOCKED after `LOCK_TIMEOUT` s."""
+        """Hold the lock, which is beside the CA's folder. Raises: OnboardingError: LOCKED after `LOCK_TIMEOUT` s."""
         folder = self.path.parent
         lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
         with disk_errors(folder.parent):
@@ -238,12 +238,12 @@ def write_serial(path: Path, number: int) -> None:
 
 
 def copy_path(copies: Path, serial: int) -> Path:
-    """Return where a certificate's copy lies, ``<SERIAL>.pem`` in the configuration's ``new_certs_dir``."""
+    """Return where a certificate's copy is, ``<SERIAL>.pem`` in the configuration's ``new_certs_dir``."""
     return copies / f"{hex_serial(serial)}.pem"
 
 
 def draft_path(copies: Path, serial: int) -> Path:
-    """Return where a certificate lies until the database has its row."""
+    """Return where a certificate is until the database has its row."""
     return copies / f".{hex_serial(serial)}.pem.draft"
 
 

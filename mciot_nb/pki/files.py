@@ -32,7 +32,7 @@ def data_table(name: str) -> list[dict[str, str]]:
 
 
 def meanings(of: str, table: str = "answers.csv") -> dict[str, str]:
-    """Return what each answer to something means, to stand within a sentence; ``words.csv`` is for forms and panels."""
+    """Return what each answer to something means, for use within a sentence; ``words.csv`` is for forms and panels."""
     return {row["answer"]: row["meaning"] for row in data_table(table) if row["of"] == of}
 
 
@@ -56,7 +56,7 @@ def disk_problem(path: Path, error: OSError) -> OnboardingError:
 
 
 def reason_of(error: OSError) -> str:
-    """Return what the system says about a failure, to stand within a sentence."""
+    """Return what the system says about a failure, for use within a sentence."""
     return (error.strerror or str(error)).lower()
 
 

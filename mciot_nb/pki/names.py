@@ -90,7 +90,7 @@ class DistinguishedName:
 
     @classmethod
     def from_x509(cls, name: x509.Name) -> "DistinguishedName":
-        """Return the fields of ``name``. Raises: OnboardingError: BAD_NAME if one stands twice or is an eighth."""
+        """Return the fields of ``name``. Raises: OnboardingError: BAD_NAME if one is there twice or is an eighth."""
         values: dict[str, str] = {}
         for attribute in name:
             field = BY_OID.get(attribute.oid)

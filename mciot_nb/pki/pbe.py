@@ -1,6 +1,6 @@
 """What a password opens: PBES2 and PBMAC1 (RFC 8018), PKCS #12's own older way (RFC 7292, appendix B), and their ASN.1.
 
-cryptography says ValueError to a wrong password and to much that it does not know. Here what lies under a password is
+cryptography says ValueError to a wrong password and to much that it does not know. Here what a password protects is
 looked at first, so that a right one is never called wrong.
 """
 

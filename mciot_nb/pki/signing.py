@@ -1,4 +1,4 @@
-"""What stands between a request and a signature, in the order in which `prepare` goes through it.
+"""What is checked between a request and a signature, in the order in which `prepare` goes through it.
 
 The request itself, the subject that the policy leaves, its uniqueness, the times, and the extensions: every check that
 ``openssl ca`` makes, and those that it leaves out.
@@ -215,7 +215,7 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
 
 
 def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
-    """Check that no subject has a valid certificate already, nor stands twice in the batch, unless it may.
+    """Check that no subject has a valid certificate already, or is twice in the batch, unless it may.
 
     The answer lasts only while the caller holds the lock. Raises: OnboardingError: SUBJECT_TAKEN, SUBJECT_TWICE.
     """

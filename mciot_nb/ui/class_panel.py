@@ -8,8 +8,9 @@ import pandas as pd
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import CLASS, LocalPlatform
+from mciot_nb.ui.inputs import button, row, show_if
 from mciot_nb.ui.markup import Rendered, card, paragraph, table
-from mciot_nb.ui.panel import TablePanel, button, row, show_if
+from mciot_nb.ui.panel import TablePanel
 
 _COLUMNS = ("Tenant", "Last step", "Measurements", "Connected now", "Last refused")
 _QUESTION = "Reset {}? Its trusted certificates, its devices and everything they sent are deleted. Its login stays."

@@ -25,8 +25,8 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.ui.displays import two_sides
+from mciot_nb.ui.inputs import button, row, show_if
 from mciot_nb.ui.markup import COLOURS, Rendered, boxed, escape, grid, themed
-from mciot_nb.ui.panel import button, row, show_if
 
 #: What paho notes of every connection; its other notes are news: an alert of TLS 1.3, for one.
 _USUAL = ("Sending ", "Received ")
@@ -95,7 +95,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         self._await_record()
 
     def state(self) -> str:
-        """Say in words how the connection stands."""
+        """Say in words what state the connection is in."""
         attempt, device = self._attempt, self._device
         if not device.is_connected:
             with suppress(OnboardingError):  # the local platform is not running
@@ -135,7 +135,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         return "There is no record of this attempt: it did not reach the platform, or the platform does not respond."
 
     def _await_record(self) -> None:
-        """Wait until the log says all that it will ever say of the attempt as it stands, for `PATIENCE` at most."""
+        """Wait until the log says all that it will ever say of the attempt so far, for `PATIENCE` at most."""
         give_up = time.monotonic() + PATIENCE
         while self._platform and self._attempt and time.monotonic() < give_up:
             record = self._record(self._attempt)

@@ -20,7 +20,7 @@ from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_pr
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import Poller, SecretField, outcome, style
+from mciot_nb.ui.inputs import Poller, SecretField, button, outcome, row, style
 from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
@@ -38,8 +38,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._notes: dict[str, Any] = {}
         self._touched: set[str] = set()
         self._heading = widgets.HTML(f'<span class="mciot-title">{escape(title)}</span>')
-        self._button = widgets.Button(description="Submit", button_style="primary").add_class("mciot-submit")
-        self._button.on_click(lambda _: self.submit())
+        self._button = button("Submit", self.submit, "primary").add_class("mciot-submit")
         self._message = widgets.HTML().add_class("mciot-message")
         self.add_class("mciot-form")
 
@@ -51,11 +50,11 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         if not isinstance(field, SecretField):
             field.observe(lambda _: self._touched.add(name), "value")
             field.observe(self._edited, "value")
-        return widgets.HBox([field, self._notes[name]]).add_class("mciot-row")
+        return row(field, self._notes[name])
 
     def build(self, *parts: Any, buttons: tuple[Any, ...] = ()) -> None:
         """Show the heading, the parts, the buttons and the message, and what is wrong from the start."""
-        bottom = widgets.HBox([self._button, *buttons, self._message, Poller()]).add_class("mciot-row")
+        bottom = row(self._button, *buttons, self._message, Poller())
         self.children = [widgets.HTML(style()), self._heading, *parts, bottom]
         self.refresh()
 
@@ -174,11 +173,11 @@ class CertificateForm(Form):
         return self._subject
 
     def typed(self) -> dict[str, str | None]:
-        """Return what the subject's fields stand for now, without blanks around them; None for one that is left out."""
+        """Return what the subject's fields mean now, without blanks around them; None for one that is left out."""
         return {name: prompt.value(self._fields[name].value.strip()) or None for name, prompt in self._prompts.items()}
 
     def typed_key(self) -> KeyChoice:
-        """Return the kind of key and the days that stand in the form now."""
+        """Return the kind of key and the days that are in the form now."""
         return KeyChoice(self._key_type.value, self._days.value)
 
     def problems(self) -> dict[str, str]:
@@ -291,7 +290,7 @@ class DeviceForm(_WorkspaceForm):
 
 
 def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
-    """Return the line to type in; what a blank one takes stands in it, pale."""
+    """Return the field to type in; its placeholder is what a blank one takes."""
     text = prompt.fixed or value or ("." if made and prompt.default else prompt.default)
     pale = "" if prompt.fixed else prompt.default
     return labelled(widgets.Text, prompt.words, text, placeholder=pale, disabled=bool(prompt.fixed))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import ipywidgets as widgets  # type: ignore[import-untyped]
 from traitlets import Bool, Int, Unicode
 
 from mciot_nb.errors import OnboardingError
@@ -180,3 +181,20 @@ class FileField(StaticPicture, BrowserWidget):
     def picture(self) -> Rendered:
         """Say that a file can be given here."""
         return paragraph(f"{self.label}: to be chosen here.")
+
+
+def button(label: str, action: Callable[[], object], kind: str = "") -> Any:
+    """Return a button; ``kind`` is primary, danger or empty."""
+    made = widgets.Button(description=label, button_style=kind, layout=widgets.Layout(width="auto"))
+    made.on_click(lambda _: action())
+    return made
+
+
+def row(*parts: Any) -> Any:
+    """Put parts beside each other, as far as the page is wide."""
+    return widgets.HBox(parts).add_class("mciot-row")
+
+
+def show_if(part: Any, shown: bool) -> None:
+    """Show a part, or hide it."""
+    (part.remove_class if shown else part.add_class)("mciot-hidden")

@@ -102,7 +102,7 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> s
     return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>")
 
 
-#: How many rows of a long table stand still: a notebook is no place for thousands.
+#: How many rows of a long table a static picture shows: a notebook is no place for thousands.
 MOST_ROWS = 50
 
 

@@ -15,7 +15,7 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 import pandas as pd
 from traitlets import Bool, Dict, Int, List, Unicode
 
-from mciot_nb.ui.inputs import BrowserWidget, Poller, outcome, style
+from mciot_nb.ui.inputs import BrowserWidget, Poller, button, outcome, row, show_if, style
 from mciot_nb.ui.markup import StaticPicture, escape, visible
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Panel(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self.add_class("mciot-form")
 
     def build(self, *parts: Any, below: tuple[Any, ...] = ()) -> None:
-        """Show the heading, the parts, the question while there is one, the message, and what stands ``below``."""
+        """Show the heading, the parts, the question while there is one, the message, and what is ``below``."""
         bottom = (self._question, self._message, self._poller)
         self.children = [widgets.HTML(style()), self._heading, *parts, *bottom, *below]
 
@@ -156,7 +156,7 @@ class LiveTable(BrowserWidget):
     news = Dict().tag(sync=True)  # of this page: the keys of rows that are "new" or "changed"
     found = Int().tag(sync=True)
     total = Int().tag(sync=True)
-    first = Int().tag(sync=True)  # how many rows stand before this page
+    first = Int().tag(sync=True)  # how many rows are before this page
     page_size = Int(PAGE).tag(sync=True)
     status = Unicode().tag(sync=True)
     filter = Unicode().tag(sync=True)
@@ -266,20 +266,3 @@ class TablePanel(Panel):
         with self.table.lock:
             self._details.value = self.describe()
             show_if(self._opened, bool(self._details.value))
-
-
-def button(label: str, action: Callable[[], object], kind: str = "") -> Any:
-    """Return a button; ``kind`` is primary, danger or empty."""
-    made = widgets.Button(description=label, button_style=kind, layout=widgets.Layout(width="auto"))
-    made.on_click(lambda _: action())
-    return made
-
-
-def row(*parts: Any) -> Any:
-    """Put parts beside each other, as far as the page is wide."""
-    return widgets.HBox(parts).add_class("mciot-row")
-
-
-def show_if(part: Any, shown: bool) -> None:
-    """Show a part, or hide it."""
-    (part.remove_class if shown else part.add_class)("mciot-hidden")

@@ -24,10 +24,10 @@ _ROOM = _WIDTH - 2 * (_MARGIN + _INDENT)  # for words inside a box
 
 
 def chain_picture(certificates: Given, *, trusted: Given = (), at: datetime | None = None) -> Rendered:
-    """Draw a chain as it stands, the device's certificate at the top, with an arrow for each signature.
+    """Draw a chain as it is, the device's certificate at the top, with an arrow for each signature.
 
     A certificate that the next one did not sign is shown as a broken link. Marked are those that are not valid at a
-    time, now by default, and those ``trusted``: what was uploaded, or lies in a truststore. The picture holds no dates
+    time, now by default, and those ``trusted``: what was uploaded, or is in a truststore. The picture holds no dates
     and no fingerprints, so it is the same in every run.
 
     Example: ``chain_picture(read_certificates(path), trusted=[ca.certificate])``.
@@ -88,7 +88,7 @@ def _box(certificate: x509.Certificate, top: int, *, trusted: bool, state: str) 
     colour, left = ("ca" if kind == "CA" else "end"), _MARGIN + _INDENT
     frame = f'<rect x="{_MARGIN}" y="{top}" width="{_WIDTH - 2 * _MARGIN}" height="{_BOX}" rx="6"'
     yield f'{frame} class="paper"/>{frame} {OUTLINE} class="{"bad" if state else colour}"/>'
-    # What a certificate is stands at the right of its name, and what is wrong with it below that.
+    # At the right of its name, what a certificate is; below that, what is wrong with it.
     for y, size, text, ink, mark, sign in (
         (top + 30, 18, short_name(subject), "ink", f"✓ trusted {kind}" if trusted else kind, colour),
         (top + 54, 13, rest, "muted", state, "bad"),
@@ -120,7 +120,7 @@ def _arrow(top: int, broken: str) -> Iterator[str]:
 
 
 _DAY = timedelta(days=1)
-_BAR_WIDTH, _BAR_HEIGHT, _BEGIN, _END = 400, 52, 48, 352  # pixels; the bar lies between the last two
+_BAR_WIDTH, _BAR_HEIGHT, _BEGIN, _END = 400, 52, 48, 352  # pixels; the bar goes from the third to the fourth
 
 
 def trouble(certificate: x509.Certificate, at: datetime | None = None) -> str:
@@ -152,7 +152,7 @@ def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rende
 
 
 def _bar(mark: int, colour: str) -> Iterator[str]:
-    """Yield what is over filled, what is left empty, and a pointer at today, which may lie beside the bar."""
+    """Yield what is over filled, what is left empty, and a pointer at today, which may be outside the bar."""
     over = min(max(mark, _BEGIN), _END) - _BEGIN
     yield f'<rect width="{_BAR_WIDTH}" height="{_BAR_HEIGHT}" rx="6" class="ground"/>'
     yield f'<rect x="{_BEGIN}" y="23" width="{over}" height="10" class="{colour}"/>'

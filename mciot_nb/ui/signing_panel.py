@@ -20,8 +20,9 @@ from mciot_nb.pki.files import meanings
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, decoded, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
+from mciot_nb.ui.inputs import button, row, show_if
 from mciot_nb.ui.markup import Rendered, counted, escape, paragraph, table
-from mciot_nb.ui.panel import TablePanel, button, row, show_if
+from mciot_nb.ui.panel import TablePanel
 from mciot_nb.workspace import Workspace
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}

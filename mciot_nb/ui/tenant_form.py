@@ -14,7 +14,7 @@ from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.uploads import parse_upload
 from mciot_nb.secret import Secret
 from mciot_nb.ui.forms import Form, labelled, status
-from mciot_nb.ui.inputs import FileField, SecretField, outcome
+from mciot_nb.ui.inputs import FileField, SecretField, button, outcome
 from mciot_nb.ui.markup import Rendered, card, paragraph
 from mciot_nb.workspace import Workspace
 
@@ -39,7 +39,7 @@ class TenantForm(Form):
     the settings have no user, or None for the local platform; it is in this kernel's memory only. With
     ``ask_secret=False`` no secret is asked for: for a notebook that only keeps the choice.
 
-    The button "Test" says what works of the tenant as it stands in the form, submitted or not.
+    The button "Test" says what works with the values in the form, submitted or not.
 
     Example: ``TenantForm(workspace)`` as a cell's last line, and in the next cell ``workspace.tenant()``.
     """
@@ -69,10 +69,8 @@ class TenantForm(Form):
         last = widgets.HTML("06, 07 and 12 ask for the password or token.").add_class("mciot-later")
         last = self.row("credential", self._credential) if ask_secret else last
         self._real = widgets.VBox([*rows.values(), self.row("login", self._login), self._user, last])
-        self._test = widgets.Button(description="Test", tooltip="See what works with this tenant").add_class(
-            "mciot-test"
-        )
-        self._test.on_click(lambda _: self.test())
+        self._test = button("Test", self.test).add_class("mciot-test")
+        self._test.tooltip = "See what works with this tenant"
         self._result = widgets.HTML().add_class("mciot-result")
         self.build(self.row("where", self._where), self._real, buttons=(self._test,))
         self.children = [*self.children, self._result]
@@ -108,7 +106,7 @@ class TenantForm(Form):
         return settings
 
     def typed(self) -> TenantSettings:
-        """Return the settings as they stand in the form now, a real tenant's too where the local platform is chosen."""
+        """Return the settings that are in the form now, a real tenant's too where the local platform is chosen."""
         values = {name: field.value for name, field in self._fields.items()}
         values = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
         if self._login.value:

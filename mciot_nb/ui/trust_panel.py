@@ -20,9 +20,9 @@ from mciot_nb.pki.files import data_table, meanings
 from mciot_nb.pki.names import name_of, short_name
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui.certificate_card import certificate_card
-from mciot_nb.ui.inputs import FileField
+from mciot_nb.ui.inputs import FileField, button, row, show_if
 from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, paragraph, table, visible
-from mciot_nb.ui.panel import TablePanel, button, row, show_if
+from mciot_nb.ui.panel import TablePanel
 from mciot_nb.workspace import Workspace
 
 _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fingerprint"]
@@ -191,7 +191,7 @@ _PICTURED = ("Name", "Status", "Auto-registration", "Fingerprint")
 class TrustedCertificatesPanel(TablePanel):
     """List a tenant's trusted certificates, and upload, enable, disable, rename, prove or delete one.
 
-    ``workspace`` is where the CA to upload lies, and the key that proves possession; ``tenant`` is the one that was
+    ``workspace`` holds the CA to upload, and the key that proves possession; ``tenant`` is the one that was
     chosen by default. Whatever fails is said in a sentence. What other clients change on the local platform appears by
     itself; on a real tenant it takes a Refresh.
 
@@ -217,7 +217,7 @@ class TrustedCertificatesPanel(TablePanel):
         changes, rename = [self.buttons[name] for name in names[:-1]], row(self.new_name, self.buttons["rename"])
         self._opened.children = [self._details, row(*changes), rename]
         self._say_how_current()
-        # The upload stands below the question and the message, so that these stand beside what they are about.
+        # The upload is below the question and the message, so that these are beside what they are about.
         self.build(row(self.buttons["refresh"], self._hint), self.table, self._opened, below=(self.upload_part,))
         self.do("Reading the list", self._read, lambda _: "")
 
