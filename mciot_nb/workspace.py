@@ -621,7 +621,7 @@ class Workspace:
     ) -> TrustedCertificate:
         """Upload the certificate of the CA, or of the intermediate if that signs, or find it in the tenant.
 
-        A CA whose passphrase is kept in the workspace is for practice: a real tenant, other than a class's, gets it only
+        A CA whose passphrase is in the workspace is for practice: a real tenant, other than a class's, gets it only
         with ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
         practice = self.passphrases.is_practice and not tenant.is_for_practice()

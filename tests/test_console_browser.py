@@ -133,6 +133,45 @@ def test_the_connection_outlives_the_page_and_ends_with_the_cell_or_the_kernel(
         wait_for(lambda: all(endings()), 60)  # the kernel's end is the connection's
 
 
+#: The rows of the console whose buttons are not beside their fields.
+TORN = """() => [...document.querySelectorAll(".mciot-console .mciot-row")].filter((row) => {
+  const tops = [...row.children].filter((one) => one.matches(".widget-button, .widget-text, .widget-dropdown"))
+    .map((one) => one.getBoundingClientRect()).map((box) => box.top + box.height / 2);
+  return Math.max(...tops) - Math.min(...tops) > 8;
+}).map((row) => row.innerText)"""
+
+
+def test_enter_in_a_field_does_what_its_button_does(quick_workspace: Workspace, notebooks: Notebooks) -> None:
+    with console(notebooks, quick_workspace) as page:
+        console_, keys = page.locator(".mciot-console"), page.keyboard
+        expect(page.locator(".jp-DirListing-content")).to_be_visible()  # the file browser takes its part of the width
+        assert page.evaluate(TORN) == []
+        page.set_viewport_size({"width": 800, "height": 1400})
+        assert page.evaluate(TORN), "the control"
+        page.set_viewport_size({"width": 1280, "height": 1400})
+        for label, typed, then in (
+            ("ClientId", "somebody-else", "CONNACK_5"),
+            ("ClientId", "device-0001", "✓ Connected."),
+            ("Value", "22.5", "200,c8y_Temperature,T,22.5,C"),
+            ("Event text", "ajar", "400,c8y_Door,ajar"),
+            ("Alarm text", "hot", "302,c8y_TooHot,hot"),
+            ("Command text", "close", "c8y_Command close has arrived"),
+        ):
+            fill(page, label, typed)
+            keys.press("Enter")
+            expect(console_).to_contain_text(then)
+        click(page, "Failed…")
+        fill(page, "Reason", "stuck")
+        keys.press("Enter")
+        expect(console_).to_contain_text("✗ FAILED: stuck")
+        picture(page, "entered")
+        devices = quick_workspace.tenant().devices
+        assert devices.events("device-0001")["text"].tolist() == ["ajar"]
+        assert [one.text for one in devices.operations("device-0001")] == ["close"]
+        broken = console_.locator("th", has_text=re.compile("^c8y_Command")).first
+        expect(broken).to_be_visible()
+
+
 def press(page: Page, name: str, key: str = "Enter") -> None:
     tab_to(page, button(page, name))
     page.keyboard.press(key)

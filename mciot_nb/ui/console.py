@@ -30,7 +30,7 @@ class DeviceConsole(Panel):
     """Connect a device, send and receive, and see both ends: the device's, and the platform's.
 
     ``device`` is the tutorial's by default, ``tenant`` the one that was chosen; it is asked for what it keeps of the
-    device. The local platform's log is shown beside what the device saw. Nothing is connected before a press of Connect.
+    device. The local platform's log is beside what the device saw. Nothing is connected before a press of Connect.
     A second console of the same device ends the first one with its connection, so that the cell can be run again.
 
     Example: ``DeviceConsole(workspace)`` as a cell's last line.
