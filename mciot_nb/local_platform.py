@@ -131,11 +131,6 @@ class LocalPlatform:
         raise fault("PLATFORM_DID_NOT_START", folder=folder.parent, said=said[-1])
 
     @property
-    def tenant_id(self) -> str:
-        """The platform's first tenant."""
-        return self.tenant_ids[0]
-
-    @property
     def tenant(self) -> "Tenant":
         """The first tenant, to be used like any other."""
         return self.tenants[0]

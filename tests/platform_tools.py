@@ -243,7 +243,7 @@ def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -
         session.trust_env = False
         options.setdefault("auth", login(platform))
         if not path.startswith("/"):
-            path = f"/tenant/tenants/{platform.tenant_id}/trusted-certificates{'/' if path else ''}{path}"
+            path = f"/tenant/tenants/{platform.tenant_ids[0]}/trusted-certificates{'/' if path else ''}{path}"
         options |= {"verify": str(platform.server_certificate), "timeout": SECONDS}
         return session.request(method, platform.https + path, **options)
 

@@ -127,9 +127,9 @@ def test_a_device_gets_tokens_both_ways(platform: LocalPlatform, device: Device,
     device.create()
     for token in (device.token(), device.access_token(platform.https)):
         claims = jwt.decode(token.reveal(), options={"verify_signature": False})
-        assert claims["ten"] == platform.tenant_id and device.client_id in claims["sub"]
+        assert claims["ten"] == platform.tenant_ids[0] and device.client_id in claims["sub"]
         assert token.reveal() not in repr(token) + repr(device)
-        own = Tenant(platform.https, platform.tenant_id, token=token, verify=str(platform.server_certificate))
+        own = Tenant(platform.https, platform.tenant_ids[0], token=token, verify=str(platform.server_certificate))
         found = own.devices.find(device.client_id)
         assert found and own.devices.to_frame()["id"].tolist() == [found.id]
         assert "ROLE_TENANT_ADMIN" in refused("HTTP_403", own.trusted_certificates.list)

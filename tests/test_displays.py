@@ -35,8 +35,8 @@ from mciot_nb.pki.names import DistinguishedName
 from mciot_nb.pki.signing import preview_subject
 from mciot_nb.steps import DONE, OPEN, WRONG, Progress, Step
 from mciot_nb.ui.certificate_card import extension_rows, fields
-from mciot_nb.ui.displays import card, journey, register, render, sentence, two_sides, what_to_do
-from mciot_nb.ui.markup import _EDGES, COLOURS, Rendered, table, width
+from mciot_nb.ui.displays import card, journey, register, render, two_sides, what_to_do
+from mciot_nb.ui.markup import _EDGES, COLOURS, Rendered, paragraph, table, width
 from mciot_nb.ui.pictures import chain_picture, trouble, validity
 from mciot_nb.ui.signing_panel import signing_texts
 from tools.notebooks import sanitized
@@ -415,7 +415,7 @@ def test_nothing_that_is_shown_becomes_markup(nasty: str) -> None:
         (fields(one), 3),
         (Diagnosis((Finding(nasty, f"about {nasty}: and {nasty}"),)), 3),
         (OnboardingError(nasty), 1),
-        (sentence(nasty), 1),
+        (paragraph(nasty), 1),
         (card(nasty, [(nasty, nasty, nasty)]), 4),
         (Keystore(Path("x.jks"), nasty, (Entry(nasty, nasty, (CA,)),), nasty), 4),
         (ServerCertificate(nasty, 8883, (one,), nasty, proof=nasty), 4),

@@ -133,7 +133,7 @@ class Devices:
 
     def _create_operation(self, external_id: str, description: str, fragment: dict[str, Any]) -> Operation:
         body = {"deviceId": self._id(external_id), "description": description, **fragment}
-        return self._request("POST", _OPERATIONS, Operation.from_json, json=body)
+        return self.tenant.request("POST", _OPERATIONS, Operation.from_json, meaning=_MEANING, json=body)
 
     def operations(self, external_id: str) -> list[Operation]:
         """Return all operations of a device, in the platform's order."""
@@ -141,16 +141,14 @@ class Devices:
 
     def delete(self, external_id: str) -> None:
         """Delete a device with its user and all that it has sent."""
-        self._request("DELETE", f"{_OBJECTS}/{self._id(external_id)}?withDeviceUser=true", lambda _: None)
+        path = f"{_OBJECTS}/{self._id(external_id)}?withDeviceUser=true"
+        self.tenant.request("DELETE", path, lambda _: None, meaning=_MEANING)
 
     def _id(self, external_id: str) -> str:
         found = self.find(external_id)
         if found is None:
             raise fault("NO_DEVICE", device=external_id)
         return found.id
-
-    def _request(self, method: str, path: str, read: Callable[[Any], T], **options: Any) -> T:
-        return self.tenant.request(method, path, read, meaning=_MEANING, **options)
 
     def _pages(self, path: str, name: str, read: Callable[[Any], T], **options: Any) -> list[T]:
         return self.tenant.pages(path, name, read, meaning=_MEANING, **options)

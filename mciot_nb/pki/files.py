@@ -92,6 +92,14 @@ def drafts_of(path: Path) -> list[Path]:
     return [other for other in path.parent.glob(f".{glob.escape(path.name)}.????????.draft") if other.is_file()]
 
 
+def stamp(path: Path | None) -> tuple[int, ...]:
+    """Return what tells one state of a file from the next; empty where there is none."""
+    with suppress(OSError):
+        if path and (status := path.stat()):
+            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return ()
+
+
 def write_draft(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, over whatever is there; the caller sees to its final name and to `sync_folder`."""
     with _opened(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644) as descriptor:

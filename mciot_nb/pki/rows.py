@@ -9,20 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cryptography import x509
-
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import data_table
 
 #: openssl's reasons for a revocation, each with the word that cryptography has for it (RFC 5280, section 5.3.1). Three
 #: bear an argument, which the table names as openssl's ca man page does.
 REASONS = {row["word"]: row["reason"] for row in data_table("reasons.csv")}
-#: What RFC 5280 dropped, and openssl still writes (RFC 3280, section 5.3.2).
-HOLD_INSTRUCTIONS = {
-    "holdInstructionNone": "1.2.840.10040.2.1",
-    "holdInstructionCallIssuer": "1.2.840.10040.2.2",
-    "holdInstructionReject": "1.2.840.10040.2.3",
-}
 _BY_LOWER_CASE = {word.lower(): word for word in REASONS}
 
 _TIME = re.compile(r"(?:\d\d)?\d{12}Z", re.ASCII)
@@ -166,20 +158,9 @@ def split_reason(reason: str) -> tuple[str, str]:
         if not re.fullmatch(r"\d{14}Z", argument, re.ASCII):
             raise ValueError(f"{known} has a time, such as {known},20261123120000Z")
         read_time(argument)
-    elif known == "holdInstruction":
-        hold_instruction(argument)
-    else:
+    elif known != "holdInstruction":  # openssl's alone; RFC 5280 has dropped it
         argument = ""
     return known, argument
-
-
-def hold_instruction(name: str) -> x509.ObjectIdentifier:
-    """Return the OID of a hold instruction, given by its name or its OID. Raises: ValueError: if it is neither."""
-    try:
-        return x509.ObjectIdentifier(HOLD_INSTRUCTIONS.get(name, name))
-    except ValueError:
-        known = ", ".join(HOLD_INSTRUCTIONS)
-        raise ValueError(f"there is no hold instruction {name!r}; use {known}, or a number such as 1.2.3") from None
 
 
 def hex_serial(serial: int) -> str:

@@ -247,7 +247,7 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self._answers = answers
         self.arrived: list[PendingOperation] = []
         self._history: dict[str, dict[str, str]] = {}
-        self.text = field("Command text", "open valve 3", 18)
+        self.text = field("Command text", "open valve 3", 16)
         self.restart = button("Restart", lambda: ask(None))
         self.command = button("Command", lambda: ask(self.text.value))
         self.statuses, self._nothing = widgets.HTML(), widgets.HTML(_NOTHING_TO_DO)
@@ -288,7 +288,7 @@ class Operations(widgets.HBox):  # type: ignore[misc]
 
 _MEASUREMENT = (("Fragment", "c8y_Temperature", 16), ("Series", "T", 9), ("Value", "21.5", 9), ("Unit", "C", 8))
 _EVENT = (("Event type", "c8y_Door", 18), ("Event text", "The door was opened", 30))
-_ALARM = (("Severity", "MAJOR", 15), ("Alarm type", "c8y_TooHot", 18), ("Alarm text", "It is too hot", 22))
+_ALARM = (("Severity", "MAJOR", 15), ("Alarm type", "c8y_TooHot", 16), ("Alarm text", "It is too hot", 19))
 #: Each button: its words, what is said while it sends, its fields (label, value, width in em), and how it sends them.
 _SENT: tuple[tuple[str, str, tuple[tuple[str, str, int], ...], Callable[..., None]], ...] = (
     ("Send measurement", "Sending the measurement", _MEASUREMENT, lambda d, f, s, v, u: d.measure(f, s, float(v), u)),

@@ -20,7 +20,7 @@ from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_pr
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import Poller, SecretField, button, outcome, row, style
+from mciot_nb.ui.inputs import Poller, SecretField, button, outcome, row, status, style
 from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
@@ -92,11 +92,6 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
     def _edited(self, _change: object) -> None:
         self.refresh()
         self._message.value = status("You have changed something: press Submit.")
-
-
-def status(sentence: str, kind: str = "said") -> str:
-    """Return a sentence as HTML that a screen reader speaks when it changes; ``kind``: said, problem or warning."""
-    return f'<span role="status" class="mciot-{kind}">{escape(sentence)}</span>'
 
 
 def labelled(kind: Any, label: str, value: object, width: str = "36em", **options: Any) -> Any:

@@ -14,7 +14,7 @@ from traitlets import Bool, Int, Unicode
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import meanings
 from mciot_nb.secret import Secret
-from mciot_nb.ui.markup import Rendered, StaticPicture, paragraph
+from mciot_nb.ui.markup import Rendered, StaticPicture, escape, paragraph
 
 _HERE = Path(__file__).parent
 
@@ -181,6 +181,11 @@ class FileField(StaticPicture, BrowserWidget):
     def picture(self) -> Rendered:
         """Say that a file can be given here."""
         return paragraph(f"{self.label}: to be chosen here.")
+
+
+def status(sentence: str, kind: str = "said", role: str = "status") -> str:
+    """Return a sentence as HTML that a screen reader speaks when it changes; ``kind``: said, problem, warning, good."""
+    return f'<span role="{role}" class="mciot-{kind}">{escape(sentence)}</span>'
 
 
 def button(label: str, action: Callable[[], object], kind: str = "") -> Any:

@@ -139,7 +139,7 @@ def copyable(text: str) -> Rendered:
 
 def paragraph(text: str) -> Rendered:
     """Return a text as it is, and as a paragraph."""
-    return Rendered(text, f"<p>{escape(text)}</p>")
+    return Rendered(visible(text), f"<p>{escape(text)}</p>")
 
 
 def boxed(kind: str, content: str) -> str:

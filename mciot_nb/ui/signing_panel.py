@@ -4,7 +4,6 @@ import math
 import threading
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
@@ -16,12 +15,12 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import read_copy
 from mciot_nb.pki.crl import unlisted
-from mciot_nb.pki.files import meanings
+from mciot_nb.pki.files import meanings, stamp
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, decoded, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
-from mciot_nb.ui.inputs import button, row, show_if
-from mciot_nb.ui.markup import Rendered, counted, escape, paragraph, table
+from mciot_nb.ui.inputs import button, row, show_if, status
+from mciot_nb.ui.markup import Rendered, counted, paragraph, table
 from mciot_nb.ui.panel import TablePanel
 from mciot_nb.workspace import Workspace
 
@@ -109,7 +108,7 @@ class SigningPanel(TablePanel):
         """Show what any program has written since, and what the passing of time has changed."""
         with self._polling:
             files = (self.ca.database.path, self._crl_path, self.ca.config.ca_path("certificate"))
-            stamps = [*map(_stamp, files), (int(time.monotonic() / RENEW_AFTER),)]
+            stamps = [*map(stamp, files), (int(time.monotonic() / RENEW_AFTER),)]
             if stamps != self._stamps:
                 self._read(stamps)
 
@@ -121,7 +120,7 @@ class SigningPanel(TablePanel):
             self._problem, self._failing_since = str(error), self._failing_since or time.monotonic()
             if time.monotonic() - self._failing_since >= PATIENCE:
                 self._stamps = stamps  # it is said, and not read again before a file has changed
-                self._trouble.value = f'<div role="alert">{_problem(self._problem)}</div>'
+                self._trouble.value = status(f"✗ {self._problem}", "problem", "alert")
             return
         self._stamps, self._failing_since, self._problem, self._trouble.value = stamps, 0.0, "", ""
         self._show()
@@ -147,7 +146,7 @@ class SigningPanel(TablePanel):
         if missing:
             words = f"⚠ {_certificates(missing, 'revoked ')} not on the revocation list yet, so nobody learns of it."
             kind = "warning"
-        self._crl_line.value = f'<span class="mciot-{kind}">{escape(words)}</span>'
+        self._crl_line.value = status(words, kind)
 
     # -- the row that is open
 
@@ -168,7 +167,7 @@ class SigningPanel(TablePanel):
         try:
             return certificate_card(read_copy(path, int(serial, 16), self.ca.certificate)).html
         except OnboardingError as error:
-            return _problem(str(error))
+            return status(f"✗ {error}", "problem")
 
     # -- what a person may do
 
@@ -205,19 +204,6 @@ class SigningPanel(TablePanel):
         if not len(self._texts):
             return paragraph(self._problem or "No certificate has been signed yet.")
         return table("Signed certificates, the newest first", self._texts, self._texts.to_numpy().tolist())
-
-
-def _stamp(path: Path | None) -> tuple[int, ...]:
-    """Return what tells one state of a file from the next; empty where there is none."""
-    try:
-        status = path.stat() if path else None
-    except OSError:
-        status = None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
-
-
-def _problem(sentence: str) -> str:
-    return f'<span class="mciot-problem">✗ {escape(sentence)}</span>'
 
 
 def _certificates(count: int, kind: str = "") -> str:

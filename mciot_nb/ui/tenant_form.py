@@ -13,8 +13,8 @@ from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.uploads import parse_upload
 from mciot_nb.secret import Secret
-from mciot_nb.ui.forms import Form, labelled, status
-from mciot_nb.ui.inputs import FileField, SecretField, button, outcome
+from mciot_nb.ui.forms import Form, labelled
+from mciot_nb.ui.inputs import FileField, SecretField, button, outcome, status
 from mciot_nb.ui.markup import Rendered, card, paragraph
 from mciot_nb.workspace import Workspace
 

@@ -257,7 +257,11 @@ class TrustedCertificatesPanel(TablePanel):
 
     def refresh(self) -> None:
         """Read the list again."""
-        self.do("Reading the list", self._read, lambda known: f"✓ Read: {_certificates(len(known))}.")
+        self.do(
+            "Reading the list",
+            self._read,
+            lambda known: f"✓ Read: {counted(len(known), 'certificate', 'certificates')}.",
+        )
 
     def poll(self) -> None:
         """Read the local platform's list every two seconds, while nothing is being done."""
@@ -357,7 +361,3 @@ def _action(pressed: str, one: TrustedCertificate) -> str:
         "automatic": "off" if one.auto_registration else "on",
     }
     return on_off.get(pressed, pressed)
-
-
-def _certificates(number: int) -> str:
-    return counted(number, "certificate", "certificates")
