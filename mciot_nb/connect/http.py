@@ -1,7 +1,6 @@
 """One REST call over HTTPS: time limits, retries where they are safe, and a sentence for what goes wrong on the way."""
 
 import time
-from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -16,8 +15,6 @@ from mciot_nb.errors import OnboardingError, fault
 TIMEOUT = (5.0, 30.0)
 #: Seconds in which an answer must be complete, and the bytes that it may have.
 MAX_SECONDS, MAX_BYTES = 120.0, 32 * 1024 * 1024
-
-Login = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
 class _Retry(Retry):
@@ -43,11 +40,12 @@ _RETRIES = _Retry(
 )
 
 
-def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> tuple[int, bytes]:
+def send(method: str, url: str, login: Any, verify: bool | str, accept: str, **options: Any) -> tuple[int, bytes]:
     """Send one call to an https ``url`` and return the answer's status and body, whatever they are.
 
-    ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: BAD_URL, NOT_REACHED,
-    TLS, NO_TLS, NO_ANSWER where it is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
+    ``login`` changes the prepared request; ``verify`` is True for the system's trust, or a PEM file's path. Raises:
+    OnboardingError: BAD_URL, NOT_REACHED, TLS, NO_TLS, NO_ANSWER where it is silent, CLOSED where it breaks off,
+    NOT_A_TENANT for an endless answer.
     """
     host = ""
     try:

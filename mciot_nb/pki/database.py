@@ -101,7 +101,8 @@ class SigningDatabase:
 
     def rows(self) -> list[DatabaseRow]:
         """Return all rows but a torn last one. Raises: OnboardingError: BAD_DATABASE for what openssl would refuse."""
-        return list(self.columns().rows())
+        columns = self.columns()
+        return [columns.row(at) for at in range(len(columns.serial))]
 
     def find(self, serial: int) -> DatabaseRow | None:
         """Return the row of one certificate, or None."""

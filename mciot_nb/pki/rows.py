@@ -4,7 +4,7 @@ A row has six fields with tabs between them: status, expiry, revocation, serial 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,10 +62,6 @@ class Columns:
         time, _, reason = self.revocation[at].partition(",")
         revoked, expires = read_time(time) if time else None, read_time(self.expires[at])
         return DatabaseRow(self.status[at], expires, revoked, reason, self.serial[at], self.file[at], self.subject[at])
-
-    def rows(self) -> Iterator[DatabaseRow]:
-        """Yield the rows one by one."""
-        return map(self.row, range(len(self.serial)))
 
 
 def parse_rows(text: str) -> Columns:

@@ -148,12 +148,6 @@ class Preview:
         """Whether the CA would sign; fields may vanish all the same."""
         return not self.refusals
 
-    def __str__(self) -> str:
-        lines = [f"Asked for: {readable(self.requested)}"]
-        lines += [f"Would be signed: {readable(self.subject)}"] if self.ok else []
-        lines += [f"Dropped: {label(a.oid)} ({a.value!s}): {why}" for a, why in self.vanishing.items()]
-        return "\n".join(lines + [f"Refused: {refusal}" for refusal in self.refusals])
-
 
 def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> Preview:
     """Return what ``openssl ca`` makes of a subject, in the policy's order; ``preserve = yes`` keeps it as it is."""

@@ -271,9 +271,8 @@ def journey(device: "Device", arrived: "pd.DataFrame") -> Rendered:
     last = arrived.iloc[-1]
     value, time = f"{last['value']:g} {last['unit']}", f"{last['time']:%Y-%m-%d %H:%M:%S} UTC"
     way = [device.client_id, "mutual TLS", f"platform at {device.host}:{device.port}", "REST", "here"]
-    stops = (
-        f'<span style="border:1px solid #007a87;border-radius:12px;padding:1px 9px">{escape(s)}</span>' for s in way
-    )
+    style = "border:1px solid #007a87;border-radius:12px;padding:1px 9px"
+    stops = (f'<span style="{style}">{escape(stop)}</span>' for stop in way)
     big = f'<strong style="font-size:1.6em">{escape(value)}</strong> &nbsp; measured at {escape(time)}'
     text = visible(f"{value}, measured at {time}: {' → '.join(way)}")
     return Rendered(text, boxed("good", f'{big}<div style="margin:6px 0;line-height:2">{" → ".join(stops)}</div>'))

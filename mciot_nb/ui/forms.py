@@ -100,10 +100,8 @@ def labelled(kind: Any, label: str, value: object, width: str = "36em", **option
     return kind(description=label, value=value, style={"description_width": "14em"}, layout=layout, **options)
 
 
-#: What is said of a subject's fields: what a blank one means, and of a colon, which X.509 allows.
+#: What is said of a subject's fields: of a blank one, of the common name, and of a colon in it, which X.509 allows.
 _SUBJECT = meanings("subject form", "words.csv")
-#: What a common name is, by whether it is a device's.
-_PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
 
 #: The kinds of key that are offered, and what each means.
 _KINDS = {KeyType(word) if word else None: text for word, text in meanings("kind of key", "words.csv").items()}
@@ -184,7 +182,8 @@ class CertificateForm(Form):
         if (email := typed["email"]) and email != self._made[0] and (problem := mailbox_problem(email)):
             found.setdefault("email", problem)
         if typed["common_name"] is None:
-            found["common_name"] = f"Common Name is missing: type {_PURPOSES[self._owner == 'device']}."
+            what = _SUBJECT["ClientId" if self._owner == "device" else "CA"]
+            found["common_name"] = f"Common Name is missing: type {what}."
         if key != self._made[1]:
             if key.key_type is None:
                 found["key_type"] = "Keys of this kind are not made here: choose another one."
@@ -236,7 +235,11 @@ class CertificateForm(Form):
             end = validity(self._config, issuer, days, now)[1] if issuer else not_after(now, days)
         except OnboardingError as error:
             return "", str(error)
-        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span((end - now).days)}.", ""
+        total = (end - now).days  # in years where they are full ones as the guide counts them, or many
+        years = round(total / 365.25) if total % 365 else total // 365
+        about = "about " if total % 365 else ""
+        span = about + counted(years, "year", "years") if years > 1 or total == 365 else counted(total, "day", "days")
+        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {span}.", ""
 
 
 class _WorkspaceForm(CertificateForm):
@@ -291,13 +294,6 @@ def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
     return labelled(widgets.Text, prompt.words, text, placeholder=pale, disabled=bool(prompt.fixed))
 
 
-def _span(days: int) -> str:
-    """Say how long so many days are, in years where they are full ones as the guide counts them, or many."""
-    years = round(days / 365.25) if days % 365 else days // 365
-    about = "about " if days % 365 else ""
-    return counted(days, "day", "days") if years < 2 and days != 365 else about + counted(years, "year", "years")
-
-
 def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | None) -> Iterator[Row]:
     """Show the extensions that a section makes; what is made from a key has no value before there is one."""
     key = ec.generate_private_key(ec.SECP256R1()).public_key()  # stands for the one that will be made
@@ -331,9 +327,8 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._line = _PASSPHRASE[source]
         self._shown = widgets.HTML(escape(self._line))
         practice, has_ca = source == "practice", workspace.has_ca
-        folded, hint = (
-            ("Type one of your own instead", _OWN_INSTEAD["a CA" if has_ca else "no CA"]) if practice else ("", "")
-        )
+        folded = "Type one of your own instead" if practice else ""
+        hint = _OWN_INSTEAD["a CA" if has_ca else "no CA"] if practice else ""
         ask = {"folded": folded, "hint": hint, "twice": not has_ca, "shortest": SHORTEST_PASSWORD}
         self.field = SecretField("Passphrase", **ask)
         self.field.on_secret(self._received)

@@ -3,7 +3,7 @@ and the steps of the tutorial with the files that each made.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, starmap
 
@@ -16,8 +16,7 @@ from mciot_nb.pki.parts import extension_of
 from mciot_nb.steps import DONE, OPEN, UNKNOWN, WRONG, Progress, Step
 from mciot_nb.ui.markup import OUTLINE, Rendered, boxed, counted, escape, image, paragraph, visible, width, words
 
-Chain = Sequence[x509.Certificate]
-Anchors = Collection[x509.Certificate]
+Certificates = list[x509.Certificate]
 
 _WIDTH, _BOX, _GAP, _MARGIN, _INDENT = 640, 72, 56, 16, 14
 _ROOM = _WIDTH - 2 * (_MARGIN + _INDENT)  # for words inside a box
@@ -59,7 +58,7 @@ def _why_broken(certificate: x509.Certificate, following: x509.Certificate) -> s
     return f"the issuer is {short_name(name_of(certificate, 'issuer'))}"
 
 
-def _in_words(certificates: Chain, links: list[str], trusted: Anchors, at: datetime | None) -> str:
+def _in_words(certificates: Certificates, links: list[str], trusted: Certificates, at: datetime | None) -> str:
     parts: list[str] = []
     for certificate, broken in zip(certificates, ["", *links], strict=True):
         verb = "" if not parts else "NOT signed by " if broken else "signed by "
@@ -70,7 +69,7 @@ def _in_words(certificates: Chain, links: list[str], trusted: Anchors, at: datet
     return f"Chain of {len(parts)} certificate{'s' if parts[1:] else ''}: {', '.join(parts)}."
 
 
-def _end(last: x509.Certificate, trusted: Anchors) -> list[str]:
+def _end(last: x509.Certificate, trusted: Certificates) -> list[str]:
     """Return how the chain ends; a name that may be long is a line of its own."""
     if is_issued_by(last, last, unchecked=True):
         return ["is signed by itself: the chain ends here"]
@@ -82,7 +81,8 @@ def _end(last: x509.Certificate, trusted: Anchors) -> list[str]:
 
 
 def _box(certificate: x509.Certificate, top: int, *, trusted: bool, state: str) -> Iterator[str]:
-    kind, subject = _kind(certificate), name_of(certificate)
+    purposes, subject = extension_of(certificate, x509.ExtendedKeyUsage) or (), name_of(certificate)
+    kind = "CA" if is_ca(certificate) else "server" if ExtendedKeyUsageOID.SERVER_AUTH in purposes else "device"
     is_titled = common_name(subject) is not None  # else the title is the whole subject
     rest = readable(x509.Name([a for a in subject if a.oid != NameOID.COMMON_NAME])) if is_titled else ""
     colour, left = ("ca" if kind == "CA" else "end"), _MARGIN + _INDENT
@@ -96,13 +96,6 @@ def _box(certificate: x509.Certificate, top: int, *, trusted: bool, state: str) 
         beside = int(width(mark) * 13) + 12 if mark else 0
         yield words(left, y, text, size, ink, _ROOM - beside)
         yield words(_WIDTH - left, y, mark, 13, sign, _ROOM, "end") if mark else ""
-
-
-def _kind(certificate: x509.Certificate) -> str:
-    if is_ca(certificate):
-        return "CA"
-    purposes = extension_of(certificate, x509.ExtendedKeyUsage) or ()
-    return "server" if ExtendedKeyUsageOID.SERVER_AUTH in purposes else "device"
 
 
 def _arrow(top: int, broken: str) -> Iterator[str]:

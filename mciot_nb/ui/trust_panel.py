@@ -20,7 +20,7 @@ from mciot_nb.pki.files import data_table, meanings
 from mciot_nb.pki.names import name_of, short_name
 from mciot_nb.pki.uploads import ca_certificates
 from mciot_nb.ui.certificate_card import certificate_card
-from mciot_nb.ui.inputs import FileField, button, row, show_if
+from mciot_nb.ui.inputs import FileField, button, row, show_if, status
 from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, paragraph, table, visible
 from mciot_nb.ui.panel import TablePanel
 from mciot_nb.workspace import Workspace
@@ -62,8 +62,7 @@ def details(one: TrustedCertificate) -> Iterator[Line]:
     yield "Fingerprint", copyable(one.fingerprint), "SHA-1, under which the platform keeps it"
 
 
-_AUTOMATIC = "Auto-registration: let a new device in at its first connection"
-_PRACTICE = meanings("practice CA", "words.csv")
+_WORDS = meanings("upload", "words.csv")
 
 
 class Offer(NamedTuple):
@@ -88,12 +87,10 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         self.choice = widgets.Dropdown(description="Certificate", **look).add_class("mciot-offers")
         self.choice.observe(lambda _: self._show(), "value")
         self.file, self.card = FileField("Or from a file", self._take), widgets.HTML()
-        labels = {_AUTOMATIC: tenant.is_local, _PRACTICE["consent"]: False}
+        labels = {_WORDS["automatic"]: tenant.is_local, _WORDS["consent"]: False}
         checkboxes = [widgets.Checkbox(description=text, value=on, indent=False, **look) for text, on in labels.items()]
         self.automatic, self.consent = (checkbox.add_class("mciot-check") for checkbox in checkboxes)
-        self._warning = widgets.VBox(
-            [widgets.HTML(f'<span role="status">{escape(_PRACTICE["warning"])}</span>'), self.consent]
-        )
+        self._warning = widgets.VBox([widgets.HTML(status(_WORDS["warning"])), self.consent])
         self.button = button("Upload", press, "primary")
         heading = widgets.HTML('<span class="mciot-title">Upload a CA certificate</span>')
         self.children = [heading, self.choice, self.file, self.automatic, self._warning, row(self.button), self.card]
@@ -250,17 +247,13 @@ class TrustedCertificatesPanel(TablePanel):
             self._say_how_current(f"✗ The list may be out of date: {error}")
 
     def _say_how_current(self, problem: str = "") -> None:
-        hint = (
-            "Changes by others appear by themselves." if self._tenant.is_local else "Refresh shows what others changed."
-        )
-        self._hint.value = f'<span role="status">{escape(problem or hint)}</span>'
+        hint = _WORDS["local" if self._tenant.is_local else "real"]
+        self._hint.value = status(problem or hint)
 
     def refresh(self) -> None:
         """Read the list again."""
         self.do(
-            "Reading the list",
-            self._read,
-            lambda known: f"✓ Read: {counted(len(known), 'certificate', 'certificates')}.",
+            "Reading the list", self._read, lambda it: f"✓ Read: {counted(len(it), 'certificate', 'certificates')}."
         )
 
     def poll(self) -> None:
