@@ -8,7 +8,7 @@ recent AS (
 refused AS (SELECT tenant, max(id) AS id FROM recent WHERE code <> 'CONNECTED' GROUP BY tenant),
 newest AS (  -- who goes without having shown a certificate has only looked at the server's, as 05 does
     SELECT host, max(id) AS id FROM recent
-    WHERE code NOT IN ('HANDSHAKE_FAILED', 'CONNECTION_LOST') OR chain <> '[]' GROUP BY host),
+    WHERE code NOT IN ('HANDSHAKE_FAILED', 'NO_CONNECT', 'CONNECTION_LOST') OR chain <> '[]' GROUP BY host),
 rows AS (
     SELECT
         t.tenant,

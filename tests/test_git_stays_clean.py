@@ -191,6 +191,15 @@ def test_a_notebook_that_is_renamed_or_moved_keeps_what_a_run_showed(checkout: C
     assert "this run's" in str(checkout.open(new)), "another notebook's page is not this one's to delete"
 
 
+def test_a_notebook_that_is_deleted_takes_its_page_along(checkout: Checkout) -> None:
+    checkout.manager.delete_to_trash = False
+    for path in NOTEBOOKS[1:3]:
+        checkout.run_and_save(f"notebooks/{path.name}")
+    asyncio.run(checkout.manager.delete(NAME))
+    (kept,) = (checkout.folder / "notebooks" / ".ran").iterdir()
+    assert kept.name.startswith(NOTEBOOKS[2].stem), "another's stays"
+
+
 def test_what_was_written_is_kept_where_its_page_cant_be(checkout: Checkout) -> None:
     ran = checkout.folder / "notebooks" / ".ran"
     ran.write_text("a file where the folder belongs; as root nothing is read-only")

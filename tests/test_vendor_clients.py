@@ -259,12 +259,8 @@ def test_the_client_for_javascript(platform: LocalPlatform, tmp_path: Path, monk
     ca, of = make("JavaScript", ca=True), source(platform, "js")
     user, password = login(platform)
     (tmp_path / "ca.pem").write_text(ca.pem)
-    environment = {
-        "BASE": platform.https,
-        "TENANT": platform.tenant_ids[0],
-        "USER": user.partition("/")[2],
-        "SOURCE": of,
-    }
+    tenant = platform.tenant_ids[0]
+    environment = {"BASE": platform.https, "TENANT": tenant, "USER": user.partition("/")[2], "SOURCE": of}
     environment |= {"PASSWORD": password, "CA_FILE": str(tmp_path / "ca.pem")}
     environment["KEY_FILE"] = str(write_chain(ca, tmp_path / "key.pem", []))
     environment["NODE_EXTRA_CA_CERTS"] = str(platform.server_certificate)
