@@ -392,6 +392,7 @@ def test_a_table_that_stands_still_is_aligned_and_cut() -> None:
     shown = signing_table(frame())
     assert re.search(r"✓ valid +365 +device", repr(shown).splitlines()[3])
     assert " id=" not in shown.html  # no random name in it
+    assert "<td" in (line := table("Lines", "ab", [("1", "114,c8y_Restart")]).html) and "114,<wbr>c8y_Restart<" in line
     long = signing_table(frame(rows=10_000))
     assert all("… and 9950 more." in look for look in both(long)) and len(long.html) < 50_000
 

@@ -121,12 +121,12 @@ def _heading(text: str, scope: str = "row", more: str = "") -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a cell no wider than it must be: a subject or path may break before each slash, a date stays whole."""
+    """Return a cell no wider than it must be: a path may break before a slash, a line behind a comma, no date."""
     longest = max(re.split(r"\s|(?=/)", text), key=len)
     style = f";min-width:{0.6 * len(longest):.0f}em" if "-" in longest[1:] and longest[0] != "/" else ""
     if len(longest) > 20:
         style = f";min-width:7em;{_WRAP if len(longest) <= 40 else 'word-break:break-all'}"  # the latter untrusted too
-    return f'<td style="{_LEFT}{style}">{escape(text).replace("/", "<wbr>/")}</td>'
+    return f'<td style="{_LEFT}{style}">{escape(text).replace("/", "<wbr>/").replace(",", ",<wbr>")}</td>'
 
 
 def copyable(text: str) -> Rendered:
