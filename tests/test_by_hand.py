@@ -62,7 +62,7 @@ def test_openssl_signs_in_the_learners_own_folder_as_03_says(quick_workspace: Wo
     quick_workspace.catch_up("device")
     said = next(text for text in cells_of(NOTEBOOKS[3]) if "Watch the row appear" in text)
     secret = f"pass:{quick_workspace.passphrase.reveal()}"
-    for command in re.findall("`openssl (.*?)`", said):
+    for command in re.findall("`openssl ([^`]+ -[^`]*)`", said):
         options = ["-passout", secret] if command.startswith("req") else ["-passin", secret, "-batch"]
         openssl(*shlex.split(command), *options, cwd=quick_workspace.ca_folder)
     names = [row.subject for row in quick_workspace.ca().database.rows()]
