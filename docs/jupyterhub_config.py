@@ -13,10 +13,14 @@ BIN = CHECKOUT / ".venv" / "bin"
 #: What runs, as the trainee, when they open the hub: a copy of the notebooks for them to work in, the first time; then
 #: their Jupyter server. The helper package and its data stay in the checkout.
 START = f"""
-test -e "$HOME/tutorial" || {{
-  mkdir "$HOME/tutorial" && cp -R {CHECKOUT}/notebooks {CHECKOUT}/docs {CHECKOUT}/data {CHECKOUT}/README.md "$HOME/tutorial"
-}}
-MCIOT_WORKSPACE="$HOME/tutorial/workspace" exec {BIN}/jupyterhub-singleuser "$@"
+set -e
+if ! [ -e "$HOME/tutorial" ]; then
+  rm -rf "$HOME/.tutorial"  # of a copy that was cut off
+  mkdir "$HOME/.tutorial"
+  (cd "{CHECKOUT}" && cp -R README.md data docs notebooks "$HOME/.tutorial")
+  mv "$HOME/.tutorial" "$HOME/tutorial"
+fi
+MCIOT_WORKSPACE="$HOME/tutorial/workspace" exec "{BIN}/jupyterhub-singleuser" "$@"
 """
 
 c = get_config()  # noqa: F821 - JupyterHub defines it
@@ -30,3 +34,4 @@ c.Spawner.environment = {
 c.Spawner.default_url = "/lab/tree/tutorial/notebooks/00_start_here.ipynb"
 c.JupyterHub.authenticator_class = "pam"  # a trainee's name and password on this machine
 c.Authenticator.allow_all = True  # everyone who has an account
+c.Authenticator.blocked_users = {"root"}

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import requests
 from browser import free_port
-from conftest import ROOT, run, tool
+from conftest import PASSPHRASE, ROOT, run, tool
 from jupyter_tools import Server
 from platform_tools import SECONDS, running, wait_for
 
@@ -151,8 +151,8 @@ def account(folder: Path, name: str) -> Iterator[Account]:
 @pytest.fixture(scope="module")
 def hub(installed: Path) -> Iterator[Hub]:
     """Start a hub with the sample configuration; both accounts have run 07, at the same time."""
-    sample, proxy = installed / "tutorial/docs/jupyterhub_config.py", installed / "node_modules/.bin/configurable-http-proxy"
-    ports = [free_port() for _ in range(3)]
+    sample = installed / "tutorial/docs/jupyterhub_config.py"
+    proxy, ports = installed / "node_modules/.bin/configurable-http-proxy", [free_port() for _ in range(3)]
     config, log = installed / "config.py", installed / "hub.log"
     config.write_text(CONFIG.format(sample=str(sample), ports=ports, proxy=str(proxy), token=TOKEN))
     config.chmod(0o600)
@@ -190,6 +190,23 @@ def ran(hub: Hub) -> dict[str, tuple[list[Any], float, float]]:
 
     with ThreadPoolExecutor() as pool:
         return dict(zip((one.name for one in hub.accounts), pool.map(work, hub.accounts), strict=True))
+
+
+def log_in(hub: Hub, name: str, password: str) -> requests.Response:
+    """Log in at the page that a trainee sees."""
+    with requests.Session() as browser:
+        browser.trust_env = False
+        page = browser.get(f"{hub.address}/hub/login", timeout=SECONDS)
+        form = {"username": name, "password": password, "_xsrf": browser.cookies["_xsrf"]}
+        options = {"timeout": SECONDS, "allow_redirects": False, "headers": {"Referer": page.url}}
+        return browser.post(f"{hub.address}/hub/login", form, **options)
+
+
+def test_an_account_logs_in_with_its_password_of_the_machine(hub: Hub) -> None:
+    name = hub.accounts[0].name
+    run("chpasswd", input=f"{name}:{PASSPHRASE}")
+    assert log_in(hub, name, "something else").status_code == 403
+    assert log_in(hub, name, PASSPHRASE).status_code == 302
 
 
 def test_two_accounts_run_07_at_once_each_with_a_platform_of_its_own(hub: Hub, ran: dict[str, Any]) -> None:
@@ -263,15 +280,23 @@ device = Device(host, int(port), chain=files[0], key=files[1], passphrase=worksp
 print(json.dumps([outcome(lambda: len(tenant.trusted_certificates.list())), outcome(device.connect)]))
 """
 
+#: Ends a process if it may, and prints why it may not.
+KILL = """
+import json, os, sys
+try:
+    os.kill(int(sys.argv[1]), 15)
+except OSError as error:
+    print(json.dumps(str(error)))
+"""
+
 
 def test_neither_gets_into_the_others_tenant(hub: Hub, ran: dict[str, Any]) -> None:
     for one, other in (hub.accounts, hub.accounts[::-1]):
         for knocking, outcome in ((one, ["1", ""]), (other, ["HTTP_401", "ALERT_UNKNOWN_CA"])):
-            platform = one.platform
-            assert knocking.run(KNOCK, platform.https, *platform.mqtt, of=platform.server_certificate.read_text()) == outcome
+            platform, proof = one.platform, one.platform.server_certificate.read_text()
+            assert knocking.run(KNOCK, platform.https, *platform.mqtt, of=proof) == outcome
             assert (platform.log()["code"].iloc[-1] == "UNKNOWN_CA") == (knocking is other)
-        kill = "import json, os, sys\ntry:\n os.kill(int(sys.argv[1]), 15)\nexcept OSError as e: print(json.dumps(str(e)))"
-        assert "not permitted" in other.run(kill, one.platform.pid)
+        assert "not permitted" in other.run(KILL, one.platform.pid)
 
 
 def test_the_labs_settings_arrive(hub: Hub, ran: dict[str, Any]) -> None:

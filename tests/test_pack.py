@@ -209,7 +209,7 @@ def test_with_uv_it_starts_from_the_folder_too(packed: Path, no_network: list[st
         pytest.skip("pip reaches no registry")
     tool("ip")
     clone = shutil.copytree(packed / "tutorial", tmp_path / "clone")
-    path = os.pathsep.join([str(tmp_path / "uv/bin"), os.defpath])
-    done = start(clone / "run.py", "--from", packed, "check", by=no_network, PATH=path, UV_CACHE_DIR=str(tmp_path / "c"))
+    uv = {"PATH": os.pathsep.join([str(tmp_path / "uv/bin"), os.defpath]), "UV_CACHE_DIR": str(tmp_path / "cache")}
+    done = start(clone / "run.py", "--from", packed, "check", by=no_network, **uv)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not (clone / ".venv/bin/pip").exists(), "uv has made it"

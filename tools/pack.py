@@ -45,9 +45,9 @@ For the trainer: `python3 tutorial/run.py --from . class --tenants 12 --host NAM
 
 def kind() -> str:
     """Return for which machines the wheels are that fit this one."""
-    python = f"{platform.python_implementation().replace('CPython', 'Python')} {'.'.join(map(str, sys.version_info[:2]))}"
+    name = {"CPython": "Python"}.get(platform.python_implementation(), platform.python_implementation())
     system = {"Darwin": "macOS"}.get(platform.system(), platform.system())
-    return f"{python} on {system} {platform.machine()}"
+    return f"{name} {sys.version_info.major}.{sys.version_info.minor} on {system} {platform.machine()}"
 
 
 def options_for(folder: Path) -> list[str]:
@@ -59,8 +59,8 @@ def options_for(folder: Path) -> list[str]:
     if not known:
         sys.exit(f"{folder} is no folder that “run.py pack” has finished: look for the one with {LIST} in it.")
     if kind() not in known:
-        found = "; ".join(known)
-        sys.exit(f"{folder} is for {found}, and this is {kind()}: start run.py with such a Python, or pack for this one.")
+        found = f"{folder} is for {'; '.join(known)}, and this is {kind()}"
+        sys.exit(f"{found}: start run.py with such a Python, or pack for this one.")
     if not is_of_this_version(folder):
         sys.exit(f"{folder} was packed for another version of the tutorial: use {folder / 'tutorial' / 'run.py'}.")
     for name, digest in known[kind()].items():
