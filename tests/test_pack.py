@@ -94,6 +94,16 @@ def test_what_developers_need_is_not_in_it(folder: Path) -> None:
     )
 
 
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "tutorial").mkdir()
+    (tmp_path / "tutorial/run.py").write_text("mine")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.pack", "--out", tmp_path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stderr == f"{tmp_path} holds something else already: name a folder that is empty or not there yet.\n"
+    assert [path.read_text() for path in tmp_path.rglob("*.py")] == ["mine"]
+
+
 def test_git_files_are_packed_and_nothing_else_is(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from tools import pack; pack.copy_tutorial(Path(sys.argv[1]))"
     if not (ROOT / ".git").exists():
@@ -120,7 +130,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         process.send_signal(signal.SIGINT)
         said = process.stdout.read()
     assert process.returncode == 1 and "Interrupted: run it again, and it goes on from what is there.\n" in said
-    assert not (here / "pack" / LIST).exists()
+    assert "no folder that “run.py pack” has finished" in refusal_of_a_clone(here / "pack")
+    (here / "pack/tutorial/workspace").mkdir(parents=True)
+    (here / "pack/tutorial/workspace/passphrase").write_text("a trainee's, who did not copy the folder")
     cut, *whole = sorted(wheels.glob("*.whl"))
     cut.write_bytes(cut.read_bytes()[:-100])
     before = {path: path.stat().st_mtime_ns for path in whole}
@@ -128,6 +140,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Done: {len(list(wheels.iterdir()))} wheels" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in whole} == before, "these were not fetched again"
+    (here / "pack/tutorial/workspace/passphrase").unlink()
+    (here / "pack/tutorial/workspace").rmdir()
     return here / "pack"
 
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +80,12 @@ def read_list(folder: Path) -> dict[str, dict[str, str]]:
         return {}
 
 
+def write_list(folder: Path, known: dict[str, dict[str, str]]) -> None:
+    """Write what `read_list` reads, all or nothing."""
+    (folder / f"{LIST}.new").write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
+    (folder / f"{LIST}.new").replace(folder / LIST)
+
+
 def is_of_this_version(folder: Path) -> bool:
     """Whether the pack's tutorial needs what this one does; git on Windows may end the lines otherwise."""
     pairs = [(folder / "tutorial" / name, ROOT / name) for name in ("pyproject.toml", "constraints.txt")]
@@ -98,14 +105,20 @@ def main() -> int:
     given = parser.parse_args()
     folder = given.here / given.out.expanduser()
     try:
+        if folder.exists() and any(folder.iterdir()) and not (folder / LIST).exists():
+            sys.exit(f"{folder} holds something else already: name a folder that is empty or not there yet.")
         print(f"Packing into {folder} for {kind()}: about 120 MB of wheels.", flush=True)
+        (folder / "wheels").mkdir(parents=True, exist_ok=True)
         if not is_of_this_version(folder):
-            (folder / LIST).unlink(missing_ok=True)  # other machines' wheels are of another version
+            write_list(folder, {})  # not finished, and what is there for other machines is of another version
         fetch(needed := requirements(), folder / "wheels")
         copy_tutorial(folder / "tutorial")
         finish(folder, needed)
     except subprocess.CalledProcessError as error:
         print(f"{error.cmd[0]} failed, and has said why above. Run it again, and it goes on from what is there.")
+        return 1
+    except OSError as error:
+        print(f"{folder} could not be filled: {error}. Run it again, and it goes on from what is there.")
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted: run it again, and it goes on from what is there.")
@@ -135,7 +148,6 @@ def pip() -> list[str]:
 
 def fetch(needed: dict[str, str], wheels: Path) -> None:
     """Download the wheels that are not there yet, and whole."""
-    wheels.mkdir(parents=True, exist_ok=True)
     for path in wheels.glob("*.whl"):
         if not is_whole(path):
             path.unlink()
@@ -169,25 +181,25 @@ def fitting(needed: dict[str, str], wheels: Path) -> dict[str, Path]:
 
 
 def copy_tutorial(folder: Path) -> None:
-    """Copy the files that git tracks, and nothing of a workspace."""
+    """Copy the files that git tracks, and nothing of a workspace; nothing that is there, such as one, is deleted."""
     git = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    shutil.rmtree(folder, ignore_errors=True)
     for name in filter(None, git.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copyfile(ROOT / name, folder / name)
+            with suppress(OSError):  # a stick may know no such modes
+                shutil.copymode(ROOT / name, folder / name)
 
 
 def finish(folder: Path, needed: dict[str, str]) -> None:
     """Write the page and the list, which says that the folder is complete; drop the wheels that nobody needs."""
     known = read_list(folder)
     known[kind()] = {path.name: digest_of(path) for path in sorted(fitting(needed, folder / "wheels").values())}
-    for path in (folder / "wheels").iterdir():
+    for path in (folder / "wheels").glob("*.whl"):
         if not any(path.name in wheels for wheels in known.values()):
             path.unlink()
     (folder / "README.md").write_text(PAGE.format(kinds="\n".join(f"- {one}" for one in sorted(known))), "utf-8")
-    (folder / f"{LIST}.new").write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
-    (folder / f"{LIST}.new").replace(folder / LIST)
+    write_list(folder, known)
 
 
 if __name__ == "__main__":
