@@ -299,6 +299,23 @@ def test_neither_gets_into_the_others_tenant(hub: Hub, ran: dict[str, Any]) -> N
         assert "not permitted" in other.run(KILL, one.platform.pid)
 
 
+def test_one_platform_for_all_runs_beside_the_hub(hub: Hub, ran: dict[str, Any]) -> None:
+    """As docs/class.md says: with the hub's Python, which run.py then leaves as it is."""
+    account = hub.accounts[0]
+    checkout = account.python.parents[2]
+    command = [account.python, checkout / "run.py", "class", "--tenants", "2"]
+    with subprocess.Popen(command, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout
+            known = json.loads(process.stdout.readline())
+            assert not {known["mqtt"][1]} & {one.platform.mqtt[1] for one in hub.accounts}
+            files = [str(path) for path in (checkout / "class").rglob("*") if path.suffix in (".html", ".json", ".pem")]
+            public = {known["server_certificate"], str(checkout / "class/platform/running.json")}
+            assert set(account.run(READ, of=files)) == public and len(files) == 7
+        finally:
+            process.terminate()
+
+
 def test_the_labs_settings_arrive(hub: Hub, ran: dict[str, Any]) -> None:
     one, contents = hub.accounts[0], f"/contents/tutorial/{CONNECT}"
     server = hub.server(one)
