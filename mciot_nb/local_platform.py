@@ -81,7 +81,7 @@ class LocalPlatform:
             if not is_alive(psutil.Process(platform.pid)):  # first, to touch no lock that a starting one needs
                 return None
             # Times of processes move with the clock, and numbers come again: a platform that runs holds its lock.
-            with FileLock(folder / "lock", timeout=0):
+            with FileLock(folder / "lock", timeout=0, mode=0o600):
                 return None
         except Timeout:
             return platform

@@ -106,7 +106,7 @@ class Workspace:
         default = os.environ.get("MCIOT_WORKSPACE") or Path(__file__).parents[1] / "workspace"
         self.folder = Path(folder or default).expanduser().absolute()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)  # other accounts of the machine have no business here
         except OSError as error:
             raise disk_problem(self.folder, error) from None
         #: The CA's directory, as the guide lays it out, and the intermediate's inside it.

@@ -90,7 +90,7 @@ class SigningDatabase:
     def locked(self) -> Iterator[None]:
         """Hold the lock, which is beside the CA's folder. Raises: OnboardingError: LOCKED after `LOCK_TIMEOUT` s."""
         folder = self.path.parent
-        lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
+        lock = FileLock(folder.parent / f".{folder.name}.lock", LOCK_TIMEOUT, 0o600, poll_interval=0.01)
         with disk_errors(folder.parent):
             try:
                 held = lock.acquire()
