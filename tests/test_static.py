@@ -3,6 +3,7 @@
 The notebooks are first run as a learner runs them, so that their outputs name widgets which are not there any more.
 """
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from typing import Any
 import nbformat
 import pytest
 from browser import FLAGS, choose_theme, lab, page_of, photograph
-from conftest import tool
+from conftest import ROOT, tool
 from nbconvert import HTMLExporter
 from platform_tools import wait_for
 from playwright.sync_api import Page, expect, sync_playwright
 from test_displays import run_displays
 from test_lab import CUT
+from traitlets.config import Config
 
 from mciot_nb import LocalPlatform
 from tools.notebooks import NOTEBOOKS, execute
@@ -26,6 +28,8 @@ from tools.notebooks import NOTEBOOKS, execute
 pytestmark = pytest.mark.slow
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+#: With these settings, the Lab's menu *Save and Export Notebook As* makes a page that needs no network.
+EXPORT_SETTINGS = ROOT / "jupyter-config" / "jupyter_server_config.json"
 WORDS = "element => element.innerText.replaceAll(/\\s+/g, ' ')"
 
 
@@ -88,11 +92,17 @@ def wait_for_words(page: Page, expected: list[str]) -> None:
 
 
 def export(page: Page, notebook: Any, folder: Path, theme: str = "light") -> str:
-    """Open a notebook exported as HTML, and return its words."""
+    """Open a notebook exported as HTML, as the tutorial's Lab exports it, and return its words."""
+    asked: list[str] = []
     path = folder / "export.html"
-    path.write_text(HTMLExporter(theme=theme).from_notebook_node(notebook)[0], encoding="utf-8")
+    page.on("request", lambda request: asked.append(request.url))
+    settings = Config(json.loads(EXPORT_SETTINGS.read_text(encoding="utf-8")))
+    beside: Any = {"metadata": {"path": str(NOTEBOOKS[0].parent)}}  # where 00's picture is
+    made = HTMLExporter(theme=theme, config=settings).from_notebook_node(notebook, beside)[0]
+    path.write_text(made, encoding="utf-8")
     page.goto(path.as_uri())
     words: str = page.locator("body").evaluate(WORDS)
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == [], "it needs no network"
     return words
 
 
