@@ -6,6 +6,7 @@ and a real sanitizer applies them to the committed notebooks. docs/opening.md sa
 """
 
 import base64
+import itertools
 import re
 import shutil
 from collections.abc import Iterator
@@ -177,6 +178,15 @@ def test_every_picture_has_a_text_and_one_in_markdown_is_a_file(path: Path) -> N
 def test_a_picture_inside_markdown_is_none_in_vs_code() -> None:
     svg = base64.b64encode(b'<svg xmlns="http://www.w3.org/2000/svg"/>').decode()
     assert "<img" not in MARKDOWN.render(f"![A CA](data:image/svg+xml;base64,{svg})")
+
+
+def test_each_line_of_the_page_names_a_test_that_exists() -> None:
+    page = (ROOT / "docs" / "opening.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "Where |" not in line]
+    named = [re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", row) for row in rows]
+    assert len(rows) >= 8 and all(named)
+    for file, function in itertools.chain(*named):
+        assert f"def {function}" in (ROOT / "tests" / file).read_text(encoding="utf-8"), file
 
 
 # As it looks ---------------------------------------------------------------------------------------------------------

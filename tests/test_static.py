@@ -5,6 +5,7 @@ The notebooks are first run as a learner runs them, so that their outputs name w
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import nbformat
 import pytest
+import requests
 from browser import FLAGS, choose_theme, lab, page_of, photograph
 from conftest import ROOT, tool
 from nbconvert import HTMLExporter
@@ -123,6 +125,22 @@ def test_an_export_shows_every_output_without_a_network(path: Path, run: dict[Pa
                     output["data"] = {VIEW: output["data"][VIEW]}
         shown = export(page, notebook, tmp_path)
         assert [words for words in of_widgets if words in shown] == []
+
+
+def test_the_labs_menu_exports_a_page_that_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (NOTEBOOKS[0], NOTEBOOKS[0].with_name("idea.svg")):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(EXPORT_SETTINGS.parent))
+    with lab(tmp_path) as url, offline() as page:
+        asked = url.replace("/lab/tree/try.ipynb", f"/nbconvert/html/{NOTEBOOKS[0].name}")
+        made = tmp_path / "menu.html"
+        made.write_bytes(requests.get(asked, timeout=60).content)
+        gone: list[str] = []
+        page.on("request", lambda request: gone.append(request.url))
+        page.goto(made.as_uri())
+        assert [one for one in gone if not one.startswith(("file:", "data:"))] == []
+        drawn = page.get_by_role("img", name=re.compile("^Your CA signs"))
+        expect(drawn).to_have_js_property("naturalWidth", 760)
 
 
 def test_an_untrusted_notebook_shows_every_output(run: dict[Path, Any], tmp_path: Path) -> None:

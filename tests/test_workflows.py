@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import run as run_py
 import yaml
 from conftest import ROOT, run, tool
 from packaging.version import Version
+
+import run as run_py
 
 PATHS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 WORKFLOW: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
