@@ -1,0 +1,28 @@
+// One switch on each page folds or opens all of its code; each cell can be folded or opened by itself, too.
+addEventListener("DOMContentLoaded", () => {
+  const inputs = document.querySelectorAll("div.cell_input");
+  if (!inputs.length) return;
+  const cells = [...inputs].map((input) => {
+    const cell = document.createElement("details");
+    cell.className = "book-code";
+    input.replaceWith(cell);
+    cell.innerHTML = "<summary>Code</summary>";
+    cell.append(input);
+    return cell;
+  });
+  const button = document.createElement("button");
+  button.className = "book-switch";
+  button.type = "button";
+  const keep = (folded) => { try { localStorage.setItem("book-code", folded); } catch {} };
+  const kept = () => { try { return localStorage.getItem("book-code") === "true"; } catch { return false; } };
+  const fold = (folded) => {
+    cells.forEach((cell) => { cell.open = !folded; });
+    button.textContent = folded ? "Open all code" : "Fold all code";
+  };
+  button.addEventListener("click", () => { const folded = cells.some((cell) => cell.open); keep(folded); fold(folded); });
+  cells.forEach((cell) => cell.addEventListener("toggle", () => {
+    button.textContent = cells.some((one) => one.open) ? "Fold all code" : "Open all code";
+  }));
+  fold(kept());
+  document.querySelector("article h1").after(button);
+});
