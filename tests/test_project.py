@@ -14,7 +14,7 @@ from conftest import PASSPHRASE, ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RANGES = dict(
     re.match(r"([\w.-]+)(.*)", line).groups()  # type: ignore[union-attr]
-    for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    for line in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
 )
 
 
@@ -51,6 +51,7 @@ def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
         assert "python3 run.py guide" in run_py(*asking).stdout, "and nothing is run"
     for command, about in {
         "guide": "MCIOT_WORKSPACE",
+        "book": "--tenant-url",
         "check": "ports",
         "class": "--tenants N",
         "bench": "Measures",

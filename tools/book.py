@@ -193,9 +193,9 @@ def find_browser() -> str:
 
 
 def print_page(browser: str, page: Path, pdf: Path) -> None:
-    """Print a page as a PDF, without links into folders that its readers don't have."""
-    text = page.read_text(encoding="utf-8")
-    page.write_text(re.sub(r'(<a\b[^>]*?) href="(?!https?:|#)[^"]*"', r"\1", text), encoding="utf-8")
+    """Print a page as a PDF: all that is folded is open, and no link leads into a folder that readers don't have."""
+    text = re.sub(r'(<a\b[^>]*?) href="(?!https?:|#)[^"]*"', r"\1", page.read_text(encoding="utf-8"))
+    page.write_text(re.sub(r"<details(?! open)", "<details open", text), encoding="utf-8")
     with tempfile.TemporaryDirectory() as profile:
         command = [browser, "--headless", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer"]
         command += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # in a container

@@ -45,7 +45,7 @@ def adapted(text: str, folder: Path, source: Path) -> str:
     def link(found: re.Match[str]) -> str:
         target = (folder / found[2].replace("README.md", "index.md")).resolve()
         inside = source / target.relative_to(ROOT) if target.is_relative_to(ROOT) else source / "nowhere"
-        if target.is_file() and not inside.exists():
+        if target.is_file() and target.suffix not in (".ipynb", ".md") and not inside.exists():
             inside.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(target, inside)
         return found[0].replace("README.md", "index.md") if inside.is_file() else found[1]
@@ -153,6 +153,7 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
         "html_context": {"theme_ran": ran},
         "html_copy_source": False,
         "html_show_copyright": False,
+        "html_show_sphinx": False,
     }
     warnings = io.StringIO()
     with docutils_namespace():

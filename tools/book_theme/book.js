@@ -1,3 +1,6 @@
+// From a folder, a page may not read others: the search then lists what it finds without an excerpt.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
 // One switch on each page folds or opens all of its code; each cell can be folded or opened by itself, too.
 addEventListener("DOMContentLoaded", () => {
   const inputs = document.querySelectorAll("div.cell_input");
