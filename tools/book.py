@@ -114,7 +114,9 @@ def make(paths: list[Path], tenant_url: str, out: Path, made: Path, folder: Path
 def making_pages(*places: Path) -> Iterator["subprocess.Popen[str]"]:
     """Let a process read the sources while the block runs the notebooks; it ends with the block at the latest."""
     command = [sys.executable, "-m", "tools.book_pages", *map(str, places)]
-    pages = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pages = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     with pages:
         try:
             yield pages

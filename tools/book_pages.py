@@ -20,7 +20,7 @@ from tools import diagrams
 ROOT = Path(__file__).parents[1]
 THEME = Path(__file__).parent / "book_theme"
 #: The documents in the order in which they are of use; others follow by name.
-FIRST = ("glossary", "troubleshooting", "errors", "platform", "verifiers", "class", "unverified", "architecture", "decisions")
+FIRST = "glossary troubleshooting errors platform verifiers class unverified architecture decisions".split()
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -127,6 +127,7 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
     """Let Sphinx build the book, or with the builder ``dummy`` only read it; returns its warnings."""
     from sphinx.application import Sphinx  # here, because what runs the notebooks needs none of it
     from sphinx.util.docutils import docutils_namespace
+
     settings: dict[str, Any] = {
         "project": "Connect devices with X.509 certificates",
         "html_title": "Connect devices with X.509 certificates",
@@ -152,6 +153,7 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
         "html_js_files": ["book.js"],
         "html_context": {"theme_ran": ran},
         "html_copy_source": False,
+        "html_use_index": False,
         "html_show_copyright": False,
         "html_show_sphinx": False,
     }
@@ -163,12 +165,34 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
     return warnings.getvalue().splitlines()
 
 
+#: What the theme and pandas leave unsaid for screen readers, and what says it.
+SAID = (
+    (r' role="heading"', r' role="heading" aria-level="2"'),
+    (r'<aside class="sidebar-drawer"', r'\g<0> aria-label="All pages"'),
+    (r'<aside class="toc-drawer[^>]*"', r'\g<0> aria-label="This page"'),
+    (r'<th(?: scope="\w+")?([^>]*)>(?:<p></p>)?</th>', r"<td\1></td>"),  # an empty header is none
+    (r'<div id="search-results">', r"<h1>Search</h1>\g<0>"),
+)
+
+
+def finish(out: Path) -> None:
+    """Put into all pages what screen readers need besides."""
+    (out / "_sources").rmdir()  # myst-nb makes it, and has nothing for it
+    for path in out.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for pattern, better in SAID:
+            text = re.sub(pattern, better, text)
+        path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Read, wait, and write; print the warnings."""
     source, out, state = map(Path, sys.argv[1:])
     warnings = build("dummy", source, out, state)
     ran = sys.stdin.readline().strip()
-    print("\n".join(dict.fromkeys([*warnings, *build("html", source, out, state, ran)])))
+    warnings += build("html", source, out, state, ran)
+    finish(out)
+    print("\n".join(dict.fromkeys(warnings)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from mciot_nb.workspace import Workspace
 
 #: A key that opens without a passphrase; of an encrypted one, a notebook shows the first line on purpose.
 PLAIN_KEY = re.compile(r"-----BEGIN (?:(?:RSA|EC|DSA) )?PRIVATE KEY-----[\s\\nr]*[A-Za-z0-9+/]{16}")
-TOKEN = re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*")
+TOKEN = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*")
+INLINE = re.compile(r"</?(?:a|b|code|em|i|small|span|strong|tspan|wbr)\b[^<>]*>")
 DATA = re.compile(r"data:[\w/+.-]+;base64,([A-Za-z0-9+/=]+)")
 
 
@@ -55,7 +56,7 @@ def texts(path: Path) -> Iterator[str]:
     raw = path.read_text(encoding="utf-8", errors="replace")
     yield raw
     if path.suffix in (".html", ".js", ".svg"):
-        yield html.unescape(re.sub(r"<[^<>]*>", "", raw))
+        yield html.unescape(re.sub(r"<[^<>]*>", " ", INLINE.sub("", raw)))
     for found in DATA.findall(raw):
         yield base64.b64decode(found + "==").decode("utf-8", errors="replace")
 
@@ -66,8 +67,9 @@ def findings(book: Path, workspace: Workspace, committed: str, *folders: Path) -
     What stands in ``committed``, the project's own texts, says nothing of this machine: a machine may be named main.
     """
     words = [(kind, word) for kind, word in secrets(workspace) if word]
+    telling = [(kind, text) for kind, text in places(workspace, *folders) if not re.search(text, committed)]
     patterns = [("a private key without a passphrase", PLAIN_KEY), ("a token", TOKEN)]
-    patterns += [(kind, re.compile(text)) for kind, text in places(workspace, *folders) if not re.search(text, committed)]
+    patterns += [(kind, re.compile(text)) for kind, text in telling]
     for path in sorted(path for path in book.rglob("*") if path.is_file()):
         said = list(texts(path))
         is_text = "\0" not in said[0]  # a short name may stand in an image by chance

@@ -29,3 +29,10 @@ addEventListener("DOMContentLoaded", () => {
   fold(kept());
   document.querySelector("article h1").after(button);
 });
+
+// What is wider than the page is scrolled with the keyboard, too.
+const reach = () => document.querySelectorAll("pre, .table-wrapper, .cell_output").forEach((box) => {
+  if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; else box.removeAttribute("tabindex");
+});
+addEventListener("load", reach);
+addEventListener("resize", reach);
