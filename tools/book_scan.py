@@ -17,6 +17,8 @@ from mciot_nb.workspace import Workspace
 #: A key that opens without a passphrase; of an encrypted one, a notebook shows the first line on purpose.
 PLAIN_KEY = re.compile(r"-----BEGIN (?:(?:RSA|EC|DSA) )?PRIVATE KEY-----[\s\\nr]*[A-Za-z0-9+/]{16}")
 TOKEN = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*")
+#: What this is called is looked for only in what one reads: it may be a word that HTML or a script needs.
+MACHINE = "the machine's name"
 INLINE = re.compile(r"</?(?:a|b|code|em|i|small|span|strong|tspan|wbr)\b[^<>]*>")
 DATA = re.compile(r"data:[\w/+.-]+;base64,([A-Za-z0-9+/=]+)")
 
@@ -37,7 +39,7 @@ def secrets(workspace: Workspace) -> Iterator[tuple[str, str]]:
             yield "a login of the platform", base64.b64encode(login.encode()).decode() if password else ""
     for path in workspace.folder.rglob("*.pem"):
         for key in re.findall("PRIVATE KEY-----\n(.*?)\n--", path.read_text("utf-8", "replace"), re.DOTALL):
-            yield from ((f"a line of the key in {path.name}", line) for line in key.splitlines()[1:-1])
+            yield from ((f"a line of the key in {path.name}", line) for line in key.splitlines()[1:-1:8])
 
 
 def places(workspace: Workspace, *folders: Path) -> Iterator[tuple[str, str]]:
@@ -48,14 +50,14 @@ def places(workspace: Workspace, *folders: Path) -> Iterator[tuple[str, str]]:
             yield f"the folder {folder}", rf"(?<![\w/.-]){re.escape(written)}(?![\w-])|file://{re.escape(written)}"
     user, name = re.escape(getpass.getuser()), re.escape(socket.gethostname())
     yield "the user's name", rf"\b{user}@|[/\\](?:home|Users)[/\\]{user}\b"
-    yield "the machine's name", rf"(?<![\w.-]){name}(?![\w-])"
+    yield MACHINE, rf"(?<![\w.-]){name}(?![\w-])"
 
 
 def texts(path: Path) -> Iterator[str]:
     """Return what a file says: as it is, as one reads it, and what is written into it in base64."""
     raw = path.read_text(encoding="utf-8", errors="replace")
     yield raw
-    if path.suffix in (".html", ".js", ".svg"):
+    if path.suffix in (".html", ".svg"):
         yield html.unescape(re.sub(r"<[^<>]*>", " ", INLINE.sub("", raw)))
     for found in DATA.findall(raw):
         yield base64.b64decode(found + "==").decode("utf-8", errors="replace")
@@ -72,8 +74,7 @@ def findings(book: Path, workspace: Workspace, committed: str, *folders: Path) -
     patterns += [(kind, re.compile(text)) for kind, text in telling]
     for path in sorted(path for path in book.rglob("*") if path.is_file()):
         said = list(texts(path))
-        is_text = "\0" not in said[0]  # a short name may stand in an image by chance
         found = [kind for kind, word in words if any(word in text for text in said)]
-        found += [kind for kind, one in patterns[: None if is_text else -2] if any(one.search(text) for text in said)]
+        found += [kind for kind, one in patterns if any(map(one.search, said[kind == MACHINE :]))]
         name = path.relative_to(book).as_posix()
         yield from (f"{name} holds {kind}" for kind in dict.fromkeys(found))
