@@ -100,7 +100,8 @@ def test_what_cannot_be_built_is_said_before_anything_is_run(
         ("--subject", "C=DE"): "can't be read at 'C=DE'",
         ("--tenant-url", "http://acme.example.com"): "--tenant-url is 'http://acme.example.com': write",
         ("--notebook", "99"): "There is no notebook '99': use one of 00, 01",
-        ("--out", tmp_path / "letters"): "holds other things than a book",
+        ("--out", tmp_path / "letters"): "letters is or holds something other than a book",
+        ("--out", tmp_path / "letters" / "mine.txt"): "mine.txt is or holds something other than a book",
     }.items():
         with pytest.raises((SystemExit, OnboardingError), match=re.escape(said)):
             make(*asked)

@@ -57,8 +57,10 @@ def main() -> int:
     if not chosen:
         sys.exit(f"There is no notebook {asked.notebook!r}: use one of {', '.join(p.stem[:2] for p in NOTEBOOKS)}.")
     out = Path(asked.out or ("." if asked.notebook else "book")).expanduser().absolute()
-    if not asked.notebook and out.exists() and not (out / MARK).exists() and any(out.iterdir()):
-        sys.exit(f"{out} holds other things than a book, and would be replaced: name another folder with --out.")
+    if not asked.notebook and out.exists() and not (out / MARK).exists() and (out.is_file() or any(out.iterdir())):
+        sys.exit(
+            f"{out} is or holds something other than a book, and would be replaced: name another folder with --out."
+        )
     browser = find_browser() if asked.notebook else ""
     parent = out if asked.notebook else out.parent
     parent.mkdir(parents=True, exist_ok=True)
@@ -105,11 +107,21 @@ def make(paths: list[Path], tenant_url: str, out: Path, made: Path, folder: Path
         print_page(browser, made / "book" / "notebooks" / f"{paths[0].stem}.html", made / out.name)
         (made / out.name).replace(out)
     else:
-        if out.exists():
-            out.rename(made / "old")
-        (made / "book").rename(out)
+        replace(out, made / "book", made / "old")
     print(f"Done in {time.monotonic() - begin:.1f} s: {out if browser else out / 'index.html'}")
     return 0
+
+
+def replace(out: Path, new: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``out``, which goes to ``old``, and comes back if that fails."""
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
 
 
 @contextmanager
@@ -213,3 +225,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except OnboardingError as problem:
         sys.exit(str(problem))
+    except OSError as problem:
+        sys.exit(f"The book could not be written: {problem}.")

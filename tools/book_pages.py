@@ -163,7 +163,7 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
         app = Sphinx(source, None, out, state, builder, settings, status=None, warning=warnings)
         app.connect("autodoc-process-docstring", split_docstring)
         if builder == "dummy":
-            app.builder.write_documents = lambda _names: None  # type: ignore[method-assign]
+            app.builder.write_documents = lambda docnames: None  # type: ignore[method-assign]
         app.build()
     return warnings.getvalue().splitlines()
 
