@@ -159,7 +159,9 @@ def with_names(notebook: Any, tenant_url: str) -> Any:
 
 def versions() -> dict[str, str]:
     """Return the versions of what ran the notebooks and made the pages."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty= with changes"], cwd=ROOT, capture_output=True, text=True
+    )
     known = {"Python": platform.python_version(), "System": f"{platform.system()} {platform.machine()}"}
     known |= {name: version(name) for name in PACKAGES}
     if commit.returncode == 0:
