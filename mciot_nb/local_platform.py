@@ -35,11 +35,9 @@ START_SECONDS, STOP_SECONDS = 60.0, 10.0
 
 @dataclass(frozen=True)
 class LocalPlatform:
-    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``::
+    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``.
 
-    platform = LocalPlatform.start("workspace")
-    platform.tenant.trusted_certificates.list()
-    platform.log()
+    Example: ``platform = LocalPlatform.start("workspace")``, then ``platform.tenant`` or ``platform.log()``.
     """
 
     folder: Path

@@ -31,7 +31,7 @@ from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_errors, disk_problem, meanings, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
-from mciot_nb.pki.names import DistinguishedName, name_of, oneline, readable
+from mciot_nb.pki.names import DistinguishedName, name_of, oneline, read_subject, readable
 from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
 from mciot_nb.steps import Progress, look
@@ -56,6 +56,16 @@ DEVICE_FILES = (
     *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),
     *("deviceKeystore.pkcs12", "deviceKeystore.jks", "deviceTruststore.pkcs12", "deviceTruststore.jks"),
 )
+
+
+def suggested(owner: str) -> DistinguishedName:
+    """Return the subject that a form offers: with ``MCIOT_SUBJECT``, such as ``/C=DE/O=Acme``, your own company's."""
+    if not (text := os.environ.get("MCIOT_SUBJECT")):
+        return DEFAULTS[owner]
+    company = read_subject(text)
+    begin = (company.organization or "").encode()[:48].decode(errors="ignore")  # 64 bytes are allowed in all
+    name = _NAMES[owner].replace("Example", begin).strip()
+    return replace(company, common_name=name, email=None)
 
 
 def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
@@ -147,7 +157,7 @@ class Workspace:
             return DistinguishedName.from_x509(subject_of(self._request(owner)))
         if self._file(owner, "Cert.pem").exists():
             return DistinguishedName.from_x509(name_of(self.certificate(owner)))
-        suggestion = DEFAULTS[owner]
+        suggestion = suggested(owner)
         with suppress(OnboardingError):  # there may be no CA yet, or one of another's make, with other fields
             company = DistinguishedName.from_x509(name_of(self.certificate("ca")))
             return replace(company, common_name=suggestion.common_name, email=None)
@@ -671,7 +681,7 @@ class Workspace:
     def _steps_to(self, last: str) -> Iterator[str]:
         """Do the steps up to ``last``; yield the names of those that were missing."""
         if not self.has_ca:
-            self.create_ca(DEFAULTS["ca"])
+            self.create_ca(suggested("ca"))
             yield "the CA"
         if last != "ca" and "intermediate" in (last, self.issuer) and not self.has_intermediate:
             self.create_intermediate(self.subject("intermediate"))

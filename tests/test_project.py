@@ -15,7 +15,8 @@ from packaging.specifiers import SpecifierSet
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RANGES = dict(
     re.match(r"([\w.-]+)(.*)", line).groups()  # type: ignore[union-attr]
-    for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    for group in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for line in group
 )
 #: conda's: one version, and no range, which repo2docker would not understand (tests/test_binder.py).
 (ENVIRONMENT_PYTHON,) = re.findall(r"^  - python=(3\.\d+)(?: |$)", (ROOT / "environment.yml").read_text(), re.MULTILINE)
@@ -56,6 +57,7 @@ def test_run_py_explains_itself_and_names_a_wrong_command() -> None:
         "lab": "--help-all",
         "test": "--all",
         "guide": "MCIOT_WORKSPACE",
+        "book": "--tenant-url",
         "check": "ports",
         "class": "--tenants N",
         "bench": "Measures",

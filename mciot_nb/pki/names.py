@@ -176,3 +176,15 @@ def subject_option(subject: DistinguishedName) -> str:
     values = [(field.short_name, getattr(subject, field.attribute)) for field in FIELDS]
     fields = [f"/{name}=" + re.sub(r"[/+\\]", r"\\\g<0>", value) for name, value in values if value is not None]
     return "".join(fields) or "/"
+
+
+def read_subject(text: str) -> DistinguishedName:
+    r"""Return the subject that openssl's ``-subj`` means by ``/C=DE/CN=device``. Raises: OnboardingError: BAD_NAME."""
+    values: dict[str, str] = {}
+    for part in re.findall(r"(?:\\.|[^\\/])+", text):
+        name, equals, value = part.partition("=")
+        field = next((one for one in FIELDS if name in (one.short_name, one.long_name)), None)
+        if text[0] != "/" or not equals or field is None or field.attribute in values:
+            raise fault("BAD_NAME.subject", text=text, part=part)
+        values[field.attribute] = re.sub(r"\\(.)", r"\1", value)
+    return DistinguishedName(**values)
