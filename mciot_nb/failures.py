@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -79,9 +79,10 @@ class FailureCase:
         self.device_folder.mkdir(parents=True)
         self._make(_settings(self.row["faults"]))
 
-    def remedy(self) -> None:
-        """Put right what is wrong, and leave the rest as it is."""
+    def remedy(self) -> Self:
+        """Put right what is wrong, leave the rest as it is, and return the case."""
         self._make({})
+        return self
 
     def leave(self) -> None:
         """Take what any case has left in the tenant out of it; the files stay until the case is made again."""
@@ -131,9 +132,8 @@ class FailureCase:
             write_whole(self._file(link, "Key.pem"), pem, private=True, replace=True)
             self._keys[link] = key
         key = ec.generate_private_key(ec.SECP256R1()) if own.get("key") == "another" else self._keys[link]
-        usual = (
-            f"lab-device-{self.number}" if is_device else f"Laboratory {link.replace('namesake', 'ca')} {self.number}"
-        )
+        kind = link.replace("namesake", "ca").replace("ca", "CA ").strip()
+        usual = f"lab-device-{self.number}" if is_device else f"Laboratory {kind} of case {self.number}"
         subject = DistinguishedName(organization="Laboratory", common_name=own.get("name", usual)).to_x509()
         config, section = read_config(GUIDE_CONFIG), own.get("section") or ("v3_signed" if is_device else "v3_ca")
         words = config.sections[section] | {name: value for name, value in own.items() if name in _EXTENSIONS}
@@ -222,9 +222,10 @@ class FailureCase:
             refusal = error
         if self.row["log"] or not refusal:
             self._wait(lambda: (found := self._record(since)) and (not clients[1:] or found["ending"]))
+        record = self._record(since)
         for client in clients:
             client.disconnect()
-        return refusal, self._record(since)
+        return refusal, record
 
     def _wait(self, condition: Callable[[], Any]) -> None:
         give_up = time.monotonic() + PATIENCE

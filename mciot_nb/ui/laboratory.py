@@ -1,0 +1,165 @@
+"""The laboratory, where things go wrong on purpose and are put right; and a quiz on what a client sees of it."""
+
+import random
+import ssl
+from functools import partial
+from typing import Any
+
+import ipywidgets as widgets  # type: ignore[import-untyped]
+import pandas as pd
+
+from mciot_nb.errors import Diagnosis, OnboardingError
+from mciot_nb.failures import CASES, FailureCase
+from mciot_nb.pki.files import meanings
+from mciot_nb.ui.console_parts import Attempt, box, platform_side
+from mciot_nb.ui.displays import two_sides
+from mciot_nb.ui.markup import Rendered, copyable, escape, grid, paragraph
+from mciot_nb.ui.panel import Panel, TablePanel, button, row, show_if
+from mciot_nb.workspace import Workspace
+
+_TLS = {"the newest": None, "1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_SEEN = meanings("what the client would see", "words.csv")
+_BESIDE = (
+    "You have chosen a real tenant: all of this happens on the local platform beside it, and nothing is sent to it."
+)
+
+
+def case_table(profile: str = "") -> Rendered:
+    """Show the cases, all or those of a profile: what is wrong, what the client says of it, and what the log does.
+
+    Example: ``case_table("current")`` as a cell's last line.
+    """
+    columns = ("Case", "About", "The client", "The platform's log")
+    chosen = [case for case in CASES.values() if profile in case["profiles"]]
+    lines = [[case["title"], case["group"], case["client"] or "connects", case["log"] or "nothing"] for case in chosen]
+    title = f"What can go wrong: {len(lines)} cases"
+    return Rendered("\n".join([title, *map(" | ".join, lines)]), grid(title, columns, lines))
+
+
+class Laboratory(TablePanel):
+    """Choose a case: it is made for real, predicted, and tried; then it is put right, and tried again.
+
+    All of it happens on the local platform, by the profile with which that runs. Where the case's row is closed, or
+    another case is made, the case is taken out of the tenant.
+
+    Example: ``Laboratory(workspace)`` as a cell's last line.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__("Laboratory: what can go wrong", "Cases", (), widgets.HTML())
+        self.workspace, self.profile = workspace, workspace.platform().profile
+        self.case: FailureCase | None = None
+        self._refused = False
+        wide = {"layout": widgets.Layout(width="12em"), "style": {"description_width": "initial"}}
+        self._tls = widgets.Dropdown(description="TLS", options=list(_TLS), **wide)
+        self._result, self._begin = widgets.HTML(), button("Make it, and try", self._make, "primary")
+        self._again = button("Put it right, and try again", self._remedy, "primary")
+        self._opened.children = [self._details, row(self._tls, self._begin), self._result, row(self._again)]
+        chosen = {name: case for name, case in CASES.items() if self.profile in case["profiles"]}
+        texts = pd.DataFrame.from_dict(chosen, orient="index")[["title", "group"]]
+        texts.columns = pd.Index(["Case", "About"])
+        self.table.show(texts, texts)
+        other = (
+            f"The platform runs as {self.profile}; in the other profile, {len(CASES) - len(chosen)} more can go wrong."
+        )
+        lines = [other] if workspace.tenant_settings.local else [_BESIDE, other]
+        self.build(widgets.HTML("<br>".join(map(escape, lines))), self.table, self._opened)
+
+    def describe(self) -> str:
+        """Return the title of the open case, and show what came of it if it has been made."""
+        name, case = self.table.opened, self.case
+        is_made = case is not None and CASES.get(name) is case.row
+        show_if(self._result, is_made)
+        show_if(self._again, is_made and self._refused)
+        if case and not is_made:
+            self.case = None
+            self.do("Clearing up", case.leave, lambda _: "The case before is gone from the tenant.", case)
+        return f"<strong>{escape(CASES[name]['title'])}</strong>" if name else ""
+
+    def _make(self) -> None:
+        self._do("Making the case", partial(FailureCase, self.workspace, self.table.opened))
+
+    def _remedy(self) -> None:
+        if case := self.case:
+            self._do("Putting it right", case.remedy)
+
+    def _do(self, doing: str, make: Any) -> None:
+        tls = _TLS[self._tls.value]
+
+        def work() -> tuple[FailureCase, Diagnosis | OnboardingError, OnboardingError | None, Any]:
+            case = make()
+            try:
+                prediction: Diagnosis | OnboardingError = case.diagnose(tls)
+            except OnboardingError as error:
+                prediction = error
+            return case, prediction, *case.attempt(tls)
+
+        self.do(doing, work, lambda found: self._show(*found), self.table.opened)
+
+    def _show(
+        self, case: FailureCase, prediction: Diagnosis | OnboardingError, refusal: OnboardingError | None, record: Any
+    ) -> str:
+        client = refusal or box("good", "✓ CONNACK 0", f"The device is connected as {case.client_id}.")
+        log = platform_side(record, Attempt("", 0)) if record else box("plain", "Nothing: it did not reach the port.")
+        commands = [one.command for one in getattr(prediction, "refusals", ()) if one.command]
+        shown = "".join(f"<p>{copyable(command).html}</p>" for command in commands)
+        remedy = paragraph(case.row["remedy"])
+        how = Rendered("", remedy.html + (f"<p>This shows it in a terminal:</p>{shown}" if shown else ""))
+        above = two_sides("What was predicted", prediction, "What the client saw", client)
+        below = two_sides("What the platform's log says", log, "How it is put right", how)
+        self.case, self._refused, self._result.value = case, bool(refusal), above.html + below.html
+        self.show_opened()
+        (self._again if refusal else self._begin).focus()
+        return f"✗ Not connected: {refusal.code}." if refusal else "✓ Connected."
+
+    def picture(self) -> Rendered:
+        """Return the table of the cases."""
+        return case_table(self.profile)
+
+
+class Quiz(Panel):
+    """A case that is made for real, and what its client saw: which of four is it? Everything stays on this machine.
+
+    Example: ``Quiz(workspace)`` as a cell's last line.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__("Quiz: what is wrong here?")
+        self.workspace, self._right, self._reason = workspace, "", ""
+        self._seen, self._choices = widgets.HTML("The client's view alone, and four cases."), widgets.VBox()
+        self._next = button("Ask me", self._ask, "primary")
+        self.build(self._seen, self._choices, row(self._next))
+
+    def _ask(self) -> None:
+        self.do("Making something go wrong", self._make, self._show)
+
+    def _make(self) -> tuple[list[str], OnboardingError | None]:
+        profile, before = self.workspace.platform().profile, self._right
+        cases = {name: case for name, case in CASES.items() if profile in case["profiles"] and case["client"]}
+        right = random.choice([name for name, case in cases.items() if case["log"] and name != before])
+        views = {cases[name]["client"]: name for name in random.sample(list(cases), len(cases))}  # no two look alike
+        del views[cases[right]["client"]]
+        made = FailureCase(self.workspace, right)
+        refusal, record = made.attempt()
+        made.leave()
+        self._right, self._reason = right, record["reason"] if record else ""
+        return random.sample([right, *random.sample(list(views.values()), 3)], 4), refusal
+
+    def _show(self, found: tuple[list[str], OnboardingError | None]) -> str:
+        names, refusal = found
+        seen = str(refusal).partition(": ")[0]
+        self._seen.value = box("bad", "What the client saw", seen).html
+        self._choices.children = [button(CASES[name]["title"], partial(self._answer, name)) for name in names]
+        self._choices.children[0].focus()
+        self._next.description = "Next question"
+        return "Which of these is it?"
+
+    def _answer(self, name: str) -> None:
+        if name == self._right:
+            self.say(f"✓ Right. The platform's log says: {self._reason}")
+        else:
+            self.say(f"✗ Not “{CASES[name]['title']}”: then {_SEEN[CASES[name]['client']]}.")
+
+    def picture(self) -> Rendered:
+        """Say what is asked here."""
+        return paragraph("Quiz: from what a client saw, which of four cases is it? Run this notebook to be asked.")
