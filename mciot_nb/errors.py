@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DATA = Path(__file__).parents[1] / "data"
 #: The longer sentences: by their code, and behind a dot a word where one code has several.
 SENTENCES: dict[str, str] = tomllib.loads((_DATA / "sentences.toml").read_text("utf-8"))
-_LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class OnboardingError(Exception):
@@ -32,7 +32,7 @@ class OnboardingError(Exception):
     """
 
     def __init__(self, sentence: str, code: str = "") -> None:
-        super().__init__(_LINE_BREAKS.sub("\N{REPLACEMENT CHARACTER}", sentence))  # a file may hold anything
+        super().__init__(LINE_BREAKS.sub("\N{REPLACEMENT CHARACTER}", sentence))  # a file may hold anything
         self.code = code
 
     def _render_traceback_(self) -> list[str]:
@@ -105,9 +105,7 @@ class Finding:
         return template.format_map({name: shlex.quote(str(it)) for name, it in (GUIDE_FILES | {**self.files}).items()})
 
 
-def finding(
-    key: str, severity: str = REFUSED, about: "x509.Certificate | None" = None, /, **values: object
-) -> Finding:
+def finding(key: str, severity: str = REFUSED, about: "x509.Certificate | None" = None, /, **values: object) -> Finding:
     """Return the finding, ``about`` a certificate, whose sentence is in `SENTENCES`, with these values in it."""
     return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity, about)
 

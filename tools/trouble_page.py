@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mciot_nb.connect.mqtt import ALERTS, CONNACK
+from mciot_nb.errors import GUIDE_FILES
 from tools.error_pages import ROOT, Entry
 
 HEAD, TABLE = ROOT / "data" / "troubleshooting.md", ROOT / "data" / "codes.toml"
@@ -56,9 +57,11 @@ def _entry(code: str, row: dict[str, str], sentences: list[str]) -> str:
     rest = [f"[{more} more](errors.md)"] if more > 0 else []
     number, _, heading = row["read"].partition(" ")
     link = f"[{number} {heading}](../notebooks/{BY_NUMBER[number].name})"
-    lines = {"You see": " · ".join([*seen, *rest]), "Why": row["why"], "Fix": row["fix"], "Explained in": link}
+    command = f"`{row['command'].format_map(GUIDE_FILES)}`" if "command" in row else ""
+    lines = {"You see": " · ".join([*seen, *rest]), "Why": row["why"], "Look": command, "Fix": row["fix"]}
+    lines["Explained in"] = link
     title = re.sub(r"\{.*\}", "…", code)  # another number, or another alert
-    return f"### {title}\n\n" + "".join(f"- **{label}:** {text}\n" for label, text in lines.items())
+    return f"### {title}\n\n" + "".join(f"- **{label}:** {text}\n" for label, text in lines.items() if text)
 
 
 def _shown(sentence: str) -> str:

@@ -5,7 +5,7 @@ import itertools
 import shlex
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ class _Setup:
     client_id: str = ""
     anchors: list[x509.Certificate] = field(default_factory=list)
     crls: list[x509.CertificateRevocationList] = field(default_factory=list)
-    server: tuple[str, int] | None = None
+    locate: Callable[[], tuple[str, int]] | None = None
     trusted: Sequence[x509.Certificate] = ()
     files: dict[str, Any] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -61,9 +61,11 @@ class _Setup:
         """Read a folder, files or a device. Raises: OnboardingError: NO_FILE where there is nothing to look at."""
         if isinstance(source, Device):
             self.chain, self.client_id, self.trusted = [*source.chain], source.client_id, source.trusted
-            self.server = source.locate()
+            self.locate = source.locate
             return
         for path in map(Path, [source] if isinstance(source, str | Path) else source):
+            if not path.exists():
+                raise OnboardingError(f"There is no {path}: make it first, or correct the path.", "NO_FILE")
             (self._read_folder if path.is_dir() else self._read_file)(path)
 
     def _read_folder(self, folder: Path) -> None:
@@ -97,8 +99,11 @@ class _Setup:
                 self.files.setdefault("chain", path)
                 self.chain += certificates
             if b"PRIVATE KEY" in data:
-                self._read_key(path, data)
+                self.files["key"] = path
+                self.key = read_private_key(path, self.passphrase)
         except OnboardingError as error:
+            if error.code == "WRONG_PASSPHRASE" and not reveal(self.passphrase):
+                error = fault("NEED_PASSPHRASE.key", path=path)
             self.findings.append(Finding(error.code, str(error)))
 
     def _certificates(self, path: Path, data: bytes) -> list[x509.Certificate] | None:
@@ -120,12 +125,6 @@ class _Setup:
             if found:
                 raise fault("BAD_PEM.openssl", path=path) from None
         return found
-
-    def _read_key(self, path: Path, data: bytes) -> None:
-        self.files["key"] = path
-        if b"ENCRYPTED" in data and not reveal(self.passphrase):
-            raise fault("NEED_PASSPHRASE.key", path=path)
-        self.key = read_private_key(path, self.passphrase)
 
 
 @dataclass(frozen=True)
@@ -189,17 +188,16 @@ def diagnose_device(
         profile = profile_of(profile)
     profile = profile or (tenant.profile if tenant else profile_of("current"))
     findings = [*setup.findings, *_key_findings(setup)]
-    with suppress(OnboardingError):
-        setup.server = setup.server or (tenant.now.mqtt if tenant else None)
-    findings += _server_findings(setup, tenant)
+    trust, now, clock = None, datetime.now(UTC), list[Finding]()
     try:
-        trust = _Trust.of(tenant) if tenant else None
-        now, clock = _clock(tenant) if tenant else (datetime.now(UTC), [])
+        if setup.locate or tenant:
+            findings += _server_findings(setup, tenant)
+        if tenant:
+            trust, (now, clock) = _Trust.of(tenant), _clock(tenant)
     except OnboardingError as error:
         if error.code != "NOT_REACHED":
             raise
         findings += [] if any(one.code == error.code for one in findings) else [Finding(error.code, str(error))]
-        trust, now, clock = None, datetime.now(UTC), []
     if setup.chain or not findings:
         findings += _chain_findings(setup, trust, client_id, profile, (at or now).astimezone(UTC), tenant)
     findings.sort(key=lambda one: one.severity != REFUSED)
@@ -220,9 +218,7 @@ def _key_findings(setup: _Setup) -> Iterator[Finding]:
 
 def _server_findings(setup: _Setup, tenant: Tenant | None) -> Iterator[Finding]:
     """Yield why the device would not speak to its server, by a handshake without its certificate."""
-    if not setup.server:
-        return
-    host, port = setup.server
+    host, port = setup.locate() if setup.locate else tenant.now.mqtt if tenant else ("", 0)
     setup.files |= {"host": host, "port": port}
     context = client_context(tenant.trusted if tenant and not setup.trusted else None)
     if setup.trusted:
@@ -274,8 +270,12 @@ def _chain_findings(
     if path and not foreign:
         revoked = admission.revocation((*chain, path[-1]), known.revoked)
         if revoked:
-            yield revoked if known.checks_revocations else finding(
-                "REVOKED.unchecked", WARNING, revoked.certificate, serial=f"{revoked.certificate.serial_number:X}"
+            yield (
+                revoked
+                if known.checks_revocations
+                else finding(
+                    "REVOKED.unchecked", WARNING, revoked.certificate, serial=f"{revoked.certificate.serial_number:X}"
+                )
             )
     if wrong := admission.client_id(identifier, chain[0]):
         yield wrong
@@ -284,7 +284,14 @@ def _chain_findings(
         new = admission.registration(device, path[-1], registered=_is_registered(tenant, device), automatic=False)
         yield from [new] if new else []
     if foreign and tenant:
-        yield finding("OTHER_TENANT.anchor", WARNING, path[-1], subject=readable(name_of(path[-1])), owner=known.anchors[path[-1]], tenant=tenant.tenant_id)
+        yield finding(
+            "OTHER_TENANT.anchor",
+            WARNING,
+            path[-1],
+            subject=readable(name_of(path[-1])),
+            owner=known.anchors[path[-1]],
+            tenant=tenant.tenant_id,
+        )
     yield from _warnings(setup, path, at, bool(found))
     if path and path[-1] in known.unproven:
         yield finding("UNPROVEN", WARNING, path[-1], subject=readable(name_of(path[-1])))
@@ -308,7 +315,9 @@ def _warnings(setup: _Setup, path: Sequence[x509.Certificate], at: datetime, ref
             yield finding("EXPIRED.soon", WARNING, one, certificate=verdicts.the(one), date=one.not_valid_after_utc)
     for one, issuer in itertools.pairwise(path):
         if one.not_valid_after_utc > issuer.not_valid_after_utc + A_DAY:
-            yield finding("OUTLIVES_CA.chain", WARNING, one, certificate=verdicts.the(one), last=issuer.not_valid_after_utc)
+            yield finding(
+                "OUTLIVES_CA.chain", WARNING, one, certificate=verdicts.the(one), last=issuer.not_valid_after_utc
+            )
     longest, name = BY_ATTRIBUTE["common_name"].longest, common_name(name_of(setup.chain[0])) or ""
     if len(name) > longest:
         yield finding("BAD_NAME.length", WARNING, setup.chain[0], length=len(name), longest=longest)
