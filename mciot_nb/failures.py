@@ -22,7 +22,7 @@ from mciot_nb.connect.device import Device
 from mciot_nb.connect.diagnosis import diagnose_device
 from mciot_nb.connect.mqtt import connection_error
 from mciot_nb.connect.tenant import Tenant
-from mciot_nb.errors import Diagnosis, OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.chain import fingerprint, read_certificates, to_pem
 from mciot_nb.pki.config import GUIDE_CONFIG, read_config
@@ -204,7 +204,10 @@ class FailureCase:
             source: Device | list[Path] = self.device(tls)
         except OnboardingError:
             source = [self._file("device", "CertChain.pem"), self._file(self._state["key"], "Key.pem")]
-        return diagnose_device(source, self.tenant, client_id=self.client_id, passphrase=self.passphrase)
+        try:
+            return diagnose_device(source, self.tenant, client_id=self.client_id, passphrase=self.passphrase)
+        except OnboardingError as error:  # there is nothing to look at, or the tenant says no
+            return Diagnosis((Finding(error.code, str(error)),))
 
     def attempt(self, tls: ssl.TLSVersion | None = None) -> tuple[OnboardingError | None, dict[str, Any] | None]:
         """Connect; return why the client could not, and what the platform's log says of it, None where nothing came."""

@@ -86,22 +86,16 @@ class Laboratory(TablePanel):
     def _do(self, doing: str, make: Any) -> None:
         tls = _TLS[self._tls.value]
 
-        def work() -> tuple[FailureCase, Diagnosis | OnboardingError, OnboardingError | None, Any]:
+        def work() -> tuple[FailureCase, Diagnosis, OnboardingError | None, Any]:
             case = make()
-            try:
-                prediction: Diagnosis | OnboardingError = case.diagnose(tls)
-            except OnboardingError as error:
-                prediction = error
-            return case, prediction, *case.attempt(tls)
+            return case, case.diagnose(tls), *case.attempt(tls)
 
         self.do(doing, work, lambda found: self._show(*found), self.table.opened)
 
-    def _show(
-        self, case: FailureCase, prediction: Diagnosis | OnboardingError, refusal: OnboardingError | None, record: Any
-    ) -> str:
+    def _show(self, case: FailureCase, prediction: Diagnosis, refusal: OnboardingError | None, record: Any) -> str:
         client = refusal or box("good", "✓ CONNACK 0", f"The device is connected as {case.client_id}.")
         log = platform_side(record, Attempt("", 0)) if record else box("plain", "Nothing: it did not reach the port.")
-        commands = [one.command for one in getattr(prediction, "refusals", ()) if one.command]
+        commands = [one.command for one in prediction.refusals if one.command]
         shown = "".join(f"<p>{copyable(command).html}</p>" for command in commands)
         remedy = paragraph(case.row["remedy"])
         how = Rendered("", remedy.html + (f"<p>This shows it in a terminal:</p>{shown}" if shown else ""))
