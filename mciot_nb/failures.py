@@ -22,7 +22,7 @@ from mciot_nb.connect.device import Device
 from mciot_nb.connect.diagnosis import diagnose_device
 from mciot_nb.connect.mqtt import connection_error
 from mciot_nb.connect.tenant import Tenant
-from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError, fault
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.chain import fingerprint, read_certificates, to_pem
 from mciot_nb.pki.config import GUIDE_CONFIG, read_config
@@ -69,7 +69,9 @@ class FailureCase:
         )
         self.device_folder = self.folder / "deviceCertificates"
         self.platform, self._passphrase = workspace.platform(), workspace.passphrase
-        self._admin = self.platform.tenant
+        self._admin, profile = self.platform.tenant, self.platform.profile
+        if profile not in self.row["profiles"]:
+            raise fault("OTHER_PROFILE.case", title=self.row["title"], profile=profile, other=self.row["profiles"])
         self._checks = self._admin.trusted_certificates.checks_revocations()
         self._signed: dict[str, dict[str, str]] = {}  # how each certificate was asked for
         self._certificates: dict[str, x509.Certificate] = {}

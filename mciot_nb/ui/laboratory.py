@@ -13,7 +13,7 @@ from mciot_nb.failures import CASES, FailureCase
 from mciot_nb.pki.files import meanings
 from mciot_nb.ui.console_parts import Attempt, box, platform_side
 from mciot_nb.ui.displays import two_sides
-from mciot_nb.ui.markup import Rendered, copyable, escape, grid, paragraph
+from mciot_nb.ui.markup import Rendered, card, copyable, escape, grid, paragraph
 from mciot_nb.ui.panel import Panel, TablePanel, button, row, show_if
 from mciot_nb.workspace import Workspace
 
@@ -24,15 +24,13 @@ _BESIDE = (
 )
 
 
-def case_table(profile: str = "") -> Rendered:
-    """Show the cases, all or those of a profile: what is wrong, what the client says of it, and what the log does.
+def case_table() -> Rendered:
+    """Show all cases: what is wrong, what the client says of it, and what the platform's log does.
 
-    Example: ``case_table("current")`` as a cell's last line.
+    Example: ``case_table()`` as a cell's last line.
     """
-    columns = ("Case", "About", "The client", "The platform's log")
-    chosen = [case for case in CASES.values() if profile in case["profiles"]]
-    lines = [[case["title"], case["group"], case["client"] or "connects", case["log"] or "nothing"] for case in chosen]
-    title = f"What can go wrong: {len(lines)} cases"
+    columns, title = ("Case", "The client", "The platform's log"), f"What can go wrong: {len(CASES)} cases"
+    lines = [[case["title"], case["client"] or "connects", case["log"] or "nothing"] for case in CASES.values()]
     return Rendered("\n".join([title, *map(" | ".join, lines)]), grid(title, columns, lines))
 
 
@@ -107,8 +105,11 @@ class Laboratory(TablePanel):
         return f"✗ Not connected: {refusal.code}." if refusal else "✓ Connected."
 
     def picture(self) -> Rendered:
-        """Return the table of the cases."""
-        return case_table(self.profile)
+        """Name the cases."""
+        titles: dict[str, list[str]] = {}
+        for case in CASES.values():
+            titles.setdefault(case["group"], []).append(case["title"])
+        return card(self.title, [(group, "; ".join(each), "") for group, each in titles.items()])
 
 
 class Quiz(Panel):
