@@ -1,4 +1,5 @@
 import java.io.FileInputStream;
+import java.io.IOException;
 import java.net.Socket;
 import java.security.KeyStore;
 import java.util.LinkedHashSet;
@@ -35,7 +36,7 @@ public class JavaClient {
             CompletableFuture<Void> attempt = CompletableFuture.runAsync(() -> {
                 try {
                     switch (arguments[0]) {
-                        case "serve" -> serve(value, said);
+                        case "serve" -> serve(value);
                         case "jsse" -> handshake(value);
                         default -> connect(value, said);
                     }
@@ -104,14 +105,18 @@ public class JavaClient {
         }
     }
 
-    /** Serves one connection: tells the port at once, and asks for a certificate whose issuer must be trusted. */
-    static void serve(String[] value, Set<String> said) throws Exception {
-        try (SSLServerSocket server = (SSLServerSocket) context(value).getServerSocketFactory().createServerSocket(0)) {
-            server.setWantClientAuth(true);
-            System.out.println(server.getLocalPort());
+    /** Serves one connection after the other on a port that it tells; asks for a certificate whose issuer it trusts. */
+    static void serve(String[] value) throws Exception {
+        SSLServerSocket server = (SSLServerSocket) context(value).getServerSocketFactory().createServerSocket(0);
+        server.setWantClientAuth(true);
+        System.out.println(server.getLocalPort());
+        while (true) {
             try (SSLSocket socket = (SSLSocket) server.accept()) {
+                socket.setSoTimeout(1000 * SECONDS / 2);
                 socket.startHandshake();
                 socket.getInputStream().read();
+            } catch (IOException refused) {
+                // the client learns why
             }
         }
     }

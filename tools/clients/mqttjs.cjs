@@ -21,7 +21,7 @@ async function connect(attempt) {
     await new Promise((done) => {
       const end = () => client.end(true, {}, done);
       const timer = setTimeout(end, SECONDS * 1000);
-      client.on("connect", () => { heard.push("CONNECTED"); clearTimeout(timer); end(); });
+      client.on("connect", () => { heard.push("CONNECTED"); if (!attempt.stay) { clearTimeout(timer); end(); } });
       client.on("error", (error) => heard.push(String(error)));
       client.on("close", () => { heard.push("close"); clearTimeout(timer); end(); });
     });

@@ -7,6 +7,7 @@ Python's default TLS context, connects, and prints what is raised, what the call
 import asyncio
 import json
 import logging
+import os
 import ssl
 import sys
 import time
@@ -46,7 +47,8 @@ def with_paho(attempt: dict[str, Any], heard: list[str]) -> None:
             heard.append(str(reason))
         else:
             heard.append("CONNECTED")
-            client.disconnect()
+            if not attempt.get("stay"):
+                client.disconnect()
 
     way: Any = {"transport": "websockets"} if attempt.get("websocket") else {}
     protocol = mqtt.MQTTv5 if attempt.get("mqtt5") else mqtt.MQTTv311
@@ -132,5 +134,7 @@ def connect(name: str, attempt: dict[str, Any]) -> list[str]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # they are about our examples, not about a refusal
-    for line in sys.stdin:
+    attempts = os.fdopen(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # OpenSSL would read a passphrase from there
+    for line in attempts:
         print(json.dumps(connect(sys.argv[1], json.loads(line))), flush=True)
