@@ -5,12 +5,20 @@ with a `Finding` for each thing that is wrong. Codes and sentences of both are o
 """
 
 import re
+import shlex
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_DATA = Path(__file__).parents[1] / "data"
 #: The longer sentences: by their code, and behind a dot a word where one code has several.
-SENTENCES: dict[str, str] = tomllib.loads((Path(__file__).parents[1] / "data" / "sentences.toml").read_text("utf-8"))
+SENTENCES: dict[str, str] = tomllib.loads((_DATA / "sentences.toml").read_text("utf-8"))
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -42,22 +50,66 @@ def fault(key: str, /, **values: object) -> OnboardingError:
     return OnboardingError(SENTENCES[key].format(**values), key.partition(".")[0])
 
 
-#: How bad a finding is: refused here, or accepted here and refused by stricter verifiers, or by those of another make.
-REFUSED, STRICT = "refused", "strict"
+#: How bad a finding is: refused here; accepted here and refused by stricter verifiers, or by those of another make; or
+#: accepted, and worth a look.
+REFUSED, STRICT, WARNING = "refused", "strict", "warning"
+#: The guide's names, by what stands for them in the commands of codes.toml; they lie in the CA's folder.
+GUIDE_FILES = {
+    **dict.fromkeys(("certificate", "anchor"), "caCert.pem"),
+    **{"chain": "deviceCertificates/deviceCertChain.pem", "key": "deviceCertificates/deviceKey.pem"},
+    **{"keystore": "deviceCertificates/deviceKeystore.pkcs12", "trusted": "deviceCertificates/serverCertificate.pem"},
+    **{"crl": "crl/caCrl.pem", "host": "localhost", "port": "8883"},
+}
+_OF_A_STORE = "keytool -list -v -keystore {keystore}"
+
+
+@lru_cache
+def code_texts(code: str) -> dict[str, str]:
+    """Return what codes.toml knows of a code: why it is said, what to do, and a command; nothing of an unknown one."""
+    groups = tomllib.loads((_DATA / "codes.toml").read_text("utf-8")).values()
+    known = {name: row for group in groups for name, row in group.items() if isinstance(row, dict)}
+    family = (row for name, row in known.items() if "{" in name and code.startswith(name.partition("{")[0]))
+    return dict(known.get(code) or next(family, {}))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: a stable code, a sentence that says what, where, and what to do, and how bad it is."""
+    """One thing that is wrong: a stable code, a sentence that says what, where, and what to do, and how bad it is.
+
+    ``certificate`` is the one that it is about, None where it is about something else; ``files`` are those that
+    `command` names, the guide's where there are none.
+    """
 
     code: str
     sentence: str
     severity: str = REFUSED
+    certificate: "x509.Certificate | None" = None
+    files: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def why(self) -> str:
+        """Why this is said, as docs/troubleshooting.md has it."""
+        return code_texts(self.code).get("why", "")
+
+    @property
+    def fix(self) -> str:
+        """What to do about it, in the tutorial's own words."""
+        return code_texts(self.code).get("fix", "")
+
+    @property
+    def command(self) -> str:
+        """The openssl or keytool command that shows the same; empty where none does."""
+        template = code_texts(self.code).get("command", "")
+        if "keystore" in self.files and ("{chain}" in template or "{key}" in template):
+            template = _OF_A_STORE
+        return template.format_map({name: shlex.quote(str(it)) for name, it in (GUIDE_FILES | {**self.files}).items()})
 
 
-def finding(key: str, severity: str = REFUSED, /, **values: object) -> Finding:
-    """Return the finding whose sentence is in `SENTENCES`, with these values in it."""
-    return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity)
+def finding(
+    key: str, severity: str = REFUSED, about: "x509.Certificate | None" = None, /, **values: object
+) -> Finding:
+    """Return the finding, ``about`` a certificate, whose sentence is in `SENTENCES`, with these values in it."""
+    return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity, about)
 
 
 @dataclass(frozen=True)
@@ -68,7 +120,7 @@ class Diagnosis:
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
-        """The findings but for those that stricter verifiers alone mind."""
+        """The findings but for warnings, and for those that stricter verifiers alone mind."""
         return tuple(one for one in self.findings if one.severity == REFUSED)
 
     @property
@@ -90,4 +142,6 @@ class Diagnosis:
         """The verdict in words."""
         if self.refusals:
             return f"Not OK: {len(self.refusals)} finding{'s' if len(self.refusals) > 1 else ''}."
-        return "OK here, but not everywhere." if self.findings else "OK: nothing wrong was found."
+        if any(one.severity == STRICT for one in self.findings):
+            return "OK here, but not everywhere."
+        return "OK for now, but look at this." if self.findings else "OK: nothing wrong was found."

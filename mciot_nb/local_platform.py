@@ -149,6 +149,7 @@ class LocalPlatform:
         logins = ((tenant, known[tenant]["user"], Secret(known[tenant]["password"])) for tenant in self.tenant_ids)
         for tenant in (tenants := [Tenant(self.https, *login, *shared, is_local=True) for login in logins]):
             object.__setattr__(tenant, "locate", partial(self._find, tenant.tenant_id))
+            object.__setattr__(tenant, "unlisted", partial(self._unlisted, tenant.tenant_id))
         return tenants
 
     def _find(self, tenant_id: str) -> "Tenant":
@@ -158,6 +159,13 @@ class LocalPlatform:
             return running.tenants[running.tenant_ids.index(tenant_id)]
         why = f"has no tenant {tenant_id}" if running else "is not running: workspace.tenant() starts it"
         raise OnboardingError(f"The local platform of {self.folder.parent} {why}.", "NOT_REACHED")
+
+    def _unlisted(self, tenant_id: str) -> list[tuple[bytes, str, str]]:
+        """Return the certificates that a tenant deleted, and those of others: as DER, with tenant and status."""
+        query = "SELECT der, tenant, iif(deleted IS NULL, status, 'DELETED') FROM trusted_certificates "
+        address = (self.folder / "platform.sqlite").resolve().as_uri() + "?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            return database.execute(f"{query} WHERE deleted IS NOT NULL OR tenant <> ?", (tenant_id,)).fetchall()
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""

@@ -35,6 +35,10 @@ ROOMS = {
         *("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.connect", "mciot_nb.local_platform"),
         *("mciot_nb.archive", "mciot_nb.passphrase", "mciot_nb.steps"),
     ),
+    "mciot_nb.failures": (
+        *("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.connect", "mciot_nb.local_platform"),
+        "mciot_nb.workspace",
+    ),
     "mciot_nb.check": ("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.local_platform", "mciot_nb.workspace"),
     "mciot_nb.practice": (*("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.workspace", "mciot_nb.ui.markup"),),
     "mciot_nb.ui": ("mciot_nb",),

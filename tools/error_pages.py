@@ -69,7 +69,7 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
         said = f"The certificate of {{subject}} {what}: {row['advice']}."
         entries.add(Entry(row["code"], said, "mciot_nb.pki.verdicts"))
     refusals = data_table("refusals.csv") if root == ROOT else ()
-    entries |= {Entry(row["code"], row["sentence"], "mciot_platform.trust") for row in refusals}
+    entries |= {Entry(row["code"], row["sentence"], "mciot_nb.pki.admission") for row in refusals}
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)

@@ -83,6 +83,7 @@ class Device(Connection):
             raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
         self.chain = tuple(read_certificates(chain)) if chain else ()
         self.certificate = self.chain[0] if chain else None
+        self.trusted = tuple(read_certificates(trusted)) if trusted else ()
         client_id = client_id or (common_name(name_of(self.certificate)) if self.certificate else None)
         if not client_id:
             raise fault("NO_CLIENT_ID")

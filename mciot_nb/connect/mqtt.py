@@ -118,6 +118,9 @@ class Connection:
         #: Called with each line that is sent (True) or received (False), at once and in paho's thread too, to watch
         #: without taking anything away from `receive`.
         self.on_traffic: Callable[[Message, bool], object] = lambda message, sent: None
+        #: What paho is told of the client, and whether it speaks TLS: others for a client that is set up wrongly.
+        self.options: dict[str, Any] = {"protocol": mqtt.MQTTv311, "transport": "tcp"}
+        self.encrypted = True
         self._context = context
         self._client: _Client | None = None
         # All below is changed by paho's thread too, under this lock; every change is notified.
@@ -302,10 +305,10 @@ class Connection:
 
     def _new_client(self) -> _Client:
         # A refusal is shown, not tried again and again behind the learner's back.
-        options: dict[str, Any] = {"protocol": mqtt.MQTTv311, "reconnect_on_failure": False}
-        client = _Client(CallbackAPIVersion.VERSION2, self.client_id, **options)
+        client = _Client(CallbackAPIVersion.VERSION2, self.client_id, reconnect_on_failure=False, **self.options)
         client.connect_timeout = TIMEOUT
-        client.tls_set_context(self._context)
+        if self.encrypted:
+            client.tls_set_context(self._context)
         client.ended = lambda: self._update(_open=False, _ended=True)
         client.on_connect = lambda _c, _u, _f, reason, _p: self._update(_connack=reason, _open=not reason.is_failure)
         client.on_subscribe = lambda _c, _u, _number, codes, *_: self._update(_granted=codes)

@@ -53,6 +53,8 @@ class Tenant:
     is_local: bool = False
     #: How to find the local platform's tenant again; a copy with another address is a tenant of its own.
     locate: "Callable[[], Tenant] | None" = field(init=False, default=None, repr=False, compare=False)
+    #: What the local platform keeps and REST does not list: deleted certificates, and those of other tenants.
+    unlisted: "Callable[[], list[tuple[bytes, str, str]]]" = field(init=False, default=list, repr=False, compare=False)
     trusted_certificates: TrustedCertificates = field(init=False, repr=False, compare=False)
     devices: Devices = field(init=False, repr=False, compare=False)
 
