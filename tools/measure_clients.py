@@ -8,11 +8,11 @@ what it also says where nothing is wrong is left out. It takes some fifteen minu
 
 import contextlib
 import csv
-import itertools
 import json
 import os
 import re
 import socket
+import socketserver
 import ssl
 import subprocess
 import sys
@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +61,10 @@ STORE_PASSWORD = "kein-geheimnis"
 #: What differs from run to run or from machine to machine is taken out of the words, rule by rule.
 CLEANING = [
     (r"\x1b\[[0-9;]*m", ""),  # colours
-    (r"\(_ssl\.c:\d+\)", "(_ssl.c)"),
+    (r"_ssl\.c:\d+", "_ssl.c"),
     (r":[./\w]*\.c:\d+:", "::"),  # OpenSSL's file and line
     (r"\b[0-9A-F]{12,16}:error:", "error:"),  # its thread
+    (r"https://[^\s\"]+", "URL"),
     (r"\b(127\.0\.0\.1|localhost|127\.1|[a-z.-]*\.invalid)\b", "HOST"),
     (r"(?<=[\s(:'\"=])/[^\s:'\",)]+/", ""),  # folders
     (r"0x[0-9a-f]{6,}", "0x…"),
@@ -73,12 +73,15 @@ CLEANING = [
     (r"\s+", " "),
 ]
 #: Lines that are about every connection, whatever comes of it.
-NOISE = re.compile(r"sending CONNECT|^CONNECTED$|^Connecting to|^\d+$", re.IGNORECASE)
+NOISE = re.compile(r"sending CONNECT|^Can't use SSL_get_servername|^verify return:|^Verification: OK|^ *Verify return code: 0", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How a client is told to connect. ``wait`` is the pause between handshake and CONNECT, for races on TLS 1.3."""
+    """How a client is told to connect, or to upload the certificate in a file.
+
+    ``wait`` is the pause between handshake and CONNECT, for races on TLS 1.3; with ``stay`` it waits for its end.
+    """
 
     host: str
     port: int
@@ -93,6 +96,7 @@ class Attempt:
     websocket: bool = False
     mqtt5: bool = False
     stay: bool = False
+    upload: str = ""
     tls: str = VERSIONS[1]
     wait: float = 0
 
@@ -231,23 +235,42 @@ def s_client(folder: Path, attempt: Attempt) -> list[str]:
     return [line for line in run(command).stdout.splitlines() if wanted.search(line)]
 
 
+def path_of(attempt: Attempt) -> str:
+    """Return where an attempt uploads to."""
+    return f"/tenant/tenants/{attempt.user.partition('/')[0]}/trusted-certificates" if attempt.upload else "/"
+
+
+def body_of(attempt: Attempt) -> dict[str, str]:
+    """Return what an attempt uploads."""
+    return {"status": "ENABLED", "name": "x", "certInPemFormat": Path(attempt.upload).read_text(encoding="utf-8")}
+
+
 def curl(folder: Path, attempt: Attempt) -> list[str]:
     """Call the same port with curl, or upload something where there is a login."""
     version = attempt.tls.removeprefix("TLSv")
     lines = ["silent", "show-error", f"tlsv{version}", f"tls-max = {version}", f'cacert = "{attempt.ca}"']
     lines += [f'cert = "{attempt.cert}"', f'key = "{attempt.key}"', f'pass = "{attempt.passphrase}"'] if attempt.cert else []
-    lines += [f'url = "https://{attempt.host}:{attempt.port}/"', "max-time = 5"]
+    lines += [f'url = "https://{attempt.host}:{attempt.port}{path_of(attempt)}"', "max-time = 5"]
+    if attempt.upload:
+        (folder / "body.json").write_text(json.dumps(body_of(attempt)))
+        lines += [f'user = "{attempt.user}:{attempt.password}"', f'json = "@{folder / "body.json"}"']
     (folder / "curl.txt").write_text("\n".join(lines) + "\n")
-    return run(["curl", "--config", str(folder / "curl.txt")]).stdout.splitlines()
+    said = run(["curl", "--config", str(folder / "curl.txt")]).stdout.splitlines()
+    return [line for line in said if line.startswith(("curl: ", "{"))]
 
 
-def requests_get(_folder: Path, attempt: Attempt) -> list[str]:
-    """Call the same port with requests."""
+def with_requests(folder: Path, attempt: Attempt) -> list[str]:
+    """Do the same with requests."""
     with requests.Session() as session:
         session.trust_env = False
-        files = (attempt.cert, attempt.key) if attempt.cert else None
+        files = (attempt.cert, plain_key(folder, attempt)) if attempt.cert else None
         try:
-            session.get(f"https://{attempt.host}:{attempt.port}/", verify=attempt.ca, cert=files, timeout=5)
+            url, options = f"https://{attempt.host}:{attempt.port}{path_of(attempt)}", {"verify": attempt.ca, "timeout": 5}
+            if attempt.upload:
+                login = (attempt.user, attempt.password)
+                session.post(url, json=body_of(attempt), auth=login, **options).raise_for_status()
+            else:
+                session.get(url, cert=files, **options)
         except (OSError, ValueError) as error:
             return [f"{type(error).__module__}.{type(error).__name__}: {error}"]
     return []
@@ -295,37 +318,48 @@ def of_case(case: FailureCase) -> Attempt:
     )
 
 
+def upload_of(case: FailureCase) -> dict[str, Any]:
+    """Return how a case uploads its certificate."""
+    tenant, file = case.tenant, case._file(case._state["uploaded"], "Cert.pem")
+    user, port = f"{tenant.tenant_id}/{tenant.user}", int(tenant.url.rpartition(":")[2])
+    return {"port": port, "user": user, "password": reveal(tenant.password), "upload": str(file)}
+
+
 def free_port() -> int:
     """Return a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
-def certificate(folder: Path, name: str, begins: int, ends: int, own_ca: bool = False) -> tuple[str, str]:
-    """Make a server's certificate that is valid from and to a day, counted from today; return its file and its key's."""
-    now, keys = datetime.now(UTC), [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    names = [x509.Name.from_rfc4514_string(f"CN={one}") for one in ("localhost", f"CA of {name}" if own_ca else "localhost")]
-    dates = now + timedelta(begins), now + timedelta(ends)
-    builder = x509.CertificateBuilder(names[1], names[0], keys[0].public_key(), x509.random_serial_number(), *dates)
-    hosts = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
-    signed = builder.add_extension(hosts, False).sign(keys[own_ca], SHA256())
-    (folder / f"{name}.pem").write_bytes(to_pem([signed]))
-    pem = keys[0].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / f"{name}-key.pem").write_bytes(pem)
-    return str(folder / f"{name}.pem"), str(folder / f"{name}-key.pem")
+def certificates(folder: Path, name: str, begins: int, ends: int) -> tuple[str, str]:
+    """Make a CA, and a server's certificate that is valid between two days, counted from today; return their files."""
+    now, keys, file = datetime.now(UTC), [ec.generate_private_key(ec.SECP256R1()) for _ in "ab"], folder / f"{name}.pem"
+    names, days = [x509.Name.from_rfc4514_string(f"CN={one}") for one in (f"CA of {name}", "localhost")], [(-9, 9), (begins, ends)]
+    more = x509.BasicConstraints(True, None), x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    signed = [
+        x509.CertificateBuilder(names[0], names[it], keys[it].public_key(), x509.random_serial_number())
+        .not_valid_before(now + timedelta(days[it][0]))
+        .not_valid_after(now + timedelta(days[it][1]))
+        .add_extension(more[it], critical=not it)
+        .sign(keys[0], SHA256())
+        for it in (0, 1)
+    ]
+    (folder / f"{name}-ca.pem").write_bytes(to_pem(signed[0]))
+    file.write_bytes(keys[1].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(signed[1]))
+    return str(file), str(folder / f"{name}-ca.pem")
 
 
-@contextlib.contextmanager
-def server(command: list[str], first: str) -> Iterator[int]:
-    """Start a server, and wait until it has printed its port, behind ``first``."""
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
-        assert process.stdin and process.stdout
-        try:
-            line = next(line for line in process.stdout if first in line)
-            yield int(line.split(":")[-1])
-        finally:
-            process.kill()
+class Handshake(socketserver.BaseRequestHandler):
+    """What a TLS server does that shows the certificate of a file."""
+
+    def handle(self) -> None:
+        """Shake hands, and wait for the client's end."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.server.file)  # type: ignore[attr-defined]
+        self.request.settimeout(SECONDS)
+        with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as secured:
+            while secured.recv(4096):
+                pass
 
 
 @contextlib.contextmanager
@@ -333,11 +367,13 @@ def with_servers(folder: Path, good: FailureCase) -> Iterator[list[tuple[str, At
     """Start servers with a fault, and return the code of each fault with the attempt that meets it."""
     right, found = of_case(good), list[tuple[str, Attempt]]()
     with contextlib.ExitStack() as open_ones:
-        for name, *how in (("expired", -9, -1), ("early", 1, 9), ("issued", -1, 9, True)):
-            cert, key = certificate(folder, name, *how)
-            command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key]
-            port = open_ones.enter_context(server(command, "ACCEPT"))
-            trusted = right.ca if name == "issued" else cert
+        for name, *days in (("expired", -9, -1), ("early", 1, 9), ("issued", -1, 9)):
+            file, ca = certificates(folder, name, *days)
+            server = open_ones.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handshake))
+            server.daemon_threads, server.file = True, file  # type: ignore[attr-defined]
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            open_ones.callback(server.shutdown)
+            port, trusted = server.server_address[1], right.ca if name == "issued" else ca
             found.append(("SERVER_NOT_TRUSTED", replace(right, host="localhost", port=port, ca=trusted)))
         silent = open_ones.enter_context(socket.create_server(("127.0.0.1", 0)))
         found.append(("NO_ANSWER", replace(right, port=silent.getsockname()[1])))
@@ -374,13 +410,17 @@ def java_platform(folder: Path, case: FailureCase) -> Iterator[Attempt]:
         process.kill()
 
 
+#: The groups of cases whose codes stand for several refusals, each with words of its own.
+MANY_WORDS = ("Key and files", "The client")
+
+
 def causes(folder: Path) -> Iterator[tuple[str, Attempt]]:
     """Make one cause after the other, and return its code with the attempt that meets it; the good case comes first."""
     workspaces = {profile: Workspace(folder / profile) for profile in ("guide-2021", "current")}
     try:
         for profile, workspace in workspaces.items():
             workspace.use_profile(profile)
-        first = FailureCase(workspaces["guide-2021"], "windows-lines")
+        first = FailureCase(workspaces["guide-2021"], "good")
         yield "OK", of_case(first)
         with with_servers(folder, first) as found:
             yield from found
@@ -388,10 +428,17 @@ def causes(folder: Path) -> Iterator[tuple[str, Attempt]]:
             case = FailureCase(workspaces["current"], name)
             with java_platform(folder, case) as attempt:
                 yield case.row["code"], attempt
+        seen = set[tuple[str, ...]]()
         for name, row in CASES.items():
-            if row["code"] != "OK" and row["group"] != "The upload":
+            alike = (row["code"], row["client"], name if row["group"] in MANY_WORDS else "")
+            if row["client"] and alike not in seen:
+                seen.add(alike)
                 case = FailureCase(workspaces[row["profiles"].split()[0]], name)
-                yield row["code"], replace(of_case(case), stay=row["code"] == "TAKEN_OVER")
+                attempt = replace(of_case(case), stay=row["client"] == "CLOSED" and row["code"] == "OK")
+                if row["group"] == "The upload":
+                    attempt = replace(attempt, cert="", **upload_of(case))
+                code = row["client"] if row["client"].startswith("HTTP_") or attempt.stay else row["code"]
+                yield code, attempt
                 case.leave()
     finally:
         for workspace in workspaces.values():
@@ -421,7 +468,7 @@ def clients(folder: Path) -> dict[str, tuple[str, Client]]:
     ):
         said = run(ask.split()).stdout
         found[name] = re.findall(r"\d+\.\d+\.\d+", said)[0], partial(function, folder)
-    found["requests"] = version("requests"), partial(requests_get, folder)
+    found["requests"] = version("requests"), partial(with_requests, folder)
     found["mciot_nb"] = version("mciot-nb"), partial(mciot_nb, folder)
     return found
 
@@ -438,9 +485,12 @@ def said_by(client: Client, attempt: Attempt) -> list[str]:
 
 def takes_part(name: str, attempt: Attempt, after_handshake: bool) -> bool:
     """Whether a client can make such an attempt at all."""
+    if attempt.upload:
+        return name in ("curl", "requests")
     if name in WITHOUT_MQTT:
         return not (after_handshake or attempt.plain or attempt.websocket or attempt.mqtt5 or attempt.stay)
-    if name == "mqtt-client" and attempt.mqtt5 or attempt.stay and name not in STAYING:
+    others = {"mqtt-client": attempt.mqtt5, "gmqtt": not attempt.id, "mciot_nb": bool(attempt.user)}
+    if others.get(name) or attempt.stay and name not in STAYING:
         return False
     return not attempt.websocket or name in WITH_WEBSOCKET
 
@@ -454,7 +504,7 @@ def measure(folder: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[str, ...
         for name, (release, client) in known.items():
             if not takes_part(name, attempt, after_handshake):
                 continue
-            for tls, wait in itertools.product(VERSIONS, (0, 0.05)):
+            for tls, wait in ((VERSIONS[0], 0.0), (VERSIONS[1], 0.0), (VERSIONS[1], 0.05)):
                 if attempt.stay:
                     threading.Timer(1.0, mciot_nb, (folder, attempt)).start()  # the other one of this ClientId
                 said = said_by(client, replace(attempt, tls=tls, wait=wait))

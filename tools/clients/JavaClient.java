@@ -1,6 +1,7 @@
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.net.Socket;
+import java.net.SocketTimeoutException;
 import java.security.KeyStore;
 import java.util.LinkedHashSet;
 import java.util.Scanner;
@@ -41,9 +42,11 @@ public class JavaClient {
                         default -> connect(value, said);
                     }
                 } catch (Throwable error) {
-                    for (Throwable one = error; one != null; one = one.getCause()) {
-                        said.add(one.toString());
+                    said.add(error.toString());
+                    while (error.getCause() != null) {
+                        error = error.getCause();
                     }
+                    said.add(error.toString());
                 }
             });
             try {
@@ -101,7 +104,11 @@ public class JavaClient {
             socket.setSSLParameters(parameters);
             socket.setSoTimeout(1000 * SECONDS / 2);
             socket.startHandshake();
-            socket.getInputStream().read();
+            try {
+                socket.getInputStream().read();
+            } catch (SocketTimeoutException silence) {
+                // the handshake was good
+            }
         }
     }
 

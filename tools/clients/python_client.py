@@ -62,7 +62,7 @@ def with_paho(attempt: dict[str, Any], heard: list[str]) -> None:
         client.username_pw_set(attempt["user"], attempt["password"])
     if made := context(attempt):
         client.tls_set_context(made)
-    client.connect(attempt["host"], attempt["port"])
+    client.connect(attempt["host"], attempt["port"], int(SECONDS))  # 2.1 waits so long for a handshake
     client.loop_forever()
 
 
@@ -88,7 +88,7 @@ async def with_aiomqtt(attempt: dict[str, Any], heard: list[str]) -> None:
     protocol = aiomqtt.ProtocolVersion.V5 if attempt.get("mqtt5") else aiomqtt.ProtocolVersion.V311
     login = {"username": attempt["user"], "password": attempt["password"]} if attempt.get("user") else {}
     way = {"transport": "websockets"} if attempt.get("websocket") else {}
-    options = {"protocol": protocol, "tls_context": context(attempt), "timeout": SECONDS / 2, **login, **way}
+    options = {"protocol": protocol, "tls_context": context(attempt), "timeout": SECONDS / 2, "keepalive": int(SECONDS), **login, **way}
     async with aiomqtt.Client(attempt["host"], attempt["port"], identifier=attempt["id"] or None, **options):
         heard.append("CONNECTED")
 
