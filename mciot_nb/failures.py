@@ -62,11 +62,8 @@ class FailureCase:
     def __init__(self, workspace: Workspace, name: str) -> None:
         if name not in CASES:
             raise OnboardingError(f"There is no case {name!r}: use one of {', '.join(CASES)}.", "BAD_VALUE")
-        self.row, self.number, self.folder = (
-            CASES[name],
-            list(CASES).index(name),
-            workspace.folder / "laboratory" / name,
-        )
+        self.row, self.name = CASES[name], f"lab-device-{list(CASES).index(name)}"  # which tells nothing of the case
+        self.folder = workspace.folder / "laboratory" / name
         self.device_folder = self.folder / "deviceCertificates"
         self.platform, self._passphrase = workspace.platform(), workspace.passphrase
         self._admin, profile = self.platform.tenant, self.platform.profile
@@ -88,13 +85,13 @@ class FailureCase:
 
     def leave(self) -> None:
         """Take what any case has left in the tenant out of it; the files stay until the case is made again."""
-        trusted, device = self._admin.trusted_certificates, f"lab-device-{self.number}"
+        trusted = self._admin.trusted_certificates
         own = {fingerprint(read_certificates(path)[0]) for path in self.folder.parent.glob("*/*Cert.pem")}
         for certificate in trusted.list():
             if certificate.fingerprint in own:
                 trusted.delete(certificate)
-        if self._admin.devices.find(device):
-            self._admin.devices.delete(device)
+        if self._admin.devices.find(self.name):
+            self._admin.devices.delete(self.name)
         if trusted.checks_revocations() != self._checks:
             trusted.check_revocations(self._checks)
 
@@ -134,9 +131,8 @@ class FailureCase:
             write_whole(self._file(link, "Key.pem"), pem, private=True, replace=True)
             self._keys[link] = key
         key = ec.generate_private_key(ec.SECP256R1()) if own.get("key") == "another" else self._keys[link]
-        kind = link.replace("namesake", "ca").replace("ca", "CA ").strip()
-        usual = f"lab-device-{self.number}" if is_device else f"Laboratory {kind} of case {self.number}"
-        subject = DistinguishedName(organization="Laboratory", common_name=own.get("name", usual)).to_x509()
+        kind = {"device": "", "ca": "CA of ", "namesake": "CA of "}.get(link, f"{link} of ")
+        subject = DistinguishedName(organization="Laboratory", common_name=own.get("name", kind + self.name)).to_x509()
         config, section = read_config(GUIDE_CONFIG), own.get("section") or ("v3_signed" if is_device else "v3_ca")
         words = config.sections[section] | {name: value for name, value in own.items() if name in _EXTENSIONS}
         signer, config = self._certificates.get(issuer), replace(config, sections={section: words})
@@ -157,7 +153,7 @@ class FailureCase:
     def _upload(self) -> None:
         trusted, status, auto = self.tenant.trusted_certificates, self._state["status"], self._state["auto"] == "on"
         for certificate in self._named("uploaded"):
-            trusted.ensure(certificate, auto_registration=auto)
+            trusted.ensure(certificate)
             if status == "DELETED":
                 trusted.delete(certificate)
             else:
@@ -180,8 +176,7 @@ class FailureCase:
     @property
     def client_id(self) -> str:
         """The ClientId under which the device connects: its certificate's common name, unless that is the fault."""
-        name = common_name(name_of(self._certificates["device"]))
-        return self._state["client_id"] or name or f"lab-device-{self.number}"
+        return self._state["client_id"] or common_name(name_of(self._certificates["device"])) or self.name
 
     def device(self, tls: ssl.TLSVersion | None = None) -> Device:
         """Return the device as its client is set up. Raises: OnboardingError: if its files do not let it get so far."""

@@ -64,10 +64,10 @@ def test_a_case_is_refused_as_its_row_says_and_connects_when_it_is_put_right(wor
     refusal, record = case.attempt(tls)
     assert refusal is None and record and record["code"] == "CONNECTED", refusal
     assert record["tls"] == tls.name.replace("_", ".")
-    assert workspace.tenant().devices.find(f"lab-device-{case.number}")
+    assert workspace.tenant().devices.find(case.name)
     case.leave()
     assert of_the_learner(workspace) == before
-    assert workspace.tenant().devices.find(f"lab-device-{case.number}") is None
+    assert workspace.tenant().devices.find(case.name) is None
 
 
 def test_the_table_has_what_the_issue_asks_for() -> None:
@@ -126,7 +126,7 @@ def test_a_real_tenant_is_named_and_left_alone(world: World, monkeypatch: pytest
         monkeypatch.setenv(f"MCIOT_{name}", value)
     panel = Laboratory(workspace)
     said = " ".join(str(getattr(part, "value", "")) for part in panel.children)
-    assert "nothing is sent to it" in said
+    assert "nothing is sent to that tenant" in said
     case = FailureCase(workspace, "unknown-ca")
     assert case.tenant.is_local
     case.remedy()
@@ -134,4 +134,6 @@ def test_a_real_tenant_is_named_and_left_alone(world: World, monkeypatch: pytest
     case.leave()
     for name in ("URL", "TENANT", "USER", "PASSWORD"):
         monkeypatch.delenv(f"MCIOT_{name}")
-    assert "nothing is sent to it" not in " ".join(str(getattr(p, "value", "")) for p in Laboratory(workspace).children)
+    assert "nothing is sent to that tenant" not in " ".join(
+        str(getattr(p, "value", "")) for p in Laboratory(workspace).children
+    )

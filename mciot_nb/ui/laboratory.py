@@ -19,9 +19,7 @@ from mciot_nb.workspace import Workspace
 
 _TLS = {"the newest": None, "1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _SEEN = meanings("what the client would see", "words.csv")
-_BESIDE = (
-    "You have chosen a real tenant: all of this happens on the local platform beside it, and nothing is sent to it."
-)
+_BESIDE = "You have chosen a real tenant: the local platform is used beside it, and nothing is sent to that tenant."
 
 
 def case_table() -> Rendered:
@@ -57,9 +55,8 @@ class Laboratory(TablePanel):
         texts = pd.DataFrame.from_dict(chosen, orient="index")[["title", "group"]]
         texts.columns = pd.Index(["Case", "About"])
         self.table.show(texts, texts)
-        other = (
-            f"The platform runs as {self.profile}; in the other profile, {len(CASES) - len(chosen)} more can go wrong."
-        )
+        others = len(CASES) - len(chosen)
+        other = f"The platform runs as {self.profile}; under the other rules, {others} more can go wrong."
         lines = [other] if workspace.tenant_settings.local else [_BESIDE, other]
         self.build(widgets.HTML("<br>".join(map(escape, lines))), self.table, self._opened)
 
@@ -93,10 +90,9 @@ class Laboratory(TablePanel):
     def _show(self, case: FailureCase, prediction: Diagnosis, refusal: OnboardingError | None, record: Any) -> str:
         client = refusal or box("good", "✓ CONNACK 0", f"The device is connected as {case.client_id}.")
         log = platform_side(record, Attempt("", 0)) if record else box("plain", "Nothing: it did not reach the port.")
-        commands = [one.command for one in prediction.refusals if one.command]
-        shown = "".join(f"<p>{copyable(command).html}</p>" for command in commands)
-        remedy = paragraph(case.row["remedy"])
-        how = Rendered("", remedy.html + (f"<p>This shows it in a terminal:</p>{shown}" if shown else ""))
+        shown = "".join(f"<p>{copyable(one.command).html}</p>" for one in prediction.refusals if one.command)
+        terminal = f"<p>This shows the fault in a terminal:</p>{shown}" if shown else ""
+        how = Rendered("", paragraph(case.row["remedy"]).html + terminal)
         above = two_sides("What was predicted", prediction, "What the client saw", client)
         below = two_sides("What the platform's log says", log, "How it is put right", how)
         self.case, self._refused, self._result.value = case, bool(refusal), above.html + below.html
@@ -122,16 +118,14 @@ class Quiz(Panel):
         super().__init__("Quiz: what is wrong here?")
         self.workspace, self._right, self._reason = workspace, "", ""
         self._seen, self._choices = widgets.HTML("The client's view alone, and four cases."), widgets.VBox()
-        self._next = button("Ask me", self._ask, "primary")
+        self._next = button("Ask me", lambda: self.do("Making something go wrong", self._make, self._show), "primary")
         self.build(self._seen, self._choices, row(self._next))
 
-    def _ask(self) -> None:
-        self.do("Making something go wrong", self._make, self._show)
-
     def _make(self) -> tuple[list[str], OnboardingError | None]:
-        profile, before = self.workspace.platform().profile, self._right
+        profile = self.workspace.platform().profile
         cases = {name: case for name, case in CASES.items() if profile in case["profiles"] and case["client"]}
-        right = random.choice([name for name, case in cases.items() if case["log"] and name != before])
+        seen = [name for name, case in cases.items() if case["log"] not in ("", "CONNECTED") and name != self._right]
+        right = random.choice(seen)
         views = {cases[name]["client"]: name for name in random.sample(list(cases), len(cases))}  # no two look alike
         del views[cases[right]["client"]]
         made = FailureCase(self.workspace, right)
@@ -142,8 +136,7 @@ class Quiz(Panel):
 
     def _show(self, found: tuple[list[str], OnboardingError | None]) -> str:
         names, refusal = found
-        seen = str(refusal).partition(": ")[0]
-        self._seen.value = box("bad", "What the client saw", seen).html
+        self._seen.value = box("bad", "What the client saw", str(refusal).partition(": ")[0]).html
         self._choices.children = [button(CASES[name]["title"], partial(self._answer, name)) for name in names]
         self._choices.children[0].focus()
         self._next.description = "Next question"
