@@ -306,7 +306,7 @@ def test_a_wrong_note_is_answered_by_its_own_sentence(
 ) -> None:
     words = TABLE[number][at - 1]
     note = quick_workspace.practice_folder / words["files"][0]
-    note.parent.mkdir()
+    note.parent.mkdir(exist_ok=True)
     for written, found, sentence in (
         (text, WRONG, words[name].format(text)),
         (next(code for code, word in words["answers"].items() if word == "right"), DONE, words["done"]),
