@@ -37,6 +37,7 @@ _MODULES = {
     "local_platform": "LocalPlatform",
     "connect.tenant": "Tenant",
     "connect.device": "Device",
+    "connect.explain": "explain",
     "connect.diagnosis": "diagnose_device",
     # what is seen
     "ui.signing_panel": "SigningPanel",

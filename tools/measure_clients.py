@@ -34,6 +34,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from mciot_nb.connect.device import Device
+from mciot_nb.connect.explain import BETWEEN
+from mciot_nb.connect.mqtt import connection_error
 from mciot_nb.errors import OnboardingError
 from mciot_nb.failures import CASES, FailureCase
 from mciot_nb.pki.chain import read_certificates, to_pem
@@ -68,12 +70,12 @@ CLEANING = [
     (r"\b(127\.0\.0\.1|localhost|127\.1|[a-z.-]*\.invalid)\b", "HOST"),
     (r"(?<=[\s(:'\"=])/[^\s:'\",)]+/", ""),  # folders
     (r"0x[0-9a-f]{6,}", "0x…"),
-    (r"(?<=fd=)\d+|(?<= after )\d+(?= ms)|(?<=laddr=)\S+|(?<=raddr=)\S+", "…"),
+    (r"(?<=fd=)\d+|(?<= after )\d+(?= milliseconds)|(?<=laddr=)\S+|(?<=raddr=)\S+", "…"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*|\w{3} \w{3} +\d+ \d\d:\d\d:\d\d( \w{3,4})? \d{4}", "TIME"),
     (r"\s+", " "),
 ]
 #: Lines that are about every connection, whatever comes of it.
-NOISE = re.compile(r"sending CONNECT|^Can't use SSL_get_servername|^verify return:|^Verification: OK|^ *Verify return code: 0", re.IGNORECASE)
+NOISE = re.compile(r"sending CONNECT|^Can't use SSL_get_servername|^verify return:|^Verification: OK|^Verified peername|^curl: \((28|52)\) (Operation|Empty)|^ *Verify return code: 0", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,17 @@ def with_requests(folder: Path, attempt: Attempt) -> list[str]:
     return []
 
 
+def with_cryptography(_folder: Path, attempt: Attempt) -> list[str]:
+    """Load what the device has to show."""
+    try:
+        if attempt.cert:
+            x509.load_pem_x509_certificates(Path(attempt.cert).read_bytes())
+            load_pem_private_key(Path(attempt.key).read_bytes(), attempt.passphrase.encode() or None)
+    except (OSError, ValueError, TypeError) as error:
+        return [f"{type(error).__name__}: {error}"]
+    return ["CONNECTED"]
+
+
 def mciot_nb(_folder: Path, attempt: Attempt) -> list[str]:
     """Connect as our own `Device` does; its codes are told."""
     files = (Path(attempt.cert), Path(attempt.key)) if attempt.cert else (None, None)
@@ -293,6 +306,11 @@ def mciot_nb(_folder: Path, attempt: Attempt) -> list[str]:
         device.encrypted = not attempt.plain
         device.options = {"protocol": 5 if attempt.mqtt5 else 4, "transport": "websockets" if attempt.websocket else "tcp"}
         with device:
+            give_up = time.monotonic() + SECONDS
+            while attempt.stay and device.is_connected and time.monotonic() < give_up:
+                time.sleep(0.05)
+            if attempt.stay:
+                raise connection_error(attempt.host, notes=device.notes)
             return ["CONNECTED"]
     except OnboardingError as error:
         return [error.code]
@@ -382,12 +400,14 @@ def with_servers(folder: Path, good: FailureCase) -> Iterator[list[tuple[str, At
         broker = ["/usr/sbin/mosquitto", "-c", str(folder / "broker.conf")]
         open_ones.callback(subprocess.Popen(broker, stderr=subprocess.DEVNULL).kill)
         found.append(("NO_TLS", replace(right, port=plain)))
-        user, password = f"{good.platform.tenant_ids[0]}/nobody", "not-this-one"
+        tenant, wrong = good.platform.tenant_ids[0], {"user": "nobody", "password": "not-this-one"}
+        viewer = json.loads((good.platform.folder / "credentials.json").read_bytes())[tenant]["others"][0]
+        logins = {"BAD_CREDENTIALS": wrong, "NO_ROLE": viewer}
         found += [
             ("NOT_REACHED", replace(right, host="mqtt.nowhere.invalid")),
             ("NEED_PASSPHRASE", replace(right, passphrase="")),
             ("NO_CLIENT_ID", replace(right, id="")),
-            ("BAD_CREDENTIALS", replace(right, cert="", user=user, password=password)),
+            *((code, replace(right, cert="", **login | {"user": f"{tenant}/{login['user']}"})) for code, login in logins.items()),
         ]
         yield found
 
@@ -449,9 +469,23 @@ def causes(folder: Path) -> Iterator[tuple[str, Attempt]]:
 
 Client = Callable[[Attempt], list[str]]
 #: What takes part in the handshake only.
-WITHOUT_MQTT = ("Java", "openssl s_client", "curl", "requests")
-STAYING = ("paho-mqtt 2.1", "paho-mqtt", "MQTT.js")  # until another comes
+WITHOUT_MQTT = ("Java", "openssl s_client", "curl", "requests", "cryptography")
+STAYING = ("paho-mqtt 2.1", "paho-mqtt", "MQTT.js", "mciot_nb")  # until another comes
 WITH_WEBSOCKET = ("paho-mqtt 2.1", "paho-mqtt", "aiomqtt", "MQTT.js", "mciot_nb")
+
+
+#: By the name of a program how it is run, and how it tells its version.
+PROGRAMS = {
+    "mosquitto_pub": (mosquitto_pub, "mosquitto_pub --help"),
+    "openssl s_client": (s_client, "openssl version"),
+    "curl": (curl, "curl --version"),
+}
+
+
+def program(name: str, folder: Path) -> tuple[str, Client]:
+    """Return a program's version and how it connects, with files of its own in a folder."""
+    function, ask = PROGRAMS[name]
+    return re.findall(r"\d+\.\d+\.\d+", run(ask.split()).stdout)[0], partial(function, folder)
 
 
 def clients(folder: Path) -> dict[str, tuple[str, Client]]:
@@ -461,14 +495,9 @@ def clients(folder: Path) -> dict[str, tuple[str, Client]]:
         found[name] = python_driver(installed(folder, name), name.split()[0])
     found["MQTT.js"] = node_driver(folder / "node")
     found["mqtt-client"], found["Java"] = java_driver(folder, "mqtt-client"), java_driver(folder, "jsse")
-    for name, function, ask in (
-        ("mosquitto_pub", mosquitto_pub, "mosquitto_pub --help"),
-        ("openssl s_client", s_client, "openssl version"),
-        ("curl", curl, "curl --version"),
-    ):
-        said = run(ask.split()).stdout
-        found[name] = re.findall(r"\d+\.\d+\.\d+", said)[0], partial(function, folder)
+    found |= {name: program(name, folder) for name in PROGRAMS}
     found["requests"] = version("requests"), partial(with_requests, folder)
+    found["cryptography"] = version("cryptography"), partial(with_cryptography, folder)
     found["mciot_nb"] = version("mciot-nb"), partial(mciot_nb, folder)
     return found
 
@@ -483,13 +512,19 @@ def said_by(client: Client, attempt: Attempt) -> list[str]:
     return [line for line in cleaned if line and not NOISE.search(line)]
 
 
+def words_of(client: Client, attempt: Attempt, noise: set[str]) -> str:
+    """Return what a client says in an attempt, but for what it says in a good one; empty where it is let in."""
+    said = said_by(client, attempt)
+    return "" if "CONNECTED" in said and not attempt.stay else BETWEEN.join(line for line in said if line not in noise)
+
+
 def takes_part(name: str, attempt: Attempt, after_handshake: bool) -> bool:
     """Whether a client can make such an attempt at all."""
     if attempt.upload:
         return name in ("curl", "requests")
     if name in WITHOUT_MQTT:
         return not (after_handshake or attempt.plain or attempt.websocket or attempt.mqtt5 or attempt.stay)
-    others = {"mqtt-client": attempt.mqtt5, "gmqtt": not attempt.id, "mciot_nb": bool(attempt.user)}
+    others = {"mqtt-client": attempt.mqtt5, "mosquitto_pub": attempt.plain, "gmqtt": not attempt.id, "mciot_nb": bool(attempt.user)}
     if others.get(name) or attempt.stay and name not in STAYING:
         return False
     return not attempt.websocket or name in WITH_WEBSOCKET
@@ -506,13 +541,11 @@ def measure(folder: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[str, ...
                 continue
             for tls, wait in ((VERSIONS[0], 0.0), (VERSIONS[1], 0.0), (VERSIONS[1], 0.05)):
                 if attempt.stay:
-                    threading.Timer(1.0, mciot_nb, (folder, attempt)).start()  # the other one of this ClientId
-                said = said_by(client, replace(attempt, tls=tls, wait=wait))
-                after_handshake = after_handshake or "CONNACK" in str(said)
-                words = " / ".join(line for line in said if line not in noise[name])
+                    threading.Timer(1.0, mciot_nb, (folder, replace(attempt, stay=False))).start()  # the other one of this ClientId
                 if code == "OK":
-                    noise[name] |= set(said)
-                elif words and ("CONNECTED" not in said or attempt.stay):
+                    noise[name] |= set(said_by(client, replace(attempt, tls=tls)))
+                elif words := words_of(client, replace(attempt, tls=tls, wait=wait), noise[name]):
+                    after_handshake = after_handshake or "CONNACK" in words
                     yield code, name, release, tls, words
         print(f"{code}: {attempt.host}:{attempt.port}", file=sys.stderr)
 
