@@ -44,6 +44,8 @@ _MODULES = {
     "ui.trust_panel": "TrustedCertificatesPanel",
     "ui.console": "DeviceConsole",
     "ui.class_panel": "ClassPanel",
+    "failures": "FailureCase",
+    "ui.laboratory": "Laboratory Quiz case_table",
     "ui.markup": "card",
     "ui.certificate_fields": "fields",
     "ui.chain_picture": "chain_picture",

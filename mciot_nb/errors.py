@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DATA = Path(__file__).parents[1] / "data"
 #: The longer sentences: by their code, and behind a dot a word where one code has several.
 SENTENCES: dict[str, str] = tomllib.loads((_DATA / "sentences.toml").read_text("utf-8"))
-_LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class OnboardingError(Exception):
@@ -32,7 +32,7 @@ class OnboardingError(Exception):
     """
 
     def __init__(self, sentence: str, code: str = "") -> None:
-        super().__init__(_LINE_BREAKS.sub("\N{REPLACEMENT CHARACTER}", sentence))  # a file may hold anything
+        super().__init__(LINE_BREAKS.sub("\N{REPLACEMENT CHARACTER}", sentence))  # a file may hold anything
         self.code = code
 
     def _render_traceback_(self) -> list[str]:
@@ -50,34 +50,21 @@ def fault(key: str, /, **values: object) -> OnboardingError:
     return OnboardingError(SENTENCES[key].format(**values), key.partition(".")[0])
 
 
-#: How bad a finding is: refused here; accepted here and refused by stricter verifiers, or by those of another make; or
-#: accepted, and worth a look.
+#: How bad a finding is: refused here; accepted here, and refused by stricter verifiers or those of another make; or a
+#: warning.
 REFUSED, STRICT, WARNING = "refused", "strict", "warning"
-#: The guide's names, by what stands for them in the commands of codes.toml; they lie in the CA's folder.
-GUIDE_FILES = {
-    **dict.fromkeys(("certificate", "anchor"), "caCert.pem"),
-    **{"chain": "deviceCertificates/deviceCertChain.pem", "key": "deviceCertificates/deviceKey.pem"},
-    **{"keystore": "deviceCertificates/deviceKeystore.pkcs12", "trusted": "deviceCertificates/serverCertificate.pem"},
-    **{"crl": "crl/caCrl.pem", "host": "localhost", "port": "8883"},
-}
-_OF_A_STORE = "keytool -list -v -keystore {keystore}"
 
 
 @lru_cache
-def code_texts(code: str) -> dict[str, str]:
-    """Return what codes.toml knows of a code: why it is said, what to do, and a command; nothing of an unknown one."""
-    groups = tomllib.loads((_DATA / "codes.toml").read_text("utf-8")).values()
-    known = {name: row for group in groups for name, row in group.items() if isinstance(row, dict)}
-    family = (row for name, row in known.items() if "{" in name and code.startswith(name.partition("{")[0]))
-    return dict(known.get(code) or next(family, {}))
+def _codes() -> dict[str, Any]:
+    return tomllib.loads((_DATA / "codes.toml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong: a stable code, a sentence that says what, where, and what to do, and how bad it is.
 
-    ``certificate`` is the one that it is about, None where it is about something else; ``files`` are those that
-    `command` names, the guide's where there are none.
+    ``certificate`` is the one that it is about, if any; ``files`` are what `command` names, else the guide's.
     """
 
     code: str
@@ -86,28 +73,29 @@ class Finding:
     certificate: "x509.Certificate | None" = None
     files: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    def _text(self, what: str) -> str:
+        return str(next((group[self.code].get(what, "") for group in _codes().values() if self.code in group), ""))
+
     @property
     def why(self) -> str:
         """Why this is said, as docs/troubleshooting.md has it."""
-        return code_texts(self.code).get("why", "")
+        return self._text("why")
 
     @property
     def fix(self) -> str:
-        """What to do about it, in the tutorial's own words."""
-        return code_texts(self.code).get("fix", "")
+        """What to do about it in the tutorial."""
+        return self._text("fix")
 
     @property
     def command(self) -> str:
         """The openssl or keytool command that shows the same; empty where none does."""
-        template = code_texts(self.code).get("command", "")
-        if "keystore" in self.files and ("{chain}" in template or "{key}" in template):
-            template = _OF_A_STORE
-        return template.format_map({name: shlex.quote(str(it)) for name, it in (GUIDE_FILES | {**self.files}).items()})
+        command, named = self._text("command"), {**_codes()["files"], **self.files}
+        if "keystore" in self.files and ("{chain}" in command or "{key}" in command):
+            command = named["in_keystore"]
+        return command.format_map({name: shlex.quote(str(file)) for name, file in named.items()})
 
 
-def finding(
-    key: str, severity: str = REFUSED, about: "x509.Certificate | None" = None, /, **values: object
-) -> Finding:
+def finding(key: str, severity: str = REFUSED, about: "x509.Certificate | None" = None, /, **values: object) -> Finding:
     """Return the finding, ``about`` a certificate, whose sentence is in `SENTENCES`, with these values in it."""
     return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity, about)
 

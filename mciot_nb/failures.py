@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -22,7 +22,7 @@ from mciot_nb.connect.device import Device
 from mciot_nb.connect.diagnosis import diagnose_device
 from mciot_nb.connect.mqtt import connection_error
 from mciot_nb.connect.tenant import Tenant
-from mciot_nb.errors import Diagnosis, OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError, fault
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.chain import fingerprint, read_certificates, to_pem
 from mciot_nb.pki.config import GUIDE_CONFIG, read_config
@@ -62,14 +62,13 @@ class FailureCase:
     def __init__(self, workspace: Workspace, name: str) -> None:
         if name not in CASES:
             raise OnboardingError(f"There is no case {name!r}: use one of {', '.join(CASES)}.", "BAD_VALUE")
-        self.row, self.number, self.folder = (
-            CASES[name],
-            list(CASES).index(name),
-            workspace.folder / "laboratory" / name,
-        )
+        self.row, self.name = CASES[name], f"lab-device-{list(CASES).index(name)}"  # which tells nothing of the case
+        self.folder = workspace.folder / "laboratory" / name
         self.device_folder = self.folder / "deviceCertificates"
         self.platform, self._passphrase = workspace.platform(), workspace.passphrase
-        self._admin = self.platform.tenant
+        self._admin, profile = self.platform.tenant, self.platform.profile
+        if profile not in self.row["profiles"]:
+            raise fault("OTHER_PROFILE.case", title=self.row["title"], profile=profile, other=self.row["profiles"])
         self._checks = self._admin.trusted_certificates.checks_revocations()
         self._signed: dict[str, dict[str, str]] = {}  # how each certificate was asked for
         self._certificates: dict[str, x509.Certificate] = {}
@@ -79,19 +78,20 @@ class FailureCase:
         self.device_folder.mkdir(parents=True)
         self._make(_settings(self.row["faults"]))
 
-    def remedy(self) -> None:
-        """Put right what is wrong, and leave the rest as it is."""
+    def remedy(self) -> Self:
+        """Put right what is wrong, leave the rest as it is, and return the case."""
         self._make({})
+        return self
 
     def leave(self) -> None:
         """Take what any case has left in the tenant out of it; the files stay until the case is made again."""
-        trusted, device = self._admin.trusted_certificates, f"lab-device-{self.number}"
+        trusted = self._admin.trusted_certificates
         own = {fingerprint(read_certificates(path)[0]) for path in self.folder.parent.glob("*/*Cert.pem")}
         for certificate in trusted.list():
             if certificate.fingerprint in own:
                 trusted.delete(certificate)
-        if self._admin.devices.find(device):
-            self._admin.devices.delete(device)
+        if self._admin.devices.find(self.name):
+            self._admin.devices.delete(self.name)
         if trusted.checks_revocations() != self._checks:
             trusted.check_revocations(self._checks)
 
@@ -131,10 +131,8 @@ class FailureCase:
             write_whole(self._file(link, "Key.pem"), pem, private=True, replace=True)
             self._keys[link] = key
         key = ec.generate_private_key(ec.SECP256R1()) if own.get("key") == "another" else self._keys[link]
-        usual = (
-            f"lab-device-{self.number}" if is_device else f"Laboratory {link.replace('namesake', 'ca')} {self.number}"
-        )
-        subject = DistinguishedName(organization="Laboratory", common_name=own.get("name", usual)).to_x509()
+        kind = {"device": "", "ca": "CA of ", "namesake": "CA of "}.get(link, f"{link} of ")
+        subject = DistinguishedName(organization="Laboratory", common_name=own.get("name", kind + self.name)).to_x509()
         config, section = read_config(GUIDE_CONFIG), own.get("section") or ("v3_signed" if is_device else "v3_ca")
         words = config.sections[section] | {name: value for name, value in own.items() if name in _EXTENSIONS}
         signer, config = self._certificates.get(issuer), replace(config, sections={section: words})
@@ -155,7 +153,7 @@ class FailureCase:
     def _upload(self) -> None:
         trusted, status, auto = self.tenant.trusted_certificates, self._state["status"], self._state["auto"] == "on"
         for certificate in self._named("uploaded"):
-            trusted.ensure(certificate, auto_registration=auto)
+            trusted.ensure(certificate)
             if status == "DELETED":
                 trusted.delete(certificate)
             else:
@@ -178,8 +176,7 @@ class FailureCase:
     @property
     def client_id(self) -> str:
         """The ClientId under which the device connects: its certificate's common name, unless that is the fault."""
-        name = common_name(name_of(self._certificates["device"]))
-        return self._state["client_id"] or name or f"lab-device-{self.number}"
+        return self._state["client_id"] or common_name(name_of(self._certificates["device"])) or self.name
 
     def device(self, tls: ssl.TLSVersion | None = None) -> Device:
         """Return the device as its client is set up. Raises: OnboardingError: if its files do not let it get so far."""
@@ -204,7 +201,10 @@ class FailureCase:
             source: Device | list[Path] = self.device(tls)
         except OnboardingError:
             source = [self._file("device", "CertChain.pem"), self._file(self._state["key"], "Key.pem")]
-        return diagnose_device(source, self.tenant, client_id=self.client_id, passphrase=self.passphrase)
+        try:
+            return diagnose_device(source, self.tenant, client_id=self.client_id, passphrase=self.passphrase)
+        except OnboardingError as error:  # there is nothing to look at, or the tenant says no
+            return Diagnosis((Finding(error.code, str(error)),))
 
     def attempt(self, tls: ssl.TLSVersion | None = None) -> tuple[OnboardingError | None, dict[str, Any] | None]:
         """Connect; return why the client could not, and what the platform's log says of it, None where nothing came."""
@@ -222,9 +222,10 @@ class FailureCase:
             refusal = error
         if self.row["log"] or not refusal:
             self._wait(lambda: (found := self._record(since)) and (not clients[1:] or found["ending"]))
+        record = self._record(since)
         for client in clients:
             client.disconnect()
-        return refusal, self._record(since)
+        return refusal, record
 
     def _wait(self, condition: Callable[[], Any]) -> None:
         give_up = time.monotonic() + PATIENCE

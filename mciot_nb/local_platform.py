@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import psutil
+from cryptography import x509
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.admission import Uploaded
 from mciot_nb.pki.chain import PROFILES, profile_of
 from mciot_nb.secret import Secret
 
@@ -160,12 +162,12 @@ class LocalPlatform:
         why = f"has no tenant {tenant_id}" if running else "is not running: workspace.tenant() starts it"
         raise OnboardingError(f"The local platform of {self.folder.parent} {why}.", "NOT_REACHED")
 
-    def _unlisted(self, tenant_id: str) -> list[tuple[bytes, str, str]]:
-        """Return the certificates that a tenant deleted, and those of others: as DER, with tenant and status."""
-        query = "SELECT der, tenant, iif(deleted IS NULL, status, 'DELETED') FROM trusted_certificates "
-        address = (self.folder / "platform.sqlite").resolve().as_uri() + "?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as database:
-            return database.execute(f"{query} WHERE deleted IS NOT NULL OR tenant <> ?", (tenant_id,)).fetchall()
+    def _unlisted(self, tenant_id: str) -> list[Uploaded]:
+        """Return the certificates that a tenant has deleted, and those of other tenants."""
+        query = "der, tenant, status, auto_registration, deleted FROM trusted_certificates WHERE tenant <> ? OR deleted"
+        with closing(sqlite3.connect(self.folder / "platform.sqlite")) as database:
+            rows = database.execute(f"SELECT {query}", (tenant_id,))
+            return [Uploaded(x509.load_der_x509_certificate(der), *values) for der, *values in rows]
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""

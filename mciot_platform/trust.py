@@ -8,7 +8,7 @@ from cryptography import x509
 
 from mciot_nb.errors import Finding
 from mciot_nb.pki import admission
-from mciot_nb.pki.chain import Chain, Profile, explain, fingerprint
+from mciot_nb.pki.chain import Chain, Profile, examine, explain, fingerprint
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.parts import UNREADABLE
 from mciot_nb.pki.verdicts import Verdict
@@ -71,7 +71,7 @@ class Trust:
         Raises: ConnectionRejected: if it is not let in.
         """
         trusted = self.verify_chain(presented, attempt=attempt)
-        reject(admission.client_id(attempt.client_id, presented[0]))
+        reject(admission.check_client_id(attempt.client_id, presented[0]))
         return self.get_or_register(admission.device_identifier(attempt.client_id), trusted), trusted
 
     def verify_chain(
@@ -87,7 +87,7 @@ class Trust:
         if attempt:
             attempt.tenant = trusted.tenant
         revoked = self.storage.revoked(trusted.tenant) if self.profile.has_proof_and_revocation else {}
-        reject(admission.revocation((*presented, trusted.certificate), revoked))
+        reject(admission.check_revoked((*presented, trusted.certificate), revoked))
         return trusted
 
     def _anchor_of(self, presented: Chain, tenant: str | None) -> TrustAnchor:
@@ -99,24 +99,19 @@ class Trust:
         trusted, until = self._good.get(key, (None, now))
         if trusted is None or until <= now:
             anchors = self.enabled(tenant)
-            path, findings = admission.judge_chain(presented, list(anchors), self._gone, self.profile, now)
-            reject(next(iter(findings), None))
+            path, findings = examine(presented, list(anchors), self.profile, at=now)
+            if findings:
+                reject(admission.with_reason(findings[0], presented, known, now))
             trusted = anchors[path[-1]]
             self._good[key] = trusted, min(one.not_valid_after_utc for one in (*presented, *path))
         return trusted
 
     def explain_failed_handshake(self, path: Chain, failed: Verdict) -> ConnectionRejected:
         """Return why OpenSSL refused a client; ``path`` leads from the device's certificate to the one that failed."""
-        anchors = list(self.enabled())
-        finding = explain(failed, path, anchors)
-        finding = admission.with_reason(finding, path, anchors, self._gone, datetime.now(UTC))
-        return ConnectionRejected(finding.code, finding.sentence)
-
-    @property
-    def _gone(self) -> dict[x509.Certificate, bool]:
-        """What is enabled no more, and whether it was deleted."""
         known = self.storage.trusted_certificates()
-        return {one.certificate: one.deleted is not None for one in known if not one.enabled}
+        finding = explain(failed, path, list(self.enabled()))
+        finding = admission.with_reason(finding, path, known, datetime.now(UTC))
+        return ConnectionRejected(finding.code, finding.sentence)
 
     def get_or_register(self, identifier: str, trusted: TrustAnchor) -> RegisteredDevice:
         """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""
@@ -124,7 +119,6 @@ class Trust:
         if not (device and device.registered) and trusted.auto_registration:
             self.storage.register(trusted.tenant, identifier)
             device = self.storage.device(trusted.tenant, identifier)
-        registered = device is not None and bool(device.registered)
-        reject(admission.registration(identifier, trusted.certificate, registered=registered, automatic=False))
-        assert device
+        reject(admission.check_registered(identifier, trusted, bool(device and device.registered)))
+        assert device is not None
         return device

@@ -280,7 +280,9 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
         return finding("BAD_SIGNATURE.unchecked", REFUSED, last, subject=subject, issuer=issuer)
     if any(other in presented for other in namesakes):
         return finding("BAD_SIGNATURE.presented", REFUSED, last, subject=subject, issuer=issuer)
-    return finding("UNKNOWN_CA.namesake" if namesakes else "UNKNOWN_CA.none", REFUSED, last, subject=subject, issuer=issuer)
+    return finding(
+        "UNKNOWN_CA.namesake" if namesakes else "UNKNOWN_CA.none", REFUSED, last, subject=subject, issuer=issuer
+    )
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:
