@@ -13,7 +13,7 @@ from tools.error_pages import ROOT
 PAGE = ROOT / "docs" / "client_words.md"
 HEAD = """# What clients say when they are refused
 
-<!-- Made by `python -m tools.error_pages` from `data/client_words.csv` and `data/answers.csv`; do not edit it by hand. -->
+<!-- Made by `python -m tools.error_pages` from `data/client_words.csv` and `data/answers.csv`; do not edit it. -->
 
 Search this page (Ctrl+F) for a few words of your client's message, without addresses, times and file names. Above the
 messages is what they can mean, the most frequent cause first. `explain("…")` in a notebook says the same of a message,
