@@ -1,9 +1,10 @@
-"""Measure what real clients say when they are refused: write data/client_words.csv, by ``python -m tools.measure_clients``.
+"""Measure what real clients say when they are refused: write data/client_words.csv.
 
-A local platform in a temporary workspace refuses each client for each cause, on TLS 1.2 and 1.3; so do servers with a
-fault of their own, and one that is written in Java, as the real platform is. A row is what one client said of one cause;
-what it also says where nothing is wrong is left out. It takes some fifteen minutes, and needs the programs that
-`CLIENTS` names, mosquitto's broker, and Debian's libmqtt-client-java.
+``python -m tools.measure_clients [CLIENT…]`` measures all clients, or those of these names. A local platform in a
+temporary workspace refuses each client for each cause, on TLS 1.2 and 1.3; so do servers with a fault of their own, and
+one that is written in Java, as the real platform is. A row is what a client said of a cause; what it also says where
+nothing is wrong is left out. All of it takes a quarter of an hour on a machine that does nothing else, and needs
+openssl, curl, npm, a JDK, mosquitto and mosquitto-clients, and libmqtt-client-java (Debian's names).
 """
 
 import contextlib
@@ -21,8 +22,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from mciot_nb.connect.device import Device
+from mciot_nb.connect.explain import BETWEEN
+from mciot_nb.connect.mqtt import connection_error
 from mciot_nb.errors import OnboardingError
 from mciot_nb.failures import CASES, FailureCase
 from mciot_nb.pki.chain import read_certificates, to_pem
@@ -54,7 +57,9 @@ PYTHON_CLIENTS = {
     "aiomqtt": ("aiomqtt==2.5.1", "paho-mqtt==2.2.0"),
 }
 NODE_CLIENT = "mqtt@5.16.0"
-JARS = ":".join(f"/usr/share/java/{name}.jar" for name in ("mqtt-client", "hawtbuf", "hawtdispatch", "hawtdispatch-transport"))
+JARS = ":".join(
+    f"/usr/share/java/{name}.jar" for name in ("mqtt-client", "hawtbuf", "hawtdispatch", "hawtdispatch-transport")
+)
 #: Seconds in which a client has said what it has to say.
 SECONDS = 6.0
 STORE_PASSWORD = "kein-geheimnis"
@@ -68,12 +73,16 @@ CLEANING = [
     (r"\b(127\.0\.0\.1|localhost|127\.1|[a-z.-]*\.invalid)\b", "HOST"),
     (r"(?<=[\s(:'\"=])/[^\s:'\",)]+/", ""),  # folders
     (r"0x[0-9a-f]{6,}", "0x…"),
-    (r"(?<=fd=)\d+|(?<= after )\d+(?= ms)|(?<=laddr=)\S+|(?<=raddr=)\S+", "…"),
+    (r"(?<=fd=)\d+|(?<= after )\d+(?= milliseconds)|(?<=laddr=)\S+|(?<=raddr=)\S+", "…"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*|\w{3} \w{3} +\d+ \d\d:\d\d:\d\d( \w{3,4})? \d{4}", "TIME"),
     (r"\s+", " "),
 ]
 #: Lines that are about every connection, whatever comes of it.
-NOISE = re.compile(r"sending CONNECT|^Can't use SSL_get_servername|^verify return:|^Verification: OK|^ *Verify return code: 0", re.IGNORECASE)
+NOISE = re.compile(
+    r"sending CONNECT|^Can't use SSL_get_servername|^verify return:|^Verification: OK|^ *Verify return code: 0"
+    r"|^Verified peername|^curl: \((28|52)\) (Operation|Empty)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,9 @@ def run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]
 class Driver:
     """A program that makes the attempts which it reads as lines, and answers each with a line."""
 
-    def __init__(self, command: list[str], write: Callable[[Attempt], str], read: Callable[[str], list[str]], **options: Any) -> None:
+    def __init__(
+        self, command: list[str], write: Callable[[Attempt], str], read: Callable[[str], list[str]], **options: Any
+    ) -> None:
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, text=True, start_new_session=True, **pipes, **options)
         self.write, self.read = write, read
@@ -153,13 +164,13 @@ def python_driver(python: str, module: str) -> tuple[str, Driver]:
     return version, Driver(command, lambda attempt: json.dumps(asdict(attempt)), json.loads)
 
 
-def installed(folder: Path, name: str) -> str:
-    """Return the Python of a new environment that has a client."""
-    python = folder / name / "bin" / "python"
+def python_client(folder: Path, name: str) -> tuple[str, Driver]:
+    """Install a Python client in an environment of its own, and return its version and how it connects."""
+    python = str(folder / name / "bin" / "python")
     subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
     quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([python, *quiet, *PYTHON_CLIENTS[name]], check=True, stderr=subprocess.DEVNULL)
-    return str(python)
+    return python_driver(python, name.split()[0])
 
 
 def node_driver(folder: Path) -> tuple[str, Driver]:
@@ -193,7 +204,9 @@ def java_line(folder: Path, attempt: Attempt) -> str:
             write_keystore(own, key, read_certificates(Path(attempt.cert)), STORE_PASSWORD, replace=True)  # type: ignore[arg-type]
         except (ValueError, TypeError):  # a passphrase that is wrong is a store's here
             password = attempt.passphrase
-    write_truststore(trusted, {"servercertificate": read_certificates(Path(attempt.ca))[0]}, STORE_PASSWORD, replace=True)
+    write_truststore(
+        trusted, {"servercertificate": read_certificates(Path(attempt.ca))[0]}, STORE_PASSWORD, replace=True
+    )
     stores = str(own) if attempt.cert else "", str(trusted), password, attempt.user, attempt.password
     return "\t".join([attempt.host, str(attempt.port), attempt.id, "" if attempt.plain else attempt.tls, *stores])
 
@@ -202,10 +215,19 @@ def mosquitto_pub(folder: Path, attempt: Attempt) -> list[str]:
     """Publish; the versions of TLS are OpenSSL's to limit, for ``--tls-version`` names the oldest one only."""
     limits = f"MinProtocol = {attempt.tls}\nMaxProtocol = {attempt.tls}\n"
     (folder / "openssl.cnf").write_text(f"openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n{limits}")
-    lines = ["-d", f"-h {attempt.host}", f"-p {attempt.port}", "-t s/us", "-m 100", f"-V {'mqttv5' if attempt.mqtt5 else 'mqttv311'}"]
+    lines = [
+        "-d",
+        f"-h {attempt.host}",
+        f"-p {attempt.port}",
+        "-t s/us",
+        "-m 100",
+        f"-V {'mqttv5' if attempt.mqtt5 else 'mqttv311'}",
+    ]
     lines += [f"-i {attempt.id}"] if attempt.id else []
     lines += [] if attempt.plain else [f"--cafile {attempt.ca}"]
-    lines += [f"--cert {attempt.cert}", f"--key {plain_key(folder, attempt)}"] if attempt.cert and not attempt.plain else []
+    lines += (
+        [f"--cert {attempt.cert}", f"--key {plain_key(folder, attempt)}"] if attempt.cert and not attempt.plain else []
+    )
     lines += [f"-u {attempt.user}", f"-P {attempt.password}"] if attempt.user else []
     (folder / "mosquitto_pub").write_text("\n".join(lines) + "\n")
     environment = {**os.environ, "XDG_CONFIG_HOME": str(folder), "OPENSSL_CONF": str(folder / "openssl.cnf")}
@@ -213,7 +235,7 @@ def mosquitto_pub(folder: Path, attempt: Attempt) -> list[str]:
 
 
 def plain_key(folder: Path, attempt: Attempt) -> str:
-    """Return a file with the key without a passphrase, for mosquitto_pub would ask for it; the same if that is wrong."""
+    """Return a file with the key without its passphrase, for mosquitto_pub; the same file if that is wrong."""
     try:
         key = load_pem_private_key(Path(attempt.key).read_bytes(), attempt.passphrase.encode() or None)
     except (OSError, ValueError, TypeError):
@@ -226,7 +248,16 @@ def s_client(folder: Path, attempt: Attempt) -> list[str]:
     """Do the handshake with openssl, and wait for the server's answer to it; what speaks of trouble is returned."""
     limit = "-tls1_2" if attempt.tls == VERSIONS[0] else "-tls1_3"
     (folder / "pass").write_text(attempt.passphrase + "\n")
-    command = ["openssl", "s_client", "-connect", f"{attempt.host}:{attempt.port}", limit, "-CAfile", attempt.ca, "-ign_eof"]
+    command = [
+        "openssl",
+        "s_client",
+        "-connect",
+        f"{attempt.host}:{attempt.port}",
+        limit,
+        "-CAfile",
+        attempt.ca,
+        "-ign_eof",
+    ]
     command += ["-verify_return_error", "-verify_hostname", attempt.host]
     if attempt.cert:
         command += ["-cert", attempt.cert, "-cert_chain", attempt.cert, "-key", attempt.key]
@@ -249,7 +280,9 @@ def curl(folder: Path, attempt: Attempt) -> list[str]:
     """Call the same port with curl, or upload something where there is a login."""
     version = attempt.tls.removeprefix("TLSv")
     lines = ["silent", "show-error", f"tlsv{version}", f"tls-max = {version}", f'cacert = "{attempt.ca}"']
-    lines += [f'cert = "{attempt.cert}"', f'key = "{attempt.key}"', f'pass = "{attempt.passphrase}"'] if attempt.cert else []
+    lines += (
+        [f'cert = "{attempt.cert}"', f'key = "{attempt.key}"', f'pass = "{attempt.passphrase}"'] if attempt.cert else []
+    )
     lines += [f'url = "https://{attempt.host}:{attempt.port}{path_of(attempt)}"', "max-time = 5"]
     if attempt.upload:
         (folder / "body.json").write_text(json.dumps(body_of(attempt)))
@@ -265,7 +298,8 @@ def with_requests(folder: Path, attempt: Attempt) -> list[str]:
         session.trust_env = False
         files = (attempt.cert, plain_key(folder, attempt)) if attempt.cert else None
         try:
-            url, options = f"https://{attempt.host}:{attempt.port}{path_of(attempt)}", {"verify": attempt.ca, "timeout": 5}
+            url = f"https://{attempt.host}:{attempt.port}{path_of(attempt)}"
+            options: Any = {"verify": attempt.ca, "timeout": 5}
             if attempt.upload:
                 login = (attempt.user, attempt.password)
                 session.post(url, json=body_of(attempt), auth=login, **options).raise_for_status()
@@ -274,6 +308,17 @@ def with_requests(folder: Path, attempt: Attempt) -> list[str]:
         except (OSError, ValueError) as error:
             return [f"{type(error).__module__}.{type(error).__name__}: {error}"]
     return []
+
+
+def with_cryptography(_folder: Path, attempt: Attempt) -> list[str]:
+    """Load what the device has to show."""
+    try:
+        if attempt.cert:
+            x509.load_pem_x509_certificates(Path(attempt.cert).read_bytes())
+            load_pem_private_key(Path(attempt.key).read_bytes(), attempt.passphrase.encode() or None)
+    except (OSError, ValueError, TypeError) as error:
+        return [f"{type(error).__name__}: {error}"]
+    return ["CONNECTED"]
 
 
 def mciot_nb(_folder: Path, attempt: Attempt) -> list[str]:
@@ -291,8 +336,16 @@ def mciot_nb(_folder: Path, attempt: Attempt) -> list[str]:
             tls=ssl.TLSVersion[attempt.tls.replace(".", "_")],
         )
         device.encrypted = not attempt.plain
-        device.options = {"protocol": 5 if attempt.mqtt5 else 4, "transport": "websockets" if attempt.websocket else "tcp"}
+        device.options = {
+            "protocol": 5 if attempt.mqtt5 else 4,
+            "transport": "websockets" if attempt.websocket else "tcp",
+        }
         with device:
+            give_up = time.monotonic() + SECONDS
+            while attempt.stay and device.is_connected and time.monotonic() < give_up:
+                time.sleep(0.05)
+            if attempt.stay:
+                raise connection_error(attempt.host, notes=device.notes)
             return ["CONNECTED"]
     except OnboardingError as error:
         return [error.code]
@@ -322,7 +375,7 @@ def upload_of(case: FailureCase) -> dict[str, Any]:
     """Return how a case uploads its certificate."""
     tenant, file = case.tenant, case._file(case._state["uploaded"], "Cert.pem")
     user, port = f"{tenant.tenant_id}/{tenant.user}", int(tenant.url.rpartition(":")[2])
-    return {"port": port, "user": user, "password": reveal(tenant.password), "upload": str(file)}
+    return {"port": port, "user": user, "password": reveal(tenant.password or ""), "upload": str(file)}
 
 
 def free_port() -> int:
@@ -334,7 +387,10 @@ def free_port() -> int:
 def certificates(folder: Path, name: str, begins: int, ends: int) -> tuple[str, str]:
     """Make a CA, and a server's certificate that is valid between two days, counted from today; return their files."""
     now, keys, file = datetime.now(UTC), [ec.generate_private_key(ec.SECP256R1()) for _ in "ab"], folder / f"{name}.pem"
-    names, days = [x509.Name.from_rfc4514_string(f"CN={one}") for one in (f"CA of {name}", "localhost")], [(-9, 9), (begins, ends)]
+    names, days = (
+        [x509.Name.from_rfc4514_string(f"CN={one}") for one in (f"CA of {name}", "localhost")],
+        [(-9, 9), (begins, ends)],
+    )
     more = x509.BasicConstraints(True, None), x509.SubjectAlternativeName([x509.DNSName("localhost")])
     signed = [
         x509.CertificateBuilder(names[0], names[it], keys[it].public_key(), x509.random_serial_number())
@@ -382,12 +438,17 @@ def with_servers(folder: Path, good: FailureCase) -> Iterator[list[tuple[str, At
         broker = ["/usr/sbin/mosquitto", "-c", str(folder / "broker.conf")]
         open_ones.callback(subprocess.Popen(broker, stderr=subprocess.DEVNULL).kill)
         found.append(("NO_TLS", replace(right, port=plain)))
-        user, password = f"{good.platform.tenant_ids[0]}/nobody", "not-this-one"
+        tenant, wrong = good.platform.tenant_ids[0], {"user": "nobody", "password": "not-this-one"}
+        viewer = json.loads((good.platform.folder / "credentials.json").read_bytes())[tenant]["others"][0]
+        logins = {"BAD_CREDENTIALS": wrong, "NO_ROLE": viewer}
         found += [
             ("NOT_REACHED", replace(right, host="mqtt.nowhere.invalid")),
             ("NEED_PASSPHRASE", replace(right, passphrase="")),
             ("NO_CLIENT_ID", replace(right, id="")),
-            ("BAD_CREDENTIALS", replace(right, cert="", user=user, password=password)),
+            *(
+                (code, replace(right, cert="", **login | {"user": f"{tenant}/{login['user']}"}))
+                for code, login in logins.items()
+            ),
         ]
         yield found
 
@@ -404,7 +465,8 @@ def java_platform(folder: Path, case: FailureCase) -> Iterator[Attempt]:
     command = ["java", "-cp", JARS, str(DRIVERS / "JavaClient.java"), "serve"]
     with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
-        process.stdin.write("\t".join(["", "0", "", VERSIONS[1], str(own), str(trusted), STORE_PASSWORD, "", ""]) + "\n")
+        values = ["", "0", "", VERSIONS[1], str(own), str(trusted), STORE_PASSWORD, "", ""]
+        process.stdin.write("\t".join(values) + "\n")
         process.stdin.flush()
         yield replace(of_case(case), port=int(process.stdout.readline()))
         process.kill()
@@ -445,32 +507,49 @@ def causes(folder: Path) -> Iterator[tuple[str, Attempt]]:
             workspace.platform().stop()
 
 
-# The measurement ---------------------------------------------------------------------------------------------------------
+# The measurement ------------------------------------------------------------------------------------------------------
 
 Client = Callable[[Attempt], list[str]]
 #: What takes part in the handshake only.
-WITHOUT_MQTT = ("Java", "openssl s_client", "curl", "requests")
-STAYING = ("paho-mqtt 2.1", "paho-mqtt", "MQTT.js")  # until another comes
+WITHOUT_MQTT = ("Java", "openssl s_client", "curl", "requests", "cryptography")
+STAYING = ("paho-mqtt 2.1", "paho-mqtt", "MQTT.js", "mciot_nb")  # until another comes
 WITH_WEBSOCKET = ("paho-mqtt 2.1", "paho-mqtt", "aiomqtt", "MQTT.js", "mciot_nb")
 
 
-def clients(folder: Path) -> dict[str, tuple[str, Client]]:
-    """Return all clients by their names, each with its version."""
-    found: dict[str, tuple[str, Client]] = {}
-    for name in PYTHON_CLIENTS:
-        found[name] = python_driver(installed(folder, name), name.split()[0])
-    found["MQTT.js"] = node_driver(folder / "node")
-    found["mqtt-client"], found["Java"] = java_driver(folder, "mqtt-client"), java_driver(folder, "jsse")
-    for name, function, ask in (
-        ("mosquitto_pub", mosquitto_pub, "mosquitto_pub --help"),
-        ("openssl s_client", s_client, "openssl version"),
-        ("curl", curl, "curl --version"),
-    ):
-        said = run(ask.split()).stdout
-        found[name] = re.findall(r"\d+\.\d+\.\d+", said)[0], partial(function, folder)
-    found["requests"] = version("requests"), partial(with_requests, folder)
-    found["mciot_nb"] = version("mciot-nb"), partial(mciot_nb, folder)
-    return found
+#: By the name of a program how it is run, and how it tells its version.
+PROGRAMS = {
+    "mosquitto_pub": (mosquitto_pub, "mosquitto_pub --help"),
+    "openssl s_client": (s_client, "openssl version"),
+    "curl": (curl, "curl --version"),
+}
+
+
+def program(name: str, folder: Path) -> tuple[str, Client]:
+    """Return a program's version and how it connects, with files of its own in a folder."""
+    function, ask = PROGRAMS[name]
+    return re.findall(r"\d+\.\d+\.\d+", run(ask.split()).stdout)[0], partial(function, folder)
+
+
+#: What is called here, by the name of its package.
+LIBRARIES = {"requests": with_requests, "cryptography": with_cryptography, "mciot_nb": mciot_nb}
+
+
+def library(name: str, folder: Path) -> tuple[str, Client]:
+    """Return a library's version and how it is used."""
+    return version(name.replace("_", "-")), partial(LIBRARIES[name], folder)
+
+
+def clients(folder: Path, wanted: Sequence[str] = ()) -> dict[str, tuple[str, Client]]:
+    """Return the ``wanted`` clients by their names, all of them by default, each with its version."""
+    makers: dict[str, Callable[[], tuple[str, Client]]] = {
+        **{name: partial(python_client, folder, name) for name in PYTHON_CLIENTS},
+        "MQTT.js": partial(node_driver, folder / "node"),
+        "mqtt-client": partial(java_driver, folder, "mqtt-client"),
+        "Java": partial(java_driver, folder, "jsse"),
+        **{name: partial(program, name, folder) for name in PROGRAMS},
+        **{name: partial(library, name, folder) for name in LIBRARIES},
+    }
+    return {name: make() for name, make in makers.items() if not wanted or name in wanted}
 
 
 def said_by(client: Client, attempt: Attempt) -> list[str]:
@@ -483,21 +562,27 @@ def said_by(client: Client, attempt: Attempt) -> list[str]:
     return [line for line in cleaned if line and not NOISE.search(line)]
 
 
+def words_of(client: Client, attempt: Attempt, noise: set[str]) -> str:
+    """Return what a client says in an attempt, but for what it says in a good one; empty where it is let in."""
+    said = said_by(client, attempt)
+    return "" if "CONNECTED" in said and not attempt.stay else BETWEEN.join(line for line in said if line not in noise)
+
+
 def takes_part(name: str, attempt: Attempt, after_handshake: bool) -> bool:
     """Whether a client can make such an attempt at all."""
     if attempt.upload:
         return name in ("curl", "requests")
     if name in WITHOUT_MQTT:
         return not (after_handshake or attempt.plain or attempt.websocket or attempt.mqtt5 or attempt.stay)
-    others = {"mqtt-client": attempt.mqtt5, "gmqtt": not attempt.id, "mciot_nb": bool(attempt.user)}
-    if others.get(name) or attempt.stay and name not in STAYING:
+    cannot = {"mqtt-client": attempt.mqtt5, "mosquitto_pub": attempt.plain, "gmqtt": not attempt.id}
+    if cannot.get(name) or (name == "mciot_nb" and attempt.user) or (attempt.stay and name not in STAYING):
         return False
     return not attempt.websocket or name in WITH_WEBSOCKET
 
 
 def measure(folder: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
     """Return the rows of the table; ``wanted`` are names of clients, all of them by default."""
-    known = {name: client for name, client in clients(folder).items() if not wanted or name in wanted}
+    known = clients(folder, wanted)
     noise: dict[str, set[str]] = {name: {"CONNECTED"} for name in known}
     for code, attempt in causes(folder):
         after_handshake = False
@@ -506,13 +591,12 @@ def measure(folder: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[str, ...
                 continue
             for tls, wait in ((VERSIONS[0], 0.0), (VERSIONS[1], 0.0), (VERSIONS[1], 0.05)):
                 if attempt.stay:
-                    threading.Timer(1.0, mciot_nb, (folder, attempt)).start()  # the other one of this ClientId
-                said = said_by(client, replace(attempt, tls=tls, wait=wait))
-                after_handshake = after_handshake or "CONNACK" in str(said)
-                words = " / ".join(line for line in said if line not in noise[name])
+                    other = replace(attempt, stay=False)  # of the same ClientId
+                    threading.Timer(1.0, mciot_nb, (folder, other)).start()
                 if code == "OK":
-                    noise[name] |= set(said)
-                elif words and ("CONNECTED" not in said or attempt.stay):
+                    noise[name] |= set(said_by(client, replace(attempt, tls=tls)))
+                elif words := words_of(client, replace(attempt, tls=tls, wait=wait), noise[name]):
+                    after_handshake = after_handshake or "CONNACK" in words
                     yield code, name, release, tls, words
         print(f"{code}: {attempt.host}:{attempt.port}", file=sys.stderr)
 

@@ -41,6 +41,7 @@ def context(attempt: dict[str, Any]) -> ssl.SSLContext | None:
 def with_paho(attempt: dict[str, Any], heard: list[str]) -> None:
     """Connect with callbacks that note what they are told."""
     from paho.mqtt import client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
 
     def connected(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
@@ -52,7 +53,7 @@ def with_paho(attempt: dict[str, Any], heard: list[str]) -> None:
 
     way: Any = {"transport": "websockets"} if attempt.get("websocket") else {}
     protocol = mqtt.MQTTv5 if attempt.get("mqtt5") else mqtt.MQTTv311
-    api = mqtt.CallbackAPIVersion.VERSION2
+    api = CallbackAPIVersion.VERSION2
     client = mqtt.Client(api, attempt["id"], protocol=protocol, reconnect_on_failure=False, **way)
     client.on_log = lambda _client, _data, _level, text: heard.append(text)
     client.on_connect = connected
@@ -68,8 +69,8 @@ def with_paho(attempt: dict[str, Any], heard: list[str]) -> None:
 
 async def with_gmqtt(attempt: dict[str, Any], heard: list[str]) -> None:
     """Connect, without trying again."""
-    import gmqtt
-    from gmqtt.mqtt.constants import MQTTv50, MQTTv311
+    import gmqtt  # type: ignore[import-untyped, unused-ignore]
+    from gmqtt.mqtt.constants import MQTTv50, MQTTv311  # type: ignore[import-untyped, unused-ignore]
 
     client = gmqtt.Client(attempt["id"])
     client.set_config({"reconnect_retries": 0})
@@ -88,7 +89,14 @@ async def with_aiomqtt(attempt: dict[str, Any], heard: list[str]) -> None:
     protocol = aiomqtt.ProtocolVersion.V5 if attempt.get("mqtt5") else aiomqtt.ProtocolVersion.V311
     login = {"username": attempt["user"], "password": attempt["password"]} if attempt.get("user") else {}
     way = {"transport": "websockets"} if attempt.get("websocket") else {}
-    options = {"protocol": protocol, "tls_context": context(attempt), "timeout": SECONDS / 2, "keepalive": int(SECONDS), **login, **way}
+    options = {
+        "protocol": protocol,
+        "tls_context": context(attempt),
+        "timeout": SECONDS / 2,
+        "keepalive": int(SECONDS),
+        **login,
+        **way,
+    }
     async with aiomqtt.Client(attempt["host"], attempt["port"], identifier=attempt["id"] or None, **options):
         heard.append("CONNECTED")
 
