@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import psutil
+from cryptography import x509
 from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError, fault
+from mciot_nb.pki.admission import Uploaded
 from mciot_nb.pki.chain import PROFILES, profile_of
 from mciot_nb.secret import Secret
 
@@ -143,6 +145,7 @@ class LocalPlatform:
         logins = ((tenant, known[tenant]["user"], Secret(known[tenant]["password"])) for tenant in self.tenant_ids)
         for tenant in (tenants := [Tenant(self.https, *login, *shared, is_local=True) for login in logins]):
             object.__setattr__(tenant, "locate", partial(self._find, tenant.tenant_id))
+            object.__setattr__(tenant, "unlisted", partial(self._unlisted, tenant.tenant_id))
         return tenants
 
     def _find(self, tenant_id: str) -> "Tenant":
@@ -152,6 +155,13 @@ class LocalPlatform:
             return running.tenants[running.tenant_ids.index(tenant_id)]
         why = f"has no tenant {tenant_id}" if running else "is not running: workspace.tenant() starts it"
         raise OnboardingError(f"The local platform of {self.folder.parent} {why}.", "NOT_REACHED")
+
+    def _unlisted(self, tenant_id: str) -> list[Uploaded]:
+        """Return the certificates that a tenant has deleted, and those of other tenants."""
+        query = "der, tenant, status, auto_registration, deleted FROM trusted_certificates WHERE tenant <> ? OR deleted"
+        with closing(sqlite3.connect(self.folder / "platform.sqlite")) as database:
+            rows = database.execute(f"SELECT {query}", (tenant_id,))
+            return [Uploaded(x509.load_der_x509_certificate(der), *values) for der, *values in rows]
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""

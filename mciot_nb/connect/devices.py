@@ -91,6 +91,11 @@ class Devices:
         read = partial(ManagedDevice.from_json, external_id=external_id)
         return self.tenant.find(f"{_OBJECTS}/{number}", read, meaning=_MEANING) if number else None
 
+    def is_registered(self, external_id: str) -> bool:
+        """Whether a device has a user of its own, with which it may connect; on its first connection it gets one."""
+        path = f"/user/{quote(self.tenant.tenant_id, safe='')}/users/{quote(f'device_{external_id}', safe='')}"
+        return self.tenant.find(path, lambda body: str(body["id"])) is not None
+
     def to_frame(self) -> "pd.DataFrame":
         """Return all devices as a table, in the platform's order."""
 

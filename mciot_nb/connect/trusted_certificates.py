@@ -18,6 +18,7 @@ from mciot_nb.pki.chain import Given, each_of, fingerprint, to_pem
 from mciot_nb.pki.files import meanings, statuses
 from mciot_nb.pki.keys import PrivateKey, is_key_of
 from mciot_nb.pki.names import common_name, name_of
+from mciot_nb.pki.uploads import parse_upload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,7 @@ class TrustedCertificate:
     """A CA (or intermediate) certificate that the tenant trusts, as the platform describes it.
 
     ``proven`` says whether its uploader has proven possession of the key; None where the platform does not say.
+    ``certificate`` is the certificate itself, None where it can't be read.
     """
 
     fingerprint: str
@@ -51,17 +53,21 @@ class TrustedCertificate:
     issuer: str
     not_after: datetime
     proven: bool | None = None
+    certificate: x509.Certificate | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Self:
         """Read the platform's description."""
+        certificate = None
+        with suppress(OnboardingError):
+            certificate = parse_upload(str(body.get("certInPemFormat") or ""), "It")[0]
         proven, not_after = body.get("proofOfPossessionValid"), datetime.fromisoformat(body["notAfter"])
         sha1, status = _text(body["fingerprint"]), _text(body["status"])
         name, subject, issuer = (_text(body.get(key) or "") for key in ("name", "subject", "issuer"))
         automatic = body.get("autoRegistrationEnabled") in (True, "true")
         proven = None if proven is None else bool(proven)
         not_after = not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC)
-        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven)
+        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven, certificate)
 
 
 @dataclass(frozen=True)
@@ -228,10 +234,14 @@ class TrustedCertificates:
 
     def revoked(self) -> "builtins.list[int]":
         """Return the serial numbers of all certificates that the platform knows to be revoked."""
+        return [*self.revocations()]
 
-        def read(der: bytes) -> builtins.list[int]:
+    def revocations(self) -> dict[int, datetime]:
+        """Return since when each is revoked, by the serial numbers of `revoked`."""
+
+        def read(der: bytes) -> dict[int, datetime]:
             with suppress(x509.InvalidVersion):
-                return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
+                return {one.serial_number: one.revocation_date_utc for one in x509.load_der_x509_crl(der)}
             raise ValueError("No list has such a version.")
 
         return self.tenant.request("GET", _CRL, read, accept="*/*", meaning=_REVOCATION)
