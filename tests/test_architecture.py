@@ -119,7 +119,7 @@ def lines(paths: list[Path]) -> int:
         ("mciot_nb", (".py",), 11_185, 58),
         ("mciot_nb", (".js", ".css"), 500, 48),
         ("mciot_platform", (".py",), 3300, 19),
-        ("tests", (".py", ".java"), 25_570, 102),
+        ("tests", (".py", ".java"), 25_601, 102),
     ],
 )
 def test_size_is_a_promise(folder: str, suffixes: tuple[str, ...], at_most: int, files: int) -> None:
