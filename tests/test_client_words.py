@@ -186,7 +186,7 @@ UNKNOWN = [
         "the certificate",
         "5",
     ),
-    *(None, 5, object(), b"\xff\xfe\0", [], "(NO_SUCH_CODE)", ValueError(), KeyError("x")),
+    *(None, 5, ..., b"\xff\xfe\0", [], "(NO_SUCH_CODE)", ValueError(), KeyError("x")),
 ]
 
 
