@@ -28,7 +28,7 @@ WIDGETS = {
     "ClassPanel(workspace)": ("Open t1001", "Reset this tenant"),
     "CompletionForm(workspace)": ("Submit", "✓ Submitted."),
     "Laboratory(workspace)": ("Next ›", "11 to 20 of"),
-    "Quiz(workspace)": ("Ask me", "What the client saw"),
+    "Quiz(workspace)": ("Ask me", "Stop here: the passphrase"),  # of which the first form has a half
     "DeviceConsole(workspace)": ("Connect", "✓ Connected"),
 }
 PICTURED = "Run this cell again to use it."
