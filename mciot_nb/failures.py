@@ -12,18 +12,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.connect.device import Device
+from mciot_nb.connect.diagnosis import diagnose_device
 from mciot_nb.connect.mqtt import connection_error
 from mciot_nb.connect.tenant import Tenant
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import Diagnosis, Finding, OnboardingError, fault
 from mciot_nb.local_platform import LocalPlatform
-from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.chain import fingerprint, read_certificates, to_pem
 from mciot_nb.pki.config import GUIDE_CONFIG, read_config
 from mciot_nb.pki.files import data_table, write_whole
 from mciot_nb.pki.keys import PrivateKey, encode_passphrase, encrypted_pem
@@ -34,9 +35,9 @@ from mciot_nb.workspace import Workspace
 
 #: The rows of the table, by the names of their cases.
 CASES = {row["name"]: row for row in data_table("failure_cases.csv")}
-_EXTENSIONS = ("basicConstraints", "keyUsage", "extendedKeyUsage")
 #: Seconds that are given to the platform to write its record, and to end a connection.
 PATIENCE = 3.0
+_EXTENSIONS = ("basicConstraints", "keyUsage", "extendedKeyUsage")
 _ACCIDENTS: dict[str, Callable[[bytes], bytes]] = {
     "dashes": lambda pem: pem.replace(b"-----", "\N{EN DASH}".encode() * 5),
     "truncated": lambda pem: pem[: len(pem) // 4],
@@ -50,71 +51,71 @@ def _settings(text: str) -> dict[str, str]:
 
 
 class FailureCase:
-    """One case, made when this is called; `remedy` puts it right, and `leave` takes it out of the tenant again.
+    """One case, made for real when this is called: `remedy` puts it right, `leave` takes it out of the tenant again.
 
-    It has a CA and a device of its own in ``folder``, and the local platform's tenant, also where a real one was
-    chosen; what else is in the workspace and in the tenant stays as it is.
+    It has a CA and a device of its own in ``folder``, and works with the local platform, also where a real tenant was
+    chosen. One case at a time is in the tenant. What else is in the workspace and in the tenant stays as it is.
 
-    Example: ``case = FailureCase(workspace, "namesake-ca")``, and ``case.attempt()`` is the refusal, and the log's row.
+    Example: ``case = FailureCase(workspace, "namesake-ca")``; then ``case.diagnose()``, and ``case.attempt()``.
     """
 
     def __init__(self, workspace: Workspace, name: str) -> None:
         if name not in CASES:
             raise OnboardingError(f"There is no case {name!r}: use one of {', '.join(CASES)}.", "BAD_VALUE")
-        self.name, self.row, self.folder = name, CASES[name], workspace.folder / "laboratory" / name
+        self.row, self.name = CASES[name], f"lab-device-{list(CASES).index(name)}"  # which tells nothing of the case
+        self.folder = workspace.folder / "laboratory" / name
         self.device_folder = self.folder / "deviceCertificates"
         self.platform, self._passphrase = workspace.platform(), workspace.passphrase
-        self._admin = self.platform.tenant
-        self._made: dict[str, dict[str, str]] = {}  # how each certificate was asked for
+        self._admin, profile = self.platform.tenant, self.platform.profile
+        if profile not in self.row["profiles"]:
+            raise fault("OTHER_PROFILE.case", title=self.row["title"], profile=profile, other=self.row["profiles"])
+        self._checks = self._admin.trusted_certificates.checks_revocations()
+        self._signed: dict[str, dict[str, str]] = {}  # how each certificate was asked for
         self._certificates: dict[str, x509.Certificate] = {}
         self._keys: dict[str, PrivateKey] = {}
-        self._checks = self._admin.trusted_certificates.checks_revocations()
         self.leave()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.device_folder.mkdir(parents=True)
         self._make(_settings(self.row["faults"]))
 
-    def remedy(self) -> str:
-        """Put right what is wrong, leave the rest as it is, and return the sentence that says what was done."""
+    def remedy(self) -> Self:
+        """Put right what is wrong, leave the rest as it is, and return the case."""
         self._make({})
-        return self.row["remedy"]
+        return self
 
     def leave(self) -> None:
-        """Take the case's certificates and its device out of the tenant; its files stay until it is made again."""
+        """Take what any case has left in the tenant out of it; the files stay until the case is made again."""
         trusted = self._admin.trusted_certificates
-        for certificate in [read_certificates(path)[0] for path in self.folder.glob("*Cert.pem")]:
-            if trusted.find(certificate):
+        own = {fingerprint(read_certificates(path)[0]) for path in self.folder.parent.glob("*/*Cert.pem")}
+        for certificate in trusted.list():
+            if certificate.fingerprint in own:
                 trusted.delete(certificate)
-        if self._admin.devices.find(f"lab-{self.name}"):
-            self._admin.devices.delete(f"lab-{self.name}")
+        if self._admin.devices.find(self.name):
+            self._admin.devices.delete(self.name)
         if trusted.checks_revocations() != self._checks:
             trusted.check_revocations(self._checks)
 
-    # Files and tenant ------------------------------------------------------------------------------------------------
-
     def _make(self, faults: dict[str, str]) -> None:
         """Sign what was not asked for in this way before, write the chain, and arrange the tenant."""
-        self._state = _settings(CASES["good"]["setup"]) | _settings(self.row["setup"]) | faults
-        issuer, before = "", list(self._certificates.values())
-        for link in self._state["links"].split():
-            own = {name.partition(".")[2]: value for name, value in self._state.items() if name.startswith(f"{link}.")}
-            issuer = "" if link in ("ca", "namesake") else issuer
-            if self._made.get(link) != own:
-                self._made[link], self._certificates[link] = own, self._sign(link, issuer, own)
+        self._state = state = _settings(CASES["good"]["setup"]) | _settings(self.row["setup"]) | faults
+        issuer, trusted = "", self._admin.trusted_certificates
+        for link in state["links"].split():
+            own = {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{link}.")}
+            if self._signed.get(link) != own:
+                before = self._certificates.get(link)
+                self._certificates[link] = self._sign(link, "" if link in ("ca", "namesake") else issuer, own)
+                self._signed[link] = own
+                if before and trusted.find(before):
+                    trusted.delete(before)
             issuer = link
-        chain, file = to_pem(self._named("sent")), self._state["file"]
-        path, accident = self.device_folder / "deviceCertChain.pem", _ACCIDENTS.get(file, bytes)
-        if file != "missing":
-            write_whole(path, accident(chain), replace=True)
-        trusted = self._admin.trusted_certificates
-        for old in before:
-            if old not in self._named("uploaded") and trusted.find(old):
-                trusted.delete(old)
-        if self._state["elsewhere"]:
+        if state["file"] != "missing":
+            chain = _ACCIDENTS.get(state["file"], bytes)(to_pem(self._named("sent")))
+            write_whole(self._file("device", "CertChain.pem"), chain, replace=True)
+        if state["elsewhere"]:
             other = LocalPlatform.start(self.folder / "elsewhere", self.platform.profile)
             other.tenant.trusted_certificates.ensure(self._certificates["ca"])
             other.stop()
-        if self._made["device"].get("revoked"):
+        if self._signed["device"].get("revoked"):
             trusted.revoke(self._certificates["device"])
             trusted.check_revocations()
         if self.row["group"] != "The upload" or not faults:
@@ -130,18 +131,16 @@ class FailureCase:
             write_whole(self._file(link, "Key.pem"), pem, private=True, replace=True)
             self._keys[link] = key
         key = ec.generate_private_key(ec.SECP256R1()) if own.get("key") == "another" else self._keys[link]
-        what = {"namesake": "CA", "ca": "CA"}.get(link, link)
-        name = own.get("name", f"lab-{self.name}" if is_device else f"Laboratory {what} of {self.name}")
-        subject = DistinguishedName(organization="Laboratory", common_name=name).to_x509()
-        signer, signer_key = self._certificates.get(issuer), self._keys.get(issuer, key)
-        begin, end = (now + timedelta(int(days)) for days in own.get("days", "-1 365").split())
+        kind = {"device": "", "ca": "CA of ", "namesake": "CA of "}.get(link, f"{link} of ")
+        subject = DistinguishedName(organization="Laboratory", common_name=own.get("name", kind + self.name)).to_x509()
         config, section = read_config(GUIDE_CONFIG), own.get("section") or ("v3_signed" if is_device else "v3_ca")
         words = config.sections[section] | {name: value for name, value in own.items() if name in _EXTENSIONS}
-        config = replace(config, sections={section: words})
-        number, extensions = x509.random_serial_number(), section_extensions(config, section, key.public_key(), signer)
-        names = name_of(signer) if signer else subject, subject
-        made = x509.CertificateBuilder(*names, key.public_key(), number, begin, end, extensions)
-        certificate = made.sign(signer_key, SHA256())
+        signer, config = self._certificates.get(issuer), replace(config, sections={section: words})
+        begin, end = (now + timedelta(int(days)) for days in own.get("days", "-1 365").split())
+        extensions = section_extensions(config, section, key.public_key(), signer)
+        issuer_name, number = name_of(signer) if signer else subject, x509.random_serial_number()
+        builder = x509.CertificateBuilder(issuer_name, subject, key.public_key(), number, begin, end, extensions)
+        certificate = builder.sign(self._keys.get(issuer, key), SHA256())
         write_whole(self._file(link, "Cert.pem"), to_pem([certificate]), replace=True)
         return certificate
 
@@ -154,7 +153,7 @@ class FailureCase:
     def _upload(self) -> None:
         trusted, status, auto = self.tenant.trusted_certificates, self._state["status"], self._state["auto"] == "on"
         for certificate in self._named("uploaded"):
-            trusted.ensure(certificate, auto_registration=auto)
+            trusted.ensure(certificate)
             if status == "DELETED":
                 trusted.delete(certificate)
             else:
@@ -169,17 +168,15 @@ class FailureCase:
         login = known["others"][0] if self._state["login"] == "viewer" else {"user": "nobody", "password": "nothing"}
         return replace(self._admin, user=login["user"], password=Secret(login["password"]))
 
-    # The client ------------------------------------------------------------------------------------------------------
-
-    @property
-    def client_id(self) -> str:
-        """The ClientId under which the device connects: its certificate's common name, unless that is the fault."""
-        return self._state["client_id"] or common_name(name_of(self._certificates["device"])) or f"lab-{self.name}"
-
     @property
     def passphrase(self) -> Secret:
         """The passphrase that the client has for the device's key."""
         return Secret(self._state["passphrase"]) if self._state["passphrase"] else self._passphrase
+
+    @property
+    def client_id(self) -> str:
+        """The ClientId under which the device connects: its certificate's common name, unless that is the fault."""
+        return self._state["client_id"] or common_name(name_of(self._certificates["device"])) or self.name
 
     def device(self, tls: ssl.TLSVersion | None = None) -> Device:
         """Return the device as its client is set up. Raises: OnboardingError: if its files do not let it get so far."""
@@ -187,7 +184,7 @@ class FailureCase:
         device = Device(
             state["host"] or host,
             int(state["port"] or port),
-            chain=self.device_folder / "deviceCertChain.pem" if state["sent"] else None,
+            chain=self._file("device", "CertChain.pem") if state["sent"] else None,
             key=self._file(state["key"], "Key.pem"),
             passphrase=self.passphrase,
             trusted=self._file(state["trusted"], "Cert.pem") if state["trusted"] else self.platform.server_certificate,
@@ -195,42 +192,48 @@ class FailureCase:
             tls=tls,
         )
         device.encrypted = state["transport"] != "plain"
-        device.options["protocol"] = int(state["protocol"])
-        device.options["transport"] = "websockets" if state["transport"] == "websockets" else "tcp"
+        device.options |= {"protocol": int(state["protocol"]), "transport": state["transport"].replace("plain", "tcp")}
         return device
 
+    def diagnose(self, tls: ssl.TLSVersion | None = None) -> Diagnosis:
+        """Say what will happen, before anything connects: of the device, or of its files where it can't be made."""
+        try:
+            source: Device | list[Path] = self.device(tls)
+        except OnboardingError:
+            source = [self._file("device", "CertChain.pem"), self._file(self._state["key"], "Key.pem")]
+        try:
+            return diagnose_device(source, self.tenant, client_id=self.client_id, passphrase=self.passphrase)
+        except OnboardingError as error:  # there is nothing to look at, or the tenant says no
+            return Diagnosis((Finding(error.code, str(error)),))
+
     def attempt(self, tls: ssl.TLSVersion | None = None) -> tuple[OnboardingError | None, dict[str, Any] | None]:
-        """Connect, and return why the client could not, and what the platform's log says of it; None for neither."""
+        """Connect; return why the client could not, and what the platform's log says of it, None where nothing came."""
         since, refusal, clients = max(self.platform.log().index, default=0), None, list[Device]()
         try:
             self._upload()
-            clients += [self.device(tls) for _ in range(int(self._state["clients"]))]
-            for client in clients:
-                client.connect()
-            give_up = time.monotonic() + PATIENCE * (len(clients) - 1)
-            while clients[0].is_connected and time.monotonic() < give_up:
-                time.sleep(0.05)
+            for _ in range(int(self._state["clients"])):
+                clients.append(self.device(tls))
+                clients[-1].connect()
             clients[-1].create()  # so that the tenant has it, and can delete it
+            self._wait(lambda: not (clients[1:] and clients[0].is_connected))
             if not clients[0].is_connected:
                 raise connection_error("{}:{}".format(*self.platform.mqtt), notes=clients[0].notes)
         except OnboardingError as error:
             refusal = error
-        give_up, record = time.monotonic() + PATIENCE, self._record(since)
-        while self._lacks(record, refusal) and time.monotonic() < give_up:
-            time.sleep(0.05)
-            record = self._record(since)
+        if self.row["log"] or not refusal:
+            self._wait(lambda: (found := self._record(since)) and (not clients[1:] or found["ending"]))
+        record = self._record(since)
         for client in clients:
             client.disconnect()
         return refusal, record
 
-    def _lacks(self, record: dict[str, Any] | None, refusal: OnboardingError | None) -> bool:
-        """Whether the log will say more of an attempt."""
-        if record is None:
-            return bool(self.row["log"] or not refusal)
-        return bool(refusal) and record["code"] == "CONNECTED" and not record["ending"]
+    def _wait(self, condition: Callable[[], Any]) -> None:
+        give_up = time.monotonic() + PATIENCE
+        while not condition() and time.monotonic() < give_up:
+            time.sleep(0.02)
 
     def _record(self, since: int) -> dict[str, Any] | None:
-        """Return the log's first record of this case after the one numbered ``since``."""
+        """Return the log's first record of this case after the one numbered ``since``; a prediction leaves others."""
         log, subjects = self.platform.log(), ["", *(readable(name_of(one)) for one in self._certificates.values())]
         own = log[(log.index > since) & log["subject"].isin(subjects) & log["client_id"].isin(["", self.client_id])]
-        return dict(own.iloc[0]) if len(own) else None
+        return next((dict(row) for _, row in own.iterrows() if row["code"] != "NO_CONNECT"), None)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,7 +80,10 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
                 platform.tenant.trusted_certificates.ensure(read_certificates(folder / "caCert.pem")[0])
             if "code.txt" in command:  # downloaded from the platform
                 (folder / "code.txt").write_text(CODE)
-            printed[command] = type_command(command.replace("localhost:8883", f"localhost:{platform.mqtt[1]}"), folder)
+            typed = command.replace("localhost:8883", f"localhost:{platform.mqtt[1]}")
+            printed[command] = type_command(
+                re.sub("^python ", f"MCIOT_PASSPHRASE={PASSWORD} {sys.executable} ", typed), folder
+            )
         yield workspace, tutorial / "workspace" / "by-hand" / "caCertificate", printed
     finally:
         platform.stop()

@@ -34,6 +34,11 @@ IN_A_TENANT = {
     *(("06", 1, "login"), ("06", 1, "other"), ("06", 2, "disabled"), ("06", 2, "auto")),
     *(("07", 1, "other"), ("07", 1, "log"), ("07", 2, "event"), ("07", 3, "asked"), ("07", 3, "answered")),
 }
+#: Notes that need nothing of the exercises before: what is written, and the sentence that answers it.
+NOTES = [
+    *(("08", 1, "unknown", "UNKNOWN_CA"), ("08", 1, "ok", "ok"), ("08", 1, "other", "CONNACK_5")),
+    *(("08", 2, "early", "not_yet_valid"), ("08", 2, "other", "alert certificate expired")),
+]
 ANSWER = r"<details style=[^>]*><summary>(.+)</summary>\n\n(✓ \*\*Right\.\*\*|✗ \*\*No\.\*\*) (.+)\n\n</details>"
 #: What an exercise has beside the sentences for what is wrong.
 OTHERS = {"title", "files", "after", "check", "todo", "done", "wants", "answers"}
@@ -295,8 +300,23 @@ def test_the_advice_leads_to_the_goal(copy: Workspace) -> None:
     assert state(copy, "01", 2)[0] == DONE and state(copy, "03", 2)[1] == TABLE["03"][1]["issuer"]
 
 
+@pytest.mark.parametrize(("number", "at", "name", "text"), NOTES)
+def test_a_wrong_note_is_answered_by_its_own_sentence(
+    quick_workspace: Workspace, number: str, at: int, name: str, text: str
+) -> None:
+    words = TABLE[number][at - 1]
+    note = quick_workspace.practice_folder / words["files"][0]
+    note.parent.mkdir(exist_ok=True)
+    for written, found, sentence in (
+        (text, WRONG, words[name].format(text)),
+        (next(code for code, word in words["answers"].items() if word == "right"), DONE, words["done"]),
+    ):
+        note.write_text(written)
+        assert state(quick_workspace, number, at) == (found, sentence)
+
+
 def test_every_sentence_has_its_wrong_attempt() -> None:
-    tried = {(number, at, name) for number, at, name, _ in ATTEMPTS} | IN_A_TENANT
+    tried = {(number, at, name) for number, at, name, _ in [*ATTEMPTS, *NOTES]} | IN_A_TENANT  # type: ignore[misc]
     known = {(number, at, name) for number, at in EACH for name in set(TABLE[number][at - 1]) - OTHERS}
     assert tried == known
 

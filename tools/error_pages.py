@@ -1,6 +1,7 @@
 """Write docs/errors.md from the code, by ``python -m tools.error_pages``: each coded error with its sentence.
 
-docs/troubleshooting.md, which says why and what to do, is written with it: see trouble_page.
+docs/troubleshooting.md, which says why and what to do, and docs/client_words.md, what other clients say, are written
+with it: see trouble_page and words_page.
 
 The code is read and not imported. A value that is put into a sentence is shown by its name in the code: {path}. Where a
 function only passes on the sentence or the code that it was given, its callers are listed in its place.
@@ -255,8 +256,9 @@ def page(entries: list[Entry]) -> str:
 
 
 if __name__ == "__main__":
-    from tools import trouble_page  # which imports this module
+    from tools import trouble_page, words_page  # which import this module
 
     found = coded_errors()
     PAGE.write_text(page(found), encoding="utf-8", newline="\n")
     trouble_page.write(found)
+    words_page.write()

@@ -109,11 +109,11 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
     def draw(self) -> None:
         """Show the two sides."""
         with self._drawing:
-            device = platform = _box("plain", "Nothing yet: press Connect.")
+            device = platform = box("plain", "Nothing yet: press Connect.")
             if attempt := self._attempt:
                 record = self._record(attempt)
                 device = self._device_side(attempt)
-                platform = _platform_side(record, attempt) if record else _box("plain", self._why_no_record())
+                platform = platform_side(record, attempt) if record else box("plain", self._why_no_record())
             self.value = two_sides("What the device saw", device, "What the platform's log says", platform).html
 
     def _device_side(self, attempt: Attempt) -> Rendered:
@@ -124,7 +124,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         notes = [note for note in list(self._device.notes) if not note.startswith(_USUAL)]
         if notes and not self.is_on:
             lines.append(f"paho's note: {'; '.join(notes)}")
-        return _box("good" if self.is_on else "bad", *lines)
+        return box("good" if self.is_on else "bad", *lines)
 
     def _why_no_record(self) -> str:
         if self._platform is None:
@@ -160,7 +160,8 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         return pd.DataFrame(columns=["code", "subject", "client_id", "ended"], index=pd.Index([], dtype=int))
 
 
-def _platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
+def platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
+    """Return what the log's record says of an attempt."""
     let_in, ended = record["code"] == _CONNECTED, pd.notna(record["ended"])
     lines = [f"{'✓' if let_in else '✗'} {record['code']}", record["reason"]]
     if ended:
@@ -170,10 +171,11 @@ def _platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
     if chain := record["chain"]:
         over = f" over {record['tls']}" if record["tls"] else ""
         lines += [f"Presented{over}, in this order:", *(f"{place}. {name}" for place, name in enumerate(chain, 1))]
-    return _box("good" if let_in and not ended else "bad", *lines)
+    return box("good" if let_in and not ended else "bad", *lines)
 
 
-def _box(kind: str, first: str, *lines: str) -> Rendered:
+def box(kind: str, first: str, *lines: str) -> Rendered:
+    """Return lines that are set apart, the first one in bold."""
     shown = "<br>".join([f"<strong>{escape(first)}</strong>", *map(escape, lines)])
     return Rendered("", boxed(kind, shown))
 
