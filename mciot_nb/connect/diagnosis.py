@@ -54,7 +54,7 @@ class _Setup:
     def read_folder(self, folder: Path) -> None:
         """Read a folder like deviceCertificates, and what a CA has beside it."""
         there = [folder / name for name in (_CHAIN, *_KEYSTORES) if (folder / name).exists()] or [folder / _CHAIN]
-        if not any(folder.glob("device*")):
+        if not any(folder.glob("device*.*")):
             raise fault("NO_FILE.device", folder=folder)
         for path in (there[0], folder / "deviceKey.pem") if there[0].suffix == ".pem" else there[:1]:
             self.read_file(path)
@@ -102,8 +102,8 @@ class _Setup:
             yield finding("KEY_MISMATCH.order", REFUSED, chain[0], number=owner + 1)
             chain.insert(0, chain.pop(owner))  # the rest is said of the device's own
         elif not is_key_of(chain[0], key):
-            where = {name: files.get(name, files.get("keystore")) for name in ("key", "chain")}
-            yield finding("KEY_MISMATCH.device", REFUSED, chain[0], **where)
+            where, own = files.get("chain", files.get("keystore")), files.get("key", "that was given")
+            yield finding("KEY_MISMATCH.device", REFUSED, chain[0], key=own, chain=where)
         elif "chain" in files and "key" in files:
             try:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -239,8 +239,8 @@ def _judge(
     path, found = examine(chain, list(anchors), profile, at=at)
     trusted = anchors[path[-1]] if path else None
     if trusted and not tenant and not (is_ca(path[-1]) and path[-1].version == x509.Version.v3):
-        yield finding("NOT_A_CA.upload", REFUSED, path[-1], subject=readable(name_of(path[-1])))
-        found = [one for one in found if one.certificate != path[-1]]
+        unfit = finding("NOT_A_CA.upload", REFUSED, path[-1], subject=readable(name_of(path[-1])))
+        found = [unfit, *(one for one in found if one.certificate != path[-1])]
     yield from (admission.with_reason(one, chain, known, at) for one in found)
     own = trusted if trusted and tenant and trusted.tenant == tenant.tenant_id else None
     if own and tenant and (listed := admission.check_revoked((*chain, own.certificate), revoked)):
