@@ -13,6 +13,7 @@ from socket import create_connection
 from typing import Any
 
 from cryptography import x509
+from OpenSSL import SSL
 
 from mciot_nb.connect.device import Device, load_chain
 from mciot_nb.connect.http import https_host
@@ -108,8 +109,9 @@ class _Setup:
             yield finding("KEY_MISMATCH.device", REFUSED, chain[0], key=own, chain=where)
         elif "chain" in files and "key" in files:
             try:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                load_chain(context, files["chain"], files["key"], self.passphrase)
+                with suppress(SSL.Error):
+                    return SSL.Context(SSL.TLS_CLIENT_METHOD).use_certificate_chain_file(files["chain"])
+                load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files["chain"], files["key"], self.passphrase)
             except OnboardingError as error:
                 yield Finding(error.code, str(error), certificate=chain[0])
                 if error.code == "BAD_PEM":
