@@ -37,6 +37,7 @@ _MODULES = {
     "local_platform": "LocalPlatform",
     "connect.tenant": "Tenant",
     "connect.device": "Device",
+    "connect.enrolment": "enrol",
     # what is seen
     "ui.signing_panel": "SigningPanel",
     "ui.trust_panel": "TrustedCertificatesPanel",

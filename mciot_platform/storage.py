@@ -225,8 +225,8 @@ class Storage:
         row = self._db.execute(query, (tenant, device)).fetchone()
         return RegisteredDevice(*row) if row else None
 
-    def register(self, tenant: str, device: str, *, with_user: bool = True) -> None:
-        """Add a device, with a user of its own, with which it may connect from now on, or without.
+    def register(self, tenant: str, device: str, *, with_user: bool = True) -> RegisteredDevice:
+        """Add and return a device, with a user of its own, with which it may connect from now on, or without.
 
         What REST has given its name becomes it.
         """
@@ -237,6 +237,8 @@ class Storage:
         query = "INSERT INTO devices (tenant, device, registered) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO "
         query += "UPDATE SET registered = excluded.registered WHERE registered = ''"
         self._db.execute(query, (tenant, device, timestamp() if with_user else ""))
+        (row,) = self.select(f"SELECT {DEVICE_COLUMNS} FROM devices WHERE (tenant, device) = (?, ?)", tenant, device)
+        return RegisteredDevice(*row)
 
     def add_child(self, parent: RegisteredDevice, child: str, name: str, kind: str) -> RegisteredDevice:
         """Add a child or a service to the inventory, below its parent."""
@@ -264,7 +266,7 @@ class Storage:
     def delete_device(self, device: RegisteredDevice, *, with_user: bool) -> None:
         """Delete a device and all that it sent from the inventory; without its user it can't connect any more."""
         with self.transaction():
-            for table in (*DEVICE_TABLES, "sessions", "devices"):
+            for table in (*DEVICE_TABLES, "sessions", "devices", *(["enrolments"] if with_user else [])):
                 self.delete(table, tenant=device.tenant, device=device.device)
             self.delete("external_ids", object=device.id)
             if device.registered and not with_user:

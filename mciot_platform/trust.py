@@ -157,8 +157,7 @@ class Trust:
         """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""
         device = self.storage.device(trusted.tenant, identifier)
         if not (device and device.registered) and trusted.auto_registration:
-            self.storage.register(trusted.tenant, identifier)
-            device = self.storage.device(trusted.tenant, identifier)
+            device = self.storage.register(trusted.tenant, identifier)
         if device is None or not device.registered:
             raise ConnectionRejected("NOT_REGISTERED", device=identifier, ca=readable(name_of(trusted.certificate)))
         return device
