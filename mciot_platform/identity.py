@@ -165,12 +165,11 @@ class Tokens:
     """Issues and checks tokens, signed with the platform's own key, so that they outlive a restart."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
+        self._key, self._secret = key, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
     def seal(self, *texts: str) -> str:
         """Return what stands for a secret in what is stored: it tells nothing to whom the platform's key is missing."""
-        secret = self._key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        return hmac.digest(secret, "\0".join(texts).encode(), "sha256").hex()
+        return hmac.digest(self._secret, "\0".join(texts).encode(), "sha256").hex()
 
     def issue(self, tenant: str, device: str) -> str:
         """Return a token for a device, valid for an hour. (The names of the claims are not verified.)"""

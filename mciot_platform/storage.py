@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -237,8 +237,7 @@ class Storage:
         query = "INSERT INTO devices (tenant, device, registered) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO "
         query += "UPDATE SET registered = excluded.registered WHERE registered = ''"
         self._db.execute(query, (tenant, device, timestamp() if with_user else ""))
-        (row,) = self.select(f"SELECT {DEVICE_COLUMNS} FROM devices WHERE (tenant, device) = (?, ?)", tenant, device)
-        return RegisteredDevice(*row)
+        return cast(RegisteredDevice, self.device(tenant, device))
 
     def add_child(self, parent: RegisteredDevice, child: str, name: str, kind: str) -> RegisteredDevice:
         """Add a child or a service to the inventory, below its parent."""

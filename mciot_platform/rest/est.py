@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import hmac
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -25,15 +24,13 @@ from mciot_platform.rest.handler import BAD_CREDENTIALS, RestError, unfit
 from mciot_platform.storage import TrustAnchor, timestamp
 
 DEVICE_VALIDITY, CA_VALIDITY, PASSWORD_VALIDITY = (timedelta(days=number) for number in (365, 1095, 1))
-MOST_WRONG, WRONG_SECONDS = 5, 60.0
-WRONG: dict[str, list[float]] = {}  # when wrong passwords came, by device
+MOST_WRONG, WRONG_SECONDS, WRONG = 5, 60.0, dict[str, list[float]]()  # when wrong passwords came, by device
 DEVICE_ID, PEM = re.compile(r"[^:\x00-\x20]{1,64}"), re.compile(rb"-----BEGIN [A-Z ]+-----(.+?)-----END", re.DOTALL)
 #: What stands around the certificates in an answer: PKCS#7 without stated lengths, as the real platform writes it.
 BEGIN = bytes.fromhex("3080 06092a864886f70d010702 a080 3080 020101 3100 300b06092a864886f70d010701 a080")
 END = bytes.fromhex("0000 3100 0000 0000 0000")
 LIMITS = "ID: 64 characters at most, no blank, no colon; ENROLLMENT_OTP: 32; AUTH_TYPE: CERTIFICATES."
 NO_CA = "Tenant CA certificate is either missing, expired, or has a validity of less than one year"
-IS_ACTIVE = "SELECT 1 FROM features WHERE tenant = ? AND active"
 BadRequest, open_key = partial(RestError, 400, "est/Bad Request"), lru_cache(64)(load_pem_private_key)
 
 
@@ -66,15 +63,15 @@ class EnrolmentCalls(CertificateCalls, ChainCalls):
             change = "ON CONFLICT DO UPDATE SET active = excluded.active"
             self.storage.insert("features", change, tenant=self.login.tenant, active=active)
         toggle = {"phase": "PUBLIC_PREVIEW", "strategy": "TENANT", "key": "certificate-authority"}
-        self.respond({**toggle, "active": bool(self.storage.select(IS_ACTIVE, self.login.tenant))})
+        rows = self.storage.select("SELECT 1 FROM features WHERE tenant = ? AND active", self.login.tenant)
+        self.respond({**toggle, "active": bool(rows)})
 
     def _own_ca(self, tenant: str) -> tuple[TrustAnchor | None, bytes]:
         """Return the tenant's CA, if there is one, and its key. Raises: RestError: if the feature is off."""
-        if not self.storage.select(IS_ACTIVE, tenant):
-            raise RestError(403, "features/Forbidden", "The feature certificate-authority is off: turn it on first.")
-        for identifier, key in self.storage.select("SELECT fingerprint, key FROM authorities WHERE tenant = ?", tenant):
-            return self.storage.trusted_certificate(identifier), key
-        return None, b""
+        query = "SELECT fingerprint, key FROM features LEFT JOIN authorities USING (tenant) WHERE tenant = ? AND active"
+        for identifier, key in self.storage.select(query, tenant):
+            return identifier and self.storage.trusted_certificate(identifier), key
+        raise RestError(403, "features/Forbidden", "The feature certificate-authority is off: turn it on first.")
 
     def _create_authority(self) -> None:
         """Make the tenant's own CA, which is trusted at once; there is one at most."""
@@ -131,7 +128,7 @@ class EnrolmentCalls(CertificateCalls, ChainCalls):
             raise RestError(429, "security/Too Many Requests", "Too many wrong one-time passwords: wait a minute.")
         for row in rows:
             seal = self.platform.tokens.seal(row["tenant"], row["device"], password, row["until"])
-            if hmac.compare_digest(seal, row["password"]) and row["until"] > timestamp():
+            if seal == row["password"] and row["until"] > timestamp():
                 return self._issue(row["tenant"], row["device"], seal)
         wrong.append(now)
         raise RestError(*BAD_CREDENTIALS)
@@ -144,7 +141,7 @@ class EnrolmentCalls(CertificateCalls, ChainCalls):
         self._issue(known.tenant, known.device)
 
     def _issue(self, tenant: str, device: str, seal: str = "") -> None:
-        """Sign the request, on record before it is sent; with a password's ``seal`` one, which is sent again if asked."""
+        """Sign the request, on record before it is sent; with a password's ``seal`` one, sent again if asked."""
         (trusted, pem), latest = self._own_ca(tenant), datetime.now(UTC) + DEVICE_VALIDITY
         if not trusted or not trusted.enabled or trusted.certificate.not_valid_after_utc < latest:
             raise unfit(NO_CA, "est")
@@ -169,10 +166,14 @@ class EnrolmentCalls(CertificateCalls, ChainCalls):
     def _send_authorities(self) -> None:
         """Send the certificate of the CA to anyone: those of all tenants, as no host name says which is meant."""
         query = "SELECT der FROM trusted_certificates JOIN authorities USING (fingerprint)"
-        self._send(*(x509.load_der_x509_certificate(der) for (der,) in self.storage.select(query)))
+        found = [x509.load_der_x509_certificate(der) for (der,) in self.storage.select(query)]
+        if not found:
+            raise RestError(404, "est/Not Found", NO_CA)
+        self._send(*found)
 
     def _send(self, *certificates: x509.Certificate) -> None:
         is_pem = self.media == "application/pkcs10"  # as the vendor calls PEM here
         written = b"".join(one.public_bytes(Encoding.PEM if is_pem else Encoding.DER) for one in certificates)
         self.set_header("Content-Type", self.media if is_pem else "application/pkcs7-mime; smime-type=certs-only")
+        self.set_header("Content-Transfer-Encoding", "8bit" if is_pem else "base64")  # RFC 7030; clients need it
         self.finish(written if is_pem else base64.encodebytes(BEGIN + written + END))
