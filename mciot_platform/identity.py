@@ -90,12 +90,12 @@ def make_certificate(
 ) -> x509.Certificate:
     """Sign a certificate: the ``issuer`` is a name and a private key, the ``owner`` a name and a public key."""
     usage = x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)  # digitalSignature, or signing
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer[1].public_key())
-    values = x509.BasicConstraints(ca, 0 if ca else None), usage, *others, identifier
-    made = [x509.Extension(one.oid, one in values[:2], one) for one in values]
+    own = x509.SubjectKeyIdentifier.from_public_key(owner[1])
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer[1].public_key())
+    values = x509.BasicConstraints(ca, 0 if ca else None), usage, *others, own, signer
+    made = [x509.Extension(one.oid, number < 2, one) for number, one in enumerate(values)]
     serial, now, minutes = x509.random_serial_number(), datetime.now(UTC), timedelta(minutes=5)
     builder = x509.CertificateBuilder(issuer[0], *owner, serial, now - minutes, now + validity, made)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(owner[1]), False)
     return builder.sign(issuer[1], hashes.SHA256())
 
 

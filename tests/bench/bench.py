@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import authority
+import enrolments
 import pandas as pd
 import platform_load
 import stores
@@ -49,6 +50,7 @@ def main() -> None:
         if shutil.which("openssl"):
             rows += [*authority.fleets(Path(folder)), *authority.large_database(Path(folder))]
             rows += stores.stores(Path(folder))
+        rows += enrolments.enrolments(Path(folder))
         rows += [*tables.tables(Path(folder)), *tables.in_the_lab(Path(folder))]
         remark = authority.memory(Path(folder))
     frame = pd.DataFrame(rows, columns=["ours", "seconds", "peer", "peer's seconds"])
