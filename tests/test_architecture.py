@@ -116,10 +116,10 @@ def lines(paths: list[Path]) -> int:
 @pytest.mark.parametrize(
     ("folder", "suffixes", "at_most", "files"),
     [
-        ("mciot_nb", (".py",), 11_185, 58),
+        ("mciot_nb", (".py",), 11_320, 59),
         ("mciot_nb", (".js", ".css"), 500, 48),
-        ("mciot_platform", (".py",), 3300, 19),
-        ("tests", (".py", ".java"), 24_900, 100),
+        ("mciot_platform", (".py",), 3500, 20),
+        ("tests", (".py", ".java"), 25_810, 103),
     ],
 )
 def test_size_is_a_promise(folder: str, suffixes: tuple[str, ...], at_most: int, files: int) -> None:

@@ -99,7 +99,7 @@ def test_a_device_whose_platform_is_killed_while_it_enrols_gets_its_certificate(
             certificate = certificate_in(post(platform, "dev", PASSWORD, body))
             assert post(platform, "dev", PASSWORD, other).status_code == 401
         after = serials(folder)
-        assert len(set(after)) == len(after) == 2 and f"{certificate.serial_number:x}" == after[-1]
+        assert len(set(after)) == len(after) == 2 and f"{certificate.serial_number:040x}" == after[-1]
         assert after[: len(before)] == before, "what was signed before the kill is what the device gets"
         return len(before) == 2
 
@@ -115,7 +115,7 @@ def test_a_renewal_whose_platform_is_killed_leaves_nothing_unknown(base: tuple[P
         with tools.start_in_foreground(folder, "--profile", "current"):
             certificate = certificate_in(renewed(tools.running(folder), token, body))
         after = serials(folder)
-        assert len(set(after)) == len(after) == len(before) + 1 and f"{certificate.serial_number:x}" == after[-1]
+        assert len(set(after)) == len(after) == len(before) + 1 and f"{certificate.serial_number:040x}" == after[-1]
         return len(before) == 2
 
     at_every_call(folder, tmp_path, lambda platform: renewed(platform, token, body), check)

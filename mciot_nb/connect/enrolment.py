@@ -69,7 +69,7 @@ def enrol(
 ) -> x509.Certificate:
     """Return a certificate for a device: its first, for its one-time password, or ``again`` one, for a `Device.token`.
 
-    Until it is registered it asks anew, for ``wait`` seconds. Raises: OnboardingError: HTTP_<status>, KEY_MISMATCH,
+    Until it is registered it asks anew, for ``wait`` seconds. Raises: OnboardingError: ``HTTP_<status>``, KEY_MISMATCH,
     NOT_A_TENANT, and as `http.send` does. Example: ``enrol(tenant.url, "device-2", key, password)``.
     """
     basic = base64.b64encode(f"{device_id}:{secret.reveal()}".encode()).decode()

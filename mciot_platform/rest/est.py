@@ -160,7 +160,7 @@ class EnrolmentCalls(CertificateCalls, ChainCalls):
         except ValueError:  # the platform's own key is another one since
             raise unfit("Failed to retrieve tenant keypair", "est") from None
         made = make_certificate((ca.subject, key), (csr.subject, csr.public_key()), DEVICE_VALIDITY)
-        values = {"serial": f"{made.serial_number:x}", "tenant": tenant, "device": device, "time": timestamp()}
+        values = {"serial": f"{made.serial_number:040x}", "tenant": tenant, "device": device, "time": timestamp()}
         self.storage.insert("issued", password=seal, der=made.public_bytes(Encoding.DER), **values)
         self._send(made)
 
