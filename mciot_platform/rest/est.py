@@ -82,7 +82,7 @@ class EnrolmentCalls(CertificateCalls, ChainCalls):
         fields = zip(("2.5.4.6", "2.5.4.10", "2.5.4.3"), ("United States", "Cumulocity", tenant), strict=True)
         parts = [x509.NameAttribute(x509.ObjectIdentifier(oid), text, _validate=False) for oid, text in fields]
         made = make_certificate((x509.Name(parts), key), (x509.Name(parts), key.public_key()), CA_VALIDITY, ca=True)
-        trusted = TrustAnchor(fingerprint(made), tenant, made, tenant, "ENABLED", False)
+        trusted = TrustAnchor(made, tenant, auto_registration=False, fingerprint=fingerprint(made), name=tenant)
         pem = encrypted_pem(key, self.platform.tokens.seal(tenant).encode())
         self.storage.delete("authorities", tenant=tenant)  # a key whose certificate a kill has prevented
         self.storage.insert("authorities", tenant=tenant, fingerprint=trusted.fingerprint, key=pem)
