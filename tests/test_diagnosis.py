@@ -388,12 +388,12 @@ def test_random_damage_on_a_real_platform(
 ) -> None:
     folder, platform = tmp_path_factory.mktemp("damage"), worlds(case["profile"]).platform()
     tenant, before = platform.tenant, tools.log_length(platform)
-    platform.reset(platform.tenant_id)
+    platform.reset(platform.tenant.tenant_id)
     for link, state in case["uploaded"].items():
         with suppress(OnboardingError):  # no CA, or expired
             uploaded = tenant.trusted_certificates.upload(LINKS[link].certificate, auto_registration=case["auto"])
             if state == "DISABLED":
-                tenant.trusted_certificates.disable(uploaded)
+                tenant.trusted_certificates.update(uploaded, status="DISABLED")
             elif state != "ENABLED":
                 tenant.trusted_certificates.delete(uploaded)
     write_setup(folder, case)

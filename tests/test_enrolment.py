@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_curl_as_the_vendors_documents_write_it(platform: LocalPlatform, openssl
     openssl("req", "-new", *new)
     lines = "".join(csr.read_text().splitlines(keepends=True)[1:-1])  # as thin-edge.io sends it
     header = ["-H", "Content-Type: application/pkcs10", "-H", "Content-Transfer-Encoding: base64"]
-    for user in ("by-curl", f"{platform.tenant_id}/by-curl"):
+    for user in ("by-curl", f"{platform.tenant.tenant_id}/by-curl"):
         done = run(
             *curl,
             "-u",
@@ -232,7 +233,7 @@ def test_bouncy_castle_enrols(platform: LocalPlatform, ca: x509.Certificate) -> 
     where = [f"localhost:{platform.https.rpartition(':')[2]}", platform.server_certificate, "by-java"]
     for password, said in (("a wrong one", "REFUSED"), ("somePassword@123", "ENROLLED CN=by-java")):
         lines = run("java", *program, *where, password).stdout.splitlines()
-        assert f"CA C=United States,O=Cumulocity,CN={platform.tenant_id}" in lines
+        assert f"CA C=United States,O=Cumulocity,CN={platform.tenant.tenant_id}" in lines
         assert lines[-1].startswith(said) and issued(platform, "by-java") == (said != "REFUSED")
 
 
@@ -395,7 +396,7 @@ def test_a_device_connects_renews_and_is_refused_with_its_ca(tmp_path: Path) -> 
         )
         assert rest(own, "POST", f"{EST}/simplereenroll", data=body, headers=PKCS10, auth=None).status_code == 401
         trusted = own.tenant.trusted_certificates
-        for change in (trusted.disable, trusted.delete):
+        for change in (partial(trusted.update, status="DISABLED"), trusted.delete):
             change(ca)
             assert renewed(own, token["accessToken"], body).json()["message"] == NO_CA
             assert post(own, "other", PASSWORD, as_base64(csr_of("other"))).status_code == 422
