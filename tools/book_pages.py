@@ -98,8 +98,8 @@ def write_sources(source: Path, notebooks: dict[Path, Any], about: str) -> None:
     write_notebooks(source, notebooks)
     for name, text in api.items():
         (source / "api" / f"{name}.rst").write_text(text, encoding="utf-8")
-    for picture in (ROOT / "docs").glob("*.png"):
-        shutil.copyfile(picture, source / "docs" / picture.name)
+    for picture in (*ROOT.glob("docs/*.png"), *ROOT.glob("notebooks/*.svg")):
+        shutil.copyfile(picture, source / picture.relative_to(ROOT))
     (source / "about.md").write_text(about, encoding="utf-8")
 
 
