@@ -5,6 +5,7 @@ of text, which goes to the foot of each page, and writes the pages.
 """
 
 import io
+import os
 import re
 import shutil
 import sys
@@ -160,7 +161,7 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
     }
     warnings = io.StringIO()
     with docutils_namespace():
-        app = Sphinx(source, None, out, state, builder, settings, status=None, warning=warnings)
+        app = Sphinx(source, None, out, state, builder, settings, status=None, warning=warnings, parallel=os.cpu_count() or 1)
         app.connect("autodoc-process-docstring", split_docstring)
         if builder == "dummy":
             app.builder.write_documents = lambda docnames: None  # type: ignore[method-assign]
