@@ -161,7 +161,8 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
     }
     warnings = io.StringIO()
     with docutils_namespace():
-        app = Sphinx(source, None, out, state, builder, settings, status=None, warning=warnings, parallel=os.cpu_count() or 1)
+        processes = os.cpu_count() or 1
+        app = Sphinx(source, None, out, state, builder, settings, None, warnings, parallel=processes)
         app.connect("autodoc-process-docstring", split_docstring)
         if builder == "dummy":
             app.builder.write_documents = lambda docnames: None  # type: ignore[method-assign]
