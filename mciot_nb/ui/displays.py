@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from mciot_nb.connect.server_certificate import SYSTEM, ServerCertificate
-from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.errors import POSSIBLE, Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.files import meanings, read_file
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
@@ -51,9 +51,10 @@ def _diagnosis(diagnosis: Diagnosis) -> Rendered:
     lines, items = [verdict], []
     for finding in diagnosis.findings:
         wrong, advice = what_to_do(finding)
+        label = "How to tell" if finding.severity == POSSIBLE else "What to do"
         lines.append(f"  {visible(finding.code)}: {visible(wrong)}")
-        lines += [f"    What to do: {visible(advice)}"] if advice else []
-        more = f"<br><strong>What to do:</strong> {escape(advice)}" if advice else ""
+        lines += [f"    {label}: {visible(advice)}"] if advice else []
+        more = f"<br><strong>{label}:</strong> {escape(advice)}" if advice else ""
         items.append(f'<li style="margin:6px 0"><code>{escape(finding.code)}</code>: {escape(wrong)}{more}</li>')
     findings = f'<ul style="margin:0;padding-left:1.5em">{"".join(items)}</ul>' if items else ""
     bold = 4 if diagnosis.ok else len(verdict)  # a sign and a word
@@ -62,7 +63,8 @@ def _diagnosis(diagnosis: Diagnosis) -> Rendered:
 
 def what_to_do(finding: Finding) -> tuple[str, str]:
     """Split a finding's sentence, "what is wrong: what to do", in two; the second is empty where it gives no advice."""
-    ends = max(finding.sentence.rfind(mark) for mark in (": ", "; "))
+    is_cause = finding.severity == POSSIBLE
+    ends = finding.sentence.find(": ") if is_cause else max(finding.sentence.rfind(mark) for mark in (": ", "; "))
     if ends < 0:
         return finding.sentence, ""
     return f"{finding.sentence[:ends]}.", finding.sentence[ends + 2 :]
