@@ -181,17 +181,12 @@ class FailureCase:
 
     def device(self, tls: ssl.TLSVersion | None = None) -> Device:
         """Return the device as its client is set up. Raises: OnboardingError: if its files do not let it get so far."""
-        state, (host, port) = self.state, self.platform.mqtt
-        device = Device(
-            state["host"] or host,
-            int(state["port"] or port),
-            chain=self.file("device", "CertChain.pem") if state["sent"] else None,
-            key=self.file(state["key"], "Key.pem"),
-            passphrase=self.passphrase,
-            trusted=self.file(state["trusted"], "Cert.pem") if state["trusted"] else self.platform.server_certificate,
-            client_id=self.client_id,
-            tls=tls,
-        )
+        state, (host, port), server = self.state, self.platform.mqtt, self.platform.server_certificate
+        chain, key = self.file("device", "CertChain.pem") if state["sent"] else None, self.file(state["key"], "Key.pem")
+        trusted = self.file(state["trusted"], "Cert.pem") if state["trusted"] else server
+        files: Any = {"chain": chain, "key": key, "passphrase": self.passphrase, "trusted": trusted}
+        where = state["host"] or host, int(state["port"] or port)
+        device = Device(*where, **files, client_id=self.client_id, tls=tls)
         device.encrypted = state["transport"] != "plain"
         device.options |= {"protocol": int(state["protocol"]), "transport": state["transport"].replace("plain", "tcp")}
         return device

@@ -23,19 +23,7 @@ from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.steps import Progress
 from mciot_nb.ui.certificate_card import certificate_card, key_kind
-from mciot_nb.ui.markup import (
-    Line,
-    Rendered,
-    boxed,
-    card,
-    copyable,
-    counted,
-    escape,
-    folded,
-    listed,
-    paragraph,
-    visible,
-)
+from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, folded, listed, visible
 from mciot_nb.ui.pictures import progress_picture, trouble
 
 if TYPE_CHECKING:
@@ -269,7 +257,7 @@ def journey(device: "Device", arrived: "pd.DataFrame") -> Rendered:
     Example: ``journey(device, tenant.devices.measurements(device.client_id))``.
     """
     if arrived.empty:
-        return paragraph("No measurement has arrived yet: let the device send one.")
+        return _text("No measurement has arrived yet: let the device send one.")
     last = arrived.iloc[-1]
     value, time = f"{last['value']:g} {last['unit']}", f"{last['time']:%Y-%m-%d %H:%M:%S} UTC"
     way = [device.client_id, "mutual TLS", f"platform at {device.host}:{device.port}", "REST", "here"]

@@ -157,7 +157,7 @@ class InventoryCalls(Handler):
         self._show_object(number)
 
     def _delete_object(self, number: str) -> None:
-        """Delete it, with its user too if asked, also before its message 100: it can't connect until registered anew."""
+        """Delete it, with its user too if asked, also before its message 100: then it has to be registered again."""
         device = self._by_id(number, created=not (with_user := self.flag("withDeviceUser")))
         self.storage.delete_device(device, with_user=with_user)
         if with_user:
