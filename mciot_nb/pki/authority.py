@@ -281,16 +281,11 @@ class CertificateAuthority:
         if not path.exists():
             self.check_in_place()
             recover(self.config, self.database)  # signing was cut off between the row and the name
-        found = read_certificates(path)[0] if path.exists() else None
-        good = (
-            found
-            and found.public_key() == csr.public_key()
-            and found.serial_number == serial
-            and found.not_valid_after_utc > normalize_time(None)
-            and is_ca(found) == ca
-            and is_issued_by(found, self.certificate)
-        )
-        return found if good else None
+        for found in read_certificates(path)[:1] if path.exists() else ():
+            same = (found.public_key(), found.serial_number, is_ca(found)) == (csr.public_key(), serial, ca)
+            if same and found.not_valid_after_utc > normalize_time(None) and is_issued_by(found, self.certificate):
+                return found
+        return None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
