@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from getpass import getpass
 from pathlib import Path
 
@@ -46,9 +47,10 @@ def _diagnose(options: argparse.Namespace) -> Diagnosis:
     values = {"client_id": options.client_id, "anchors": anchors, "profile": options.profile}
     tenant, passphrase = _tenant(options), Secret(os.environ.get("MCIOT_PASSPHRASE", ""))
     found = diagnose_device(source, tenant, passphrase=passphrase, **values)
-    if "NEED_PASSPHRASE" in [one.code for one in found.findings] and sys.stdin.isatty():
-        typed = Secret(getpass("Passphrase of key and keystore: "))
-        found = diagnose_device(source, tenant, passphrase=typed, **values)
+    if "NEED_PASSPHRASE" in [one.code for one in found.findings] and sys.stdin and sys.stdin.isatty():
+        with suppress(EOFError):
+            typed = Secret(getpass("Passphrase of key and keystore: "))
+            found = diagnose_device(source, tenant, passphrase=typed, **values)
     return found
 
 
@@ -76,20 +78,36 @@ def _as_text(found: Diagnosis) -> str:
     return "\n".join(LINE_BREAKS.sub("\N{REPLACEMENT CHARACTER}", line) for line in lines)
 
 
-def main() -> int:
-    """Run a command, and return its exit status."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    options = _parser().parse_args()
+def _standard_input() -> bytes:
+    return sys.stdin.buffer.read().replace(b"\0", b"") if sys.stdin else b""  # in UTF-16, Windows writes zeros between
+
+
+def _run(options: argparse.Namespace) -> int:
+    is_log, status = options.command == "explain", 0
     try:
-        is_log = options.command == "explain"
-        found = explain(" ".join(options.text) or sys.stdin.read()) if is_log else _diagnose(options)
+        found = explain(" ".join(options.text) or _standard_input()) if is_log else _diagnose(options)
     except OnboardingError as error:
         print(error.with_code, file=sys.stderr)
-        return 2
+        if not options.json:
+            return 2
+        found, status = Diagnosis((Finding(error.code, str(error)),)), 2
     whole = {"ok": found.ok, "code": found.code, "findings": [*map(_as_dict, found.findings)]}
-    print(json.dumps(whole, indent=1) if options.json else _as_text(found))
-    codes = {one.code for one in found.findings}
-    return 2 if codes & {"NEED_PASSPHRASE", "UNKNOWN_MESSAGE"} else int(not found.ok)
+    print(json.dumps(whole, indent=1) if options.json else _as_text(found), flush=True)
+    unseen = {"UNKNOWN_MESSAGE"} if is_log else {"NEED_PASSPHRASE", "DISK"}
+    return status or (2 if unseen & {one.code for one in found.findings} else int(not found.ok))
+
+
+def main() -> int:
+    """Run a command, and return its exit status."""
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        return _run(_parser().parse_args())
+    except (KeyboardInterrupt, OSError) as problem:  # of a pipe whose reader has gone, or a full disk
+        says = "Interrupted" if isinstance(problem, KeyboardInterrupt) else f"This could not be printed: {problem}"
+        print(f"\n{says}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds for it, it writes in the end
+        return 2
 
 
 if __name__ == "__main__":

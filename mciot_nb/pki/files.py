@@ -13,6 +13,8 @@ from mciot_nb.errors import OnboardingError, fault
 
 #: The tables and texts beside the packages.
 DATA = Path(__file__).parents[2] / "data"
+#: Bytes of the longest file that is read: a database of a million certificates has less, and a device has no end.
+LARGEST = 1 << 28
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -20,7 +22,10 @@ def read_file(path: Path, if_missing: str) -> bytes:
     """Return the content of ``path``. Raises: OnboardingError: NO_FILE with the sentence ``if_missing``, DISK."""
     with disk_errors(path):
         try:
-            return Path(path).read_bytes()  # a str serves too, here and below
+            with Path(path).open("rb") as file:  # a str serves too, here and below
+                if len(data := file.read(LARGEST + 1)) > LARGEST:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+                return data
         except FileNotFoundError:
             raise OnboardingError(if_missing, "NO_FILE") from None
 
