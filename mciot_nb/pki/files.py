@@ -98,6 +98,18 @@ def write_draft(path: Path, data: bytes) -> None:
         _write_and_sync(descriptor, data)
 
 
+def write_plain(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write ``data`` to ``path``, over whatever is there; `sync_all` makes many such files durable together."""
+    with _opened(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode) as descriptor:
+        _write_and_sync(descriptor, data, durable=not hasattr(os, "sync"))
+
+
+def sync_all() -> None:
+    """Make durable what was written by `write_plain` and renamed (sync(2)); a file alone takes milliseconds."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def write_at(path: Path, start: int, data: bytes) -> None:
     """Write ``data`` into ``path`` from byte ``start`` on, where the file then ends; durable when this returns.
 
@@ -132,13 +144,14 @@ def _opened(path: Path, flags: int, mode: int = 0o600) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _write_and_sync(descriptor: int, data: bytes, end: int | None = None) -> None:
+def _write_and_sync(descriptor: int, data: bytes, end: int | None = None, durable: bool = True) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
     if end is not None:
         os.ftruncate(descriptor, end)
-    os.fsync(descriptor)
+    if durable:
+        os.fsync(descriptor)
 
 
 def rename_to_new(draft: Path, path: Path) -> None:
