@@ -229,7 +229,8 @@ class CertificateAuthority:
     ) -> list[x509.Certificate]:
         """Sign many requests as `sign` does, all of them or none, in a fraction of the time.
 
-        Where stderr is a terminal, a bar shows how many are signed, unless the caller has its own. Stopped before the last one, none is recorded.
+        Where stderr is a terminal, a bar shows how many are signed, unless the caller has its own. Stopped before the
+        last one, none is recorded.
 
         Raises: OnboardingError: for the first request that can't be signed; then none is.
         """
