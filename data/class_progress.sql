@@ -6,7 +6,9 @@ recent AS (
     SELECT *, rtrim(rtrim(address, '0123456789'), ':') AS host FROM log
     WHERE id > (SELECT max(id) FROM log) - 20000),
 refused AS (SELECT tenant, max(id) AS id FROM recent WHERE code <> 'CONNECTED' GROUP BY tenant),
-newest AS (SELECT host, max(id) AS id FROM recent GROUP BY host),
+newest AS (  -- who goes without having shown a certificate has only looked at the server's, as 05 does
+    SELECT host, max(id) AS id FROM recent
+    WHERE code NOT IN ('HANDSHAKE_FAILED', 'NO_CONNECT', 'CONNECTION_LOST') OR chain <> '[]' GROUP BY host),
 rows AS (
     SELECT
         t.tenant,

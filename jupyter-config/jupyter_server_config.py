@@ -106,6 +106,13 @@ class Contents(AsyncLargeFileManager):  # type: ignore[misc]
             (kept := seen(new, new.read_bytes())).parent.mkdir(exist_ok=True)
             seen(old, new.read_bytes()).replace(kept)
 
+    async def delete_file(self, path: str) -> None:
+        """Delete a file, and the page of a notebook with it."""
+        await super().delete_file(path)
+        gone = Path(self._get_os_path(path))
+        for page in (gone.parent / RAN).glob(f"{escape(gone.stem)}.{'?' * 16}.ipynb"):
+            page.unlink(missing_ok=True)
+
     async def get(self, path: str, content: bool = True, *args: Any, **options: Any) -> Any:
         """Return a file's model, as the base class does."""
         model = await super().get(path, content, *args, **options)

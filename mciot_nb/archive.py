@@ -40,7 +40,7 @@ class Archive:
         try:
             for path in there:
                 new = target / path.relative_to(self._workspace)
-                with disk_errors(path):  # on Windows, a terminal that stands in the folder
+                with disk_errors(path):  # on Windows, a terminal whose current folder it is
                     new.parent.mkdir(parents=True, exist_ok=True)
                     path.rename(new)
                 has_moved = True

@@ -12,17 +12,14 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.workspace import Workspace
 
-#: Name, verdict, and what to do about it (empty where all is well).
-MachineCheck = tuple[str, str, str]
-
 #: What a workspace with all its keys, stores and platform takes, with room to spare.
 DISK_SPACE = 100 * 2**20
 #: Windows refuses paths over 260 characters; the longest of ours below the workspace has some 70.
 LONGEST_FOLDER = 180
 
 
-def look_around(workspace: Workspace) -> list[MachineCheck]:
-    """Check what the tutorial needs, and what only its folded commands need.
+def look_around(workspace: Workspace) -> list[tuple[str, str, str]]:
+    """Check what the tutorial needs, and what only its folded commands need: name, verdict, and what to do about it.
 
     Example: ``card("This machine", look_around(workspace))``.
     """
@@ -38,12 +35,12 @@ def look_around(workspace: Workspace) -> list[MachineCheck]:
     ]
 
 
-def _checked(name: str, good: object, hint: str) -> MachineCheck:
+def _checked(name: str, good: object, hint: str) -> tuple[str, str, str]:
     return (name, "✓ good", "") if good else (name, "✗ look here", hint)
 
 
 def _first_line(program: str, option: str) -> str:
-    """Run a program, since on macOS a stub may stand in for Java; returns its first line, or nothing if it fails."""
+    """Run a program, because macOS has a stub in place of Java; return its first line, or nothing if it fails."""
     path = shutil.which(program)
     if path is None:
         return ""
@@ -51,7 +48,7 @@ def _first_line(program: str, option: str) -> str:
     return (done.stdout or done.stderr).partition("\n")[0] if done.returncode == 0 else ""
 
 
-def _platform_starts() -> MachineCheck:
+def _platform_starts() -> tuple[str, str, str]:
     """Start a local platform in a folder of its own, and stop it again."""
     with tempfile.TemporaryDirectory(prefix="mciot-") as folder:
         try:

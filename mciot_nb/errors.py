@@ -5,13 +5,21 @@ with a `Finding` for each thing that is wrong. Codes and sentences of both are o
 """
 
 import re
+import shlex
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_DATA = Path(__file__).parents[1] / "data"
 #: The longer sentences: by their code, and behind a dot a word where one code has several.
-SENTENCES: dict[str, str] = tomllib.loads((Path(__file__).parents[1] / "data" / "sentences.toml").read_text("utf-8"))
-_LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+SENTENCES: dict[str, str] = tomllib.loads((_DATA / "sentences.toml").read_text("utf-8"))
+LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class OnboardingError(Exception):
@@ -24,7 +32,7 @@ class OnboardingError(Exception):
     """
 
     def __init__(self, sentence: str, code: str = "") -> None:
-        super().__init__(_LINE_BREAKS.sub("\N{REPLACEMENT CHARACTER}", sentence))  # a file may hold anything
+        super().__init__(LINE_BREAKS.sub("\N{REPLACEMENT CHARACTER}", sentence))  # a file may hold anything
         self.code = code
 
     def _render_traceback_(self) -> list[str]:
@@ -42,22 +50,54 @@ def fault(key: str, /, **values: object) -> OnboardingError:
     return OnboardingError(SENTENCES[key].format(**values), key.partition(".")[0])
 
 
-#: How bad a finding is: refused here, or accepted here and refused by stricter verifiers, or by those of another make.
-REFUSED, STRICT = "refused", "strict"
+#: How bad a finding is: refused here; accepted here, and refused by stricter verifiers or those of another make; or a
+#: warning.
+REFUSED, STRICT, WARNING = "refused", "strict", "warning"
+
+
+@lru_cache
+def _codes() -> dict[str, Any]:
+    return tomllib.loads((_DATA / "codes.toml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: a stable code, a sentence that says what, where, and what to do, and how bad it is."""
+    """One thing that is wrong: a stable code, a sentence that says what, where, and what to do, and how bad it is.
+
+    ``certificate`` is the one that it is about, if any; ``files`` are what `command` names, else the guide's.
+    """
 
     code: str
     sentence: str
     severity: str = REFUSED
+    certificate: "x509.Certificate | None" = None
+    files: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def _text(self, what: str) -> str:
+        return str(next((group[self.code].get(what, "") for group in _codes().values() if self.code in group), ""))
+
+    @property
+    def why(self) -> str:
+        """Why this is said, as docs/troubleshooting.md has it."""
+        return self._text("why")
+
+    @property
+    def fix(self) -> str:
+        """What to do about it in the tutorial."""
+        return self._text("fix")
+
+    @property
+    def command(self) -> str:
+        """The openssl or keytool command that shows the same; empty where none does."""
+        command, named = self._text("command"), {**_codes()["files"], **self.files}
+        if "keystore" in self.files and ("{chain}" in command or "{key}" in command):
+            command = named["in_keystore"]
+        return command.format_map({name: shlex.quote(str(file)) for name, file in named.items()})
 
 
-def finding(key: str, severity: str = REFUSED, /, **values: object) -> Finding:
-    """Return the finding whose sentence is in `SENTENCES`, with these values in it."""
-    return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity)
+def finding(key: str, severity: str = REFUSED, about: "x509.Certificate | None" = None, /, **values: object) -> Finding:
+    """Return the finding, ``about`` a certificate, whose sentence is in `SENTENCES`, with these values in it."""
+    return Finding(key.partition(".")[0], SENTENCES[key].format(**values), severity, about)
 
 
 @dataclass(frozen=True)
@@ -68,7 +108,7 @@ class Diagnosis:
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
-        """The findings but for those that stricter verifiers alone mind."""
+        """The findings but for warnings, and for those that stricter verifiers alone mind."""
         return tuple(one for one in self.findings if one.severity == REFUSED)
 
     @property
@@ -90,4 +130,6 @@ class Diagnosis:
         """The verdict in words."""
         if self.refusals:
             return f"Not OK: {len(self.refusals)} finding{'s' if len(self.refusals) > 1 else ''}."
-        return "OK here, but not everywhere." if self.findings else "OK: nothing wrong was found."
+        if any(one.severity == STRICT for one in self.findings):
+            return "OK here, but not everywhere."
+        return "OK for now, but look at this." if self.findings else "OK: nothing wrong was found."

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import psutil
+from cryptography import x509
 from filelock import FileLock, Timeout
 
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
+from mciot_nb.pki.admission import Uploaded
 from mciot_nb.pki.chain import PROFILES, profile_of
 from mciot_nb.secret import Secret
 
@@ -35,11 +37,9 @@ START_SECONDS, STOP_SECONDS = 60.0, 10.0
 
 @dataclass(frozen=True)
 class LocalPlatform:
-    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``::
+    """A local platform that runs. ``folder`` holds all that it keeps, ``workspace/platform``.
 
-    platform = LocalPlatform.start("workspace")
-    platform.tenant.trusted_certificates.list()
-    platform.log()
+    Example: ``platform = LocalPlatform.start("workspace")``, then ``platform.tenant`` or ``platform.log()``.
     """
 
     folder: Path
@@ -62,15 +62,11 @@ class LocalPlatform:
         profile_of(profile)
         folder = _folder(workspace)
         platform = cls.running(workspace) or cls._launch(folder, profile, tenants, host)
-        otherwise, code = "", ""
-        if len(platform.tenant_ids) < tenants or host not in ("127.0.0.1", platform.host):
-            otherwise, code = f"for {len(platform.tenant_ids)} tenants as {platform.host}", "OTHER_SETTINGS"
-        elif platform.profile != profile:
-            otherwise, code = f"with profile {platform.profile}, not {profile}", "OTHER_PROFILE"
-        if otherwise:
-            sentence = f"The local platform of {folder.parent} runs {otherwise}: "
-            sentence += "stop it first, with LocalPlatform.running(workspace).stop()."
-            raise OnboardingError(sentence, code)
+        number, where = len(platform.tenant_ids), folder.parent
+        if number < tenants or host not in ("127.0.0.1", platform.host):
+            raise fault("OTHER_SETTINGS", folder=where, number=number, host=platform.host)
+        if platform.profile != profile:
+            raise fault("OTHER_PROFILE", folder=where, other=platform.profile, profile=profile)
         return platform
 
     @classmethod
@@ -82,18 +78,22 @@ class LocalPlatform:
             address = known["host"], tuple(known["mqtt"]), known["https"], Path(known["server_certificate"])
             tenant_ids = tuple(tenant["id"] for tenant in known["tenants"])
             platform = cls(folder, *address, tenant_ids, known["profile"], known["pid"])
-            alive = is_alive(psutil.Process(platform.pid))  # first, to touch no lock that a starting one needs
+            if not is_alive(psutil.Process(platform.pid)):  # first, to touch no lock that a starting one needs
+                return None
+            # Times of processes move with the clock, and numbers come again: a platform that runs holds its lock.
+            with FileLock(folder / "lock", timeout=0, mode=0o600):
+                return None
+        except Timeout:
+            return platform
         except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             return None  # there is none, or another version wrote it
-        return platform if alive and _is_locked(folder) else None
 
     @classmethod
     def find(cls, workspace: Any = CLASS) -> Self:
         """Return the platform of ``workspace``, by default the class's. Raises: OnboardingError: NOT_RUNNING."""
         if platform := cls.running(workspace):
             return platform
-        sentence = f"No platform is running in {_folder(workspace).parent}: start it (for a class, “python3 run.py "
-        raise OnboardingError(sentence + "class”), or name the folder of the one that runs.", "NOT_RUNNING")
+        raise fault("NOT_RUNNING", folder=_folder(workspace).parent)
 
     def restart(self, profile: str) -> Self:
         """Stop the platform and start it with another profile, at its ports if they are free: clients stay right."""
@@ -105,7 +105,9 @@ class LocalPlatform:
     def _launch(cls, folder: Path, profile: str, tenants: int, host: str, *ports: str) -> Self:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "mciot_platform", "--workspace", str(folder.parent), "--profile", profile]
-        command += ["--tenants", str(tenants), "--host", host, *ports, "--until-pid", str(_process_to_end_with())]
+        kernel = sys.modules.get("ipykernel.kernelapp")  # it ends with what started that (the Lab), or with this script
+        owner = _starter(psutil.Process()) if kernel and kernel.IPKernelApp.initialized() else os.getpid()
+        command += ["--tenants", str(tenants), "--host", host, *ports, "--until-pid", str(owner)]
         messages = folder / "messages.txt"  # a file: a pipe that is never read fills up
         with messages.open("ab") as out:
             start = out.tell()
@@ -126,13 +128,7 @@ class LocalPlatform:
                 break
             time.sleep(0.05)
         said = messages.read_bytes()[start:].decode(errors="replace").strip().splitlines() or ["it gave no reason."]
-        sentence = f"The local platform of {folder.parent} did not start: {said[-1]}"
-        raise OnboardingError(sentence, "PLATFORM_DID_NOT_START")
-
-    @property
-    def tenant_id(self) -> str:
-        """The platform's first tenant."""
-        return self.tenant_ids[0]
+        raise fault("PLATFORM_DID_NOT_START", folder=folder.parent, said=said[-1])
 
     @property
     def tenant(self) -> "Tenant":
@@ -149,6 +145,7 @@ class LocalPlatform:
         logins = ((tenant, known[tenant]["user"], Secret(known[tenant]["password"])) for tenant in self.tenant_ids)
         for tenant in (tenants := [Tenant(self.https, *login, *shared, is_local=True) for login in logins]):
             object.__setattr__(tenant, "locate", partial(self._find, tenant.tenant_id))
+            object.__setattr__(tenant, "unlisted", partial(self._unlisted, tenant.tenant_id))
         return tenants
 
     def _find(self, tenant_id: str) -> "Tenant":
@@ -158,6 +155,13 @@ class LocalPlatform:
             return running.tenants[running.tenant_ids.index(tenant_id)]
         why = f"has no tenant {tenant_id}" if running else "is not running: workspace.tenant() starts it"
         raise OnboardingError(f"The local platform of {self.folder.parent} {why}.", "NOT_REACHED")
+
+    def _unlisted(self, tenant_id: str) -> list[Uploaded]:
+        """Return the certificates that a tenant has deleted, and those of other tenants."""
+        query = "der, tenant, status, auto_registration, deleted FROM trusted_certificates WHERE tenant <> ? OR deleted"
+        with closing(sqlite3.connect(self.folder / "platform.sqlite")) as database:
+            rows = database.execute(f"SELECT {query}", (tenant_id,))
+            return [Uploaded(x509.load_der_x509_certificate(der), *values) for der, *values in rows]
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""
@@ -180,13 +184,6 @@ class LocalPlatform:
         frame = self._table("log", "time", "ended")
         frame["chain"] = frame["chain"].map(json.loads)
         return frame
-
-    def connected(self) -> "pd.DataFrame":
-        """Return who has connected: each device's last connection, still there where ``ended`` is empty."""
-        log = self.log().query("code == 'CONNECTED'")
-        log["device"] = log["client_id"].map(lambda text: text.removeprefix("d:").partition(":")[0])
-        columns = ["tenant", "device", "subject", "address", "tls", "time", "ended", "ending"]
-        return log.drop_duplicates(["tenant", "device"], keep="last")[columns]
 
     def progress(self) -> "pd.DataFrame":
         """Return each tenant's last step, who is connected now, and its last refusal; refusals of no tenant below."""
@@ -247,21 +244,6 @@ def is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
-
-
-def _is_locked(folder: Path) -> bool:
-    """Whether a platform holds this folder's lock; times of processes move with the clock, and numbers come again."""
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _process_to_end_with() -> int:
-    """Return the process whose end is the platform's: what started the kernel (the Lab), or this script itself."""
-    kernel = sys.modules.get("ipykernel.kernelapp")
-    return _starter(psutil.Process()) if kernel and kernel.IPKernelApp.initialized() else os.getpid()
 
 
 def _starter(process: psutil.Process) -> int:

@@ -83,7 +83,7 @@ class Passphrase:
 
     @property
     def is_practice(self) -> bool:
-        """Whether the passphrase in use lies in the workspace, for everyone who can read that folder."""
+        """Whether the passphrase in use is kept in the workspace, for everyone who can read that folder."""
         return self.practice_file.exists() and self.find() == self._practice()
 
     def _practice(self) -> Secret:

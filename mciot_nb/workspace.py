@@ -21,7 +21,7 @@ from mciot_nb.connect.device import Device
 from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate, proof_on_record
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.passphrase import Passphrase
 from mciot_nb.pki import keystore
@@ -31,7 +31,7 @@ from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_errors, disk_problem, meanings, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
-from mciot_nb.pki.names import DistinguishedName, name_of, oneline, readable
+from mciot_nb.pki.names import DistinguishedName, name_of, oneline, read_subject, readable
 from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
 from mciot_nb.steps import Progress, look
@@ -56,6 +56,16 @@ DEVICE_FILES = (
     *("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem"),
     *("deviceKeystore.pkcs12", "deviceKeystore.jks", "deviceTruststore.pkcs12", "deviceTruststore.jks"),
 )
+
+
+def suggested(owner: str) -> DistinguishedName:
+    """Return the subject that a form offers: with ``MCIOT_SUBJECT``, such as ``/C=DE/O=Acme``, your own company's."""
+    if not (text := os.environ.get("MCIOT_SUBJECT")):
+        return DEFAULTS[owner]
+    company = read_subject(text)
+    begin = (company.organization or "").encode()[:48].decode(errors="ignore")  # 64 bytes are allowed in all
+    name = _NAMES[owner].replace("Example", begin).strip()
+    return replace(company, common_name=name, email=None)
 
 
 def mention_revoked(config: CaConfig, certificate: x509.Certificate) -> None:
@@ -106,7 +116,7 @@ class Workspace:
         default = os.environ.get("MCIOT_WORKSPACE") or Path(__file__).parents[1] / "workspace"
         self.folder = Path(folder or default).expanduser().absolute()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(0o700, parents=True, exist_ok=True)  # other accounts of the machine have no business here
         except OSError as error:
             raise disk_problem(self.folder, error) from None
         #: The CA's directory, as the guide lays it out, and the intermediate's inside it.
@@ -127,7 +137,7 @@ class Workspace:
 
     @property
     def issuer_folder(self) -> Path:
-        """The folder of the CA that signs; the device's files lie in its ``deviceCertificates``."""
+        """The folder of the CA that signs; the device's files are in its ``deviceCertificates``."""
         return self.folder / ISSUERS[self.issuer]
 
     def device_file(self, name: str) -> Path:
@@ -147,7 +157,7 @@ class Workspace:
             return DistinguishedName.from_x509(subject_of(self._request(owner)))
         if self._file(owner, "Cert.pem").exists():
             return DistinguishedName.from_x509(name_of(self.certificate(owner)))
-        suggestion = DEFAULTS[owner]
+        suggestion = suggested(owner)
         with suppress(OnboardingError):  # there may be no CA yet, or one of another's make, with other fields
             company = DistinguishedName.from_x509(name_of(self.certificate("ca")))
             return replace(company, common_name=suggestion.common_name, email=None)
@@ -201,11 +211,7 @@ class Workspace:
         for path in (self._file(owner, name) for name in names if self._has(owner)):
             if not path.exists():
                 why = _NEEDED.get(path.name) or _NEEDED[path.name.removeprefix(owner)]
-                other = ", type another common name in 03" if owner == "device" else ""
-                sentence = f"{path.name} is missing in {path.parent}, and {why}: put it back{other}, "
-                sentence += "or run workspace.start_over() in a cell, which moves everything to earlier/, "
-                sentence += "and begin again in 01."
-                raise OnboardingError(sentence, "MISSING")
+                raise fault("MISSING" if owner in ISSUERS else "MISSING.device", path=path, why=why)
 
     def certificate(self, owner: str) -> x509.Certificate:
         """Return the certificate of the ``ca``, the ``intermediate`` or the ``device``; no key is needed for it.
@@ -220,7 +226,7 @@ class Workspace:
         return read_certificates(self._file(owner, "Cert.pem"))[0]
 
     def _keys(self) -> list[Path]:
-        """Return the paths of the keys that are here: a CA's own may lie elsewhere, in a safe."""
+        """Return the paths of the keys that are here: a CA's own may be elsewhere, in a safe."""
         keys = [*(self._file(issuer, "Key.pem") for issuer in ISSUERS), self._file("device", "Key.pem")]
         return [path for path in keys if path.exists()]
 
@@ -250,7 +256,7 @@ class Workspace:
 
     @property
     def has_ca(self) -> bool:
-        """Whether a CA was made here. Its key may lie elsewhere, in a safe; for a missing file it is not made anew."""
+        """Whether a CA was made here. Its key may be elsewhere, in a safe; for a missing file it is not made anew."""
         return self._has("ca")
 
     def _has(self, owner: str) -> bool:
@@ -625,15 +631,12 @@ class Workspace:
     ) -> TrustedCertificate:
         """Upload the certificate of the CA, or of the intermediate if that signs, or find it in the tenant.
 
-        A CA whose passphrase lies in the workspace is for practice: a real tenant, other than a class's, gets it only
+        A CA whose passphrase is in the workspace is for practice: a real tenant, other than a class's, gets it only
         with ``practice_ca=True``, and then without auto-registration unless you ask for it.
         """
         practice = self.passphrases.is_practice and not tenant.is_for_practice()
         if practice and not practice_ca:
-            sentence = "Stop here: the passphrase of this CA is kept in the workspace, so anyone who can read it could "
-            sentence += "sign devices for your tenant. Type a passphrase of your own in 01, or call upload_ca(tenant, "
-            sentence += "practice_ca=True) for a short test and delete the certificate afterwards."
-            raise OnboardingError(sentence, "PRACTICE_CA")
+            raise fault("PRACTICE_CA")
         auto = not practice if auto_registration is None else auto_registration
         return tenant.trusted_certificates.ensure(self.issuer_certificate, auto_registration=auto)
 
@@ -678,14 +681,12 @@ class Workspace:
     def _steps_to(self, last: str) -> Iterator[str]:
         """Do the steps up to ``last``; yield the names of those that were missing."""
         if not self.has_ca:
-            self.create_ca(DEFAULTS["ca"])
+            self.create_ca(suggested("ca"))
             yield "the CA"
-        if last == "ca":
-            return
-        if "intermediate" in (last, self.issuer) and not self.has_intermediate:
+        if last != "ca" and "intermediate" in (last, self.issuer) and not self.has_intermediate:
             self.create_intermediate(self.subject("intermediate"))
             yield "the intermediate CA"
-        if last in ("intermediate", "issuer"):
+        if last not in STEPS[3:]:
             return
         if not self.device_file("deviceCert.pem").exists():
             yield "the device certificate"

@@ -70,7 +70,7 @@ def _run_or_point_to_running(options: argparse.Namespace, folder: Path) -> int:
     give_up = time.monotonic() + LOCK_SECONDS
     while time.monotonic() < give_up:
         try:
-            with FileLock(folder / "lock", timeout=0):
+            with FileLock(folder / "lock", timeout=0, mode=0o600):
                 asyncio.run(_run(options, folder))
                 return 0
         except Timeout:

@@ -10,12 +10,13 @@ from amqtt.mqtt import ConnackPacket, packet  # type: ignore[import-untyped]
 from cryptography import x509
 from OpenSSL import SSL
 
+from mciot_nb.pki.admission import device_identifier
 from mciot_platform.identity import Credentials, Tokens, find_login
 from mciot_platform.packets import MalformedPacket, PacketReader, Publish
 from mciot_platform.session import Session
 from mciot_platform.storage import LoggedAttempt, RegisteredDevice, Storage, StoredOperation
 from mciot_platform.tls import ServerIdentity, TlsContexts, TlsStream
-from mciot_platform.trust import ConnectionRejected, Trust, device_identifier, note_chain, readable_certificates
+from mciot_platform.trust import ConnectionRejected, Trust, note_chain, readable_certificates
 
 HANDSHAKE_SECONDS = 10.0
 

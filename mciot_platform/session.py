@@ -142,7 +142,7 @@ class Session:
                 raise MalformedPacket("The client sent CONNECT twice.")
 
     async def _receive_messages(self, first: Publish) -> None:
-        """Store a message, and those that lie whole behind it: one commit serves them all. Then acknowledge them."""
+        """Store a message, and those that are complete behind it: one commit serves them all. Then acknowledge them."""
         received, size, problem = [first], first.size, None
         try:
             while len(received) < MOST_AT_ONCE and size < LONGEST_PACKET and (more := self.packets.message()):

@@ -14,6 +14,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mciot_nb.pki.admission import Uploaded
+
 SCHEMA = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 COLUMNS = """SELECT it.name, own.name, own.type, own."notnull", own.dflt_value
     FROM sqlite_schema it, pragma_table_info(it.name) own WHERE it.type = 'table'"""
@@ -93,28 +95,14 @@ class StoredOperation:
     fragments: str = "{}"
 
 
-@dataclass(frozen=True)
-class TrustAnchor:
-    """A certificate that a tenant uploaded. One that was deleted stays known as such, to name it in a refusal.
-
-    ``proven`` once its owner has signed ``code``, which serves for that until ``code_until``.
-    """
+@dataclass(frozen=True, kw_only=True)
+class TrustAnchor(Uploaded):
+    """A certificate that a tenant uploaded; ``proven`` once its owner signed ``code``, good until ``code_until``."""
 
     fingerprint: str
-    tenant: str
-    certificate: x509.Certificate
     name: str
-    status: str
-    auto_registration: bool
-    deleted: str | None = None
-    proven: bool = False
     code: str = ""
     code_until: str = ""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether devices may connect under it."""
-        return self.deleted is None and self.status == "ENABLED"
 
 
 @dataclass

@@ -78,7 +78,9 @@ def write_notebook(folder: Path, cells: list[str], name: str = "try.ipynb") -> P
 
 
 @contextmanager
-def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[str]:
+def serve(
+    command: list[str], folder: Path, environment: dict[str, str], python: str | Path = sys.executable
+) -> Iterator[str]:
     """Serve a Lab whose every file is under ``folder``, so that a search finds them all; returns its address."""
     environment |= {
         name: str(folder / name.lower())
@@ -93,7 +95,7 @@ def serve(command: list[str], folder: Path, environment: dict[str, str]) -> Iter
     port, token = free_port(), secrets.token_hex(8)
     options = ["--no-browser", f"--ServerApp.port={port}", f"--IdentityProvider.token={token}"]
     with (folder / "lab.log").open("w") as log:
-        command = [sys.executable, *command, *options]
+        command = [str(python), *command, *options]
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def answers() -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+import pandas as pd
 import pytest
 import requests
 from cryptography import x509
@@ -228,13 +229,21 @@ def platform_fixture(*arguments: Any, **options: Any) -> Any:
     return platform
 
 
+def connected(platform: LocalPlatform) -> pd.DataFrame:
+    """Return who has connected: each device's last connection, still there where ``ended`` is empty."""
+    log = platform.log().query("code == 'CONNECTED'")
+    log["device"] = log["client_id"].map(lambda text: text.removeprefix("d:").partition(":")[0])
+    columns = ["tenant", "device", "subject", "address", "tls", "time", "ended", "ending"]
+    return log.drop_duplicates(["tenant", "device"], keep="last")[columns]
+
+
 def rest(platform: LocalPlatform, method: str, path: str = "", **options: Any) -> requests.Response:
     """Call REST; a path that does not begin with a slash is below the tenant's trusted certificates."""
     with requests.Session() as session:
         session.trust_env = False
         options.setdefault("auth", login(platform))
         if not path.startswith("/"):
-            path = f"/tenant/tenants/{platform.tenant_id}/trusted-certificates{'/' if path else ''}{path}"
+            path = f"/tenant/tenants/{platform.tenant_ids[0]}/trusted-certificates{'/' if path else ''}{path}"
         options |= {"verify": str(platform.server_certificate), "timeout": SECONDS}
         return session.request(method, platform.https + path, **options)
 

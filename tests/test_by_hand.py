@@ -4,8 +4,10 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +29,14 @@ PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
 CODE = "0123456789abcdef"  # of the platform, for the proof of possession
 
 
+def cells_of(path: Path) -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+
+
 def commands() -> list[str]:
     """Take the folded commands out of the notebooks, in their order."""
-    cells = [cell for path in NOTEBOOKS for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    blocks = [block for cell in cells for block in re.findall(r"```bash\n(.*?)```", "".join(cell["source"]), re.DOTALL)]
+    texts = [text for path in NOTEBOOKS for text in cells_of(path)]
+    blocks = [block for text in texts for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
     return [line for block in blocks for line in block.splitlines()]
 
 
@@ -51,6 +57,17 @@ def answers(command: str) -> str:
         "openssl dgst": [PASSWORD],
     }
     return "".join(f"{line}\n" for line in next((t for p, t in typed.items() if command.startswith(f"{p} ")), []))
+
+
+def test_openssl_signs_in_the_learners_own_folder_as_03_says(quick_workspace: Workspace, openssl: Run) -> None:
+    quick_workspace.catch_up("device")
+    said = next(text for text in cells_of(NOTEBOOKS[3]) if "Watch the row appear" in text)
+    secret = f"pass:{quick_workspace.passphrase.reveal()}"
+    for command in re.findall("`openssl ([^`]+ -[^`]*)`", said):
+        options = ["-passout", secret] if command.startswith("req") else ["-passin", secret, "-batch"]
+        openssl(*shlex.split(command), *options, cwd=quick_workspace.ca_folder)
+    names = [row.subject for row in quick_workspace.ca().database.rows()]
+    assert len(names) == 2 and names[1] == "/CN=by-openssl"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +96,10 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
                 platform.tenant.trusted_certificates.ensure(read_certificates(folder / "caCert.pem")[0])
             if "code.txt" in command:  # downloaded from the platform
                 (folder / "code.txt").write_text(CODE)
-            printed[command] = type_command(command.replace("localhost:8883", f"localhost:{platform.mqtt[1]}"), folder)
+            typed = command.replace("localhost:8883", f"localhost:{platform.mqtt[1]}")
+            printed[command] = type_command(
+                re.sub("^python ", f"MCIOT_PASSPHRASE={PASSWORD} {sys.executable} ", typed), folder
+            )
         yield workspace, tutorial / "workspace" / "by-hand" / "caCertificate", printed
     finally:
         platform.stop()

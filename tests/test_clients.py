@@ -11,7 +11,7 @@ from conftest import PASSPHRASE, Run, tool
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mciot_nb import Device, OnboardingError, Tenant, Workspace
-from mciot_nb.connect.client_settings import ClientSettings, Setting
+from mciot_nb.connect.client_settings import ClientSettings
 
 ANOTHER = "somebody-else"
 
@@ -29,7 +29,7 @@ def settings(workspace: Workspace) -> ClientSettings:
     return workspace.client_settings(workspace.tenant())
 
 
-def values(settings: list[Setting]) -> dict[str, str]:
+def values(settings: list[tuple[str, str, str]]) -> dict[str, str]:
     return {name: value for name, value, _ in settings}
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import test_trust_panel
-from conftest import PASSPHRASE
+from conftest import PASSPHRASE, Run
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from platform_tools import DAY, TLS, Entity, make, started, wait_for
 from test_tenant_calls import device_of, refused
 
 from mciot_nb import Device, DistinguishedName, LocalPlatform, Secret, Workspace
 from mciot_nb.connect.tenant import Tenant, TenantSettings, read_settings, real_tenant
-from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.chain import diagnose, read_certificates, to_pem
 from mciot_nb.pki.keys import KeyType, create_key
 
 CA = make("Connect CA", ca=True)
@@ -72,6 +73,22 @@ def test_each_refusal_is_one_sentence_here_and_a_reason_there(
     assert_verdict(platform, reason)
     with device_of(platform, tmp_path, DEVICE, tls=tls):  # the control: the same device with nothing wrong
         assert_verdict(platform, "CONNECTED")
+
+
+def test_a_ca_whose_key_writes_its_curve_out_is_no_matter_of_dates(
+    platform: LocalPlatform, tmp_path: Path, openssl: Run
+) -> None:
+    key, file = tmp_path / "explicit.key", tmp_path / "explicit.pem"
+    curve = ("-pkeyopt", "ec_paramgen_curve:P-256", "-pkeyopt", "ec_param_enc:explicit")
+    openssl("genpkey", "-algorithm", "EC", *curve, "-out", key)
+    usage = ("-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", "-key", key, "-subj", "/CN=Explicit", *usage, "-out", file)
+    own, loaded = read_certificates(file)[0], load_pem_private_key(key.read_bytes(), None)
+    device = make("explicit", Entity(own, loaded, (own,)))  # type: ignore[arg-type]
+    platform.tenant.trusted_certificates.upload(own)
+    said = refused("ALERT_BAD_CERTIFICATE", device_of(platform, tmp_path, device).connect)
+    assert "perhaps" in said and "states its curve by numbers" in said and "let diagnose" in said
+    assert "its curve written out" in str(diagnose(device.chain, [own], "guide-2021")), "which it does say"
 
 
 @pytest.mark.usefixtures("tenant")

@@ -224,11 +224,11 @@ def test_both_ends_of_a_refusal_stand_beside_each_other(
     bench = bench_of(platform, make("refused", issuer, **dates), tmp_path, tls=version)
     trusted = platform.tenant.trusted_certificates
     if case == "disabled":
-        trusted.disable(CA.certificate)
+        trusted.update(CA.certificate, status="DISABLED")
     try:
         assert bench.connect(client_id) == "✗ Not connected: what each side saw is above."
     finally:
-        trusted.enable(CA.certificate)
+        trusted.update(CA.certificate, status="ENABLED")
     left, right = bench.sides
     assert device_saw in left and log_says in re.sub(r"\s+", " ", right)
     assert "1. CN=refused" in right and version.name.replace("_", ".") in right
@@ -273,7 +273,7 @@ def come_as_a_twin(bench: Bench) -> None:
 #: What ends a connection, and what the platform's log says of it then.
 ENDS: dict[str, tuple[Callable[[Bench], object], str]] = {
     "disabled": (
-        lambda bench: bench.platform.tenant.trusted_certificates.disable(CA.certificate),
+        lambda bench: bench.platform.tenant.trusted_certificates.update(CA.certificate, status="DISABLED"),
         "Then: The trusted certificate was disabled.",
     ),
     "twin": (come_as_a_twin, "Then: The same ClientId connected again, from 127.0.0.1:"),
@@ -461,7 +461,7 @@ def test_an_operation_is_sent_appears_and_is_answered_both_ways(bench: Bench) ->
     wait_for(lambda: bench.look() and operations.arrived)
     (command,) = operations.arrived
     assert bench.press(command.buttons["Begin"]) == "✓ c8y_Command close, valve: begun (501)."
-    assert "EXECUTING" in bench.statuses and "has begun" in text(command._label)
+    assert "EXECUTING" in bench.statuses and "has begun" in text(command.label)
     assert bench.press(command.buttons["Begin"]) == "✓ c8y_Command close, valve: begun (501)."  # and is not sent again
     command.buttons["Failed…"].click()
     question, field, _, no = bench.console._question.children

@@ -133,6 +133,48 @@ def test_the_connection_outlives_the_page_and_ends_with_the_cell_or_the_kernel(
         wait_for(lambda: all(endings()), 60)  # the kernel's end is the connection's
 
 
+#: The rows of the console whose buttons are not beside their fields; and how many lines a table's cell takes.
+TORN = """() => [...document.querySelectorAll(".mciot-console .mciot-row")].filter((row) => {
+  const parts = [...row.children].filter((one) => one.matches(".widget-button, .widget-text, .widget-dropdown"));
+  const middles = parts.map((one) => one.getBoundingClientRect()).map((box) => box.top + box.height / 2);
+  return Math.max(...middles) - Math.min(...middles) > 8;
+}).map((row) => row.innerText)"""
+LINES = """(cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size;
+}"""
+#: What is typed into a field before Enter, and what comes of it.
+ENTERED = (
+    ("ClientId", "somebody-else", "CONNACK_5"),
+    ("ClientId", "device-0001", "✓ Connected."),
+    ("Value", "22.5", "200,c8y_Temperature,T,22.5,C"),
+    ("Event text", "ajar", "400,c8y_Door,ajar"),
+    ("Alarm text", "hot", "302,c8y_TooHot,hot"),
+    ("Command text", "close", "c8y_Command close has arrived"),
+    ("Reason", "stuck", "✗ FAILED: stuck"),
+)
+
+
+def test_enter_in_a_field_does_what_its_button_does(quick_workspace: Workspace, notebooks: Notebooks) -> None:
+    with console(notebooks, quick_workspace) as page:
+        expect(page.locator(".jp-DirListing-content")).to_be_visible()  # the file browser takes its part of the width
+        for width, is_torn in ((1240, False), (800, True)):  # a scroll bar takes some, too; and the control
+            page.set_viewport_size({"width": width, "height": 1400})
+            assert bool(page.evaluate(TORN)) == is_torn
+        for label, typed, then in ENTERED:
+            if label == "Reason":
+                click(page, "Failed…")
+            fill(page, label, typed)
+            page.keyboard.press("Enter")
+            expect(page.locator(".mciot-console")).to_contain_text(then)
+        picture(page, "entered")
+        assert quick_workspace.tenant().devices.events("device-0001")["text"].tolist() == ["ajar"]
+        page.set_viewport_size({"width": 1100, "height": 1400})
+        click(page, "Restart")
+        assert page.locator(".mciot-console th", has_text=re.compile("^c8y_Restart$")).evaluate(LINES) == 1
+
+
 def press(page: Page, name: str, key: str = "Enter") -> None:
     tab_to(page, button(page, name))
     page.keyboard.press(key)

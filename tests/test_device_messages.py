@@ -20,6 +20,7 @@ from test_tenant_calls import Talk, device_of, hear, over_tls, refused, says, se
 from mciot_nb import Device, LocalPlatform, Secret, Tenant
 from mciot_nb.connect import mqtt as connection
 from mciot_nb.connect.device import OperationRequest
+from mciot_nb.connect.devices import Operation
 from mciot_nb.connect.mqtt import Connection, Message
 from mciot_nb.connect.smartrest import line, parse
 
@@ -98,18 +99,22 @@ def test_an_operation_is_sent_carried_out_and_followed(platform: LocalPlatform, 
     waiting = devices.command(device.client_id, 'echo "a, b"')  # before the device asks for anything
     assert device.operations() == [OperationRequest("c8y_Command", 'echo "a, b"')]
     restart = devices.restart(device.client_id)  # pushed to the device
+
+    def operation(asked: Operation) -> Operation:
+        return next(one for one in devices.operations(device.client_id) if one.id == asked.id)
+
     assert device.operations(60) == [OperationRequest("c8y_Restart")]
-    assert devices.operation(restart.id).status == "PENDING"
+    assert operation(restart).status == "PENDING"
     device.executing(OperationRequest("c8y_Restart"))
-    assert devices.operation(restart.id).status == "EXECUTING"
+    assert operation(restart).status == "EXECUTING"
     device.done(OperationRequest("c8y_Restart"))
     device.failed(OperationRequest("c8y_Command"), "too early")  # the control: it is not EXECUTING
     error = device.receive(60)
-    assert error and error.values[1] == "502" and devices.operation(waiting.id).status == "PENDING"
+    assert error and error.values[1] == "502" and operation(waiting).status == "PENDING"
     device.executing(OperationRequest("c8y_Command"))
     device.failed(OperationRequest("c8y_Command"), "no such command")
-    assert devices.operation(restart.id).status == "SUCCESSFUL"
-    failed = devices.operation(waiting.id)
+    assert operation(restart).status == "SUCCESSFUL"
+    failed = operation(waiting)
     assert (failed.status, failed.failure) == ("FAILED", "no such command")
     device.done(OperationRequest("c8y_Restart"))  # the control: there is none left
     error = device.receive(60)
@@ -122,9 +127,9 @@ def test_a_device_gets_tokens_both_ways(platform: LocalPlatform, device: Device,
     device.create()
     for token in (device.token(), device.access_token(platform.https)):
         claims = jwt.decode(token.reveal(), options={"verify_signature": False})
-        assert claims["ten"] == platform.tenant_id and device.client_id in claims["sub"]
+        assert claims["ten"] == platform.tenant_ids[0] and device.client_id in claims["sub"]
         assert token.reveal() not in repr(token) + repr(device)
-        own = Tenant(platform.https, platform.tenant_id, token=token, verify=str(platform.server_certificate))
+        own = Tenant(platform.https, platform.tenant_ids[0], token=token, verify=str(platform.server_certificate))
         found = own.devices.find(device.client_id)
         assert found and own.devices.to_frame()["id"].tolist() == [found.id]
         assert "ROLE_TENANT_ADMIN" in refused("HTTP_403", own.trusted_certificates.list)

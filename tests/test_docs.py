@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 from mciot_nb.errors import SENTENCES
+from run import COMMANDS
 from tools import platform_page
 from tools.error_pages import BY_KEY, PACKAGES, PAGE, coded_errors, page
 
@@ -162,8 +163,20 @@ def test_every_name_in_the_architecture_exists() -> None:
     assert {name for name in python if not set(name.removesuffix(".py").split(".")) <= known} == set()
 
 
-def test_the_readmes_example_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_has_a_row_for_each_notebook_and_command_and_is_short() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, notebook in notebook_texts().items():
+        minutes = re.findall(r"\*\*Time:\*\* (\d+) minutes, plus (\d+)", notebook)
+        row = re.search(rf"^\| \[{name[:2]} [^]]+\]\(notebooks/{name}\).* \| (\d+) \+ (\d+) \|$", text, re.MULTILINE)
+        assert row and [row.groups()] == minutes, f"{name}: {minutes}"
+    assert all(f"`python3 run.py {name}`" in text or f"`{name}`" in text for name in {*COMMANDS} - {"lab"})
+    assert len(text.splitlines()) < 120
+    ((picture, alternative),) = re.findall(r'<img src="([^"]+)" width="\d+" alt="([^"]+)">', text)
+    assert len(alternative) > 40 and (ROOT / picture).stat().st_size < 200_000
+
+
+def test_the_example_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(from pathlib .*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(code.replace('"a passphrase")\nkey', '"a passphrase", key_type=KeyType.P256)\nkey'), {})  # which is quicker

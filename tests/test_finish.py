@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import re
 import shutil
 import sqlite3
@@ -300,6 +301,7 @@ NEW = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncrypti
         (KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), "binary"),
         (b"\x30\x31\x02\x01\x01\x04\x20" + b"\xffthe secret number of a key, x!\n" + b"\xa0\x0a", "binary"),
     ],
+    ids=itertools.count(),  # not of the key: tests have the same names in every process
 )
 def test_no_more_of_a_private_key_is_shown_than_its_first_line(tmp_path: Path, data: bytes, said: str) -> None:
     path = tmp_path / "some.pem"

@@ -377,7 +377,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform
 
 def real(platform: LocalPlatform, **changed: object) -> TenantSettings:
     """The local platform, as one that is reached over the net, proven by its file as a trainee's is in a class."""
-    known = TenantSettings(platform.https, platform.tenant_id, platform.tenant.user, *platform.mqtt, local=False)
+    known = TenantSettings(platform.https, platform.tenant_ids[0], platform.tenant.user, *platform.mqtt, local=False)
     proof: dict[str, Any] = {"ca_file": str(platform.server_certificate)}
     return dataclasses.replace(known, **(proof | changed))
 
@@ -424,7 +424,7 @@ def test_the_first_thing_that_fails_is_said_and_nothing_after_it(
 ) -> None:
     wrong = says(Secret(WORD))
     assert wrong.startswith("✓ reached, TLS verified. ✗ ") and "the login of admin was refused" in wrong
-    viewer = json.loads((platform.folder / "credentials.json").read_text())[platform.tenant_id]["others"][0]
+    viewer = json.loads((platform.folder / "credentials.json").read_text())[platform.tenant_ids[0]]["others"][0]
     no_role = says(Secret(viewer["password"]), user=viewer["user"])
     assert no_role.startswith("✓ reached, TLS verified, logged in as viewer. ✗ ") and "ROLE_TENANT_ADMIN" in no_role
     closed = free_port()

@@ -21,7 +21,7 @@ from test_tenant_calls import hear, over_tls, refused, served
 
 from mciot_nb import Device, LocalPlatform, Secret
 from mciot_nb.connect.device import tls_context
-from mciot_nb.pki.chain import read_certificates, to_pem
+from mciot_nb.pki.chain import diagnose, read_certificates, to_pem
 from mciot_nb.pki.keys import encrypted_pem
 from mciot_nb.pki.keystore import write_keystore, write_truststore
 
@@ -171,7 +171,9 @@ def test_a_failure_after_the_key_was_written(lab: Lab, temporary: Path, tmp_path
     key, now, path = rsa.generate_private_key(65537, 1024), datetime.now(UTC), tmp_path / "short.jks"
     name = x509.Name.from_rfc4514_string("CN=short")
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1).not_valid_before(now - DAY)
-    write_keystore(path, key, [builder.not_valid_after(now + DAY).sign(key, hashes.SHA256())], PASSWORD)
+    short = builder.not_valid_after(now + DAY).sign(key, hashes.SHA256())
+    assert "WEAK_KEY" in str(said := diagnose([short], [short])) and "on the device itself" in str(said)
+    write_keystore(path, key, [short], PASSWORD)
     stores = path, lab.folder / "trust.jks"
     sentence = refused("WEAK", lambda: Device.from_keystores(*stores, PASSWORD, *lab.platform.mqtt))
     assert "too short" in sentence and str(path) in sentence and str(temporary) not in sentence

@@ -150,7 +150,7 @@ def test_git_pull_takes_what_is_new_and_keeps_what_was_written(checkout: Checkou
     for cell_id, text in ((FORM, "# mine"), (CHECK, "# newer")):
         assert cell(checkout.open(), cell_id)["source"].endswith(text)
     assert checkout.git("status", "--porcelain") == f" M {NAME}\n"
-    # Both in one cell: nothing is lost, as the README says.
+    # Both in one cell: nothing is lost, as docs/updating.md says.
     checkout.write_upstream("form = None", FORM)
     assert "conflict" in checkout.git("pull", "--autostash")
     checkout.git("checkout", "HEAD", "--", "notebooks")
@@ -189,6 +189,15 @@ def test_a_notebook_that_is_renamed_or_moved_keeps_what_a_run_showed(checkout: C
     assert "this run's" not in str(checkout.open())
     checkout.run_and_save()
     assert "this run's" in str(checkout.open(new)), "another notebook's page is not this one's to delete"
+
+
+def test_a_notebook_that_is_deleted_takes_its_page_along(checkout: Checkout) -> None:
+    checkout.manager.delete_to_trash = False
+    for path in NOTEBOOKS[1:3]:
+        checkout.run_and_save(f"notebooks/{path.name}")
+    asyncio.run(checkout.manager.delete(NAME))
+    (kept,) = (checkout.folder / "notebooks" / ".ran").iterdir()
+    assert kept.name.startswith(NOTEBOOKS[2].stem), "another's stays"
 
 
 def test_what_was_written_is_kept_where_its_page_cant_be(checkout: Checkout) -> None:

@@ -23,7 +23,7 @@ from mciot_nb.pki.config import find_config, guide_config, read_config
 from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.keys import KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import FIELDS
-from mciot_nb.pki.rows import HOLD_INSTRUCTIONS, REASONS
+from mciot_nb.pki.rows import REASONS
 
 ROOT_SUBJECT = DistinguishedName("DE", "Bayern", "München", "Probe & Söhne", "Team 1/2+3", "Wurzel+CA", "a@example.com")
 SUBJECTS = (
@@ -35,11 +35,10 @@ SUBJECTS = (
     DistinguishedName(common_name="  blanks at both ends  "),
 )
 #: What bears an argument is asked of openssl by an option of its own, not by -crl_reason.
-OPTIONS = {"keyTime": "-crl_compromise", "CAkeyTime": "-crl_CA_compromise", "holdInstruction": "-crl_hold"}
+OPTIONS = {"keyTime": "-crl_compromise", "CAkeyTime": "-crl_CA_compromise"}
 FULL_REASONS = [
-    *[word for word in REASONS if word not in OPTIONS],
+    *[word for word in REASONS if word not in {*OPTIONS, "holdInstruction"}],
     *("keyTime,20260102030405Z", "CAkeyTime,20260102030406Z", ""),
-    *[f"holdInstruction,{which}" for which in (*HOLD_INSTRUCTIONS, "1.2.3.4")],
 ]
 
 

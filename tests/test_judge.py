@@ -137,7 +137,7 @@ NAMED = {  # code, and what the sentence says
     "URI that is not permitted": ("INVALID", "do not permit"),
     "renewed root, same key, another key identifier": ("UNKNOWN_CA", "authority key identifier"),
     "malformed alternative name": ("INVALID", "malformed"),
-    "root of the same name": ("UNKNOWN_CA", "no trusted certificate with that name"),
+    "root of the same name": ("UNKNOWN_CA", "the trusted certificate of that name has another key"),
     "forged, without key identifiers": ("BAD_SIGNATURE", "did not sign it"),
     "basic constraints not critical": ("STRICT", "basic constraints that are not critical"),
     "no key identifiers at all": ("STRICT", "authority key identifier, which strict verifiers"),

@@ -1,4 +1,5 @@
-"""Keyboard alone, from 01 to the connected device of 07: no trap, nothing out of reach, and the focus is always seen.
+"""Keyboard alone, from 01 to the connected device of 07: no trap, nothing out of reach, and the focus is always seen,
+in both themes.
 
 Cells are run by the Lab's command palette (Ctrl+Shift+C); everything else is Tab, Enter, Space and typing.
 """
@@ -58,6 +59,17 @@ def go_round(page: Page) -> None:
             break
     assert rounds == 2, "Tab is caught somewhere"
     assert page.evaluate(OUT_OF_REACH) == []
+
+
+def go_round_in_both_themes(page: Page) -> None:
+    """Go round, and again in the other theme, which the next notebook is opened in."""
+    go_round(page)
+    body = page.locator("body")
+    was_light = body.get_attribute("data-jp-theme-light") == "true"
+    command(page, f"Use Theme: JupyterLab {'Dark' if was_light else 'Light'}")
+    expect(body).to_have_attribute("data-jp-theme-light", "false" if was_light else "true")
+    page.evaluate("document.querySelectorAll('[data-reached]').forEach((one) => delete one.dataset.reached)")
+    go_round(page)
 
 
 def make_a_ca(page: Page) -> None:
@@ -121,7 +133,7 @@ def test_keyboard_alone_goes_through_01_to_07(tmp_path: Path) -> None:
                 wait_until_done(page, path)
                 DONE.get(path.stem[:2], lambda _: None)(page)
                 photograph(page, f"keyboard_{path.stem[:2]}")
-                go_round(page)
+                go_round_in_both_themes(page)
                 if path == NOTEBOOKS[1]:
                     see_that_it_would_be_seen(page)
 

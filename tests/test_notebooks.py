@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import PASSPHRASE, ROOT, tool
+from platform_tools import connected
 
 import mciot_nb
 from mciot_nb import LocalPlatform, Workspace
@@ -190,7 +191,7 @@ def test_a_trainee_uses_a_tenant_of_the_class(
         assert "certificate verify failed" in execute(load(NOTEBOOKS[6]), NOTEBOOKS[6])  # the control
         monkeypatch.setenv("MCIOT_CA_FILE", str(platform.server_certificate))
         run_all(NOTEBOOKS[5:8])
-        assert set(platform.connected()["tenant"]) == {tenant.tenant_id}
+        assert set(connected(platform)["tenant"]) == {tenant.tenant_id}
         assert tenant.trusted_certificates.list()[0].proven and not platform.tenant.trusted_certificates.list()
     finally:
         platform.stop()

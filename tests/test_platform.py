@@ -43,7 +43,7 @@ def test_a_second_start_finds_the_first(platform: LocalPlatform) -> None:
         "mqtt": list(platform.mqtt),
         "https": platform.https,
         "server_certificate": str(platform.server_certificate),
-        "tenants": [{"id": platform.tenant_id, "user": platform.tenant.user}],
+        "tenants": [{"id": platform.tenant_ids[0], "user": platform.tenant.user}],
         "pid": platform.pid,
     }
     with pytest.raises(OnboardingError, match="guide-2021, not current"):
@@ -233,7 +233,7 @@ def test_secrets_are_their_owners_alone(platform: LocalPlatform) -> None:
     for name in ("credentials.json", "serverKey.pem"):
         assert stat.S_IMODE((platform.folder / name).stat().st_mode) == 0o600
     seen = repr(platform) + repr(platform.tenant) + " ".join(psutil.Process(platform.pid).cmdline())
-    assert tools.password(platform) not in seen and platform.tenant_id in seen
+    assert tools.password(platform) not in seen and platform.tenant_ids[0] in seen
 
 
 def test_keytool_takes_the_server_certificate(platform: LocalPlatform, keytool: Run, tmp_path: Path) -> None:

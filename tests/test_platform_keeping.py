@@ -175,19 +175,19 @@ def test_connections_cut_off_by_a_kill_have_an_end_in_the_log(tmp_path: Path) ->
             assert seen.connack == 0
             process.kill()
             process.wait()
-            assert platform.connected()["ended"].isna().tolist() == [False, True]
+            assert tools.connected(platform)["ended"].isna().tolist() == [False, True]
     with tools.start_in_foreground(tmp_path):
         log = platform.log().set_index("client_id")
         assert log.loc["gone", "ending"] == "The client disconnected."  # the control
         assert log.loc["dev", "ending"] == "The platform was killed."
         assert log.loc["dev", "ended"] >= log.loc["dev", "time"]
-        assert not platform.connected()["ended"].isna().any()
+        assert not tools.connected(platform)["ended"].isna().any()
 
 
 def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path) -> None:
     root, file = tools.make("Root", ca=True), tmp_path / "platform.sqlite"
     storage = Storage(file)
-    anchor = TrustAnchor(root.fingerprint, "t1001", root.certificate, "old one", "ENABLED", False)
+    anchor = TrustAnchor(root.certificate, "t1001", "ENABLED", False, fingerprint=root.fingerprint, name="old one")
     storage.put_trusted_certificate(anchor)
     storage.log(LoggedAttempt("127.0.0.1:5", "t1001"), "CONNECTED", "It is.")
     storage.close()
@@ -208,7 +208,7 @@ def test_a_good_chain_is_remembered_until_trust_or_a_date_changes(
 ) -> None:
     storage = Storage(tmp_path / "platform.sqlite")
     ca = tools.make("CA", ca=True)
-    kept = TrustAnchor(ca.fingerprint, "t1001", ca.certificate, "", "ENABLED", True)
+    kept = TrustAnchor(ca.certificate, "t1001", "ENABLED", True, fingerprint=ca.fingerprint, name="")
     storage.put_trusted_certificate(kept)
     decided, asked = Trust(storage, PROFILES["current"]), list[str | None]()
     enabled = decided.enabled

@@ -34,6 +34,11 @@ IN_A_TENANT = {
     *(("06", 1, "login"), ("06", 1, "other"), ("06", 2, "disabled"), ("06", 2, "auto")),
     *(("07", 1, "other"), ("07", 1, "log"), ("07", 2, "event"), ("07", 3, "asked"), ("07", 3, "answered")),
 }
+#: Notes that need nothing of the exercises before: what is written, and the sentence that answers it.
+NOTES = [
+    *(("08", 1, "unknown", "UNKNOWN_CA"), ("08", 1, "ok", "ok"), ("08", 1, "other", "CONNACK_5")),
+    *(("08", 2, "early", "not_yet_valid"), ("08", 2, "other", "alert certificate expired")),
+]
 ANSWER = r"<details style=[^>]*><summary>(.+)</summary>\n\n(✓ \*\*Right\.\*\*|✗ \*\*No\.\*\*) (.+)\n\n</details>"
 #: What an exercise has beside the sentences for what is wrong.
 OTHERS = {"title", "files", "after", "check", "todo", "done", "wants", "answers"}
@@ -285,18 +290,39 @@ def test_the_advice_leads_to_the_goal(copy: Workspace) -> None:
     assert state(copy, "03", 2)[0] == DONE
 
     folder, subject = learner.ca / "intermediateCertificate", DistinguishedName(common_name="Once more")
-    folder.rename(learner.ca / "wrongIntermediate")
+
+    def move_away(number: str, at: int, name: str) -> None:
+        said = re.search(r"move it away with (.*'\)), and", TABLE[number][at - 1][name])
+        assert said
+        exec(said[1], {"workspace": copy})  # as the learner would, letter for letter
+
+    move_away("02", 3, "pathlen")
     options = {"extensions": "v3_intermediate", "key_type": KeyType.P256}
     learner.second.create_intermediate(folder, subject, copy.passphrase, **options)  # type: ignore[arg-type]
     assert state(copy, "02", 3)[0] == DONE
 
-    learner.ca.rename(learner.folder / "wrongCa")
+    move_away("01", 2, "type")
     CertificateAuthority.create(learner.ca, subject, copy.passphrase, days=3650, key_type=KeyType.P256)
     assert state(copy, "01", 2)[0] == DONE and state(copy, "03", 2)[1] == TABLE["03"][1]["issuer"]
 
 
+@pytest.mark.parametrize(("number", "at", "name", "text"), NOTES)
+def test_a_wrong_note_is_answered_by_its_own_sentence(
+    quick_workspace: Workspace, number: str, at: int, name: str, text: str
+) -> None:
+    words = TABLE[number][at - 1]
+    note = quick_workspace.practice_folder / words["files"][0]
+    note.parent.mkdir(exist_ok=True)
+    for written, found, sentence in (
+        (text, WRONG, words[name].format(text)),
+        (next(code for code, word in words["answers"].items() if word == "right"), DONE, words["done"]),
+    ):
+        note.write_text(written)
+        assert state(quick_workspace, number, at) == (found, sentence)
+
+
 def test_every_sentence_has_its_wrong_attempt() -> None:
-    tried = {(number, at, name) for number, at, name, _ in ATTEMPTS} | IN_A_TENANT
+    tried = {(number, at, name) for number, at, name, _ in [*ATTEMPTS, *NOTES]} | IN_A_TENANT  # type: ignore[misc]
     known = {(number, at, name) for number, at in EACH for name in set(TABLE[number][at - 1]) - OTHERS}
     assert tried == known
 
@@ -378,23 +404,23 @@ def test_half_way_in_a_tenant(copy: Workspace) -> None:
         assert said("07", 1, "log", "nothing")
         trusted.upload(second)
         assert said("06", 2, "auto")
-        trusted.disable(second)
+        trusted.update(second, status="DISABLED")
         assert said("06", 2, "disabled")
-        trusted.enable(second)
+        trusted.update(second, status="ENABLED")
         files = {"chain": folder / "deviceCertChain.pem", "key": folder / "deviceKey.pem"}
         trust = {"passphrase": copy.passphrase, "trusted": copy.trusted_file(tenant)}
         with Device(*tenant.mqtt, **files, **trust) as device:  # type: ignore[arg-type]
             device.create()
             assert said("07", 1, "log", "CONNECTED") and said("07", 2, "event") and said("07", 3, "asked")
             assert said("06", 2, "done"), "the device is in, so it may stay on"
-            number = tenant.devices.command(device.client_id, "hello").id
+            tenant.devices.command(device.client_id, "hello")
             assert said("07", 3, "answered", "PENDING")
             (operation,) = device.operations(timeout=60)
             device.executing(operation)
-            wait_for(lambda: tenant.devices.operation(number).status == "EXECUTING", 60)
+            wait_for(lambda: tenant.devices.operations(device.client_id)[-1].status == "EXECUTING", 60)
             assert said("07", 3, "answered", "EXECUTING")
             device.failed(operation, "no voice")
-            wait_for(lambda: tenant.devices.operation(number).status == "FAILED", 60)
+            wait_for(lambda: tenant.devices.operations(device.client_id)[-1].status == "FAILED", 60)
             assert said("07", 3, "answered", "FAILED")
     finally:
         copy.platform().stop()

@@ -459,7 +459,9 @@ def test_a_list_of_issuers_that_is_too_long_is_left_out(tmp_path: Path, count: i
     with storage.transaction():
         for number in range(count):
             ca = tools.make(f"A name of thirty letters {number:05}", ca=True)
-            storage.put_trusted_certificate(TrustAnchor(ca.fingerprint, "t1001", ca.certificate, "", "ENABLED", True))
+            storage.put_trusted_certificate(
+                TrustAnchor(ca.certificate, "t1001", "ENABLED", True, fingerprint=ca.fingerprint, name="")
+            )
     server, client = (
         SSL.Connection(contexts.current()[0], None),
         SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None),

@@ -13,8 +13,8 @@ from playwright.sync_api import Locator, Page, expect
 pytestmark = pytest.mark.slow
 
 SETUP = """%reload_ext mciot_nb
-from mciot_nb import CaForm, ClassPanel, CompletionForm, DeviceConsole, PassphraseForm, SigningPanel, TenantForm
-from mciot_nb import TrustedCertificatesPanel, Workspace
+from mciot_nb import CaForm, ClassPanel, CompletionForm, DeviceConsole, Laboratory, PassphraseForm, Quiz, SigningPanel
+from mciot_nb import TenantForm, TrustedCertificatesPanel, Workspace
 workspace = Workspace()
 workspace.catch_up("upload")
 tenant = workspace.tenant()"""
@@ -27,6 +27,8 @@ WIDGETS = {
     "TenantForm(workspace)": ("Test", "✓ "),
     "ClassPanel(workspace)": ("Open t1001", "Reset this tenant"),
     "CompletionForm(workspace)": ("Submit", "✓ Submitted."),
+    "Laboratory(workspace)": ("Open Nothing is wrong", "Close"),
+    "Quiz(workspace)": ("Ask me", "Stop here: the passphrase"),  # of which the first form has a half
     "DeviceConsole(workspace)": ("Connect", "✓ Connected"),
 }
 PICTURED = "Run this cell again to use it."

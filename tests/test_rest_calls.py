@@ -86,7 +86,7 @@ def trusted(platform: LocalPlatform, which: Entity | str = "", call: str = "", t
     """Return the path of the trusted certificates, of one of them, or of a ``call`` for proof of possession."""
     identifier = which.fingerprint if isinstance(which, Entity) else which
     below = "/".join(filter(None, [f"trusted-certificates{'-pop' if call else ''}", identifier, call]))
-    return f"/tenant/tenants/{tenant or platform.tenant_id}/{below}"
+    return f"/tenant/tenants/{tenant or platform.tenant_ids[0]}/{below}"
 
 
 def body(entity: Entity, **fields: Any) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_the_guides_upload_with_curl_is_taken(
         headers = (f'header = "Authorization: Basic {basic}"', 'header = "Content-Type: application/json"')
         return curl(either, f'url = "{either.https}{trusted(either)}"', *headers, f'data-binary = "@{given}"')
 
-    assert post(f"{either.tenant_id}/admin", "wrong")[:2] == (0, 401)
+    assert post(f"{either.tenant_ids[0]}/admin", "wrong")[:2] == (0, 401)
     assert post(*login(either, viewer=True))[:2] == (0, 403)
     certificate.rename(aside := certificate.with_name("aside.pem"))
     certificate.write_text(ca.pem)
@@ -207,7 +207,7 @@ def test_each_login_sees_its_tenant_and_who_has_none_is_told_how_to_log_in(
     (user, right), viewer, second = login(either), login(either, viewer=True), login(either, 1)
     logins: list[dict[str, Any]] = [{"auth": given} for given in ((user, right), ("admin", right), viewer)]
     for options in (*logins, device_login(either, tmp_path, make("asks", ca), "asks")):
-        assert rest(either, "GET", path, **options).json()["name"] == either.tenant_id
+        assert rest(either, "GET", path, **options).json()["name"] == either.tenant_ids[0]
     assert rest(either, "GET", path, auth=second).json()["name"] == either.tenants[1].tenant_id
     for wrong in (None, ("admin", "wrong"), ("t9/admin", right), (second[0], right), ("", "")):
         answer = rest(either, "GET", path, auth=wrong)

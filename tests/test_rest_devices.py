@@ -73,7 +73,7 @@ def test_a_chain_is_judged_as_on_a_connection(either: LocalPlatform) -> None:
         answer = verify(either, *chain)
         assert answer.status_code == (200 if good else 401), number
         assert good or (answer.json()["error"], answer.headers["Content-Type"]) == ("security/Unauthorized", ERROR)
-    found = {"successfullyValidated": True, "tenantId": either.tenant_id, "issuer": "CN=Root", "subject": "CN=dev"}
+    found = {"successfullyValidated": True, "tenantId": either.tenant_ids[0], "issuer": "CN=Root", "subject": "CN=dev"}
     assert verify(either, dev, root).json() == found
     assert verify(either, make("dev", foreign), foreign, auth=login(either, 1)).status_code == 200  # the control
 
@@ -109,7 +109,7 @@ def test_only_a_certificate_is_a_chain_and_a_file_comes_before_a_header(platform
 
 def test_a_chain_is_judged_for_the_logins_own_tenant(platform: LocalPlatform) -> None:
     root = uploaded(platform)
-    dev, own, other = make("dev", root), platform.tenant_id, platform.tenants[1].tenant_id
+    dev, own, other = make("dev", root), platform.tenant_ids[0], platform.tenants[1].tenant_id
     for tenant, status in ((own, 200), (other, 403), ("t9", 404)):
         assert verify(platform, dev, root, data={"tenantId": tenant}).status_code == status
         assert verify(platform, dev, root, headers={"X-Cumulocity-TenantId": tenant}).status_code == status
@@ -199,7 +199,7 @@ def test_a_certificate_gives_a_device_a_token(platform: LocalPlatform, tmp_path:
     status, answer = ask(platform, tmp_path, dev)
     assert status == 200 and answer["access_token"] == answer["accessToken"]
     login = {"auth": None, "headers": {"Authorization": f"Bearer {answer['access_token']}"}}
-    assert rest(platform, "GET", "/tenant/currentTenant", **login).json()["name"] == platform.tenant_id
+    assert rest(platform, "GET", "/tenant/currentTenant", **login).json()["name"] == platform.tenant_ids[0]
 
     def refused(status: int, code: str, *sent: Entity) -> str:
         before = len(platform.log())

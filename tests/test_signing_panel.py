@@ -28,9 +28,9 @@ from mciot_nb.pki.keys import KeyType
 from mciot_nb.pki.rows import decoded, hex_serial
 from mciot_nb.ui import signing_panel
 from mciot_nb.ui.certificate_card import certificate_card
-from mciot_nb.ui.markup import visible
-from mciot_nb.ui.signing_panel import REASONS, SigningPanel, signing_table, signing_texts, signing_values
-from mciot_nb.ui.table import PAGE, LiveTable
+from mciot_nb.ui.markup import table, visible
+from mciot_nb.ui.panel import PAGE, LiveTable
+from mciot_nb.ui.signing_panel import REASONS, SigningPanel, signing_texts, signing_values
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 NOW = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC)
@@ -267,7 +267,8 @@ def test_the_words_are_those_of_plain_python_and_of_the_table_that_stands_still(
         if len(frame):
             shown = [list(texts.columns), *(in_plain_python(row, at) for row in frame.iloc[::-1].to_dict("records"))]
             assert [list(texts.columns), *texts.to_numpy().tolist()] == shown
-            assert cells(signing_table(frame, at=at).html) == [visible(text) for row in shown for text in row]
+            drawn = table("Signed", texts, texts.to_numpy().tolist()).html
+            assert cells(drawn) == [visible(text) for row in shown for text in row]
 
 
 def test_a_subject_is_read_as_its_common_name_is() -> None:
@@ -553,12 +554,13 @@ def test_nothing_dangerous_gets_through(ca: CertificateAuthority, nasty: str) ->
         assert visible(nasty) in seen, "the control: it is shown"
 
 
-def test_the_static_picture_is_that_of_signing_table(ca: CertificateAuthority) -> None:
+def test_the_static_picture_shows_what_the_panel_shows(ca: CertificateAuthority) -> None:
     panel = SigningPanel(ca)
     assert repr(panel) == "No certificate has been signed yet."
     ca.revoke(int(sign(ca, "a"), 16), "superseded")
     sign(ca, "b")
-    shown, bundle = signing_table(ca.database.to_frame()), panel._repr_mimebundle_()
-    assert (bundle["text/plain"], bundle["text/html"]) == (repr(shown), shown._repr_html_())
+    bundle, rows = panel._repr_mimebundle_(), [text for _, *texts in panel.table.rows for text in texts]
+    assert len(rows) == 14 and cells(bundle["text/html"])[7:] == rows
+    assert all(text in bundle["text/plain"] for text in rows)
     assert len(re.findall("superseded", repr(panel))) == 1
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == panel.model_id

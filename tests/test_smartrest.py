@@ -102,7 +102,7 @@ def test_a_token_is_the_devices_login_to_rest(world: World) -> None:
     number, token = answer.split(",")
     assert (topic, number) == ("s/dat", "71")
     claims = jwt.decode(token, options={"verify_signature": False})
-    assert claims["sub"] == "device_token" and claims["ten"] == world.platform.tenant_id
+    assert claims["sub"] == "device_token" and claims["ten"] == world.platform.tenant_ids[0]
     assert claims["exp"] - claims["iat"] == 3600
     path = f"/inventory/managedObjects/{world.id_of('token')}"
 

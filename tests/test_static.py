@@ -3,7 +3,9 @@
 The notebooks are first run as a learner runs them, so that their outputs name widgets which are not there any more.
 """
 
+import json
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +14,15 @@ from typing import Any
 
 import nbformat
 import pytest
+import requests
 from browser import FLAGS, choose_theme, lab, page_of, photograph
-from conftest import tool
+from conftest import ROOT, tool
 from nbconvert import HTMLExporter
 from platform_tools import wait_for
 from playwright.sync_api import Page, expect, sync_playwright
 from test_displays import run_displays
 from test_lab import CUT
+from traitlets.config import Config
 
 from mciot_nb import LocalPlatform
 from tools.notebooks import NOTEBOOKS, execute
@@ -26,6 +30,8 @@ from tools.notebooks import NOTEBOOKS, execute
 pytestmark = pytest.mark.slow
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+#: With these settings, the Lab's menu *Save and Export Notebook As* makes a page that needs no network.
+EXPORT_SETTINGS = ROOT / "jupyter-config" / "jupyter_server_config.json"
 WORDS = "element => element.innerText.replaceAll(/\\s+/g, ' ')"
 
 
@@ -88,11 +94,17 @@ def wait_for_words(page: Page, expected: list[str]) -> None:
 
 
 def export(page: Page, notebook: Any, folder: Path, theme: str = "light") -> str:
-    """Open a notebook exported as HTML, and return its words."""
+    """Open a notebook exported as HTML, as the tutorial's Lab exports it, and return its words."""
+    asked: list[str] = []
     path = folder / "export.html"
-    path.write_text(HTMLExporter(theme=theme).from_notebook_node(notebook)[0], encoding="utf-8")
+    page.on("request", lambda request: asked.append(request.url))
+    settings = Config(json.loads(EXPORT_SETTINGS.read_text(encoding="utf-8")))
+    beside: Any = {"metadata": {"path": str(NOTEBOOKS[0].parent)}}  # where 00's picture is
+    made = HTMLExporter(theme=theme, config=settings).from_notebook_node(notebook, beside)[0]
+    path.write_text(made, encoding="utf-8")
     page.goto(path.as_uri())
     words: str = page.locator("body").evaluate(WORDS)
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == [], "it needs no network"
     return words
 
 
@@ -113,6 +125,22 @@ def test_an_export_shows_every_output_without_a_network(path: Path, run: dict[Pa
                     output["data"] = {VIEW: output["data"][VIEW]}
         shown = export(page, notebook, tmp_path)
         assert [words for words in of_widgets if words in shown] == []
+
+
+def test_the_labs_menu_exports_a_page_that_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (NOTEBOOKS[0], NOTEBOOKS[0].with_name("idea.svg")):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(EXPORT_SETTINGS.parent))
+    with lab(tmp_path) as url, offline() as page:
+        asked = url.replace("/lab/tree/try.ipynb", f"/nbconvert/html/{NOTEBOOKS[0].name}")
+        made = tmp_path / "menu.html"
+        made.write_bytes(requests.get(asked, timeout=60).content)
+        gone: list[str] = []
+        page.on("request", lambda request: gone.append(request.url))
+        page.goto(made.as_uri())
+        assert [one for one in gone if not one.startswith(("file:", "data:"))] == []
+        drawn = page.get_by_role("img", name=re.compile("^Your CA signs"))
+        expect(drawn).to_have_js_property("naturalWidth", 760)
 
 
 def test_an_untrusted_notebook_shows_every_output(run: dict[Path, Any], tmp_path: Path) -> None:

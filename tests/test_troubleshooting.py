@@ -56,7 +56,7 @@ def test_every_entry_says_why_and_what_to_do_and_names_a_heading_of_a_notebook()
         for number, path in trouble_page.BY_NUMBER.items()
     }
     for code, row in ROWS.items():
-        assert set(row) - {"see"} == {"why", "fix", "read"}, code
+        assert set(row) - {"see", "command"} == {"why", "fix", "read"}, code
         assert all(row[part].endswith((".", ")")) for part in ("why", "fix")), code
         number, _, heading = row["read"].partition(" ")
         assert heading in headings[number], f"{code}: notebook {number} has no section {heading!r}"

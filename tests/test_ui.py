@@ -416,7 +416,7 @@ def test_kept_settings_that_are_not_complete_stop_in_one_sentence() -> None:
     ("error", "said"),
     [
         (OnboardingError("The disk is full: make room."), "✗ The disk is full: make room."),
-        (OSError(28, "No space left on device"), "✗ Not submitted: No space left on device. Fix that, and press Sub"),
+        (OSError(28, "No space left on device"), "✗ Not submitted: No space left on device. Fix that, and try again."),
     ],
 )
 def test_a_refusal_of_the_caller_is_shown_and_changes_nothing(error: Exception, said: str) -> None:

@@ -24,9 +24,9 @@ from mciot_nb.pki.crl import read_crl, unlisted
 from mciot_nb.pki.keystore import KEY_ENTRY, TRUSTED_ENTRY, Entry, Keystore
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.signing import preview_subject
-from mciot_nb.ui.certificate_fields import fields
-from mciot_nb.ui.chain_picture import chain_picture
+from mciot_nb.ui.certificate_card import fields
 from mciot_nb.ui.displays import render
+from mciot_nb.ui.pictures import chain_picture
 from mciot_nb.workspace import Workspace
 
 FOLDER = Path(cryptography_vectors.__file__).parent

@@ -88,13 +88,13 @@ def spied(platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 @pytest.mark.slow
 def test_the_client_for_python(platform: LocalPlatform, spied: list[tuple[str, str, int]]) -> None:
     user, password = login(platform)
-    c8y = CumulocityApi(platform.https, platform.tenant_id, user, password)
+    c8y = CumulocityApi(platform.https, platform.tenant_ids[0], user, password)
     current = c8y.tenants.get_current()  # it looks for an id, which the answer does not have: the name is it
-    assert current.id is None and c8y.get("/tenant/currentTenant")["name"] == platform.tenant_id
+    assert current.id is None and c8y.get("/tenant/currentTenant")["name"] == platform.tenant_ids[0]
     me = c8y.users.get_current()
     assert me.username == "admin" and "ROLE_TENANT_ADMIN" in me.effective_permission_ids
     # It knows no trusted certificates, but has ways to call anything.
-    ca, path = make("Python", ca=True), f"/tenant/tenants/{platform.tenant_id}/trusted-certificates"
+    ca, path = make("Python", ca=True), f"/tenant/tenants/{platform.tenant_ids[0]}/trusted-certificates"
     body = {"name": "Python", "status": "ENABLED", "autoRegistrationEnabled": "true", "certInPemFormat": ca.pem}
     assert c8y.post(path, body)["fingerprint"] == ca.fingerprint
     assert ca.fingerprint in [one["fingerprint"] for one in c8y.get(path, {"pageSize": 2000})["certificates"]]
@@ -155,7 +155,7 @@ def test_the_client_for_python(platform: LocalPlatform, spied: list[tuple[str, s
     assert operation.update().status == "EXECUTING" and c8y.operations.get(operation.id).status == "EXECUTING"
     assert [o.id for o in c8y.operations.get_all(device_id=of)] == [c8y.operations.get_last(device_id=of).id]
     with pytest.raises(UnauthorizedError):
-        CumulocityApi(platform.https, platform.tenant_id, user, "wrong").post("/tenant/options", {})
+        CumulocityApi(platform.https, platform.tenant_ids[0], user, "wrong").post("/tenant/options", {})
     check("c8y-api 3.7.3", spied)
 
 
@@ -168,16 +168,16 @@ def test_the_client_for_python_with_asyncio(platform: LocalPlatform, spied: list
 async def _asyncio(platform: LocalPlatform) -> None:
     user, password = login(platform)
     # Its login sends the user as given: the tenant must stand before it.
-    auth, _ = await CumulocityRestClient.authenticate(platform.https, platform.tenant_id, user, password)
+    auth, _ = await CumulocityRestClient.authenticate(platform.https, platform.tenant_ids[0], user, password)
     assert isinstance(auth, BasicAuth)
     with pytest.raises(Exception, match="401"):
-        await CumulocityRestClient.authenticate(platform.https, platform.tenant_id, user, "wrong")
+        await CumulocityRestClient.authenticate(platform.https, platform.tenant_ids[0], user, "wrong")
 
     async def connector() -> aiohttp.BaseConnector:
         return aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(platform.server_certificate)))
 
-    async with CumulocityClient(platform.https, platform.tenant_id, auth, connector_factory=connector) as c8y:
-        assert (await c8y.tenants.get_current()).get("name") == platform.tenant_id
+    async with CumulocityClient(platform.https, platform.tenant_ids[0], auth, connector_factory=connector) as c8y:
+        assert (await c8y.tenants.get_current()).get("name") == platform.tenant_ids[0]
         assert (await c8y.users.get_current()).get("userName") == "admin"
         await _certificates(c8y)
         await _inventory(c8y)
@@ -259,7 +259,8 @@ def test_the_client_for_javascript(platform: LocalPlatform, tmp_path: Path, monk
     ca, of = make("JavaScript", ca=True), source(platform, "js")
     user, password = login(platform)
     (tmp_path / "ca.pem").write_text(ca.pem)
-    environment = {"BASE": platform.https, "TENANT": platform.tenant_id, "USER": user.partition("/")[2], "SOURCE": of}
+    tenant = platform.tenant_ids[0]
+    environment = {"BASE": platform.https, "TENANT": tenant, "USER": user.partition("/")[2], "SOURCE": of}
     environment |= {"PASSWORD": password, "CA_FILE": str(tmp_path / "ca.pem")}
     environment["KEY_FILE"] = str(write_chain(ca, tmp_path / "key.pem", []))
     environment["NODE_EXTRA_CA_CERTS"] = str(platform.server_certificate)
@@ -271,7 +272,7 @@ def test_the_client_for_javascript(platform: LocalPlatform, tmp_path: Path, monk
     revoked = [one.serial_number for one in x509.load_der_x509_crl(base64.b64decode(found.pop("crl")))]
     assert {0xAB01, 0xAB02} <= set(revoked)
     assert found == {
-        **{"tenant": platform.tenant_id, "loginOptions": ["BASIC"], "user": "admin", "admin": True},
+        **{"tenant": platform.tenant_ids[0], "loginOptions": ["BASIC"], "user": "admin", "admin": True},
         **{"listed": True, "own": 0, "disabled": "DISABLED", "proven": True, "option": "true", "options": True},
         **{"query": ["js [1]"], "devices": 1, "renamed": "js 2", "detail": "js 2", "page": 2},
         **{"identity": True, "names": 1, "measurement": 21, "measurements": 1, "event": "two", "events": 1},

@@ -1,6 +1,7 @@
 """Write docs/errors.md from the code, by ``python -m tools.error_pages``: each coded error with its sentence.
 
-docs/troubleshooting.md, which says why and what to do, is written with it: see trouble_page.
+docs/troubleshooting.md, which says why and what to do, and docs/client_words.md, what other clients say, are written
+with it: see trouble_page and words_page.
 
 The code is read and not imported. A value that is put into a sentence is shown by its name in the code: {path}. Where a
 function only passes on the sentence or the code that it was given, its callers are listed in its place.
@@ -69,7 +70,7 @@ def coded_errors(root: Path = ROOT) -> list[Entry]:
         said = f"The certificate of {{subject}} {what}: {row['advice']}."
         entries.add(Entry(row["code"], said, "mciot_nb.pki.verdicts"))
     refusals = data_table("refusals.csv") if root == ROOT else ()
-    entries |= {Entry(row["code"], row["sentence"], "mciot_platform.trust") for row in refusals}
+    entries |= {Entry(row["code"], row["sentence"], "mciot_nb.pki.admission") for row in refusals}
     for scope, call in calls:
         if (kind := _name(call.func)) in CALLS:
             named = next((keyword.value for keyword in call.keywords if keyword.arg == "code"), None)
@@ -116,7 +117,7 @@ def _calls(node: ast.AST, scope: Scope) -> Iterator[tuple[Scope, ast.Call]]:
 
 
 def _held_at(call: ast.Call, body: list[ast.stmt], held: dict[str, list[ast.expr]]) -> dict[str, list[ast.expr]]:
-    """Return what the names that a function assigns may hold where a call of it stands."""
+    """Return what the names that a function assigns may hold where it is called."""
     for statement in body:
         if statement.lineno <= call.lineno <= (statement.end_lineno or 0):
             for block in _blocks(statement):
@@ -185,7 +186,7 @@ def _collect_values(body: list[ast.stmt], names: dict[str, list[ast.expr]]) -> N
 
 
 def _texts(node: ast.expr | None, scope: Scope) -> list[str]:
-    """Return the texts that an expression may stand for."""
+    """Return the texts that an expression may be."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]
@@ -255,8 +256,9 @@ def page(entries: list[Entry]) -> str:
 
 
 if __name__ == "__main__":
-    from tools import trouble_page  # which imports this module
+    from tools import trouble_page, words_page  # which import this module
 
     found = coded_errors()
     PAGE.write_text(page(found), encoding="utf-8", newline="\n")
     trouble_page.write(found)
+    words_page.write()

@@ -10,7 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -40,37 +41,44 @@ def run() -> int:
     asked = os.environ.get("MCIOT_WORKSPACE")
     fresh = asked and not (Path(asked).exists() and any(Path(asked).iterdir()))
     workspace = Workspace(Path(asked) if asked and fresh else Path(tempfile.mkdtemp(prefix="mciot-")))
-    os.environ["MCIOT_WORKSPACE"] = str(workspace.folder)  # for the kernels
     print(f"Workspace: {workspace.folder}", flush=True)
     begin = time.monotonic()
-    try:
-        if workspace.tenant_settings.local:
-            threading.Thread(target=workspace.platform).start()  # needed in 05
-        if failure := asyncio.run(run_each(NOTEBOOKS)):
+    with kernels_work_in(workspace):
+        if failure := asyncio.run(run_each({path: guided(path) for path in NOTEBOOKS})):
             print(f"failed\n{failure}")
             return 1
         print(f"Done in {time.monotonic() - begin:.1f} s.\n{summary(workspace)}")
         return 0
+
+
+@contextmanager
+def kernels_work_in(workspace: Workspace) -> Iterator[None]:
+    """Let the block's kernels work in ``workspace``, with a local platform from the start if that is its tenant."""
+    os.environ["MCIOT_WORKSPACE"] = str(workspace.folder)
+    try:
+        if workspace.tenant_settings.local:
+            threading.Thread(target=workspace.platform).start()  # needed in 05
+        yield
     finally:
         if platform := LocalPlatform.running(workspace.folder):
             platform.stop()
 
 
-async def run_each(paths: list[Path]) -> str:
+async def run_each(notebooks: dict[Path, Any]) -> str:
     """Run notebooks one after the other, with progress; returns the first error, or nothing.
 
     The next notebook's kernel starts while the last one's works.
     """
-    clients = [client_of(guided(path), path) for path in paths]
+    clients = [client_of(notebook, path) for path, notebook in notebooks.items()]
     ahead = asyncio.create_task(start_kernel(clients[0]))
-    for number, (path, client) in enumerate(zip(paths, clients, strict=True), start=1):
+    for number, (path, client) in enumerate(zip(notebooks, clients, strict=True), start=1):
         print(f"  {path.stem:<32}", end="", flush=True)
         started = time.monotonic()
         await ahead
         if number < len(clients):
             ahead = asyncio.create_task(start_kernel(clients[number]))
         if failure := await outcome(client):
-            return failure  # the kernel that was started ahead ends with this process
+            return f"{path.name}: {failure}"  # the kernel that was started ahead ends with this process
         print(f"{time.monotonic() - started:5.1f} s", flush=True)
     return ""
 
@@ -108,7 +116,9 @@ async def outcome(client: NotebookClient) -> str:
     try:
         await client.async_execute()
     except CellExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
+        number = client.code_cells_executed
+        run = [cell for cell in client.nb.cells if cell.cell_type == "code" and cell.source.strip()]
+        return f"cell [{number}], {run[number - 1].source.splitlines()[-1]!r}: {error.ename}: {error.evalue}"
     except (CellTimeoutError, DeadKernelError) as error:
         return str(error)
     return ""
@@ -144,11 +154,9 @@ def rebuild() -> int:
             os.environ["MCIOT_WORKSPACE"] = str(workspace.folder)
             prepare(workspace, path)
             failure = execute(new, path)
-            shown = json.dumps(new).replace(str(workspace.folder), SHOWN_WORKSPACE)
+            new = as_shown(new, workspace)
             if platform := LocalPlatform.running(workspace.folder):
-                shown = re.sub(rf"(?<![\w+/]){platform.mqtt[1]}(?![\w+/])", SHOWN_PORT, shown)
                 platform.stop()
-            new = nbformat.from_dict(json.loads(shown))
         if failure:
             print(f"{path.name}: {failure}")
             return 1
@@ -156,6 +164,14 @@ def rebuild() -> int:
         path.write_text(canonical(new), encoding="utf-8", newline="\n")
         print(f"{path.name}: rebuilt")
     return 0
+
+
+def as_shown(notebook: Any, workspace: Workspace) -> Any:
+    """Replace the workspace's folder and the port of its running platform by those that are the same for all."""
+    shown = json.dumps(notebook).replace(json.dumps(str(workspace.folder))[1:-1], SHOWN_WORKSPACE)
+    if platform := LocalPlatform.running(workspace.folder):
+        shown = re.sub(rf"(?<![\w+/]){platform.mqtt[1]}(?![\w+/])", SHOWN_PORT, shown)
+    return nbformat.from_dict(json.loads(shown))
 
 
 def prepare(workspace: Workspace, path: Path) -> None:

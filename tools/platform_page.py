@@ -1,6 +1,6 @@
 """Write docs/platform.md from the platform's own tables, by ``python -m tools.platform_page``: each call and message.
 
-Which clients a call was tested with stands in tests/client_calls.json; tests/test_vendor_clients.py keeps that true.
+Which clients a call was tested with is in tests/client_calls.json; tests/test_vendor_clients.py keeps that true.
 """
 
 import inspect

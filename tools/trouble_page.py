@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mciot_nb.connect.mqtt import ALERTS, CONNACK
+from mciot_nb.errors import Finding
 from tools.error_pages import ROOT, Entry
 
 HEAD, TABLE = ROOT / "data" / "troubleshooting.md", ROOT / "data" / "codes.toml"
@@ -21,7 +22,7 @@ BY_NUMBER = {path.stem[:2]: path for path in (ROOT / "notebooks").glob("[0-9][0-
 
 def groups() -> dict[str, dict[str, Any]]:
     """Return the table: by group its title, its text, and by code what is known of it."""
-    return tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    return {name: group for name, group in tomllib.loads(TABLE.read_text("utf-8")).items() if "title" in group}
 
 
 def known_codes() -> dict[str, dict[str, str]]:
@@ -56,9 +57,16 @@ def _entry(code: str, row: dict[str, str], sentences: list[str]) -> str:
     rest = [f"[{more} more](errors.md)"] if more > 0 else []
     number, _, heading = row["read"].partition(" ")
     link = f"[{number} {heading}](../notebooks/{BY_NUMBER[number].name})"
-    lines = {"You see": " · ".join([*seen, *rest]), "Why": row["why"], "Fix": row["fix"], "Explained in": link}
+    command = Finding(code, "").command
+    lines = {
+        "You see": " · ".join([*seen, *rest]),
+        "Why": row["why"],
+        "Look": f"`{command}`" if command else "",
+        "Fix": row["fix"],
+    }
+    lines["Explained in"] = link
     title = re.sub(r"\{.*\}", "…", code)  # another number, or another alert
-    return f"### {title}\n\n" + "".join(f"- **{label}:** {text}\n" for label, text in lines.items())
+    return f"### {title}\n\n" + "".join(f"- **{label}:** {text}\n" for label, text in lines.items() if text)
 
 
 def _shown(sentence: str) -> str:

@@ -1,7 +1,7 @@
 """What to type into an MQTT client of one's own, filled in with the learner's values, and never a password.
 
 The fields' names are the clients' own: MQTT.fx 1.7 (the guide's), MQTTX 1.11, MQTT Explorer 0.4.
-They stand in ``data/client_settings.csv``, where a word in braces is replaced by the learner's value.
+They are in ``data/client_settings.csv``, where a word in braces is replaced by the learner's value.
 """
 
 import shlex
@@ -14,14 +14,11 @@ from mciot_nb.pki.files import DATA, data_table
 from mciot_nb.pki.keystore import KEY_ALIAS, TRUST_ALIAS
 from mciot_nb.pki.names import common_name, name_of
 
-#: Name, value, and what it means (may be empty).
-Setting = tuple[str, str, str]
-
 _MESSAGE = "200,c8y_Temperature,T,21.5,C"
 
 
 class ClientSettings:
-    """The settings of other MQTT clients for the device whose files lie in ``device_folder``.
+    """The settings of other MQTT clients for the device whose files are in ``device_folder``.
 
     ``trusted`` is the PEM file with the server's certificate, None for what the system trusts::
 
@@ -39,7 +36,7 @@ class ClientSettings:
         self.unencrypted_key = device_folder / "deviceKeyOpen.pem"
         self.client_id = common_name(name_of(read_certificates(self.chain)[0])) or ""
 
-    def _settings(self, client: str) -> list[Setting]:
+    def _settings(self, client: str) -> list[tuple[str, str, str]]:
         (host, port), trusted = self.mqtt, self.trusted or "(leave it empty)"
         values = vars(self) | {"host": host, "port": port, "trusted": trusted}
         values |= {"keystore": self.folder / "deviceKeystore.jks", "key_alias": KEY_ALIAS}
@@ -53,12 +50,12 @@ class ClientSettings:
         return self.tenant.now.mqtt
 
     @property
-    def mqttfx(self) -> list[Setting]:
+    def mqttfx(self) -> list[tuple[str, str, str]]:
         """MQTT.fx's settings (guide: "Testing certificates with MQTT.fx client"): which password goes where."""
         return self._settings("MQTT.fx")
 
     @property
-    def mqttx(self) -> list[Setting]:
+    def mqttx(self) -> list[tuple[str, str, str]]:
         """The settings of MQTTX, and in the last lines those of MQTT Explorer where they have other names."""
         return self._settings("MQTTX")
 

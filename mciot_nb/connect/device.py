@@ -23,7 +23,7 @@ from mciot_nb.connect.smartrest import line
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.files import disk_problem, meanings, write_whole
-from mciot_nb.pki.keys import encrypted_pem
+from mciot_nb.pki.keys import encrypted_pem, read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.secret import Secret, reveal
@@ -83,6 +83,7 @@ class Device(Connection):
             raise OnboardingError("The device does not know where to connect: give the MQTT host, in 00.", "NO_HOST")
         self.chain = tuple(read_certificates(chain)) if chain else ()
         self.certificate = self.chain[0] if chain else None
+        self.trusted = tuple(read_certificates(trusted)) if trusted else ()
         client_id = client_id or (common_name(name_of(self.certificate)) if self.certificate else None)
         if not client_id:
             raise fault("NO_CLIENT_ID")
@@ -230,7 +231,7 @@ class Device(Connection):
         return Secret(token)
 
     def _send(self, *values: str) -> None:
-        """Publish one line, without the empty values at its end (a comma that is a value's own stands in quotes)."""
+        """Publish one line, without the empty values at its end (a comma that is a value's own is in quotes)."""
         self.publish(line(*values).rstrip(","))
 
 
@@ -271,8 +272,13 @@ def tls_context(
     context = connection.client_context(trusted)
     if version is not None:
         context.minimum_version = context.maximum_version = version
-    if chain is None:
-        return context
+    if chain is not None:
+        load_chain(context, chain, key, passphrase)
+    return context
+
+
+def load_chain(context: ssl.SSLContext, chain: Path, key: Path | None, passphrase: Secret | str) -> None:
+    """Let a context show ``chain`` with ``key``. Raises: OnboardingError: as `tls_context` does."""
     try:
         # A function, not the text: OpenSSL would ask on the terminal for a passphrase that is empty.
         context.load_cert_chain(chain, key, lambda: reveal(passphrase))
@@ -283,10 +289,13 @@ def tls_context(
             raise fault("KEY_MISMATCH.device", key=key, chain=chain) from None
         if error.reason in _WEAK:
             raise OnboardingError(f"OpenSSL refuses {chain}, because {_WEAK[error.reason]}.", "WEAK") from None
-        raise fault("WRONG_PASSPHRASE.device", key=key) from None
+        try:
+            read_private_key(key or chain, passphrase)
+        except OnboardingError:
+            raise fault("WRONG_PASSPHRASE.device", key=key) from None
+        raise fault("BAD_PEM.openssl", path=chain) from None
     except OSError as error:
         raise disk_problem(key or chain, error) from None
-    return context
 
 
 def _post_chain(host: str, port: int, context: ssl.SSLContext, chain: Sequence[x509.Certificate]) -> tuple[int, bytes]:

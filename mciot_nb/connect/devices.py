@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
-from mciot_nb.errors import OnboardingError, fault
+from mciot_nb.errors import fault
 from mciot_nb.pki.files import statuses
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ class Devices:
         read = partial(ManagedDevice.from_json, external_id=external_id)
         return self.tenant.find(f"{_OBJECTS}/{number}", read, meaning=_MEANING) if number else None
 
+    def is_registered(self, external_id: str) -> bool:
+        """Whether a device has a user of its own, with which it may connect; on its first connection it gets one."""
+        path = f"/user/{quote(self.tenant.tenant_id, safe='')}/users/{quote(f'device_{external_id}', safe='')}"
+        return self.tenant.find(path, lambda body: str(body["id"])) is not None
+
     def to_frame(self) -> "pd.DataFrame":
         """Return all devices as a table, in the platform's order."""
 
@@ -133,15 +138,7 @@ class Devices:
 
     def _create_operation(self, external_id: str, description: str, fragment: dict[str, Any]) -> Operation:
         body = {"deviceId": self._id(external_id), "description": description, **fragment}
-        return self._request("POST", _OPERATIONS, Operation.from_json, json=body)
-
-    def operation(self, number: str) -> Operation:
-        """Return an operation as it stands now, by its ``id``."""
-        try:
-            path = f"{_OPERATIONS}/{_identifier(number)}"
-        except ValueError:
-            raise OnboardingError(f"{number!r} is not an operation's id: give its id.", "BAD_VALUE") from None
-        return self._request("GET", path, Operation.from_json)
+        return self.tenant.request("POST", _OPERATIONS, Operation.from_json, meaning=_MEANING, json=body)
 
     def operations(self, external_id: str) -> list[Operation]:
         """Return all operations of a device, in the platform's order."""
@@ -149,16 +146,14 @@ class Devices:
 
     def delete(self, external_id: str) -> None:
         """Delete a device with its user and all that it has sent."""
-        self._request("DELETE", f"{_OBJECTS}/{self._id(external_id)}?withDeviceUser=true", lambda _: None)
+        path = f"{_OBJECTS}/{self._id(external_id)}?withDeviceUser=true"
+        self.tenant.request("DELETE", path, lambda _: None, meaning=_MEANING)
 
     def _id(self, external_id: str) -> str:
         found = self.find(external_id)
         if found is None:
             raise fault("NO_DEVICE", device=external_id)
         return found.id
-
-    def _request(self, method: str, path: str, read: Callable[[Any], T], **options: Any) -> T:
-        return self.tenant.request(method, path, read, meaning=_MEANING, **options)
 
     def _pages(self, path: str, name: str, read: Callable[[Any], T], **options: Any) -> list[T]:
         return self.tenant.pages(path, name, read, meaning=_MEANING, **options)

@@ -1,7 +1,6 @@
 """One REST call over HTTPS: time limits, retries where they are safe, and a sentence for what goes wrong on the way."""
 
 import time
-from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -16,8 +15,6 @@ from mciot_nb.errors import OnboardingError, fault
 TIMEOUT = (5.0, 30.0)
 #: Seconds in which an answer must be complete, and the bytes that it may have.
 MAX_SECONDS, MAX_BYTES = 120.0, 32 * 1024 * 1024
-
-Login = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
 class _Retry(Retry):
@@ -43,11 +40,12 @@ _RETRIES = _Retry(
 )
 
 
-def send(method: str, url: str, login: Login, verify: bool | str, accept: str, **options: Any) -> tuple[int, bytes]:
+def send(method: str, url: str, login: Any, verify: bool | str, accept: str, **options: Any) -> tuple[int, bytes]:
     """Send one call to an https ``url`` and return the answer's status and body, whatever they are.
 
-    ``verify`` is True for the system's trust, or the path of a PEM file. Raises: OnboardingError: BAD_URL, NOT_REACHED,
-    TLS, NO_TLS, NO_ANSWER where it is silent, CLOSED where it breaks off, NOT_A_TENANT for an endless answer.
+    ``login`` changes the prepared request; ``verify`` is True for the system's trust, or a PEM file's path. Raises:
+    OnboardingError: BAD_URL, NOT_REACHED, TLS, NO_TLS, NO_ANSWER where it is silent, CLOSED where it breaks off,
+    NOT_A_TENANT for an endless answer.
     """
     host = ""
     try:
@@ -69,7 +67,12 @@ def send(method: str, url: str, login: Login, verify: bool | str, accept: str, *
                 stream=True,
                 **options,
             ) as response:
-                return response.status_code, _body(response, host)
+                body, deadline = bytearray(), time.monotonic() + MAX_SECONDS
+                for part in response.iter_content(16 * 1024):
+                    body += part
+                    if len(body) > MAX_BYTES or time.monotonic() > deadline:
+                        raise fault("NOT_A_TENANT.endless", host=host)
+                return response.status_code, bytes(body)
     except (OSError, ValueError) as error:  # requests' own exceptions are OSErrors
         raise _explain(host, error, verify) from None
 
@@ -82,15 +85,6 @@ def https_host(url: str) -> tuple[str, int | None]:
         return ("", None) if more or parts.port == 0 else (parts.hostname or "", parts.port)
     except ValueError:  # a bracket that is never closed, for one, or a port that is no number
         return "", None
-
-
-def _body(response: requests.Response, host: str) -> bytes:
-    body, deadline = bytearray(), time.monotonic() + MAX_SECONDS
-    for part in response.iter_content(16 * 1024):
-        body += part
-        if len(body) > MAX_BYTES or time.monotonic() > deadline:
-            raise fault("NOT_A_TENANT.endless", host=host)
-    return bytes(body)
 
 
 def _explain(host: str, error: Exception, verify: bool | str) -> OnboardingError:

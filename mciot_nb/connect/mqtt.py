@@ -5,17 +5,18 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import paho.mqtt.client as mqtt
+from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from mciot_nb.connect.smartrest import line, parse
 from mciot_nb.errors import OnboardingError, fault
-from mciot_nb.pki.chain import read_certificates
+from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.files import meanings
 
 #: Seconds to wait for the platform's answer.
@@ -55,15 +56,15 @@ def connection_error(where: str, error: Exception | None = None, notes: Iterable
     return fault("CLOSED.mqtt", where=where)
 
 
-def client_context(trusted: Path | None) -> ssl.SSLContext:
-    """Return a context that trusts the certificates of a PEM file, or what this system trusts.
+def client_context(trusted: Path | Sequence[x509.Certificate] | None) -> ssl.SSLContext:
+    """Return a context that trusts certificates, given or in a PEM file, or what this system trusts.
 
     Raises: OnboardingError: NO_FILE, BAD_PEM, for a file that can't be used.
     """
-    if trusted is not None:
-        read_certificates(trusted)  # says in a sentence what is wrong with the file
-    context = ssl.create_default_context(cafile=trusted)
-    if trusted is not None:
+    if isinstance(trusted, Path | str):
+        trusted = read_certificates(Path(trusted))  # says in a sentence what is wrong with the file
+    context = ssl.create_default_context(cadata=to_pem(trusted).decode() if trusted else None)
+    if trusted:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # what is trusted need not be a root: Java sees it so too
     return context
 
@@ -118,6 +119,9 @@ class Connection:
         #: Called with each line that is sent (True) or received (False), at once and in paho's thread too, to watch
         #: without taking anything away from `receive`.
         self.on_traffic: Callable[[Message, bool], object] = lambda message, sent: None
+        #: What paho is told of the client, and whether it speaks TLS: others for a client that is set up wrongly.
+        self.options: dict[str, Any] = {"protocol": mqtt.MQTTv311, "transport": "tcp"}
+        self.encrypted = True
         self._context = context
         self._client: _Client | None = None
         # All below is changed by paho's thread too, under this lock; every change is notified.
@@ -302,10 +306,10 @@ class Connection:
 
     def _new_client(self) -> _Client:
         # A refusal is shown, not tried again and again behind the learner's back.
-        options: dict[str, Any] = {"protocol": mqtt.MQTTv311, "reconnect_on_failure": False}
-        client = _Client(CallbackAPIVersion.VERSION2, self.client_id, **options)
+        client = _Client(CallbackAPIVersion.VERSION2, self.client_id, reconnect_on_failure=False, **self.options)
         client.connect_timeout = TIMEOUT
-        client.tls_set_context(self._context)
+        if self.encrypted:
+            client.tls_set_context(self._context)
         client.ended = lambda: self._update(_open=False, _ended=True)
         client.on_connect = lambda _c, _u, _f, reason, _p: self._update(_connack=reason, _open=not reason.is_failure)
         client.on_subscribe = lambda _c, _u, _number, codes, *_: self._update(_granted=codes)

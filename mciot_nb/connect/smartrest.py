@@ -1,8 +1,8 @@
 r"""SmartREST, the comma-separated text of devices: how lines are written and read, on both sides.
 
-One message a line. A value with a comma, a quote, a newline or blanks at its edges stands in quotes, with ``\"`` for a
+One message a line. A value with a comma, a quote, a newline or blanks at its edges is put in quotes, with ``\"`` for a
 quote in it. The vendor describes no more. What this reading adds, and what no real tenant was asked about: backslashes
-that stand right before a quote come in pairs, as in a Windows command line, so that a value may end in a backslash. All
+right before a quote come in pairs, as in a Windows command line, so that a value may end in a backslash. All
 other backslashes mean themselves.
 
 Two things can't be carried: text that is not Unicode (half a surrogate pair), and a line of no value at all.

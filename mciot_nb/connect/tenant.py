@@ -18,6 +18,7 @@ from mciot_nb.connect.devices import Devices
 from mciot_nb.connect.server_certificate import fetch_server_certificate
 from mciot_nb.connect.trusted_certificates import TrustedCertificates
 from mciot_nb.errors import OnboardingError, fault
+from mciot_nb.pki.admission import Uploaded
 from mciot_nb.pki.chain import PROFILES, Profile, read_certificates
 from mciot_nb.pki.files import meanings, read_file, statuses, write_whole
 from mciot_nb.secret import Secret, reveal
@@ -53,6 +54,8 @@ class Tenant:
     is_local: bool = False
     #: How to find the local platform's tenant again; a copy with another address is a tenant of its own.
     locate: "Callable[[], Tenant] | None" = field(init=False, default=None, repr=False, compare=False)
+    #: Returns what REST does not list, and the local platform keeps: deleted certificates, and those of other tenants.
+    unlisted: Callable[[], list[Uploaded]] = field(init=False, default=list, repr=False, compare=False)
     trusted_certificates: TrustedCertificates = field(init=False, repr=False, compare=False)
     devices: Devices = field(init=False, repr=False, compare=False)
 
@@ -82,7 +85,7 @@ class Tenant:
 
     @property
     def path(self) -> str:
-        """Where the tenant itself lies in its REST interface."""
+        """The path of the tenant itself in its REST interface."""
         return f"/tenant/tenants/{quote(self.tenant_id, safe='')}"
 
     def request(
@@ -185,8 +188,7 @@ class TenantSettings:
         except OnboardingError as error:
             found["ca_file"] = f"The server certificate: {error}"
         except OSError:
-            found["ca_file"] = f"The server certificate: {self.ca_file} is one that OpenSSL can't read, such as on one "
-            found["ca_file"] += "line: drop it on the form in 00, which writes it as it should be."
+            found["ca_file"] = _PROBLEMS["ca_file"].format(file=self.ca_file)
         return found
 
 

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import Given, each_of, fingerprint, to_pem
-from mciot_nb.pki.files import statuses
+from mciot_nb.pki.files import meanings, statuses
 from mciot_nb.pki.keys import PrivateKey, is_key_of
 from mciot_nb.pki.names import common_name, name_of
+from mciot_nb.pki.uploads import parse_upload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ _CODE, _SIGNED_CODE = "proofOfPossessionUnsignedVerificationCode", "proofOfPosse
 #: What a status means for a call, where that is not what `Tenant.request` says.
 _CHANGE, _PROOF = statuses("change of trust"), statuses("proof of possession")
 _REVOCATION, _VERIFYING = statuses("revocation"), statuses("verification")
+_EFFECTS = meanings("revoked numbers")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class TrustedCertificate:
     """A CA (or intermediate) certificate that the tenant trusts, as the platform describes it.
 
     ``proven`` says whether its uploader has proven possession of the key; None where the platform does not say.
+    ``certificate`` is the certificate itself, None where it can't be read.
     """
 
     fingerprint: str
@@ -50,17 +53,21 @@ class TrustedCertificate:
     issuer: str
     not_after: datetime
     proven: bool | None = None
+    certificate: x509.Certificate | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Self:
         """Read the platform's description."""
+        certificate = None
+        with suppress(OnboardingError):
+            certificate = parse_upload(str(body.get("certInPemFormat") or ""), "It")[0]
         proven, not_after = body.get("proofOfPossessionValid"), datetime.fromisoformat(body["notAfter"])
         sha1, status = _text(body["fingerprint"]), _text(body["status"])
         name, subject, issuer = (_text(body.get(key) or "") for key in ("name", "subject", "issuer"))
         automatic = body.get("autoRegistrationEnabled") in (True, "true")
         proven = None if proven is None else bool(proven)
         not_after = not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC)
-        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven)
+        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven, certificate)
 
 
 @dataclass(frozen=True)
@@ -145,18 +152,10 @@ class TrustedCertificates:
     def update(
         self, which: Which, *, name: str | None = None, auto_registration: bool | None = None, status: str | None = None
     ) -> TrustedCertificate:
-        """Change what is given, and leave the rest; ``status`` is ENABLED or DISABLED."""
+        """Change what is given, and leave the rest; ``status`` is ENABLED, or DISABLED, which ends all sessions."""
         given = {"name": name, "autoRegistrationEnabled": auto_registration, "status": status}
         body = {key: value for key, value in given.items() if value is not None}
         return self._request("PUT", self._path_of(which), meaning=_CHANGE, json=body)
-
-    def enable(self, which: Which) -> TrustedCertificate:
-        """Let the devices under a certificate in again."""
-        return self.update(which, status="ENABLED")
-
-    def disable(self, which: Which) -> TrustedCertificate:
-        """Let no device under a certificate in for now; the platform ends their sessions."""
-        return self.update(which, status="DISABLED")
 
     def delete(self, which: Which) -> None:
         """Take a certificate away again; the platform ends the sessions of the devices under it."""
@@ -221,12 +220,9 @@ class TrustedCertificates:
             body = {"crls": entries[start : start + LONGEST_REVOCATION]}
             self.tenant.request("PUT", _CRL, lambda _: None, meaning=_REVOCATION, json=body)
         try:
-            if self.checks_revocations():
-                return "The list is updated, and this tenant checks it: the devices on it are refused from now on."
+            return _EFFECTS["checked" if self.checks_revocations() else "not checked"]
         except OnboardingError:
-            return "The list is updated. Whether this tenant checks it can't be read with this login."
-        sentence = "The list is updated, but this has no effect yet: this tenant does not check its list until "
-        return sentence + "tenant.trusted_certificates.check_revocations() turns that on."
+            return _EFFECTS["not known"]
 
     def checks_revocations(self) -> bool:
         """Return whether the platform heeds its list of revoked certificates (the offline check)."""
@@ -238,10 +234,14 @@ class TrustedCertificates:
 
     def revoked(self) -> "builtins.list[int]":
         """Return the serial numbers of all certificates that the platform knows to be revoked."""
+        return [*self.revocations()]
 
-        def read(der: bytes) -> builtins.list[int]:
+    def revocations(self) -> dict[int, datetime]:
+        """Return since when each is revoked, by the serial numbers of `revoked`."""
+
+        def read(der: bytes) -> dict[int, datetime]:
             with suppress(x509.InvalidVersion):
-                return [revoked.serial_number for revoked in x509.load_der_x509_crl(der)]
+                return {one.serial_number: one.revocation_date_utc for one in x509.load_der_x509_crl(der)}
             raise ValueError("No list has such a version.")
 
         return self.tenant.request("GET", _CRL, read, accept="*/*", meaning=_REVOCATION)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mciot_nb.errors import Diagnosis, Finding, OnboardingError, fault, finding
+from mciot_nb.errors import REFUSED, Diagnosis, Finding, OnboardingError, fault, finding
 from mciot_nb.pki import verdicts
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import name_of, readable
@@ -273,14 +273,16 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
     wanted = extension_of(last, x509.AuthorityKeyIdentifier)
     own = extension_of(signer, x509.SubjectKeyIdentifier) if signer else None
     if signer and wanted and own and wanted.key_identifier not in (None, own.digest):
-        return finding("UNKNOWN_CA.identifier", subject=subject, issuer=issuer)
+        return finding("UNKNOWN_CA.identifier", REFUSED, last, subject=subject, issuer=issuer)
     if signer:
         return verdicts.refusal(41, last, verdict.depth)
     if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
-        return finding("BAD_SIGNATURE.unchecked", subject=subject, issuer=issuer)
+        return finding("BAD_SIGNATURE.unchecked", REFUSED, last, subject=subject, issuer=issuer)
     if any(other in presented for other in namesakes):
-        return finding("BAD_SIGNATURE.presented", subject=subject, issuer=issuer)
-    return finding("UNKNOWN_CA.none", subject=subject, issuer=issuer)
+        return finding("BAD_SIGNATURE.presented", REFUSED, last, subject=subject, issuer=issuer)
+    return finding(
+        "UNKNOWN_CA.namesake" if namesakes else "UNKNOWN_CA.none", REFUSED, last, subject=subject, issuer=issuer
+    )
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:
@@ -296,11 +298,12 @@ def _platform_findings(presented: Chain, anchor: x509.Certificate, profile: Prof
     broken = next((pair for pair in itertools.pairwise(presented) if not is_issued_by(*pair, unchecked=True)), None)
     if broken:
         first, following = (readable(name_of(certificate)) for certificate in broken)
-        yield finding("CHAIN_ORDER.presented", first=first, following=following)
+        yield finding("CHAIN_ORDER.presented", REFUSED, broken[1], first=first, following=following)
     if len(presented) > profile.longest_chain:
-        yield finding("CHAIN_TOO_LONG", subject=readable(name_of(device)), number=len(presented), profile=profile)
+        subject, number = readable(name_of(device)), len(presented)
+        yield finding("CHAIN_TOO_LONG", REFUSED, presented[-1], subject=subject, number=number, profile=profile)
     if anchor not in presented and not (profile.device_alone and is_issued_by(device, anchor)):
-        yield finding("INCOMPLETE_CHAIN.anchor", anchor=readable(name_of(anchor)))
+        yield finding("INCOMPLETE_CHAIN.anchor", REFUSED, anchor, anchor=readable(name_of(anchor)))
 
 
 def is_ca(certificate: x509.Certificate) -> bool:

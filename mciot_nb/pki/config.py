@@ -223,7 +223,7 @@ def _read_line(line: str, current: str, sections: dict[str, dict[str, str]]) -> 
         raise OnboardingError(f"{line!r} is neither a section nor a line of the form name = value.")
     section = directive[1] or current
     value, values = _expand(directive[3], section, sections), sections.setdefault(section, {})
-    values.pop(directive[2], None)  # the last one wins, and counts where it stands
+    values.pop(directive[2], None)  # the last one wins, and counts in its place
     values[directive[2]] = value
     return current
 
@@ -238,20 +238,17 @@ def _expand(text: str, section: str, sections: dict[str, dict[str, str]]) -> str
             return _CONTROL.get(token["escaped"], token["escaped"])
         if token["name"] is None:
             raise OnboardingError(f"the variable in {text!r} is not written as $name, ${{name}} or $section::name.")
-        return _variable(token["section"] or section, token["name"], sections)
+        where, name = token["section"] or section, token["name"]
+        if where == "ENV" and name in os.environ:
+            return os.environ[name]
+        for each in (where, "default"):
+            if name in sections.get(each, {}):
+                return sections[each][name]
+        if where == "ENV":
+            raise OnboardingError(f"the environment variable {name} is not set: set it, or write its value here.")
+        raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
 
     return _TOKEN.sub(resolve, text)
-
-
-def _variable(section: str, name: str, sections: dict[str, dict[str, str]]) -> str:
-    if section == "ENV" and name in os.environ:
-        return os.environ[name]
-    for each in (section, "default"):
-        if name in sections.get(each, {}):
-            return sections[each][name]
-    if section == "ENV":
-        raise OnboardingError(f"the environment variable {name} is not set: set it, or write its value here.")
-    raise OnboardingError(f"the variable ${name} is used before it has a value: define it further up.")
 
 
 def is_yes(word: str) -> bool:
@@ -260,7 +257,7 @@ def is_yes(word: str) -> bool:
 
 
 def _field_name(key: str) -> str:
-    """Drop what may stand before a field's name to tell two of a kind apart: ``0.organizationName``."""
+    """Remove the prefix of a field's name that tells two of a kind apart: ``0.organizationName``."""
     return re.sub(r"^[^:,.]*[:,.](?=.)", "", key)
 
 

@@ -6,18 +6,14 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import is_issued_by
 from mciot_nb.pki.database import LARGEST_SERIAL, SigningDatabase
 from mciot_nb.pki.files import read_file
 from mciot_nb.pki.names import name_of, readable
-from mciot_nb.pki.rows import REASONS, DatabaseRow, hex_serial, hold_instruction, read_time, split_reason
+from mciot_nb.pki.rows import REASONS, DatabaseRow, hex_serial, read_time, split_reason
 from mciot_nb.pki.signing import row_of
-
-#: The extension of a CRL entry that says what to do while a certificate is on hold (RFC 3280, section 5.3.2).
-_HOLD_INSTRUCTION = x509.ObjectIdentifier("2.5.29.23")
 
 
 def revoke(
@@ -30,6 +26,8 @@ def revoke(
     """
     try:
         reason = ",".join(filter(None, split_reason(reason))) if reason else ""
+        if reason.startswith("holdInstruction"):
+            raise ValueError("RFC 5280 has dropped holdInstruction; use certificateHold")
     except ValueError as error:
         raise OnboardingError(f"This is not a reason for a revocation: {error}.", "BAD_REASON") from None
     if not 1950 <= at.year < 2050:
@@ -68,20 +66,15 @@ def revoked_entries(rows: Iterable[DatabaseRow]) -> list[x509.RevokedCertificate
     revoked = sorted((row for row in rows if row.status == "R"), key=lambda row: row.serial)
     if odd := [row for row in revoked if not 0 < row.serial < LARGEST_SERIAL]:
         raise fault("BAD_DATABASE", serial=hex_serial(odd[0].serial))
-    return [_crl_entry(row) for row in revoked]
-
-
-def _crl_entry(row: DatabaseRow) -> x509.RevokedCertificate:
-    """Return the list's entry for a revoked row: its serial, when, and why if a reason was given."""
-    assert row.revoked
-    word, argument = split_reason(row.reason) if row.reason else ("", "")
-    values: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))] if word else []
-    if word == "holdInstruction":
-        values.append(x509.UnrecognizedExtension(_HOLD_INSTRUCTION, asn1.encode_der(hold_instruction(argument))))
-    elif argument:
-        values.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
-    extensions = [x509.Extension(value.oid, False, value) for value in values]
-    return x509.RevokedCertificateBuilder(row.serial, row.revoked, extensions).build()
+    entries = []
+    for row in revoked:
+        word, argument = split_reason(row.reason) if row.reason else ("", "")
+        values: list[x509.ExtensionType] = [x509.CRLReason(x509.ReasonFlags(REASONS[word]))] if word else []
+        if argument and word != "holdInstruction":  # what to do meanwhile: RFC 5280 has dropped that
+            values.append(x509.InvalidityDate(read_time(argument).replace(tzinfo=None)))
+        extensions = [x509.Extension(value.oid, False, value) for value in values]
+        entries.append(x509.RevokedCertificateBuilder(row.serial, row.revoked, extensions).build())
+    return entries
 
 
 def unlisted(path: Path, revoked: set[int]) -> int:

@@ -16,7 +16,7 @@ a draft its name if its row is there, and removes it if not. After a success, a 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -26,7 +26,17 @@ from filelock import FileLock, Timeout
 
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.config import CaConfig
-from mciot_nb.pki.files import disk_errors, drafts_of, read_file, reason_of, remove, sync_folder, write_at, write_whole
+from mciot_nb.pki.files import (
+    disk_errors,
+    drafts_of,
+    read_file,
+    reason_of,
+    remove,
+    stamp,
+    sync_folder,
+    write_at,
+    write_whole,
+)
 from mciot_nb.pki.rows import Columns, DatabaseRow, common_name_of, hex_serial, parse_rows, with_century
 
 if TYPE_CHECKING:
@@ -78,9 +88,9 @@ class SigningDatabase:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock, which lies beside the CA's folder. Raises: OnboardingError: LOCKED after `LOCK_TIMEOUT` s."""
+        """Hold the lock, which is beside the CA's folder. Raises: OnboardingError: LOCKED after `LOCK_TIMEOUT` s."""
         folder = self.path.parent
-        lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_TIMEOUT, poll_interval=0.01)
+        lock = FileLock(folder.parent / f".{folder.name}.lock", LOCK_TIMEOUT, 0o600, poll_interval=0.01)
         with disk_errors(folder.parent):
             try:
                 held = lock.acquire()
@@ -91,7 +101,8 @@ class SigningDatabase:
 
     def rows(self) -> list[DatabaseRow]:
         """Return all rows but a torn last one. Raises: OnboardingError: BAD_DATABASE for what openssl would refuse."""
-        return list(self.columns().rows())
+        columns = self.columns()
+        return [columns.row(at) for at in range(len(columns.serial))]
 
     def find(self, serial: int) -> DatabaseRow | None:
         """Return the row of one certificate, or None."""
@@ -115,18 +126,12 @@ class SigningDatabase:
 
     def index(self) -> Index:
         """Return which serials are used and which subjects are valid; the file is read if another has changed it."""
-        stamp = self._stamp()
-        if not stamp or stamp != self._index.stamp:
+        now = stamp(self.path)
+        if not now or now != self._index.stamp:
             data = self._read()
             vars(self._index).update(vars(Index()))
-            self._index.add(self._parse(data), data.rfind(b"\n") + 1, stamp)
+            self._index.add(self._parse(data), data.rfind(b"\n") + 1, now)
         return self._index
-
-    def _stamp(self) -> tuple[int, ...]:
-        with disk_errors(self.path), suppress(FileNotFoundError):
-            status = self.path.stat()
-            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-        return ()
 
     @property
     def attributes_path(self) -> Path:
@@ -142,7 +147,7 @@ class SigningDatabase:
             write_at(self.path, index.size, added)  # over a tail without newline, which would melt into our row
         else:
             write_whole(self.path, self._read()[: index.size] + added, replace=True)
-        index.add(columns, index.size + len(added), self._stamp())
+        index.add(columns, index.size + len(added), stamp(self.path))
 
     def set_tail_aside(self) -> None:
         """Move a last row without its newline, which openssl would drop, to ``database.txt.tail``; lock first."""
@@ -151,7 +156,7 @@ class SigningDatabase:
             aside = self.path.with_name(f"{self.path.name}.tail")
             write_whole(aside, (aside.read_bytes() if aside.exists() else b"") + tail + b"\n", replace=True)
             write_at(self.path, index.size, b"")
-            index.stamp = self._stamp()
+            index.stamp = stamp(self.path)
 
     def rewrite(self, changed: Sequence[DatabaseRow]) -> None:
         """Write the file anew with other rows for these serials, all else untouched. Caller must hold the lock."""
@@ -238,12 +243,12 @@ def write_serial(path: Path, number: int) -> None:
 
 
 def copy_path(copies: Path, serial: int) -> Path:
-    """Return where a certificate's copy lies, ``<SERIAL>.pem`` in the configuration's ``new_certs_dir``."""
+    """Return where a certificate's copy is, ``<SERIAL>.pem`` in the configuration's ``new_certs_dir``."""
     return copies / f"{hex_serial(serial)}.pem"
 
 
 def draft_path(copies: Path, serial: int) -> Path:
-    """Return where a certificate lies until the database has its row."""
+    """Return where a certificate is until the database has its row."""
     return copies / f".{hex_serial(serial)}.pem.draft"
 
 
@@ -289,7 +294,11 @@ def crash_traces(config: CaConfig, database: SigningDatabase, *, mend: bool = Fa
         if not path.exists() and path.with_name(f"{path.name}.new").exists():
             found.append(f"{path.name} was missing, as openssl leaves it when it is interrupted")
             if mend:
-                _finish_openssls_rename(path)
+                new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+                if old.exists() and new.stat().st_size < old.stat().st_size:
+                    raise fault("INTERRUPTED.rename", path=path, new=new, old=old)
+                new.replace(path)
+                sync_folder(path.parent)
         if drafts := drafts_of(path):
             found.append(f"{path.name} was being written")
             remove(drafts if mend else [])
@@ -311,11 +320,3 @@ def crash_traces(config: CaConfig, database: SigningDatabase, *, mend: bool = Fa
 
 def _listed(serials: Iterable[int]) -> str:
     return ", ".join(hex_serial(serial) for serial in sorted(serials))
-
-
-def _finish_openssls_rename(path: Path) -> None:
-    new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
-    if old.exists() and new.stat().st_size < old.stat().st_size:
-        raise fault("INTERRUPTED.rename", path=path, new=new, old=old)
-    new.replace(path)
-    sync_folder(path.parent)

@@ -32,7 +32,7 @@ def data_table(name: str) -> list[dict[str, str]]:
 
 
 def meanings(of: str, table: str = "answers.csv") -> dict[str, str]:
-    """Return what each answer to something means, to stand within a sentence; ``words.csv`` is for forms and panels."""
+    """Return what each answer to something means, for use within a sentence; ``words.csv`` is for forms and panels."""
     return {row["answer"]: row["meaning"] for row in data_table(table) if row["of"] == of}
 
 
@@ -56,7 +56,7 @@ def disk_problem(path: Path, error: OSError) -> OnboardingError:
 
 
 def reason_of(error: OSError) -> str:
-    """Return what the system says about a failure, to stand within a sentence."""
+    """Return what the system says about a failure, for use within a sentence."""
     return (error.strerror or str(error)).lower()
 
 
@@ -90,6 +90,14 @@ def write_whole(path: Path, data: bytes, *, private: bool = False, replace: bool
 def drafts_of(path: Path) -> list[Path]:
     """Return what `write_whole` left beside ``path`` because its process was killed."""
     return [other for other in path.parent.glob(f".{glob.escape(path.name)}.????????.draft") if other.is_file()]
+
+
+def stamp(path: Path | None) -> tuple[int, ...]:
+    """Return what tells one state of a file from the next; empty where there is none."""
+    with suppress(OSError):
+        if path and (status := path.stat()):
+            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return ()
 
 
 def write_draft(path: Path, data: bytes) -> None:

@@ -47,17 +47,17 @@ class Entry:
 
 
 def dump(entries: Iterable[Entry], password: str) -> bytes:
-    """Return a store with the entries in this order. Times are kept to the millisecond."""
+    """Return a store with the entries in this order; aliases are ASCII. Times are kept to the millisecond."""
     entries = list(entries)
     data = MAGIC + struct.pack(">II", _VERSION, len(entries))
     for entry in entries:
         milliseconds = ((entry.created or _EPOCH) - _EPOCH) // timedelta(milliseconds=1)
         tag = _KEY if entry.key else _TRUSTED
-        data += struct.pack(">I", tag) + _string(entry.alias) + struct.pack(">q", milliseconds)
+        data += struct.pack(">I", tag) + _sized(entry.alias.encode(), ">H") + struct.pack(">q", milliseconds)
         if entry.key:
             data += _sized(entry.key) + struct.pack(">I", len(entry.chain))
         for certificate in entry.chain:
-            data += _string("X.509") + _sized(certificate.public_bytes(Encoding.DER))
+            data += _sized(b"X.509", ">H") + _sized(certificate.public_bytes(Encoding.DER))
     return data + _checksum(data, password)
 
 
@@ -117,13 +117,6 @@ def _utf16(password: str) -> bytes:
     return password.encode("utf-16-be", "surrogatepass")
 
 
-def _string(text: str) -> bytes:
-    """Return text in Java's "modified UTF-8": a zero in two bytes, beyond FFFF the two halves of its UTF-16."""
-    halves = struct.iter_unpack(">H", text.encode("utf-16-be", "surrogatepass"))
-    raw = b"".join(chr(half).encode("utf-8", "surrogatepass") for (half,) in halves).replace(b"\0", b"\xc0\x80")
-    return _sized(raw, ">H")
-
-
 def _sized(data: bytes, form: str = ">I") -> bytes:
     return struct.pack(form, len(data)) + data
 
@@ -142,7 +135,7 @@ def _piece(file: io.BytesIO, form: str = ">I") -> bytes:
 
 
 def _text(file: io.BytesIO) -> str:
-    """Read what `_string` writes."""
+    """Read text in Java's "modified UTF-8": a zero in two bytes, beyond FFFF the two halves of its UTF-16."""
     text = _piece(file, ">H").replace(b"\xc0\x80", b"\0").decode("utf-8", "surrogatepass")
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 

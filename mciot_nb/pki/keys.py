@@ -33,7 +33,8 @@ SHORTEST_RSA = 2048
 #: openssl takes passphrases from 4 bytes, and reads 1023 at a prompt.
 SHORTEST_PASSPHRASE, LONGEST_PASSPHRASE = 4, 1023
 
-_KEY_BLOCK = re.compile(
+#: A private key in PEM form.
+KEY_BLOCK = re.compile(
     rb"-----BEGIN (?P<label>[A-Z0-9 ]*)PRIVATE KEY-----\s+(Proc-Type: 4,ENCRYPTED\s+DEK-Info: (?P<cipher>[^,\s]+),"
     rb"(?P<iv>[0-9A-F]+)\s+)?(?P<body>[^-]*)-----END (?P=label)PRIVATE KEY-----",
 )
@@ -133,7 +134,7 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
     Example: ``key = read_private_key(workspace.device_file("deviceKey.pem"), workspace.passphrase)``
     """
     pem = read_file(path, f"There is no key {path}: create it first.")
-    block, name = _KEY_BLOCK.search(pem), shlex.quote(str(path))
+    block, name = KEY_BLOCK.search(pem), shlex.quote(str(path))
     if not block:
         raise OnboardingError(f"{path} is not a private key in PEM form: give the file that genrsa wrote.", "BAD_PEM")
     if block["label"] == b"OPENSSH ":
@@ -152,7 +153,7 @@ def read_private_key(path: Path, passphrase: Secret | str) -> PrivateKey:
 @lru_cache(maxsize=16)  # the check of an RSA key takes 0.2 s: once in a process is enough
 def _load_pem(pem: bytes, passphrase: str) -> PrivateKey:
     """Return the key in a PEM block, in the form of PKCS #8 or OpenSSL's older one. Raises: as `open_key`."""
-    block = _KEY_BLOCK.fullmatch(pem)
+    block = KEY_BLOCK.fullmatch(pem)
     assert block
     data, label = base64.b64decode(block["body"]), block["label"].decode().strip()
     if label in ("", "ENCRYPTED"):

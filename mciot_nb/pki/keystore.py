@@ -8,7 +8,7 @@ import base64
 import itertools
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -197,7 +197,12 @@ def keystore_bytes(
     at: datetime | None = None,
 ) -> bytes:
     """Return what `write_keystore` writes to ``path``. Raises: as it does."""
-    _check_chain(key, chain := each_of(chain))
+    if not (chain := each_of(chain)) or not is_key_of(chain[0], key):
+        raise fault("KEY_MISMATCH.first")
+    for certificate, issuer in itertools.pairwise(chain):
+        if certificate == issuer or not is_issued_by(certificate, issuer, unchecked=True):
+            upper, lower = readable(name_of(issuer)), readable(name_of(certificate))
+            raise fault("CHAIN_ORDER.store", upper=upper, lower=lower)
     secret, others, plain = store_password(password), trusted or {}, (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     _check_aliases([alias, *others])
     if _is_jks(path):
@@ -235,15 +240,6 @@ def write_truststore(
 
 def _trusted_entries(trusted: Mapping[str, x509.Certificate], created: datetime) -> list[Entry]:
     return [Entry(alias, TRUSTED_ENTRY, (certificate,), created) for alias, certificate in trusted.items()]
-
-
-def _check_chain(key: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
-    if not chain or not is_key_of(chain[0], key):
-        raise fault("KEY_MISMATCH.first")
-    for certificate, issuer in itertools.pairwise(chain):
-        if certificate == issuer or not is_issued_by(certificate, issuer, unchecked=True):
-            upper, lower = readable(name_of(issuer)), readable(name_of(certificate))
-            raise fault("CHAIN_ORDER.store", upper=upper, lower=lower)
 
 
 def _check_aliases(aliases: list[str]) -> None:

@@ -90,7 +90,7 @@ class DistinguishedName:
 
     @classmethod
     def from_x509(cls, name: x509.Name) -> "DistinguishedName":
-        """Return the fields of ``name``. Raises: OnboardingError: BAD_NAME if one stands twice or is an eighth."""
+        """Return the fields of ``name``. Raises: OnboardingError: BAD_NAME if one is there twice or is an eighth."""
         values: dict[str, str] = {}
         for attribute in name:
             field = BY_OID.get(attribute.oid)
@@ -157,6 +157,11 @@ def common_name(name: x509.Name) -> str | None:
     return str(values[0].value) if values else None
 
 
+def short_name(name: x509.Name) -> str:
+    """Return the name by which people know a certificate: its common name, or else the whole name."""
+    return common_name(name) or readable(name) or "(no name)"
+
+
 def label(oid: x509.ObjectIdentifier) -> str:
     """Return a field's name for people, such as Locality Name, or its OID if the guide does not know the field."""
     return BY_OID[oid].label if oid in BY_OID else oid.dotted_string
@@ -171,3 +176,15 @@ def subject_option(subject: DistinguishedName) -> str:
     values = [(field.short_name, getattr(subject, field.attribute)) for field in FIELDS]
     fields = [f"/{name}=" + re.sub(r"[/+\\]", r"\\\g<0>", value) for name, value in values if value is not None]
     return "".join(fields) or "/"
+
+
+def read_subject(text: str) -> DistinguishedName:
+    r"""Return the subject that openssl's ``-subj`` means by ``/C=DE/CN=device``. Raises: OnboardingError: BAD_NAME."""
+    values: dict[str, str] = {}
+    for part in re.findall(r"(?:\\.|[^\\/])+", text):
+        name, equals, value = part.partition("=")
+        field = next((one for one in FIELDS if name in (one.short_name, one.long_name)), None)
+        if text[0] != "/" or not equals or field is None or field.attribute in values:
+            raise fault("BAD_NAME.subject", text=text, part=part)
+        values[field.attribute] = re.sub(r"\\(.)", r"\1", value)
+    return DistinguishedName(**values)

@@ -1,19 +1,19 @@
 """What a password opens: PBES2 and PBMAC1 (RFC 8018), PKCS #12's own older way (RFC 7292, appendix B), and their ASN.1.
 
-cryptography says ValueError to a wrong password and to much that it does not know. Here what lies under a password is
+cryptography says ValueError to a wrong password and to much that it does not know. Here what a password protects is
 looked at first, so that a right one is never called wrong.
 """
 
 import hashlib
-import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from Crypto.Cipher import ARC2
 from cryptography import x509
 from cryptography.hazmat import asn1
-from cryptography.hazmat.decrepit.ciphers.algorithms import RC2, TripleDES
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
@@ -28,7 +28,8 @@ DIGESTS = {"1.3.14.3.2.26": "sha1"} | {f"2.16.840.1.101.3.4.2.{n}": name for n, 
 HMACS = {f"1.2.840.113549.2.{n}": name for n, name in enumerate(("sha1", "sha224", "sha256", "sha384", "sha512"), 7)}
 _AES, _OLDER = "2.16.840.1.101.3.4.1.", "1.2.840.113549.1.12.1."
 #: Ciphers in CBC mode with the bytes of their keys: of PBES2, of OpenSSL's older form of a key, and PKCS #12's own.
-_MADE: dict[str, type[AES | TripleDES | RC2]] = {"AES": AES, "TripleDES": TripleDES, "RC2": RC2}
+Made = type[AES | TripleDES] | None
+_MADE: dict[str, Made] = {"AES": AES, "TripleDES": TripleDES, "RC2": None}
 _CIPHERS = {row["name"]: (_MADE[row["cipher"]], int(row["bytes"])) for row in data_table("ciphers.csv")}
 OLDER_CIPHER = "an older cipher"
 #: How the numbers of those begin that are only named.
@@ -36,13 +37,6 @@ _NAMES = {
     **{"1.2.410.200046.1.1.": "ARIA", "1.2.392.200011.61.1.1.1.": "Camellia", _AES: "AES in an unusual mode"},
     **dict.fromkeys((_OLDER, "1.2.840.113549.1.5.", "1.2.840.113549.3.", "1.3.14.3.2."), OLDER_CIPHER),
 }
-_PI = bytes.fromhex(  # "PITABLE" of RFC 2268
-    "d978f9c419ddb5ed28e9fd794aa0d89dc67e37832b76538e624c6488448bfba2179a59f587b34f1361456d8d09817d32bd8f40eb86b77b0b"
-    "f09521225c6b4e8254d66593ce60b21c7356c014a78cf1dc1275ca1f3bbee4d1423dd430a33cb6266fbf0eda4669075727f21d9bbc944303"
-    "f811c7f690ef3ee706c3d52fc8661ed708e8eade8052eef784aa72ac354d6a2a961ad2715a1549744b9fd05e0418a4ecc2e0416e0f51cbcc"
-    "2491af50a1f47039997c3a8523b8b47afc02365b255597312d5dfa98e38a92ae05df2910676cbac9d300e6cfe19ea82c6316013f58e289a9"
-    "0d38341bab33ffb0bb480c5fb9b1cd2ec5f3db47e5a59c770aa62068fe7fc1ad"
-)
 T = TypeVar("T")
 
 
@@ -193,35 +187,16 @@ def decrypt_pem(cipher: str, iv: bytes, encrypted: bytes, password: str) -> byte
     return _opened(made, [(key[:size], iv)], encrypted)
 
 
-def _opened(made: type[AES | TripleDES | RC2], tries: list[tuple[bytes, bytes]], encrypted: bytes) -> bytes:
+def _opened(made: Made, tries: list[tuple[bytes, bytes]], encrypted: bytes) -> bytes:
     """Return the ASN.1 sequence that a key and initial value open, without its padding. Raises: WrongPassword."""
     for key, iv in tries:
         with suppress(ValueError):
-            decryptor = None if made is RC2 else Cipher(made(key), modes.CBC(iv)).decryptor()
-            plain = decryptor.update(encrypted) + decryptor.finalize() if decryptor else _rc2(key, iv, encrypted)
+            if made is None:  # RC2, of which cryptography has no key as short as the older PKCS #12 uses
+                plain = ARC2.new(key, ARC2.MODE_CBC, iv, effective_keylen=8 * len(key)).decrypt(encrypted)
+            else:
+                decryptor = Cipher(made(key), modes.CBC(iv)).decryptor()
+                plain = decryptor.update(encrypted) + decryptor.finalize()
             tag, _, end = _value(plain, 0)
             if tag == SEQUENCE and plain[end:] == bytes([len(plain) - end]) * (len(plain) - end):
                 return plain[:end]
     raise WrongPassword
-
-
-def _rc2(key: bytes, iv: bytes, encrypted: bytes) -> bytes:
-    """Return what RC2 in CBC mode hides (RFC 2268). cryptography has no key as short as the older PKCS #12 uses."""
-    table, size = list(key), len(key)
-    while len(table) < 128:
-        table.append(_PI[(table[-1] + table[-size]) % 256])
-    table[-size] = _PI[table[-size]]
-    for at in reversed(range(128 - size)):
-        table[at] = _PI[table[at + 1] ^ table[at + size]]
-    words, plain, chained = struct.unpack("<64H", bytes(table)), b"", iv + encrypted
-    for at in range(0, len(encrypted) // 8 * 8, 8):
-        r = list(struct.unpack_from("<4H", encrypted, at))
-        for turn in reversed(range(16)):
-            for i, shift in ((3, 5), (2, 3), (1, 2), (0, 1)):
-                r[i] = (r[i] >> shift | r[i] << 16 - shift) & 0xFFFF
-                r[i] = (r[i] - words[4 * turn + i] - (r[i - 1] & r[i - 2]) - (~r[i - 1] & r[i - 3])) & 0xFFFF
-            if turn in (5, 11):
-                for i in (3, 2, 1, 0):
-                    r[i] = (r[i] - words[r[i - 1] & 63]) & 0xFFFF
-        plain += bytes(a ^ b for a, b in zip(struct.pack("<4H", *r), chained[at : at + 8], strict=True))
-    return plain

@@ -4,25 +4,17 @@ A row has six fields with tabs between them: status, expiry, revocation, serial 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cryptography import x509
-
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.files import data_table
 
 #: openssl's reasons for a revocation, each with the word that cryptography has for it (RFC 5280, section 5.3.1). Three
 #: bear an argument, which the table names as openssl's ca man page does.
 REASONS = {row["word"]: row["reason"] for row in data_table("reasons.csv")}
-#: What RFC 5280 dropped, and openssl still writes (RFC 3280, section 5.3.2).
-HOLD_INSTRUCTIONS = {
-    "holdInstructionNone": "1.2.840.10040.2.1",
-    "holdInstructionCallIssuer": "1.2.840.10040.2.2",
-    "holdInstructionReject": "1.2.840.10040.2.3",
-}
 _BY_LOWER_CASE = {word.lower(): word for word in REASONS}
 
 _TIME = re.compile(r"(?:\d\d)?\d{12}Z", re.ASCII)
@@ -71,10 +63,6 @@ class Columns:
         revoked, expires = read_time(time) if time else None, read_time(self.expires[at])
         return DatabaseRow(self.status[at], expires, revoked, reason, self.serial[at], self.file[at], self.subject[at])
 
-    def rows(self) -> Iterator[DatabaseRow]:
-        """Yield the rows one by one."""
-        return map(self.row, range(len(self.serial)))
-
 
 def parse_rows(text: str) -> Columns:
     """Parse and check rows, without comments and a torn last line. Raises: OnboardingError: BAD_DATABASE."""
@@ -87,14 +75,14 @@ def parse_rows(text: str) -> Columns:
             return columns
     except ValueError:
         pass
-    raise OnboardingError(_first_problem(text), "BAD_DATABASE")
+    raise _first_problem(text)
 
 
 def _is_comment(line: str) -> bool:
     return line.startswith("#") and len(line.encode()) < _LONGEST_COMMENT
 
 
-def _first_problem(text: str) -> str:
+def _first_problem(text: str) -> OnboardingError:
     """Return what is wrong with the first bad line, by splitting them one by one."""
     seen: set[int] = set()
     for number, line in enumerate(text.split("\n")[:-1], 1):
@@ -105,12 +93,9 @@ def _first_problem(text: str) -> str:
             if not seen.isdisjoint(serials):
                 raise ValueError(f"the serial {hex_serial(serials[0])} is there twice{_REFUSED}")
         except ValueError as error:
-            return (
-                f"line {number} is not a row of a signing database as openssl writes it: {error}; correct or remove "
-                "that line."
-            )
+            return fault("BAD_DATABASE.row", number=number, error=error)
         seen.update(serials)
-    return "this is not a signing database that openssl would read: put it back."
+    return OnboardingError("this is not a signing database that openssl would read: put it back.", "BAD_DATABASE")
 
 
 def _split(lines: str) -> Columns:
@@ -169,20 +154,9 @@ def split_reason(reason: str) -> tuple[str, str]:
         if not re.fullmatch(r"\d{14}Z", argument, re.ASCII):
             raise ValueError(f"{known} has a time, such as {known},20261123120000Z")
         read_time(argument)
-    elif known == "holdInstruction":
-        hold_instruction(argument)
-    else:
+    elif known != "holdInstruction":  # openssl's alone; RFC 5280 has dropped it
         argument = ""
     return known, argument
-
-
-def hold_instruction(name: str) -> x509.ObjectIdentifier:
-    """Return the OID of a hold instruction, given by its name or its OID. Raises: ValueError: if it is neither."""
-    try:
-        return x509.ObjectIdentifier(HOLD_INSTRUCTIONS.get(name, name))
-    except ValueError:
-        known = ", ".join(HOLD_INSTRUCTIONS)
-        raise ValueError(f"there is no hold instruction {name!r}; use {known}, or a number such as 1.2.3") from None
 
 
 def hex_serial(serial: int) -> str:

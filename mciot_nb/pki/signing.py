@@ -1,4 +1,4 @@
-"""What stands between a request and a signature, in the order in which `prepare` goes through it.
+"""What is checked between a request and a signature, in the order in which `prepare` goes through it.
 
 The request itself, the subject that the policy leaves, its uniqueness, the times, and the extensions: every check that
 ``openssl ca`` makes, and those that it leaves out.
@@ -148,12 +148,6 @@ class Preview:
         """Whether the CA would sign; fields may vanish all the same."""
         return not self.refusals
 
-    def __str__(self) -> str:
-        lines = [f"Asked for: {readable(self.requested)}"]
-        lines += [f"Would be signed: {readable(self.subject)}"] if self.ok else []
-        lines += [f"Dropped: {label(a.oid)} ({a.value!s}): {why}" for a, why in self.vanishing.items()]
-        return "\n".join(lines + [f"Refused: {refusal}" for refusal in self.refusals])
-
 
 def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -> Preview:
     """Return what ``openssl ca`` makes of a subject, in the policy's order; ``preserve = yes`` keeps it as it is."""
@@ -215,7 +209,7 @@ def must_be_unique(database: SigningDatabase, config: CaConfig) -> bool:
 
 
 def check_unique_subject(database: SigningDatabase, config: CaConfig, subjects: Sequence[x509.Name]) -> None:
-    """Check that no subject has a valid certificate already, nor stands twice in the batch, unless it may.
+    """Check that no subject has a valid certificate already, or is twice in the batch, unless it may.
 
     The answer lasts only while the caller holds the lock. Raises: OnboardingError: SUBJECT_TAKEN, SUBJECT_TWICE.
     """

@@ -106,7 +106,7 @@ def refusal(error: int, certificate: x509.Certificate, depth: int, java: str = "
         what, advice = "lacks keyCertSign in its key usage, so it can't sign certificates", _SENTENCES[92][2]
     if severity == STRICT:
         code, what = "STRICT", f"{what}, which strict verifiers, such as Python 3.13's default, refuse"
-    return Finding(code, f"{the(certificate)} {what}{java}: {advice}.", severity)
+    return Finding(code, f"{the(certificate)} {what}{java}: {advice}.", severity, certificate)
 
 
 def purpose_finding(certificate: x509.Certificate, depth: int, java: bool = False) -> Finding | None:
@@ -129,7 +129,8 @@ def purpose_finding(certificate: x509.Certificate, depth: int, java: bool = Fals
     else:
         return None
     sort, taken = "of a CA for devices" if depth else "a device's", TAKEN_BY_JAVA * java
-    return Finding("INVALID_PURPOSE", f"{the(certificate)} is not {sort}, because {lacks}{taken}: sign it as one.")
+    sentence = f"{the(certificate)} is not {sort}, because {lacks}{taken}: sign it as one."
+    return Finding("INVALID_PURPOSE", sentence, certificate=certificate)
 
 
 def the(certificate: x509.Certificate) -> str:
@@ -146,10 +147,10 @@ def strict_findings(path: Sequence[x509.Certificate], at: datetime) -> Iterator[
     stars = [name[1:] for name in _alternatives(path[0]) if name.startswith("*.")]
     excluded = [_text(tree) for ca in path for tree in _trees(ca, permitted=False)]
     if any(tree.endswith(star) for tree in excluded for star in stars):
-        yield finding("STRICT.wildcard", STRICT, certificate=the(path[0]))
+        yield finding("STRICT.wildcard", STRICT, path[0], certificate=the(path[0]))
     for depth, certificate in enumerate(path):
         if slips := [slip for slip, is_there in _slips(certificate).items() if is_there]:
-            yield finding("STRICT.slips", STRICT, certificate=the(certificate), slips=" and ".join(slips))
+            yield finding("STRICT.slips", STRICT, certificate, certificate=the(certificate), slips=" and ".join(slips))
         yield from _oddities(certificate, depth if len(path) > 1 else -1, certificate == path[-1])
 
 
@@ -175,16 +176,16 @@ def _oddities(certificate: x509.Certificate, depth: int, last: bool) -> Iterator
     """Yield what else is taken here alone. ``last``: whether it is the trust anchor."""
     usage, subject = extension_of(certificate, x509.KeyUsage), the(certificate)
     if depth == 0 and certificate.version == x509.Version.v1:
-        yield finding("VERSION_1", STRICT, certificate=subject)
+        yield finding("VERSION_1", STRICT, certificate, certificate=subject)
     if usage and depth == 0 and usage.key_agreement and not usage.digital_signature:
-        yield finding("JAVA.usage", STRICT, certificate=subject)
+        yield finding("JAVA.usage", STRICT, certificate, certificate=subject)
     key = key_of(certificate)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES_OF_JAVA:
-        yield finding("JAVA.curve", STRICT, certificate=subject, curve=key.curve.name)
+        yield finding("JAVA.curve", STRICT, certificate, certificate=subject, curve=key.curve.name)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
-        yield finding("WEAK_KEY", STRICT, certificate=subject, size=key.key_size)
+        yield finding("WEAK_KEY", STRICT, certificate, certificate=subject, size=key.key_size)
     if not last and (old := _OLD_SIGNATURES.get(certificate.signature_algorithm_oid)):
-        yield finding("WEAK_SIGNATURE", STRICT, certificate=subject, digest=old)
+        yield finding("WEAK_SIGNATURE", STRICT, certificate, certificate=subject, digest=old)
 
 
 def _trees(certificate: x509.Certificate, permitted: bool = True) -> list[x509.GeneralName]:

@@ -1,17 +1,19 @@
-"""A certificate as a card: what it says, and what each part means on this platform."""
+"""A certificate as a card, and unfolded field by field: what it says, and what each part means on this platform."""
 
-from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by, path_length
-from mciot_nb.pki.names import common_name, name_of, readable
-from mciot_nb.pki.parts import WORDS, Extension, extensions_of
+from mciot_nb.pki.chain import fingerprint, is_ca, is_issued_by, path_length, with_colons
+from mciot_nb.pki.names import label, name_of, readable, short_name
+from mciot_nb.pki.parts import WORDS, Extension, extensions_of, key_of, signed_fields
+from mciot_nb.pki.pbe import contents, number_of
 from mciot_nb.pki.rows import hex_serial
-from mciot_nb.ui.markup import OUTLINE, Line, Rendered, Row, card, copyable, counted, escape, image, listed, words
+from mciot_nb.ui.markup import Line, Rendered, Row, boxed, card, copyable, counted, escape, listed, visible
+from mciot_nb.ui.pictures import validity
 
 _REST = '<summary style="padding:0 6px">The rest: key, extensions, fingerprints</summary>'
 
@@ -22,11 +24,6 @@ def certificate_card(certificate: x509.Certificate) -> Rendered:
     title = f"{'CA certificate' if is_ca(certificate) else 'Certificate'} of {short_name(name_of(certificate))}"
     folded = f"<details>{_REST}{card('', rows[3:]).html}</details>"
     return Rendered(card(title, rows).text, card(title, rows[:3]).html + folded)
-
-
-def short_name(name: x509.Name) -> str:
-    """Return the name by which people know a certificate: its common name, or else the whole name."""
-    return common_name(name) or readable(name) or "(no name)"
 
 
 def _rows(certificate: x509.Certificate) -> Iterator[Line]:
@@ -118,45 +115,90 @@ def _explained(value: x509.ExtensionType, ca: bool) -> tuple[str, str]:
     return "present", ""
 
 
-_DAY = timedelta(days=1)
-_WIDTH, _HEIGHT, _BEGIN, _END = 400, 52, 48, 352  # pixels; the bar lies between the last two
+class _Node(NamedTuple):
+    name: str
+    value: str
+    inside: Iterable["_Node"] = ()
+    meaning: str = ""  # else that of its name
 
 
-def trouble(certificate: x509.Certificate, at: datetime | None = None) -> str:
-    """Return that a certificate is not valid at a time, now by default; empty where it is."""
-    at = (at or datetime.now(UTC)).astimezone(UTC)
-    if at > certificate.not_valid_after_utc:
-        return "✗ expired"
-    return "✗ not valid yet" if at < certificate.not_valid_before_utc else ""
+def fields(certificate: x509.Certificate) -> Rendered:
+    """Unfold a certificate: each field that it holds, in its order, with its value and what it means.
 
-
-def validity(certificate: x509.Certificate, at: datetime | None = None) -> Rendered:
-    """Return for how long a certificate is valid, and how much of that has passed at a time, now by default.
-
-    What has passed is rounded down to whole percents and days, so a certificate that was just made always looks the
-    same. The picture holds no dates: a test can't see them in it.
+    Example: ``fields(ca.certificate)``.
     """
-    at = (at or datetime.now(UTC)).astimezone(UTC)
+    algorithm = _named(certificate.signature_algorithm_oid.dotted_string)
+    signature = _Node("Signature algorithm", algorithm), _Node("Signature", _hex(certificate.signature))
+    nodes = _Node("What is signed", "the certificate proper", _signed(certificate)), *signature
+    title = f"The certificate of {short_name(name_of(certificate))}, field by field"
+    text, html = zip(*map(_shown, nodes), strict=True)
+    opened = "".join(html).replace("<details", "<details open", 1)
+    return Rendered("\n".join([visible(title), *text]), boxed("plain", f"<strong>{escape(title)}</strong>{opened}"))
+
+
+def _shown(node: _Node, depth: int = 1) -> tuple[str, str]:
+    """Return a field and what is inside it as lines of text, and as what unfolds."""
+    meaning = node.meaning or WORDS["fields"].get(node.name, "")
+    inside = [_shown(one, depth + 1) for one in node.inside]
+    line = f"{'  ' * depth}{visible(node.name)}: {visible(node.value)}"
+    lines = [f"{line} ({visible(meaning)})" if meaning else line, *(text for text, _ in inside)]
+    head, more = f"<strong>{escape(node.name)}</strong>: {escape(node.value)}", "".join(html for _, html in inside)
+    more = f'<div style="font-size:0.92em">{escape(meaning)}</div>{more}'
+    return "\n".join(lines), f'<details style="margin:3px 0 3px 1em"><summary>{head}</summary>{more}</details>'
+
+
+def _signed(certificate: x509.Certificate) -> Iterator[_Node]:
+    """Yield the fields of the TBSCertificate (RFC 5280, section 4.1)."""
+    _, (_, algorithm), _, _, _, (_, key), *rest = signed_fields(certificate)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    total, state = counted(max((end - begin) // _DAY, 0), "day", "days"), trouble(certificate, at)
-    text, colour = f"{total}, {state}", "bad"
-    where, mark = ("after its end", (_END + _WIDTH) // 2) if at > end else ("before its beginning", _BEGIN // 2)
-    if not state:
-        percent = 100 * (at - begin) // max(end - begin, timedelta(seconds=1))
-        left = counted(-((at - end) // _DAY), "day", "days") if end - at >= _DAY else "less than a day"
-        text, where, colour = f"{total}, ✓ valid now: {percent} % passed, {left} left", f"at {percent} %", "good"
-        mark = _BEGIN + (_END - _BEGIN) * percent // 100
-    alt = f"Validity as a bar from its beginning to its end; today is {where}."
-    return Rendered(text, f"{escape(text)}<br>{image(_bar(mark, colour), (_WIDTH, _HEIGHT), alt)}")
+    yield _Node("Version", f"{certificate.version.value + 1}")
+    yield _Node("Serial number", hex_serial(certificate.serial_number))
+    yield _Node("Signature algorithm", _named(number_of(algorithm)))
+    yield _name("Issuer", name_of(certificate, "issuer"))
+    times = [("Not before", begin), ("Not after", end)]
+    days = counted(max((end - begin).days, 0), "day", "days")
+    yield _Node("Validity", days, [_Node(name, f"{time:%Y-%m-%d %H:%M:%S} UTC") for name, time in times])
+    yield _name("Subject", name_of(certificate))
+    yield _Node("Public key", key_kind(certificate), _key(certificate, key))
+    for tag, content in rest:
+        if tag == 0xA3:
+            raw = [contents(one)[-1] for one in contents(contents(content)[0])]
+            yield _Node("Extensions", counted(len(raw), "extension", "extensions"), _extensions(certificate, raw))
+        else:
+            yield _Node("Unique identifier", _hex(content))
 
 
-def _bar(mark: int, colour: str) -> Iterator[str]:
-    """Yield what is over filled, what is left empty, and a pointer at today, which may lie beside the bar."""
-    over = min(max(mark, _BEGIN), _END) - _BEGIN
-    yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="6" class="ground"/>'
-    yield f'<rect x="{_BEGIN}" y="23" width="{over}" height="10" class="{colour}"/>'
-    yield f'<rect x="{_BEGIN}" y="23" width="{_END - _BEGIN}" height="10" rx="2" {OUTLINE} class="{colour}"/>'
-    yield f'<path d="M{mark - 6} 16h12l-6 8z M{mark - 1} 16h2v22h-2z" class="ink"/>'
-    yield words(mark, 13, "today", 12, "ink", _BEGIN, "middle")
-    yield words(_BEGIN, 47, "begin", 12, "muted", _BEGIN, "middle")
-    yield words(_END, 47, "end", 12, "muted", _BEGIN, "middle")
+def _name(which: str, name: x509.Name) -> _Node:
+    parts = [_Node(label(one.oid), str(one.value), meaning=f"OID {one.oid.dotted_string}") for one in name]
+    return _Node(which, readable(name) or "(empty)", parts)
+
+
+def _key(certificate: x509.Certificate, content: bytes) -> Iterator[_Node]:
+    yield _Node("Algorithm", _named(certificate.public_key_algorithm_oid.dotted_string))
+    key, raw = key_of(certificate), _hex(contents(content)[1][1:])
+    if isinstance(key, rsa.RSAPublicKey):
+        yield _Node("Modulus", _hex(key.public_numbers().n.to_bytes(-(-key.key_size // 8))))
+        yield _Node("Exponent", str(key.public_numbers().e))
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        yield from (_Node("Curve", key.curve.name), _Node("Point", raw))
+    else:
+        yield _Node("Bits", raw)
+
+
+def _extensions(certificate: x509.Certificate, raw: list[bytes]) -> Iterator[_Node]:
+    extensions, ca = extensions_of(certificate), is_ca(certificate)
+    for extension, octets in zip(extensions, raw, strict=True):
+        name, value, meaning = extension_row(extension, extensions, ca)
+        critical, does = ("yes", "must refuse the certificate") if extension.critical else ("no", "may ignore it")
+        critical_node = _Node("Critical", critical, meaning=f"a program that does not understand it {does}")
+        parts = _Node("OID", extension.oid.dotted_string), critical_node, _Node("Bytes", _hex(octets))
+        yield _Node(name, value, parts, meaning)
+
+
+def _named(oid: str) -> str:
+    """Return the name and the object identifier of an algorithm."""
+    return f"{WORDS['algorithms'][oid]} ({oid})" if oid in WORDS["algorithms"] else oid
+
+
+def _hex(data: bytes) -> str:
+    return with_colons(data[:16].hex()) + " …" * (len(data) > 16)

@@ -8,8 +8,9 @@ import pandas as pd
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import CLASS, LocalPlatform
-from mciot_nb.ui.markup import Rendered, card, grid, paragraph
-from mciot_nb.ui.panel import TablePanel, button, row, show_if
+from mciot_nb.ui.inputs import button, row, show_if
+from mciot_nb.ui.markup import Rendered, card, paragraph, table
+from mciot_nb.ui.panel import TablePanel
 
 _COLUMNS = ("Tenant", "Last step", "Measurements", "Connected now", "Last refused")
 _QUESTION = "Reset {}? Its trusted certificates, its devices and everything they sent are deleted. Its login stays."
@@ -71,8 +72,7 @@ class ClassPanel(TablePanel):
     def picture(self) -> Rendered:
         """Return the rows, or that there are none."""
         lines = self._rows.astype(str).to_numpy().tolist()
-        text = "\n".join(" ".join(line) for line in lines) or "The class: no platform is running."
-        return Rendered(text, grid(self.title, _COLUMNS, lines) if lines else paragraph(text).html)
+        return table(self.title, _COLUMNS, lines) if lines else paragraph("The class: no platform is running.")
 
 
 def _clock(times: "pd.Series[pd.Timestamp]") -> "pd.Series[str]":

@@ -15,9 +15,8 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKC
 from mciot_nb.archive import Archive
 from mciot_nb.pki.chain import fingerprint, to_pem
 from mciot_nb.pki.files import DATA, disk_errors, write_whole
-from mciot_nb.pki.names import name_of
+from mciot_nb.pki.names import name_of, short_name
 from mciot_nb.pki.signing import signing_options
-from mciot_nb.ui.certificate_card import short_name
 from mciot_nb.ui.forms import Form, labelled
 from mciot_nb.ui.markup import FOLLOW_THE_PAGE, Rendered, escape, fitted, listed, paragraph, width
 from mciot_nb.workspace import Workspace

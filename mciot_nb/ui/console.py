@@ -15,8 +15,9 @@ from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.ui.console_parts import BothEnds, Messages, Operations, PendingOperation, Sending, field, plot
+from mciot_nb.ui.inputs import button, row
 from mciot_nb.ui.markup import Rendered, card, escape
-from mciot_nb.ui.panel import Panel, button, row
+from mciot_nb.ui.panel import Panel
 from mciot_nb.workspace import Workspace
 
 #: Seconds between two questions to the local tenant and the log; and in which operations that wait arrive after a 500.
@@ -29,7 +30,7 @@ class DeviceConsole(Panel):
     """Connect a device, send and receive, and see both ends: the device's, and the platform's.
 
     ``device`` is the tutorial's by default, ``tenant`` the one that was chosen; it is asked for what it keeps of the
-    device. The local platform's log stands beside what the device saw. Nothing is connected before a press of Connect.
+    device. The local platform's log is beside what the device saw. Nothing is connected before a press of Connect.
     A second console of the same device ends the first one with its connection, so that the cell can be run again.
 
     Example: ``DeviceConsole(workspace)`` as a cell's last line.
@@ -80,7 +81,7 @@ class DeviceConsole(Panel):
     def do(
         self, doing: str, work: Callable[[], Any], then: Callable[[Any], str], *about: object, reads: bool = True
     ) -> None:
-        """Do something as `Panel.do` does, ask the tenant if ``reads``, and show how things stand; until the end."""
+        """Do something as `Panel.do` does, ask the tenant if ``reads``, and show the new state; until the end."""
 
         def work_and_draw() -> Any:
             try:
@@ -148,7 +149,7 @@ class DeviceConsole(Panel):
                 self.trouble.value = f'<span role="status">⚠ {old}: {escape(str(error))}</span>'
 
     def _draw_measured(self, measured: Any) -> None:
-        """Draw the series that stands in the fields or, where nothing of that is kept, the one measured last."""
+        """Draw the series that is named in the fields or, where nothing of that is kept, the one measured last."""
         names = list(zip(measured["fragment"], measured["series"], strict=True))
         typed = self.sending.fields["Fragment"].value, self.sending.fields["Series"].value
         shown = typed if typed in names else names[-1] if names else ("", "")
@@ -185,7 +186,7 @@ class DeviceConsole(Panel):
         def answer() -> None:
             if not asked.begun:
                 self.device.executing(asked.operation)
-                asked.has_begun()
+                asked.begun, asked.label.value = True, asked.label.value.replace("has arrived", "has begun")
             if say:
                 self.read()  # so that the tenant is seen to know that it has begun
                 say(asked.operation)
@@ -199,7 +200,7 @@ class DeviceConsole(Panel):
             return
         there, known = self.device.is_connected, self.ends.is_on
         if self.busy:
-            pass  # what is being done says how things stand
+            pass  # what is being done shows the state
         elif there and not known:
             self.do("Following the connection", self._adopt, str)
         elif known and not there:

@@ -25,8 +25,8 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.ui.displays import two_sides
+from mciot_nb.ui.inputs import button, row, show_if
 from mciot_nb.ui.markup import COLOURS, Rendered, boxed, escape, grid, themed
-from mciot_nb.ui.panel import button, row, show_if
 
 #: What paho notes of every connection; its other notes are news: an alert of TLS 1.3, for one.
 _USUAL = ("Sending ", "Received ")
@@ -95,7 +95,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         self._await_record()
 
     def state(self) -> str:
-        """Say in words how the connection stands."""
+        """Say in words what state the connection is in."""
         attempt, device = self._attempt, self._device
         if not device.is_connected:
             with suppress(OnboardingError):  # the local platform is not running
@@ -109,11 +109,11 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
     def draw(self) -> None:
         """Show the two sides."""
         with self._drawing:
-            device = platform = _box("plain", "Nothing yet: press Connect.")
+            device = platform = box("plain", "Nothing yet: press Connect.")
             if attempt := self._attempt:
                 record = self._record(attempt)
                 device = self._device_side(attempt)
-                platform = _platform_side(record, attempt) if record else _box("plain", self._why_no_record())
+                platform = platform_side(record, attempt) if record else box("plain", self._why_no_record())
             self.value = two_sides("What the device saw", device, "What the platform's log says", platform).html
 
     def _device_side(self, attempt: Attempt) -> Rendered:
@@ -124,7 +124,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         notes = [note for note in list(self._device.notes) if not note.startswith(_USUAL)]
         if notes and not self.is_on:
             lines.append(f"paho's note: {'; '.join(notes)}")
-        return _box("good" if self.is_on else "bad", *lines)
+        return box("good" if self.is_on else "bad", *lines)
 
     def _why_no_record(self) -> str:
         if self._platform is None:
@@ -135,7 +135,7 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         return "There is no record of this attempt: it did not reach the platform, or the platform does not respond."
 
     def _await_record(self) -> None:
-        """Wait until the log says all that it will ever say of the attempt as it stands, for `PATIENCE` at most."""
+        """Wait until the log says all that it will ever say of the attempt so far, for `PATIENCE` at most."""
         give_up = time.monotonic() + PATIENCE
         while self._platform and self._attempt and time.monotonic() < give_up:
             record = self._record(self._attempt)
@@ -160,7 +160,8 @@ class BothEnds(widgets.HTML):  # type: ignore[misc]
         return pd.DataFrame(columns=["code", "subject", "client_id", "ended"], index=pd.Index([], dtype=int))
 
 
-def _platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
+def platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
+    """Return what the log's record says of an attempt."""
     let_in, ended = record["code"] == _CONNECTED, pd.notna(record["ended"])
     lines = [f"{'✓' if let_in else '✗'} {record['code']}", record["reason"]]
     if ended:
@@ -170,10 +171,11 @@ def _platform_side(record: dict[str, Any], attempt: Attempt) -> Rendered:
     if chain := record["chain"]:
         over = f" over {record['tls']}" if record["tls"] else ""
         lines += [f"Presented{over}, in this order:", *(f"{place}. {name}" for place, name in enumerate(chain, 1))]
-    return _box("good" if let_in and not ended else "bad", *lines)
+    return box("good" if let_in and not ended else "bad", *lines)
 
 
-def _box(kind: str, first: str, *lines: str) -> Rendered:
+def box(kind: str, first: str, *lines: str) -> Rendered:
+    """Return lines that are set apart, the first one in bold."""
     shown = "<br>".join([f"<strong>{escape(first)}</strong>", *map(escape, lines)])
     return Rendered("", boxed(kind, shown))
 
@@ -230,14 +232,9 @@ class PendingOperation(widgets.HBox):  # type: ignore[misc]
         self.buttons = {word: button(word, partial(answer, self)) for word, answer in answers.items()}
         for word, made in self.buttons.items():
             made.tooltip = f"{word} {self.name}"
-        self._label = widgets.HTML(f"<strong>{escape(self.name)}</strong> has arrived")
-        self.children = [self._label, *self.buttons.values()]
+        self.label = widgets.HTML(f"<strong>{escape(self.name)}</strong> has arrived")
+        self.children = [self.label, *self.buttons.values()]
         self.add_class("mciot-row")
-
-    def has_begun(self) -> None:
-        """Note that the device has said so, which it says once."""
-        self.begun = True
-        self._label.value = f"<strong>{escape(self.name)}</strong> has begun"
 
 
 class Operations(widgets.HBox):  # type: ignore[misc]
@@ -252,7 +249,7 @@ class Operations(widgets.HBox):  # type: ignore[misc]
         self._answers = answers
         self.arrived: list[PendingOperation] = []
         self._history: dict[str, dict[str, str]] = {}
-        self.text = field("Command text", "open valve 3", 18)
+        self.text = field("Command text", "open valve 3", 16)
         self.restart = button("Restart", lambda: ask(None))
         self.command = button("Command", lambda: ask(self.text.value))
         self.statuses, self._nothing = widgets.HTML(), widgets.HTML(_NOTHING_TO_DO)
@@ -293,7 +290,7 @@ class Operations(widgets.HBox):  # type: ignore[misc]
 
 _MEASUREMENT = (("Fragment", "c8y_Temperature", 16), ("Series", "T", 9), ("Value", "21.5", 9), ("Unit", "C", 8))
 _EVENT = (("Event type", "c8y_Door", 18), ("Event text", "The door was opened", 30))
-_ALARM = (("Severity", "MAJOR", 15), ("Alarm type", "c8y_TooHot", 18), ("Alarm text", "It is too hot", 22))
+_ALARM = (("Severity", "MAJOR", 15), ("Alarm type", "c8y_TooHot", 16), ("Alarm text", "It is too hot", 19))
 #: Each button: its words, what is said while it sends, its fields (label, value, width in em), and how it sends them.
 _SENT: tuple[tuple[str, str, tuple[tuple[str, str, int], ...], Callable[..., None]], ...] = (
     ("Send measurement", "Sending the measurement", _MEASUREMENT, lambda d, f, s, v, u: d.measure(f, s, float(v), u)),

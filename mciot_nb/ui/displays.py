@@ -22,9 +22,21 @@ from mciot_nb.pki.names import label, name_of, readable
 from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.steps import Progress
-from mciot_nb.ui.certificate_card import certificate_card, key_kind, trouble
-from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, folded, listed, visible
-from mciot_nb.ui.progress_picture import progress_picture
+from mciot_nb.ui.certificate_card import certificate_card, key_kind
+from mciot_nb.ui.markup import (
+    Line,
+    Rendered,
+    boxed,
+    card,
+    copyable,
+    counted,
+    escape,
+    folded,
+    listed,
+    paragraph,
+    visible,
+)
+from mciot_nb.ui.pictures import progress_picture, trouble
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +66,6 @@ def what_to_do(finding: Finding) -> tuple[str, str]:
     if ends < 0:
         return finding.sentence, ""
     return f"{finding.sentence[:ends]}.", finding.sentence[ends + 2 :]
-
-
-def sentence(text: str) -> Rendered:
-    """Show a plain sentence that wraps between words; what is printed the Lab breaks at any character."""
-    return Rendered(visible(text), f'<p style="overflow-wrap:anywhere">{escape(text)}</p>')
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
@@ -260,13 +267,12 @@ def journey(device: "Device", arrived: "pd.DataFrame") -> Rendered:
     Example: ``journey(device, tenant.devices.measurements(device.client_id))``.
     """
     if arrived.empty:
-        return sentence("No measurement has arrived yet: let the device send one.")
+        return paragraph("No measurement has arrived yet: let the device send one.")
     last = arrived.iloc[-1]
     value, time = f"{last['value']:g} {last['unit']}", f"{last['time']:%Y-%m-%d %H:%M:%S} UTC"
     way = [device.client_id, "mutual TLS", f"platform at {device.host}:{device.port}", "REST", "here"]
-    stops = (
-        f'<span style="border:1px solid #007a87;border-radius:12px;padding:1px 9px">{escape(s)}</span>' for s in way
-    )
+    style = "border:1px solid #007a87;border-radius:12px;padding:1px 9px"
+    stops = (f'<span style="{style}">{escape(stop)}</span>' for stop in way)
     big = f'<strong style="font-size:1.6em">{escape(value)}</strong> &nbsp; measured at {escape(time)}'
     text = visible(f"{value}, measured at {time}: {' → '.join(way)}")
     return Rendered(text, boxed("good", f'{big}<div style="margin:6px 0;line-height:2">{" → ".join(stops)}</div>'))

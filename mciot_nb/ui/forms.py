@@ -20,7 +20,7 @@ from mciot_nb.pki.names import BY_ATTRIBUTE, FIELDS, DistinguishedName, field_pr
 from mciot_nb.pki.signing import build_extensions, normalize_time, not_after, validity
 from mciot_nb.secret import Secret
 from mciot_nb.ui.certificate_card import extension_rows
-from mciot_nb.ui.inputs import Poller, SecretField, style
+from mciot_nb.ui.inputs import Poller, SecretField, button, outcome, row, status, style
 from mciot_nb.ui.markup import Rendered, Row, StaticPicture, card, counted, escape, folded, listed, paragraph, visible
 from mciot_nb.workspace import Workspace
 
@@ -38,8 +38,7 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._notes: dict[str, Any] = {}
         self._touched: set[str] = set()
         self._heading = widgets.HTML(f'<span class="mciot-title">{escape(title)}</span>')
-        self._button = widgets.Button(description="Submit", button_style="primary").add_class("mciot-submit")
-        self._button.on_click(lambda _: self.submit())
+        self._button = button("Submit", self.submit, "primary").add_class("mciot-submit")
         self._message = widgets.HTML().add_class("mciot-message")
         self.add_class("mciot-form")
 
@@ -51,11 +50,11 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
         if not isinstance(field, SecretField):
             field.observe(lambda _: self._touched.add(name), "value")
             field.observe(self._edited, "value")
-        return widgets.HBox([field, self._notes[name]]).add_class("mciot-row")
+        return row(field, self._notes[name])
 
     def build(self, *parts: Any, buttons: tuple[Any, ...] = ()) -> None:
         """Show the heading, the parts, the buttons and the message, and what is wrong from the start."""
-        bottom = widgets.HBox([self._button, *buttons, self._message, Poller()]).add_class("mciot-row")
+        bottom = row(self._button, *buttons, self._message, Poller())
         self.children = [widgets.HTML(style()), self._heading, *parts, bottom]
         self.refresh()
 
@@ -87,24 +86,12 @@ class Form(StaticPicture, widgets.VBox):  # type: ignore[misc]
 
     def submit(self) -> None:
         """Do what the button does: take the values, or say what to correct first."""
-        said = self.refusal("submitted")
-        try:
-            if not said:
-                self.take()
-        except OnboardingError as error:
-            said = f"✗ {error}"
-        except OSError as error:  # a form may keep its value in a file
-            said = f"✗ Not submitted: {error.strerror or error}. Fix that, and press Submit again."
+        said = self.refusal("submitted") or outcome(self.take, "submitted")
         self._message.value = status(said or "✓ Submitted. Now run the cells below.")
 
     def _edited(self, _change: object) -> None:
         self.refresh()
         self._message.value = status("You have changed something: press Submit.")
-
-
-def status(sentence: str, kind: str = "said") -> str:
-    """Return a sentence as HTML that a screen reader speaks when it changes; ``kind``: said, problem or warning."""
-    return f'<span role="status" class="mciot-{kind}">{escape(sentence)}</span>'
 
 
 def labelled(kind: Any, label: str, value: object, width: str = "36em", **options: Any) -> Any:
@@ -113,15 +100,8 @@ def labelled(kind: Any, label: str, value: object, width: str = "36em", **option
     return kind(description=label, value=value, style={"description_width": "14em"}, layout=layout, **options)
 
 
-#: What a blank field means, by whether the configuration has a default for any.
-_BLANK = {
-    False: "A blank field, or one that holds a single dot, is left out.",
-    True: "A blank field takes the configuration's default, shown in it in grey. A single dot leaves a field out.",
-}
-#: What a common name is, by whether it is a device's.
-_PURPOSES = {True: "the device's ClientId", False: "the name by which people will know this CA"}
-#: X.509 allows it, and the platform can't use it.
-_COLON = "⚠ The platform splits the ClientId at ':', so this device would be refused: choose a name without ':'."
+#: What is said of a subject's fields: of a blank one, of the common name, and of a colon in it, which X.509 allows.
+_SUBJECT = meanings("subject form", "words.csv")
 
 #: The kinds of key that are offered, and what each means.
 _KINDS = {KeyType(word) if word else None: text for word, text in meanings("kind of key", "words.csv").items()}
@@ -165,7 +145,9 @@ class CertificateForm(Form):
         more = folded("Extensions that the certificate will get", self._extensions)
         self.build(
             *(self.row(name, field) for name, field in self._fields.items()),
-            widgets.HTML(_BLANK[any(prompt.default for prompt in asked.values())]).add_class("mciot-hint"),
+            widgets.HTML(
+                _SUBJECT["default" if any(prompt.default for prompt in asked.values()) else "no default"]
+            ).add_class("mciot-hint"),
             self.row("key_type", self._key_type),
             self._meaning,
             self.row("days", self._days),
@@ -184,11 +166,11 @@ class CertificateForm(Form):
         return self._subject
 
     def typed(self) -> dict[str, str | None]:
-        """Return what the subject's fields stand for now, without blanks around them; None for one that is left out."""
+        """Return what the subject's fields mean now, without blanks around them; None for one that is left out."""
         return {name: prompt.value(self._fields[name].value.strip()) or None for name, prompt in self._prompts.items()}
 
     def typed_key(self) -> KeyChoice:
-        """Return the kind of key and the days that stand in the form now."""
+        """Return the kind of key and the days that are in the form now."""
         return KeyChoice(self._key_type.value, self._days.value)
 
     def problems(self) -> dict[str, str]:
@@ -200,7 +182,8 @@ class CertificateForm(Form):
         if (email := typed["email"]) and email != self._made[0] and (problem := mailbox_problem(email)):
             found.setdefault("email", problem)
         if typed["common_name"] is None:
-            found["common_name"] = f"Common Name is missing: type {_PURPOSES[self._owner == 'device']}."
+            what = _SUBJECT["ClientId" if self._owner == "device" else "CA"]
+            found["common_name"] = f"Common Name is missing: type {what}."
         if key != self._made[1]:
             if key.key_type is None:
                 found["key_type"] = "Keys of this kind are not made here: choose another one."
@@ -213,7 +196,7 @@ class CertificateForm(Form):
         super().refresh()
         problems, key, typed = self.problems(), self.typed_key(), self.typed()
         if self._owner == "device" and "common_name" not in problems and ":" in (typed["common_name"] or ""):
-            self._notes["common_name"].value = status(_COLON, "warning")
+            self._notes["common_name"].value = status(_SUBJECT["colon"], "warning")
         self._meaning.value, self._end.value = escape(_KINDS[key.key_type]), escape(self._judge(key)[0])
         subject = DistinguishedName(**{name: text for name, text in typed.items() if name not in problems})
         if self._owner == "ca":
@@ -252,7 +235,11 @@ class CertificateForm(Form):
             end = validity(self._config, issuer, days, now)[1] if issuer else not_after(now, days)
         except OnboardingError as error:
             return "", str(error)
-        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {_span((end - now).days)}.", ""
+        total = (end - now).days  # in years where they are full ones as the guide counts them, or many
+        years = round(total / 365.25) if total % 365 else total // 365
+        about = "about " if total % 365 else ""
+        span = about + counted(years, "year", "years") if years > 1 or total == 365 else counted(total, "day", "days")
+        return f"Signed now, it expires on {end:%Y-%m-%d %H:%M} UTC, in {span}.", ""
 
 
 class _WorkspaceForm(CertificateForm):
@@ -301,17 +288,10 @@ class DeviceForm(_WorkspaceForm):
 
 
 def _field(prompt: Prompt, value: str | None, made: bool) -> Any:
-    """Return the line to type in; what a blank one takes stands in it, pale."""
+    """Return the field to type in; its placeholder is what a blank one takes."""
     text = prompt.fixed or value or ("." if made and prompt.default else prompt.default)
     pale = "" if prompt.fixed else prompt.default
     return labelled(widgets.Text, prompt.words, text, placeholder=pale, disabled=bool(prompt.fixed))
-
-
-def _span(days: int) -> str:
-    """Say how long so many days are, in years where they are full ones as the guide counts them, or many."""
-    years = round(days / 365.25) if days % 365 else days // 365
-    about = "about " if days % 365 else ""
-    return counted(days, "day", "days") if years < 2 and days != 365 else about + counted(years, "year", "years")
 
 
 def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | None) -> Iterator[Row]:
@@ -330,11 +310,7 @@ def _extension_rows(config: CaConfig, section: str, issuer: x509.Certificate | N
 
 
 _PASSPHRASE = meanings("source of the passphrase", "words.csv")
-_OWN_INSTEAD = {  # by whether there is a CA
-    False: "The CA is made with it: type it, and press Enter, before you run the next cells.",
-    True: "Your CA has the practice one. To make a new CA with a passphrase of your own, run workspace.start_over() in "
-    "a cell, then type it here.",
-}
+_OWN_INSTEAD = meanings("own passphrase", "words.csv")
 
 
 class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
@@ -351,7 +327,8 @@ class PassphraseForm(StaticPicture, widgets.VBox):  # type: ignore[misc]
         self._line = _PASSPHRASE[source]
         self._shown = widgets.HTML(escape(self._line))
         practice, has_ca = source == "practice", workspace.has_ca
-        folded, hint = ("Type one of your own instead", _OWN_INSTEAD[has_ca]) if practice else ("", "")
+        folded = "Type one of your own instead" if practice else ""
+        hint = _OWN_INSTEAD["a CA" if has_ca else "no CA"] if practice else ""
         ask = {"folded": folded, "hint": hint, "twice": not has_ca, "shortest": SHORTEST_PASSWORD}
         self.field = SecretField("Passphrase", **ask)
         self.field.on_secret(self._received)

@@ -1,5 +1,6 @@
 """What widgets.js draws: fields whose secret, or file, is in no file that the notebook saves; and a panel's poller."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import ipywidgets as widgets  # type: ignore[import-untyped]
 from traitlets import Bool, Int, Unicode
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.files import meanings
 from mciot_nb.secret import Secret
-from mciot_nb.ui.markup import Rendered, StaticPicture, paragraph
+from mciot_nb.ui.markup import Rendered, StaticPicture, escape, paragraph
 
 _HERE = Path(__file__).parent
 
@@ -20,6 +22,19 @@ _HERE = Path(__file__).parent
 def style() -> str:
     """Return the style sheet of all forms, to be shown with each."""
     return f"<style>{(_HERE / 'ui.css').read_text('utf-8')}</style>"
+
+
+def outcome(work: Callable[[], str | None], word: str = "done") -> str | None:
+    """Return what ``work`` returns, or a sentence that it is not done, which ``word`` says, and why."""
+    try:
+        return work()
+    except OnboardingError as error:
+        return f"✗ {error.with_code}"
+    except OSError as error:  # a file that can't be written, for one
+        return f"✗ Not {word}: {error.strerror or error}. Fix that, and try again."
+    except Exception:
+        logging.getLogger(__name__).exception("not %s", word)
+        return f"✗ Not {word}, because of an unexpected error: run the cell again."
 
 
 class BrowserWidget(anywidget.AnyWidget):
@@ -158,9 +173,7 @@ class FileField(StaticPicture, BrowserWidget):
                 raise OnboardingError(_PROBLEMS[problem].format(name=name))
             size = len(buffers[0]) if buffers else int(content.get("size", 0))
             if size > self.longest:
-                raise OnboardingError(
-                    f"{name} has {size:,} bytes, and a certificate a few thousand: it was not read; choose another."
-                )
+                raise OnboardingError(_PROBLEMS["large"].format(name=name, size=size))
             self.status = self._take(name, bytes(buffers[0]) if buffers else b"")
         except OnboardingError as error:
             self.status = f"✗ {error}"
@@ -168,3 +181,25 @@ class FileField(StaticPicture, BrowserWidget):
     def picture(self) -> Rendered:
         """Say that a file can be given here."""
         return paragraph(f"{self.label}: to be chosen here.")
+
+
+def status(sentence: str, kind: str = "said", role: str = "status") -> str:
+    """Return a sentence as HTML that a screen reader speaks when it changes; ``kind``: said, problem, warning, good."""
+    return f'<span role="{role}" class="mciot-{kind}">{escape(sentence)}</span>'
+
+
+def button(label: str, action: Callable[[], object], kind: str = "") -> Any:
+    """Return a button; ``kind`` is primary, danger or empty."""
+    made = widgets.Button(description=label, button_style=kind, layout=widgets.Layout(width="auto"))
+    made.on_click(lambda _: action())
+    return made
+
+
+def row(*parts: Any) -> Any:
+    """Put parts beside each other, as far as the page is wide."""
+    return widgets.HBox(parts).add_class("mciot-row")
+
+
+def show_if(part: Any, shown: bool) -> None:
+    """Show a part, or hide it."""
+    (part.remove_class if shown else part.add_class)("mciot-hidden")

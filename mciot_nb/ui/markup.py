@@ -102,17 +102,31 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> s
     return _table(title, f"<thead><tr>{heads}</tr></thead><tbody>{lines}</tbody>")
 
 
+#: How many rows of a long table a static picture shows: a notebook is no place for thousands.
+MOST_ROWS = 50
+
+
+def table(title: str, columns: Iterable[object], rows: Sequence[Sequence[str]]) -> Rendered:
+    """Return the first rows of a table as `grid` shows them, and as text in columns."""
+    shown, heads = rows[:MOST_ROWS], [*map(str, columns)]
+    more = f"… and {len(rows) - MOST_ROWS} more." if rows[MOST_ROWS:] else ""
+    lines = [[visible(text) for text in row] for row in (heads, *shown)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return Rendered(f"{text}\n{more}".rstrip(), grid(title, heads, shown) + (f"<p>{more}</p>" if more else ""))
+
+
 def _heading(text: str, scope: str = "row", more: str = "") -> str:
     return f'<th scope="{scope}" style="{_LEFT}{more}">{escape(text)}</th>'
 
 
 def _cell(text: str) -> str:
-    """Return a cell no wider than it must be: a subject or path may break before each slash, a date stays whole."""
+    """Return a cell no wider than it must be: a path may break before a slash, a line behind a comma, no date."""
     longest = max(re.split(r"\s|(?=/)", text), key=len)
     style = f";min-width:{0.6 * len(longest):.0f}em" if "-" in longest[1:] and longest[0] != "/" else ""
     if len(longest) > 20:
         style = f";min-width:7em;{_WRAP if len(longest) <= 40 else 'word-break:break-all'}"  # the latter untrusted too
-    return f'<td style="{_LEFT}{style}">{escape(text).replace("/", "<wbr>/")}</td>'
+    return f'<td style="{_LEFT}{style}">{escape(text).replace("/", "<wbr>/").replace(",", ",<wbr>")}</td>'
 
 
 def copyable(text: str) -> Rendered:
@@ -125,7 +139,7 @@ def copyable(text: str) -> Rendered:
 
 def paragraph(text: str) -> Rendered:
     """Return a text as it is, and as a paragraph."""
-    return Rendered(text, f"<p>{escape(text)}</p>")
+    return Rendered(visible(text), f"<p>{escape(text)}</p>")
 
 
 def boxed(kind: str, content: str) -> str:

@@ -4,7 +4,6 @@ import math
 import threading
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
@@ -16,13 +15,13 @@ from mciot_nb.errors import OnboardingError
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import read_copy
 from mciot_nb.pki.crl import unlisted
-from mciot_nb.pki.files import meanings
+from mciot_nb.pki.files import meanings, stamp
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.pki.rows import DatabaseRow, decoded, hex_serial
 from mciot_nb.ui.certificate_card import certificate_card
-from mciot_nb.ui.displays import sentence
-from mciot_nb.ui.markup import Rendered, counted, escape, grid, paragraph, visible
-from mciot_nb.ui.panel import TablePanel, button, row, show_if
+from mciot_nb.ui.inputs import button, row, show_if, status
+from mciot_nb.ui.markup import Rendered, counted, paragraph, table
+from mciot_nb.ui.panel import TablePanel
 from mciot_nb.workspace import Workspace
 
 _STATUS = {"V": "✓ valid", "R": "✗ revoked", "E": "✗ expired"}
@@ -63,28 +62,6 @@ def _times(times: "pd.Series[pd.Timestamp]") -> list[str]:
     return ["-" if text == "NaT" else f"{text[:10]} {text[11:]} UTC" for text in texts]
 
 
-_TITLE = "Signed certificates, the newest first"
-_MOST_ROWS = 50  # a notebook is no place for thousands: the frame itself holds them all
-
-
-def signing_table(frame: pd.DataFrame, *, at: datetime | None = None) -> Rendered:
-    """Show the signing database, as ``database.to_frame()`` returns it: the newest first, the status in words.
-
-    ``at`` is the time from which the days that are left are counted, now by default.
-    """
-    if frame.empty:
-        return paragraph("No certificate has been signed yet.")
-    newest = signing_texts(frame.iloc[::-1].head(_MOST_ROWS), at or datetime.now(UTC))
-    columns, rows = list(newest.columns), newest.to_numpy().tolist()
-    older = len(frame) - len(rows)
-    more = f"… and {older} older: the table itself holds them all." if older else ""
-    lines = [[visible(text) for text in row] for row in (columns, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]
-    text, html = "\n".join(line.rstrip() for line in padded), grid(_TITLE, columns, rows)
-    return Rendered(f"{text}\n{more}", f"{html}<p>{more}</p>") if more else Rendered(text, html)
-
-
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any
 #: other openssl takes it for no revocation at all. Nor are the three that bear an argument.
 REASONS = meanings("reason to revoke", "words.csv")
@@ -121,7 +98,7 @@ class SigningPanel(TablePanel):
         self._polling = threading.Lock()  # one poll at a time; its holder may take table.lock, and never the reverse
         self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
         self._stamps: list[tuple[int, ...]] = []  # of the files as they were read last
-        self._failing_since = 0.0
+        self._failing_since, self._problem = 0.0, ""
         self.build(self._trouble, self.table, self._crl_row, self._opened)
         self.poll()
 
@@ -131,26 +108,23 @@ class SigningPanel(TablePanel):
         """Show what any program has written since, and what the passing of time has changed."""
         with self._polling:
             files = (self.ca.database.path, self._crl_path, self.ca.config.ca_path("certificate"))
-            stamps = [*map(_stamp, files), (int(time.monotonic() / RENEW_AFTER),)]
+            stamps = [*map(stamp, files), (int(time.monotonic() / RENEW_AFTER),)]
             if stamps != self._stamps:
                 self._read(stamps)
 
     def _read(self, stamps: list[tuple[int, ...]]) -> None:
         try:
-            self._frame = self._to_frame()
+            self.ca.check_in_place()
+            self._frame = self.ca.database.to_frame()
         except OnboardingError as error:
-            self._failing_since = self._failing_since or time.monotonic()
+            self._problem, self._failing_since = str(error), self._failing_since or time.monotonic()
             if time.monotonic() - self._failing_since >= PATIENCE:
                 self._stamps = stamps  # it is said, and not read again before a file has changed
-                self._trouble.value = f'<div role="alert">{_problem(str(error))}</div>'
+                self._trouble.value = status(f"✗ {self._problem}", "problem", "alert")
             return
-        self._stamps, self._failing_since, self._trouble.value = stamps, 0.0, ""
+        self._stamps, self._failing_since, self._problem, self._trouble.value = stamps, 0.0, "", ""
         self._show()
         self._show_crl()
-
-    def _to_frame(self) -> pd.DataFrame:
-        self.ca.check_in_place()
-        return self.ca.database.to_frame()
 
     def _show(self) -> None:
         newest_first = self._frame.iloc[::-1]
@@ -172,7 +146,7 @@ class SigningPanel(TablePanel):
         if missing:
             words = f"⚠ {_certificates(missing, 'revoked ')} not on the revocation list yet, so nobody learns of it."
             kind = "warning"
-        self._crl_line.value = f'<span class="mciot-{kind}">{escape(words)}</span>'
+        self._crl_line.value = status(words, kind)
 
     # -- the row that is open
 
@@ -193,7 +167,7 @@ class SigningPanel(TablePanel):
         try:
             return certificate_card(read_copy(path, int(serial, 16), self.ca.certificate)).html
         except OnboardingError as error:
-            return _problem(str(error))
+            return status(f"✗ {error}", "problem")
 
     # -- what a person may do
 
@@ -224,28 +198,12 @@ class SigningPanel(TablePanel):
 
         self.do("Writing the revocation list", self.ca.update_crl, then)
 
-    # -- where no widget lives
-
     def picture(self) -> Rendered:
-        """Return the database as `signing_table` shows it."""
+        """Return the database as a table, or why there is none."""
         self.poll()
-        try:
-            return signing_table(self._frame if len(self._frame.columns) else self._to_frame())
-        except OnboardingError as error:
-            return sentence(str(error))
-
-
-def _stamp(path: Path | None) -> tuple[int, ...]:
-    """Return what tells one state of a file from the next; empty where there is none."""
-    try:
-        status = path.stat() if path else None
-    except OSError:
-        status = None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
-
-
-def _problem(sentence: str) -> str:
-    return f'<span class="mciot-problem">✗ {escape(sentence)}</span>'
+        if not len(self._texts):
+            return paragraph(self._problem or "No certificate has been signed yet.")
+        return table("Signed certificates, the newest first", self._texts, self._texts.to_numpy().tolist())
 
 
 def _certificates(count: int, kind: str = "") -> str:

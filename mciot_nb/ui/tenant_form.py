@@ -13,8 +13,8 @@ from mciot_nb.pki.files import write_whole
 from mciot_nb.pki.names import name_of, readable
 from mciot_nb.pki.uploads import parse_upload
 from mciot_nb.secret import Secret
-from mciot_nb.ui.forms import Form, labelled, status
-from mciot_nb.ui.inputs import FileField, SecretField
+from mciot_nb.ui.forms import Form, labelled
+from mciot_nb.ui.inputs import FileField, SecretField, button, outcome, status
 from mciot_nb.ui.markup import Rendered, card, paragraph
 from mciot_nb.workspace import Workspace
 
@@ -39,7 +39,7 @@ class TenantForm(Form):
     the settings have no user, or None for the local platform; it is in this kernel's memory only. With
     ``ask_secret=False`` no secret is asked for: for a notebook that only keeps the choice.
 
-    The button "Test" says what works of the tenant as it stands in the form, submitted or not.
+    The button "Test" says what works with the values in the form, submitted or not.
 
     Example: ``TenantForm(workspace)`` as a cell's last line, and in the next cell ``workspace.tenant()``.
     """
@@ -69,10 +69,8 @@ class TenantForm(Form):
         last = widgets.HTML("06, 07 and 12 ask for the password or token.").add_class("mciot-later")
         last = self.row("credential", self._credential) if ask_secret else last
         self._real = widgets.VBox([*rows.values(), self.row("login", self._login), self._user, last])
-        self._test = widgets.Button(description="Test", tooltip="See what works with this tenant").add_class(
-            "mciot-test"
-        )
-        self._test.on_click(lambda _: self.test())
+        self._test = button("Test", self.test).add_class("mciot-test")
+        self._test.tooltip = "See what works with this tenant"
         self._result = widgets.HTML().add_class("mciot-result")
         self.build(self.row("where", self._where), self._real, buttons=(self._test,))
         self.children = [*self.children, self._result]
@@ -108,7 +106,7 @@ class TenantForm(Form):
         return settings
 
     def typed(self) -> TenantSettings:
-        """Return the settings as they stand in the form now, a real tenant's too where the local platform is chosen."""
+        """Return the settings that are in the form now, a real tenant's too where the local platform is chosen."""
         values = {name: field.value for name, field in self._fields.items()}
         values = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
         if self._login.value:
@@ -152,23 +150,20 @@ class TenantForm(Form):
             self._result.value = status("Testing … Pressed twice: it is done once.")
 
     def _try(self, settings: TenantSettings, secret: Secret | None) -> None:
-        try:
+        def test() -> str:
             if settings.local:
-                sentence = check_tenant(self._workspace.platform().tenant)
-            elif self._ask_secret:
-                sentence = check_tenant(real_tenant(settings, secret))
-            else:
-                mqtt, verify = (settings.mqtt_host, settings.mqtt_port), settings.ca_file or True
-                sentence = check_tenant(Tenant(settings.url, settings.tenant_id, mqtt=mqtt, verify=verify))
-                sentence += " The login is tested in 06, where its password is asked for."
-        except OnboardingError as error:
-            sentence = f"✗ {error}"
-        except Exception:
-            sentence = "✗ Not tested, because of an unexpected error: run the cell again."
+                return check_tenant(self._workspace.platform().tenant)
+            if self._ask_secret:
+                return check_tenant(real_tenant(settings, secret))
+            mqtt, verify = (settings.mqtt_host, settings.mqtt_port), settings.ca_file or True
+            said = check_tenant(Tenant(settings.url, settings.tenant_id, mqtt=mqtt, verify=verify))
+            return f"{said} The login is tested in 06, where its password is asked for."
+
+        said = outcome(test, "tested") or ""
         if self._tester is threading.current_thread():  # else the form says something else by now
             self._tester = None
             self._test.remove_class("mciot-busy")
-            self._result.value = status(sentence)
+            self._result.value = status(said)
 
     def _edited(self, change: object) -> None:
         super()._edited(change)

@@ -14,15 +14,15 @@ from cryptography import x509
 
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
-from mciot_nb.errors import OnboardingError
+from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import fingerprint
-from mciot_nb.pki.files import data_table
-from mciot_nb.pki.names import name_of
+from mciot_nb.pki.files import data_table, meanings
+from mciot_nb.pki.names import name_of, short_name
 from mciot_nb.pki.uploads import ca_certificates
-from mciot_nb.ui.certificate_card import certificate_card, short_name
-from mciot_nb.ui.inputs import FileField
-from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, grid, paragraph, visible
-from mciot_nb.ui.panel import TablePanel, button, row, show_if
+from mciot_nb.ui.certificate_card import certificate_card
+from mciot_nb.ui.inputs import FileField, button, row, show_if, status
+from mciot_nb.ui.markup import Line, Rendered, card, copyable, counted, escape, paragraph, table, visible
+from mciot_nb.ui.panel import TablePanel
 from mciot_nb.workspace import Workspace
 
 _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fingerprint"]
@@ -62,15 +62,7 @@ def details(one: TrustedCertificate) -> Iterator[Line]:
     yield "Fingerprint", copyable(one.fingerprint), "SHA-1, under which the platform keeps it"
 
 
-_NOTHING = "There is nothing to upload yet: make a CA in 01, or choose a file."
-_PRACTICE = (
-    "⚠ This CA is for practice: its passphrase is kept in the workspace, so anyone who can read it could sign devices "
-    "for this tenant. If you upload it for a short test, delete it here afterwards."
-)
-_AUTOMATIC_LABEL = "Auto-registration: let a new device in at its first connection"
-_OTHER = "Nothing was sent: another CA is in the workspace now. Look at it, and press Upload again."
-#: What is said instead of what `Workspace.upload_ca` says to a program.
-_NO_CONSENT = "Nothing was sent: this is a practice CA. Tick its box above Upload first, if that is what you want."
+_WORDS = meanings("upload", "words.csv")
 
 
 class Offer(NamedTuple):
@@ -95,10 +87,10 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         self.choice = widgets.Dropdown(description="Certificate", **look).add_class("mciot-offers")
         self.choice.observe(lambda _: self._show(), "value")
         self.file, self.card = FileField("Or from a file", self._take), widgets.HTML()
-        labels = {_AUTOMATIC_LABEL: tenant.is_local, "Upload this practice CA all the same": False}
+        labels = {_WORDS["automatic"]: tenant.is_local, _WORDS["consent"]: False}
         checkboxes = [widgets.Checkbox(description=text, value=on, indent=False, **look) for text, on in labels.items()]
         self.automatic, self.consent = (checkbox.add_class("mciot-check") for checkbox in checkboxes)
-        self._warning = widgets.VBox([widgets.HTML(f'<span role="status">{escape(_PRACTICE)}</span>'), self.consent])
+        self._warning = widgets.VBox([widgets.HTML(status(_WORDS["warning"])), self.consent])
         self.button = button("Upload", press, "primary")
         heading = widgets.HTML('<span class="mciot-title">Upload a CA certificate</span>')
         self.children = [heading, self.choice, self.file, self.automatic, self._warning, row(self.button), self.card]
@@ -140,7 +132,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
 
     def _show(self) -> None:
         offer = self.choice.value
-        problem = self._problem or ("" if offer else _NOTHING)
+        problem = self._problem or ("" if offer else str(fault("NO_OFFER")))
         words = f'<p role="status">{escape(problem)}</p>' if problem else ""
         sent = f"<p>This is what Upload sends:</p>{certificate_card(offer.certificate).html}" if offer else ""
         self.card.value = words + sent
@@ -159,7 +151,7 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
         A workspace's CA goes the way of `Workspace.upload_ca`, with its rule for a practice CA, from a file too.
         """
         if offer is None:
-            raise OnboardingError(_NOTHING, "NO_OFFER")
+            raise fault("NO_OFFER")
         trusted, issuer = self._tenant.trusted_certificates, offer.issuer or self.issuer_of(offer.certificate)
         if found := trusted.find(offer.certificate):
             return f"✓ It is already in the list, as “{found.name}”: nothing was sent."
@@ -169,11 +161,11 @@ class UploadPart(widgets.VBox):  # type: ignore[misc]
             workspace = self._workspace.with_issuer(issuer)
             self.refresh()  # so that another CA, or the box, is there where one is named
             if workspace.issuer_certificate != offer.certificate:
-                raise OnboardingError(_OTHER, "CHANGED")
+                raise fault("CHANGED")
             try:
                 uploaded = workspace.upload_ca(self._tenant, practice_ca=consent, auto_registration=automatic)
             except OnboardingError as error:
-                raise OnboardingError(_NO_CONSENT, error.code) if error.code == "PRACTICE_CA" else error from None
+                raise fault("PRACTICE_CA.panel") if error.code == "PRACTICE_CA" else error from None
         self.consent.value = False  # it was given for this one
         return f"✓ Uploaded “{uploaded.name}”, auto-registration {'on' if uploaded.auto_registration else 'off'}."
 
@@ -190,20 +182,13 @@ _CHANGES: dict[str, dict[str, Any]] = {
 READ_EVERY = 2.0
 #: Seconds for which the static picture waits for the first list: a tenant that hangs must not hold up the notebook.
 PATIENCE = 5.0
-_MOST_ROWS = 50  # of the static picture: a notebook is no place for thousands
 _PICTURED = ("Name", "Status", "Auto-registration", "Fingerprint")
-_NO_PROOF = "This platform does not support proof of possession: that of the guide's time did not, and today's does."
-_NO_KEY = (
-    "The key of “{name}” is not in this workspace, and only its owner can prove possession. In the platform's own user "
-    "interface the owner gets a code, signs it with “openssl dgst -sha256 -sign caKey.pem code.txt | openssl base64 "
-    "-A”, and hands in what that prints."
-)
 
 
 class TrustedCertificatesPanel(TablePanel):
     """List a tenant's trusted certificates, and upload, enable, disable, rename, prove or delete one.
 
-    ``workspace`` is where the CA to upload lies, and the key that proves possession; ``tenant`` is the one that was
+    ``workspace`` holds the CA to upload, and the key that proves possession; ``tenant`` is the one that was
     chosen by default. Whatever fails is said in a sentence. What other clients change on the local platform appears by
     itself; on a real tenant it takes a Refresh.
 
@@ -229,7 +214,7 @@ class TrustedCertificatesPanel(TablePanel):
         changes, rename = [self.buttons[name] for name in names[:-1]], row(self.new_name, self.buttons["rename"])
         self._opened.children = [self._details, row(*changes), rename]
         self._say_how_current()
-        # The upload stands below the question and the message, so that these stand beside what they are about.
+        # The upload is below the question and the message, so that these are beside what they are about.
         self.build(row(self.buttons["refresh"], self._hint), self.table, self._opened, below=(self.upload_part,))
         self.do("Reading the list", self._read, lambda _: "")
 
@@ -262,14 +247,14 @@ class TrustedCertificatesPanel(TablePanel):
             self._say_how_current(f"✗ The list may be out of date: {error}")
 
     def _say_how_current(self, problem: str = "") -> None:
-        hint = (
-            "Changes by others appear by themselves." if self._tenant.is_local else "Refresh shows what others changed."
-        )
-        self._hint.value = f'<span role="status">{escape(problem or hint)}</span>'
+        hint = _WORDS["local" if self._tenant.is_local else "real"]
+        self._hint.value = status(problem or hint)
 
     def refresh(self) -> None:
         """Read the list again."""
-        self.do("Reading the list", self._read, lambda known: f"✓ Read: {_certificates(len(known))}.")
+        self.do(
+            "Reading the list", self._read, lambda it: f"✓ Read: {counted(len(it), 'certificate', 'certificates')}."
+        )
 
     def poll(self) -> None:
         """Read the local platform's list every two seconds, while nothing is being done."""
@@ -330,13 +315,9 @@ class TrustedCertificatesPanel(TablePanel):
 
         def work() -> str:
             try:
-                said = call()
-            except OnboardingError as error:
-                if error.code.startswith("HTTP_"):
-                    self._read_if_possible()
-                raise
-            self._read_if_possible()
-            return said
+                return call()
+            finally:
+                self._read_if_possible()
 
         self.do(doing, work, str, *about)
 
@@ -344,8 +325,9 @@ class TrustedCertificatesPanel(TablePanel):
         self.upload_part.refresh()  # the workspace may have another CA by now
         issuer = self.upload_part.issuer_of(one)
         if not issuer:
-            name = words_of(one)["Name"]
-            raise OnboardingError(_NO_PROOF if one.proven is None else _NO_KEY.format(name=name), "NO_KEY")
+            if one.proven is None:
+                raise fault("NO_KEY.platform")
+            raise fault("NO_KEY.proof", name=words_of(one)["Name"])
         self._workspace.with_issuer(issuer).prove_possession(self._tenant)
 
     def _upload(self) -> None:
@@ -361,11 +343,8 @@ class TrustedCertificatesPanel(TablePanel):
             self.wait(max(0.0, self._give_up - time.monotonic()))
         if not (known := self._known):
             return paragraph(f"{self.title}: {'none yet' if known is not None else self._trouble}".rstrip(".") + ".")
-        shown = [itemgetter(*_PICTURED)(words_of(one)) for one in known[:_MOST_ROWS]]
-        if known[_MOST_ROWS:]:
-            shown.append(("…", f"and {_certificates(len(known) - _MOST_ROWS)} more", "", ""))
-        rows = [(name, f"{status}{on and ', auto-registration '}{on}", digits) for name, status, on, digits in shown]
-        return Rendered(card(self.title, rows).text, grid(self.title, _PICTURED, shown))
+        shown = table(self.title, _PICTURED, [itemgetter(*_PICTURED)(words_of(one)) for one in known])
+        return Rendered(f"{self.title}\n{shown.text}", shown.html)
 
 
 def _action(pressed: str, one: TrustedCertificate) -> str:
@@ -375,7 +354,3 @@ def _action(pressed: str, one: TrustedCertificate) -> str:
         "automatic": "off" if one.auto_registration else "on",
     }
     return on_off.get(pressed, pressed)
-
-
-def _certificates(number: int) -> str:
-    return counted(number, "certificate", "certificates")

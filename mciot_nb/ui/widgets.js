@@ -341,12 +341,18 @@ function keepOrder(panel, model) {
     replaying = false;
     send();
   };
-  // Space presses at once, as Enter does: the focus may have moved on before it is released.
+  // Space presses at once, as Enter does: the focus may have moved on before it is released. Enter in a field of a row
+  // presses the button that follows it there; a hasty one, after another press, is none.
   const key = (event) => {
     if (![" ", "Enter"].includes(event.key)) return void (last = undefined);
-    if (event.ctrlKey || event.metaKey || !event.target.matches(".widget-button")) return;
+    const { target } = event;
+    const field = event.key === "Enter" && !event.isComposing && target.matches(".mciot-row input[type=text]");
+    const buttons = field ? [...target.closest(".mciot-row").querySelectorAll(".widget-button")] : [];
+    const pressed = field ? buttons.find((one) => target.compareDocumentPosition(one) & 4) : target;
+    if (event.ctrlKey || event.metaKey || !pressed?.matches(".widget-button")) return;
     event.preventDefault();
-    if (event.type === "keydown") event.target.click();
+    const hasty = field && (event.repeat || event.timeStamp - last?.timeStamp < DOUBLE);
+    if (event.type === "keydown" && !hasty) pressed.click();
   };
   // What is drawn meanwhile may move a button from under the pointer; one that is drawn away from it is not pressed.
   const hold = (event) => (down = event).target.closest("button")?.setPointerCapture(event.pointerId);

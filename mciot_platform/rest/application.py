@@ -35,6 +35,13 @@ class TenantCalls(Handler):
         references = {"references": [{"role": role} for role in roles]}
         self.respond({**user, "roles": references, "effectiveRoles": roles, "self": self.address(self.request.path)})
 
+    def _show_user(self, tenant: str, user: str) -> None:
+        """Show the user that a device got when it was registered."""
+        device = self.storage.device(self.login.tenant, user.removeprefix("device_"))
+        if tenant != self.login.tenant or not user.startswith("device_") or not (device and device.registered):
+            raise RestError(404, "user/Not Found", f"There is no user {user} of a device.")
+        self.respond({"id": user, "userName": user, "self": self.address(self.request.path)})
+
     def _login_options(self) -> None:
         """Show how users may log in: with Basic alone."""
         basic = {"id": "BASIC", "type": "BASIC", "userManagementSource": "INTERNAL", "visibleOnLoginPage": True}

@@ -95,7 +95,8 @@ class CertificateCalls(Handler):
         known = self.storage.trusted_certificate(identifier)
         if known and not known.deleted:
             raise RestError(409, "certificate/Conflict", f"The certificate {identifier} is trusted already.")
-        trusted = with_changes(TrustAnchor(identifier, self.login.tenant, certificate, "", "ENABLED", False), body)
+        new = TrustAnchor(certificate, self.login.tenant, "ENABLED", False, fingerprint=identifier, name="")
+        trusted = with_changes(new, body)
         self._as_json(trusted)  # what can't be described must not be in the list
         return trusted
 

@@ -16,7 +16,7 @@ from mciot_platform.storage import NO_DEVICE, Clause, RegisteredDevice, StoredOp
 #: Documented filters that are not done here: a list without them would be a wrong one.
 UNSUPPORTED = {"bulkOperationId", "fragmentValue", "lastUpdatedFrom", "lastUpdatedTo", "onlyRoots", "withSourceAssets"}
 UNSUPPORTED |= {"childAdditionId", "childAssetId", "childDeviceId", "withSourceDevices"}
-#: By parameter: the SQL of a filter, whose marks all stand for the parameter's value. That of a time begins with date.
+#: By parameter: the SQL of a filter, whose marks are all the parameter's value. That of a time begins with date.
 Filters = Mapping[str, str]
 HAS_FRAGMENT = "EXISTS (SELECT 1 FROM json_each(fragments) WHERE key = ?)"
 PERIOD: Filters = {"dateFrom": "time >= ?", "dateTo": "time <= ?"}

@@ -13,7 +13,7 @@ from typing import Any
 from mciot_platform.rest.handler import RestError, as_time, zulu
 from mciot_platform.storage import timestamp
 
-#: A text in quotes, where '' and a backslash stand for what follows; a bracket or a comma; any other word.
+#: A text in quotes, where '' and a backslash escape what follows; a bracket or a comma; any other word.
 TOKEN = re.compile(r"\s*('(?:[^'\\]|''|\\.)*'|[(),]|[^\s'(),]+)", re.DOTALL)
 MOST_TOKENS = 300  # so that no nesting is too deep
 PATH = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", re.ASCII)

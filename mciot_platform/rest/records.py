@@ -25,7 +25,7 @@ class RecordKind(NamedTuple):
     newest_first: bool = True
 
 
-#: Of a measurement the first value has columns; all of them, if it came by REST, lie in ``fragments``.
+#: Of a measurement the first value has columns; all of them, if it came by REST, are in ``fragments``.
 SERIES = "EXISTS (SELECT 1 FROM json_tree(fragments) AS inner WHERE inner.key = ? AND inner.path <> '$')"
 MEASURED = {**PERIOD, "source": "device = ?", "type": "coalesce(nullif(type, ''), fragment) = ?"}
 MEASURED |= {"valueFragmentType": f"fragment = ? OR {HAS_FRAGMENT}", "valueFragmentSeries": f"series = ? OR {SERIES}"}

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from mciot_nb import CertificateAuthority, DistinguishedName
 
 PASSPHRASE = "benchmark-only"
+ROOT = Path(__file__).parents[2]
 
 
 def median(task: Callable[[], object], runs: int = 5) -> float:
@@ -36,6 +37,11 @@ def python(code: str) -> Callable[[], object]:
     return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def quiet(command: list[str]) -> Callable[[], object]:
+    """Return a task that runs a command of ours without showing what it says."""
+    return lambda: subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 def main() -> None:
     """Print the table."""
     rows = []
@@ -49,6 +55,9 @@ def main() -> None:
         if shutil.which("openssl"):
             rows += [*authority.fleets(Path(folder)), *authority.large_database(Path(folder))]
             rows += stores.stores(Path(folder))
+        book = [sys.executable, "-m", "tools.book", "--out", f"{folder}/book"]
+        guide = [sys.executable, "-m", "tools.notebooks", "run"]
+        rows.append(("run.py book", median(quiet(book), 3), "run.py guide", median(quiet(guide), 3)))
         rows += [*tables.tables(Path(folder)), *tables.in_the_lab(Path(folder))]
         remark = authority.memory(Path(folder))
     frame = pd.DataFrame(rows, columns=["ours", "seconds", "peer", "peer's seconds"])
