@@ -223,6 +223,8 @@ def examine(
     profile = profile_of(profile) if isinstance(profile, str) else profile
     verdict = judge(presented, anchors, at)
     path = verdict.path or judge(presented, anchors, at, verdicts.NO_DATES).path
+    # one that is trusted itself, OpenSSL leaves followed by its issuers
+    path = path[: next((number for number, one in enumerate(path, 1) if one in anchors), 0)]
     purposes = (verdicts.purpose_finding(certificate, depth, len(path) == 1) for depth, certificate in enumerate(path))
     # One that is trusted itself is for every purpose to a platform, which is Java.
     findings = list(filter(None, purposes)) if len(path) > 1 or not profile else []
@@ -278,11 +280,10 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
         return verdicts.refusal(41, last, verdict.depth)
     if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
         return finding("BAD_SIGNATURE.unchecked", REFUSED, last, subject=subject, issuer=issuer)
-    if any(other in presented for other in namesakes):
-        return finding("BAD_SIGNATURE.presented", REFUSED, last, subject=subject, issuer=issuer)
-    return finding(
-        "UNKNOWN_CA.namesake" if namesakes else "UNKNOWN_CA.none", REFUSED, last, subject=subject, issuer=issuer
-    )
+    sent, known = ({*namesakes} & {*some} for some in (presented, anchors))
+    key = "BAD_SIGNATURE.presented" if sent & known else "UNKNOWN_CA.presented" if sent else "UNKNOWN_CA.none"
+    key = "UNKNOWN_CA.namesake" if known and not sent & known else key
+    return finding(key, REFUSED, last, subject=subject, issuer=issuer)
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:

@@ -181,22 +181,6 @@ def write_keystore(
     Raises: OnboardingError: if the key is not the first certificate's, the chain is in the wrong order, keytool would
     refuse a password or an alias, or the file is there already; then nothing is written.
     """
-    data = keystore_bytes(path, key, chain, password, alias, key_password=key_password, trusted=trusted, at=at)
-    write_whole(path, data, private=True, replace=replace)
-
-
-def keystore_bytes(
-    path: Path,
-    key: PrivateKey,
-    chain: Given,
-    password: Secret | str,
-    alias: str = KEY_ALIAS,
-    *,
-    key_password: Secret | str | None = None,
-    trusted: Mapping[str, x509.Certificate] | None = None,
-    at: datetime | None = None,
-) -> bytes:
-    """Return what `write_keystore` writes to ``path``. Raises: as it does."""
     if not (chain := each_of(chain)) or not is_key_of(chain[0], key):
         raise fault("KEY_MISMATCH.first")
     for certificate, issuer in itertools.pairwise(chain):
@@ -209,10 +193,12 @@ def keystore_bytes(
         key_secret = secret if key_password is None else store_password(key_password)
         encrypted, created = jks.encrypt_key(key.private_bytes(*plain), key_secret), at or datetime.now(UTC)
         entries = [Entry(alias, KEY_ENTRY, tuple(chain), created, encrypted), *_trusted_entries(others, created)]
-        return jks.dump(entries, secret)
-    if others or (key_password is not None and reveal(key_password) != secret):
+        data = jks.dump(entries, secret)
+    elif others or (key_password is not None and reveal(key_password) != secret):
         raise fault("NEEDS_JKS", path=path)
-    return pkcs12.dump_key(alias, key, chain, secret.encode())
+    else:
+        data = pkcs12.dump_key(alias, key, chain, secret.encode())
+    write_whole(path, data, private=True, replace=replace)
 
 
 def write_truststore(
