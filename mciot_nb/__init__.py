@@ -39,11 +39,13 @@ _MODULES = {
     "connect.device": "Device",
     "connect.explain": "explain",
     "connect.diagnosis": "diagnose_device",
+    "fleet": "make_fleet renew_fleet fleet_health",
     # what is seen
     "ui.signing_panel": "SigningPanel",
     "ui.trust_panel": "TrustedCertificatesPanel",
     "ui.console": "DeviceConsole",
     "ui.class_panel": "ClassPanel",
+    "ui.live_fleet": "LiveFleet",
     "failures": "FailureCase",
     "ui.laboratory": "Laboratory Quiz case_table",
     "ui.markup": "card",

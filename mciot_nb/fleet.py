@@ -48,6 +48,8 @@ from mciot_nb.secret import Secret
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mciot_nb.local_platform import LocalPlatform
+
 #: How many devices are signed together, and how many of them a worker takes at a time.
 BATCH, PORTION = 400, 20
 #: What the platform's bulk registration reads.
@@ -159,11 +161,16 @@ def make_fleet(
 
 
 def renew_fleet(
-    devices: "Path | str | pd.DataFrame", ca: CertificateAuthority, folder: Path, passphrase: Secret | str, **how: Any
+    devices: "Path | str | pd.DataFrame",
+    ca: CertificateAuthority,
+    folder: Path,
+    passphrase: Secret | str,
+    reason: str = "superseded",
+    **how: Any,
 ) -> "pd.DataFrame":
     """Give the devices new keys and certificates; ``how`` is what `make_fleet` takes. The old folders go to earlier/.
 
-    The CA revokes the old certificates as superseded. A tenant lets them in until it is told, by
+    The CA revokes the old certificates for the ``reason``; a tenant lets them in until it is told, by
     ``tenant.trusted_certificates.revoke(old["serial"])``. If this is stopped, `make_fleet` goes on.
 
     Example: ``renew_fleet(fleet[fleet["site"] == "Ulm"], ca, folder, passphrase)``
@@ -172,9 +179,31 @@ def renew_fleet(
     with _locked(folder):
         subject_of, valid = _subjects(ca), ca.database.index().valid
         for serial in [valid[subject_of(name)] for name in names if subject_of(name) in valid]:
-            ca.revoke(serial, "superseded")
+            ca.revoke(serial, reason)
         Archive(folder.parent).move([folder / name for name in names], "what was there of these devices")
     return make_fleet(devices, ca, folder, passphrase, **how)
+
+
+def fleet_health(fleet: "pd.DataFrame", ca: CertificateAuthority, platform: "LocalPlatform") -> "pd.DataFrame":
+    """Return of each device whether it is connected, its certificate's state and end, and why it was refused last.
+
+    The CA's database and the platform's log say so; a refusal that a connection has followed is not shown.
+
+    Example: ``fleet_health(fleet, workspace.signer(), workspace.platform()).query("refused != ''")``
+    """
+    import pandas as pd
+
+    log, states = platform.log(), {"V": "valid", "R": "revoked", "E": "expired"}
+    last = log.groupby(log["subject"].str.rpartition("CN=")[2]).tail(1)
+    is_refused, is_on = last["code"] != "CONNECTED", (last["code"] == "CONNECTED") & last["ended"].isna()
+    said = last[["code", "reason"]].where(is_refused, "").set_axis(["refused", "why"], axis=1).assign(connected=is_on)
+    said.index = pd.Index(last["subject"].str.rpartition("CN=")[2])
+    rows = {hex_serial(row.serial): row for row in ca.database.rows()}
+    known = [rows.get(serial) for serial in fleet["serial"]]
+    health = fleet.drop(columns=["line", "state", "problem"]).join(said, on="common_name")
+    health.insert(1, "certificate", [states[row.status] if row else "none" for row in known])
+    health.insert(2, "expires", pd.Series([row.expires if row else None for row in known], dtype="datetime64[us, UTC]"))
+    return health.fillna({"connected": False, "refused": "", "why": ""})
 
 
 @contextmanager
