@@ -1,9 +1,11 @@
 """A fleet that is connected and sends measurements, on one picture that is drawn again in place."""
 
 import math
+import random
 import threading
 import time
 from collections import Counter, deque
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from mciot_nb.ui.markup import COLOURS, Rendered, StaticPicture, counted, listed
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Seconds between two measurements of a device or two attempts, between two drawings, on the picture, and to settle.
+#: Seconds between two measurements of a device (roughly) or two attempts, between two drawings, on the picture, and to settle.
 EVERY, DRAW_EVERY, SHOWN, PATIENCE = 2.0, 1.0, 60.0, 60.0
 _SIZE, _WIDE = (7.2, 4.8), 720
 _live: dict[Path, "LiveFleet"] = {}  # two connections with one ClientId would throw each other out
@@ -65,7 +67,7 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
                         )
                         self._sent.append((time.time(), number))
                         self._note(name, "", wake)
-                        wake.wait(EVERY)
+                        wake.wait(EVERY * random.uniform(0.5, 1.5))
             except OnboardingError as error:
                 self._note(name, error.code, wake)
                 wake.wait(EVERY)
@@ -123,18 +125,22 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
             (when - now, row + half) for when, row in sent for half in (-0.4, 0.4, math.nan) if when > now - SHOWN
         ]
         crosses = [row for row, name in enumerate(self._groups) if name in refused]
-        lines, middle, first = self._lines(), list[float](), 0
+        lines, ends = self._lines(), [-0.5]
         for _, size, *_ in lines:
-            middle.append(first + (size - 1) / 2)
-            first += size
+            ends.append(ends[-1] + size)
 
         def draw(axes: Any) -> None:
             axes.plot(*zip(*strokes or [(0, math.nan)], strict=True), color=COLOURS["ca"][0], linewidth=1.4)
             axes.plot([1.2] * len(crosses), crosses, "x", color=COLOURS["bad"][0], markersize=4)
-            axes.set(xlim=(-SHOWN, 2.4), ylim=(first - 0.5, -0.5), xlabel="Seconds ago")
+            for begin, end in list(pairwise(ends))[::2]:
+                axes.axhspan(begin, end, color=COLOURS["muted"][0], alpha=0.1)
+            axes.set(xlim=(-SHOWN, 2.4), ylim=(ends[-1], ends[0]), xlabel="Seconds ago")
             axes.set_xticks([-60, -45, -30, -15, 0], ["60", "45", "30", "15", "now"])
+            middle = [(begin + end) / 2 for begin, end in pairwise(ends)]
             axes.set_yticks(middle, [f"{group}\n{send} of {size}" for group, size, send, _ in lines])
 
-        ends = [f"{group}: {send} of {size} send{', ' + why if why else ''}" for group, size, send, why in lines]
-        alt = f"Measurements of {counted(first, 'device', 'devices')} in the last minute. {'; '.join(ends)}."
+        said = [f"{group}: {send} of {size} send{', ' + why if why else ''}" for group, size, send, why in lines]
+        alt = (
+            f"Measurements of {counted(len(self._groups), 'device', 'devices')} in the last minute. {'; '.join(said)}."
+        )
         return themed(drawn_svg(draw, _SIZE), _WIDE, alt)
