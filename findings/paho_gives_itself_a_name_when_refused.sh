@@ -3,7 +3,7 @@
 #
 # What: a broker may insist on a ClientId (mosquitto: allow_zero_length_clientid false). A device whose name was left empty,
 # by a missing setting, is answered CONNACK 2, "identifier rejected". paho-mqtt does not tell: by default it makes up 22
-# random characters, connects again with them within connect()'s first loop, and on_connect gets the broker's second
+# random characters, connects again under them, and on_connect gets the broker's second
 # answer, Success. Each start brings another name. With reconnect_on_failure=False nothing is made up; then on_connect is
 # not called at all, and on_disconnect says "Protocol error", where MQTT.js and mosquitto_pub say "identifier rejected".
 # Seen with: paho-mqtt 2.2.0 and mosquitto 2.0.

@@ -40,6 +40,7 @@ _MODULES = {
     "connect.explain": "explain",
     "connect.diagnosis": "diagnose_device",
     "fleet": "make_fleet renew_fleet fleet_health",
+    "connect.enrolment": "enrol",
     # what is seen
     "ui.signing_panel": "SigningPanel",
     "ui.trust_panel": "TrustedCertificatesPanel",

@@ -37,6 +37,7 @@ from mciot_nb.archive import Archive
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.authority import CertificateAuthority
 from mciot_nb.pki.chain import to_pem
+from mciot_nb.pki.config import DEVICE_DAYS
 from mciot_nb.pki.files import disk_errors, read_file, synced_together, write_whole
 from mciot_nb.pki.keys import KeyType, PrivateKey, encrypted_pem, new_key, new_request
 from mciot_nb.pki.keystore import store_password, write_keystore
@@ -59,6 +60,8 @@ _SAFE = re.compile(
     r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)|bulkregistration\.csv$)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9_-])?", re.I
 )
 _KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n", re.DOTALL)
+#: Stands for any name.
+_SAMPLE = "NAME-OF-THE-DEVICE"
 _FILES = ("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem")
 #: How keys that are made elsewhere are encrypted for us: each portion's by Fernet, and Fernet's key by RSA.
 _OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
@@ -115,7 +118,7 @@ def make_fleet(
     folder: Path,
     passphrase: Secret | str,
     *,
-    days: int = 365,
+    days: int | None = None,
     key_type: KeyType = KeyType.P256,
     stores: Sequence[str] = ("pkcs12",),
     executor: Executor | None = None,
@@ -123,10 +126,12 @@ def make_fleet(
     """Make every device's key, request, certificate, chain and keystores, and the platform's registration file.
 
     Returns the table: what was made or kept, what failed and why. What is in ``folder`` is kept, so the same call goes
-    on with a run that was stopped. ``passphrase`` protects every key and store. ``executor`` makes the keys elsewhere,
-    such as dask's ``client.get_executor()``: they come back encrypted for this run alone.
+    on with a run that was stopped. ``passphrase`` protects every key and store; ``days`` are the guide's, or what the
+    CA has left. ``executor`` makes the keys elsewhere, such as dask's ``client.get_executor()``: they come back
+    encrypted for this run alone.
 
-    Raises: OnboardingError: as `read_devices`; LOCKED if another run works in ``folder``; BAD_PASSPHRASE.
+    Raises: OnboardingError: as `read_devices` and `check_new`; LOCKED if another run works in ``folder``;
+    BAD_PASSPHRASE.
 
     Example: ``make_fleet("data/fleet.csv", workspace.signer(), workspace.folder / "fleet", workspace.passphrase)``
     """
@@ -134,7 +139,9 @@ def make_fleet(
     from tqdm import tqdm
 
     rows, folder, problem = read_devices(devices), Path(folder).absolute(), ""
-    days = days_within(ca.certificate, normalize_time(None) + timedelta(hours=1), days)
+    if days is None:
+        days = days_within(ca.certificate, normalize_time(None) + timedelta(hours=1), DEVICE_DAYS)
+    ca.check_new(_subject(ca, _SAMPLE), days)
     opener = _open_pem(new_key(KeyType.RSA_3072)) if executor else b""
     work = _Work(folder, KeyType(key_type), store_password(passphrase), tuple(stores), to_pem([ca.certificate]), opener)
     with _locked(folder):
@@ -242,9 +249,8 @@ def _subject(ca: CertificateAuthority, name: str) -> DistinguishedName:
 
 def _subjects(ca: CertificateAuthority) -> Callable[[str], str]:
     """Return what makes of a device's name its subject as the CA signs it, as the database has it."""
-    sample = "NAME-OF-THE-DEVICE"
-    pattern = oneline(signed_subject(ca.config, _subject(ca, sample).to_x509(), ca.certificate.subject))
-    return lambda name: pattern.replace(sample, name)
+    pattern = oneline(signed_subject(ca.config, _subject(ca, _SAMPLE).to_x509(), ca.certificate.subject))
+    return lambda name: pattern.replace(_SAMPLE, name)
 
 
 def _make(

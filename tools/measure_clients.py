@@ -73,7 +73,7 @@ CLEANING = [
     (r"\b(127\.0\.0\.1|localhost|127\.1|[a-z.-]*\.invalid)\b", "HOST"),
     (r"(?<=[\s(:'\"=])/[^\s:'\",)]+/", ""),  # folders
     (r"0x[0-9a-f]{6,}", "0x…"),
-    (r"(?<=fd=)\d+|(?<= after )\d+(?= milliseconds)|(?<=laddr=)\S+|(?<=raddr=)\S+", "…"),
+    (r"(?<=fd=)\d+|(?<= after )\d+(?= m)|(?<=laddr=)\S+|(?<=raddr=)\S+", "…"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*|\w{3} \w{3} +\d+ \d\d:\d\d:\d\d( \w{3,4})? \d{4}", "TIME"),
     (r"\s+", " "),
 ]

@@ -25,12 +25,15 @@ attempt's lines are separated by ` / `; `HOST`, `PORT`, `CLIENTID`, `URL` and `T
 
 def page() -> str:
     """Return the page: by the kind of refusal its causes, and by the message the clients that say it."""
-    rows, kinds = data_table("client_words.csv"), defaultdict[str, dict[str, set[tuple[str, str]]]](dict)
+    rows = [
+        row for row in data_table("client_words.csv") if row["client"] != "mciot_nb"
+    ]  # whose sentences are in errors.md
+    kinds = defaultdict[str, dict[str, set[tuple[str, str]]]](dict)
     for row in rows:
         said = kinds[kind_of(row["words"])].setdefault(row["words"], set())
         said.add((row["client"], row["tls"].removeprefix("TLSv")))
     versions = sorted({(row["client"], row["version"]) for row in rows}, key=lambda one: (one[0].lower(), one))
-    listed = [f"| {client} | {version} |" for client, version in versions if client != "mciot_nb"]
+    listed = [f"| {client} | {version} |" for client, version in versions]
     parts = [HEAD, "| Client | Version |\n|---|---|\n" + "\n".join(listed) + "\n"]
     for kind in sorted(kinds):
         parts.append(f"## {kind[:1].upper()}{kind[1:]}\n")
@@ -38,8 +41,7 @@ def page() -> str:
             parts.append(f"{number}. [{cause.code}](troubleshooting.md#{cause.code.lower()}): {cause.sentence}")
         parts.append("\n| Message | Said by |\n|---|---|")
         for words, clients in sorted(kinds[kind].items()):
-            if who := _who(clients):
-                parts.append(f"| {_code(words)} | {who} |")
+            parts.append(f"| {_code(words)} | {_who(clients)} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -48,8 +50,7 @@ def _who(clients: set[tuple[str, str]]) -> str:
     """Return the clients, with the version of TLS where they say it on one of the two only."""
     versions = defaultdict[str, set[str]](set)
     for client, tls in clients:
-        if client != "mciot_nb":
-            versions[client].add(tls)
+        versions[client].add(tls)
     shown = {client: "" if len(tls) > 1 else f" (TLS {min(tls)})" for client, tls in versions.items()}
     return ", ".join(client + shown[client] for client in sorted(shown, key=str.lower))
 

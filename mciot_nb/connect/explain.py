@@ -30,8 +30,10 @@ def explain(error: object) -> Diagnosis:
 
     Example: ``explain("Connection Refused: not authorised.")``
     """
-    text, own = _text_of(error), {error.code: str(error)} if isinstance(error, OnboardingError) else {}
-    code = next((one for one in own or _OUR_CODE.findall(text)[::-1] if Finding(one, "").why), "")
+    text = _text_of(error)
+    told = (one for one in _OUR_CODE.findall(text)[::-1] if one in _codes() or Finding(one, "").why)
+    code = error.code if isinstance(error, OnboardingError) else next(told, "")
+    own = {code: str(error)} if isinstance(error, OnboardingError) else {}
     kind = kind_of(code or text)
     codes = _codes().get(code or kind) or {code}
     keys = {one: key if (key := f"{one}.{kind}") in _CAUSES else one for one in codes}

@@ -13,8 +13,8 @@ from mciot_nb.failures import CASES, FailureCase
 from mciot_nb.pki.files import meanings
 from mciot_nb.ui.console_parts import Attempt, box, platform_side
 from mciot_nb.ui.displays import two_sides
-from mciot_nb.ui.markup import Rendered, card, copyable, escape, grid, paragraph
 from mciot_nb.ui.inputs import button, row, show_if
+from mciot_nb.ui.markup import Rendered, card, copyable, escape, grid, paragraph
 from mciot_nb.ui.panel import Panel, TablePanel
 from mciot_nb.workspace import Workspace
 
