@@ -68,6 +68,8 @@ _OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 
 _PUBLIC = Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
 
+#: The columns that the table of what was made has, and a table of devices may not have.
+_OWN = {"line", "state", "problem", "serial"}
 #: A device: its line in the table, common_name, state (made, kept, failed, or empty), problem, serial, other columns.
 Row = dict[str, Any]
 
@@ -93,6 +95,8 @@ def read_devices(source: "Path | str | pd.DataFrame") -> list[Row]:
     try:
         if "common_name" not in (columns := reader.fieldnames or ()):
             raise fault("BAD_TABLE.column", where=where, columns=", ".join(columns) or "nothing")
+        if isinstance(source, Path | str) and (own := sorted(_OWN & {*columns})):
+            raise fault("BAD_TABLE.own", where=where, columns=", ".join(own))
         for found in reader:
             name = (found["common_name"] or "").strip()
             row: Row = {"line": reader.line_num, "common_name": name, "state": "", "problem": "", "serial": ""}
@@ -161,9 +165,13 @@ def make_fleet(
                 pool.shutdown(cancel_futures=True)
         for row in rows:
             row["problem"] = row["problem"] or ("" if row["state"] else problem)
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+        names = sorted(path.parent.name for path in folder.glob("[!.]*/deviceCert.pem"))
         registration = "".join(f"{line}\n" for line in ("ID;AUTH_TYPE", *(f"{name};CERTIFICATES" for name in names)))
-        write_whole(folder / REGISTRATION, registration.encode(), replace=True)
+        try:
+            write_whole(folder / REGISTRATION, registration.encode(), replace=True)
+        except OnboardingError:
+            if not problem:  # else it is the same: the disk is full
+                raise
     return pd.DataFrame(rows)
 
 

@@ -21,7 +21,7 @@ from mciot_nb.ui.markup import COLOURS, Rendered, StaticPicture, counted, listed
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Seconds between two measurements of a device (roughly) or two attempts, between two drawings, on the picture, and to settle.
+#: Seconds between a device's measurements or attempts, and between drawings; on the picture; and to wait at most.
 EVERY, DRAW_EVERY, SHOWN, PATIENCE = 2.0, 1.0, 60.0, 60.0
 _SIZE, _WIDE = (7.2, 4.8), 720
 _live: dict[Path, "LiveFleet"] = {}  # two connections with one ClientId would throw each other out
