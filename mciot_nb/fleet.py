@@ -57,7 +57,7 @@ BATCH, PORTION = 400, 20
 REGISTRATION = "bulkRegistration.csv"
 #: A common name that is a folder's name on every system too.
 _SAFE = re.compile(
-    r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)|bulkregistration\.csv$)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9_-])?", re.I
+    r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)|(bulkregistration\.csv|earlier)$)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9_-])?", re.I
 )
 _KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n", re.DOTALL)
 #: Stands for any name.
@@ -183,7 +183,7 @@ def renew_fleet(
     reason: str = "superseded",
     **how: Any,
 ) -> "pd.DataFrame":
-    """Give the devices new keys and certificates; ``how`` is what `make_fleet` takes. The old folders go to earlier/.
+    """Give the devices new keys and certificates; ``how`` is what `make_fleet` takes. Old folders go to ``earlier``.
 
     The CA revokes the old certificates for the ``reason``; a tenant lets them in until it is told, by
     ``tenant.trusted_certificates.revoke(old["serial"])``. If this is stopped, `make_fleet` goes on.
@@ -195,7 +195,7 @@ def renew_fleet(
         subject_of, valid = _subjects(ca), ca.database.index().valid
         for serial in [valid[subject_of(name)] for name in names if subject_of(name) in valid]:
             ca.revoke(serial, reason)
-        Archive(folder.parent).move([folder / name for name in names], "what was there of these devices")
+        Archive(folder).move([folder / name for name in names], "what was there of these devices")
     return make_fleet(devices, ca, folder, passphrase, **how)
 
 
