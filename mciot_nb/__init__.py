@@ -39,7 +39,7 @@ _MODULES = {
     "connect.device": "Device",
     "connect.explain": "explain",
     "connect.diagnosis": "diagnose_device",
-    "fleet": "make_fleet renew_fleet fleet_health",
+    "fleet": "make_fleet fleet_health",
     "connect.enrolment": "enrol",
     # what is seen
     "ui.signing_panel": "SigningPanel",

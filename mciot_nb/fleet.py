@@ -13,7 +13,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,16 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding
 from filelock import FileLock, Timeout
 
 from mciot_nb.archive import Archive
@@ -57,7 +51,8 @@ BATCH, PORTION = 400, 20
 REGISTRATION = "bulkRegistration.csv"
 #: A common name that is a folder's name on every system too.
 _SAFE = re.compile(
-    r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)|(bulkregistration\.csv|earlier)$)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9_-])?", re.I
+    r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)|(bulkregistration\.csv|earlier)$)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9_-])?",
+    re.I,
 )
 _KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n", re.DOTALL)
 #: Stands for any name.
@@ -66,7 +61,8 @@ _FILES = ("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.p
 #: How keys that are made elsewhere are encrypted for us: each portion's by Fernet, and Fernet's key by RSA.
 _OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 
-_PUBLIC = Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+_PUBLIC = Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+_OPEN = Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 
 #: The columns that the table of what was made has, and a table of devices may not have.
 _OWN = {"line", "state", "problem", "serial"}
@@ -102,9 +98,9 @@ def read_devices(source: "Path | str | pd.DataFrame") -> list[Row]:
             row: Row = {"line": reader.line_num, "common_name": name, "state": "", "problem": "", "serial": ""}
             rows.append(row | {column: value for column, value in found.items() if column and column not in row})
             if not _SAFE.fullmatch(name):
-                _fail(rows[-1], "BAD_NAME.fleet", name=name)
+                _fail(rows[-1], fault("BAD_NAME.fleet", name=name))
             elif (first := seen.setdefault(name.lower(), row["line"])) != row["line"]:
-                _fail(rows[-1], "BAD_NAME.fleet_twice", name=name, line=first)
+                _fail(rows[-1], fault("BAD_NAME.fleet_twice", name=name, line=first))
     except csv.Error:
         raise fault("BAD_TABLE.csv", where=where, line=reader.line_num) from None
     if not rows:
@@ -112,8 +108,8 @@ def read_devices(source: "Path | str | pd.DataFrame") -> list[Row]:
     return rows
 
 
-def _fail(row: Row, key: str, **values: object) -> None:
-    row.update(state="failed", problem=str(fault(key, **values)))
+def _fail(row: Row, error: OnboardingError) -> None:
+    row.update(state="failed", problem=str(error))
 
 
 def make_fleet(
@@ -126,77 +122,41 @@ def make_fleet(
     key_type: KeyType = KeyType.P256,
     stores: Sequence[str] = ("pkcs12",),
     executor: Executor | None = None,
+    renew: str = "",
 ) -> "pd.DataFrame":
     """Make every device's key, request, certificate, chain and keystores, and the platform's registration file.
 
     Returns the table: what was made or kept, what failed and why. What is in ``folder`` is kept, so the same call goes
     on with a run that was stopped. ``passphrase`` protects every key and store; ``days`` are the guide's, or what the
-    CA has left. ``executor`` makes the keys elsewhere, such as dask's ``client.get_executor()``: they come back
-    encrypted for this run alone.
+    CA has left. ``executor``, such as dask's ``client.get_executor()``, makes the keys: they come back encrypted.
+    With ``renew``, a reason such as superseded, the CA first revokes what the devices have, which moves to ``earlier``;
+    tell the tenant with ``tenant.trusted_certificates.revoke(old["serial"])``, and if stopped go on without ``renew``.
 
-    Raises: OnboardingError: as `read_devices` and `check_new`; LOCKED if another run works in ``folder``;
-    BAD_PASSPHRASE.
+    Raises: OnboardingError: as `read_devices` and `check_new`; LOCKED if another run works in ``folder``.
 
     Example: ``make_fleet("data/fleet.csv", workspace.signer(), workspace.folder / "fleet", workspace.passphrase)``
     """
     import pandas as pd
-    from tqdm import tqdm
 
-    rows, folder, problem = read_devices(devices), Path(folder).absolute(), ""
+    rows, folder = read_devices(devices), Path(folder).absolute()
     if days is None:
         days = days_within(ca.certificate, normalize_time(None) + timedelta(hours=1), DEVICE_DAYS)
     ca.check_new(_subject(ca, _SAMPLE), days)
-    opener = _open_pem(new_key(KeyType.RSA_3072)) if executor else b""
+    opener = new_key(KeyType.RSA_3072).private_bytes(*_OPEN) if executor else b""
     work = _Work(folder, KeyType(key_type), store_password(passphrase), tuple(stores), to_pem([ca.certificate]), opener)
     with _locked(folder):
         ca.update_database()  # the subject of an expired certificate is free again
-        todo = list(_todo([row for row in rows if not row["state"]], ca, work))
-        with tqdm(total=len(todo), unit="device", disable=None if todo[1:] else True) as bar, _workers() as pool:
-            try:
-                for done in _make(todo, ca, days, work, pool, executor):
-                    bar.update(done)
-            except KeyboardInterrupt:
-                problem = "It was stopped: the same call goes on."
-            except BrokenExecutor:
-                problem = str(fault("WORKER.died"))
-            except OnboardingError as error:
-                problem = str(error)
-            finally:
-                pool.shutdown(cancel_futures=True)
+        good = [row for row in rows if not row["state"]]
+        if renew:
+            _put_aside(_names(good), ca, folder, renew)
+        problem = _make_all(list(_todo(good, ca, work)), ca, days, work, executor)
         for row in rows:
             row["problem"] = row["problem"] or ("" if row["state"] else problem)
-        names = sorted(path.parent.name for path in folder.glob("[!.]*/deviceCert.pem"))
-        registration = "".join(f"{line}\n" for line in ("ID;AUTH_TYPE", *(f"{name};CERTIFICATES" for name in names)))
-        try:
-            write_whole(folder / REGISTRATION, registration.encode(), replace=True)
-        except OnboardingError:
-            if not problem:  # else it is the same: the disk is full
-                raise
+        with suppress(OnboardingError) if problem else nullcontext():  # on a disk that is full
+            names = sorted(path.parent.name for path in folder.glob("[!.]*/deviceCert.pem"))
+            lines = ("ID;AUTH_TYPE", *(f"{name};CERTIFICATES" for name in names))
+            write_whole(folder / REGISTRATION, "".join(f"{line}\n" for line in lines).encode(), replace=True)
     return pd.DataFrame(rows)
-
-
-def renew_fleet(
-    devices: "Path | str | pd.DataFrame",
-    ca: CertificateAuthority,
-    folder: Path,
-    passphrase: Secret | str,
-    reason: str = "superseded",
-    **how: Any,
-) -> "pd.DataFrame":
-    """Give the devices new keys and certificates; ``how`` is what `make_fleet` takes. Old folders go to ``earlier``.
-
-    The CA revokes the old certificates for the ``reason``; a tenant lets them in until it is told, by
-    ``tenant.trusted_certificates.revoke(old["serial"])``. If this is stopped, `make_fleet` goes on.
-
-    Example: ``renew_fleet(fleet[fleet["site"] == "Ulm"], ca, folder, passphrase)``
-    """
-    names, folder = [row["common_name"] for row in read_devices(devices) if not row["state"]], Path(folder).absolute()
-    with _locked(folder):
-        subject_of, valid = _subjects(ca), ca.database.index().valid
-        for serial in [valid[subject_of(name)] for name in names if subject_of(name) in valid]:
-            ca.revoke(serial, reason)
-        Archive(folder).move([folder / name for name in names], "what was there of these devices")
-    return make_fleet(devices, ca, folder, passphrase, **how)
 
 
 def fleet_health(fleet: "pd.DataFrame", ca: CertificateAuthority, platform: "LocalPlatform") -> "pd.DataFrame":
@@ -233,6 +193,14 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _put_aside(names: list[str], ca: CertificateAuthority, folder: Path, reason: str) -> None:
+    """Revoke the certificates that devices have, and move their folders to ``earlier``."""
+    subject_of, valid = _subjects(ca), ca.database.index().valid
+    for serial in [valid[subject_of(name)] for name in names if subject_of(name) in valid]:
+        ca.revoke(serial, reason)
+    Archive(folder).move([folder / name for name in names], "what was there of these devices")
+
+
 def _todo(rows: list[Row], ca: CertificateAuthority, work: "_Work") -> Iterator[Row]:
     """Yield the devices that are not made yet; of the others, note whether they are what they should be."""
     there, subject_of, valid = {path.name for path in work.folder.iterdir()}, _subjects(ca), ca.database.index().valid
@@ -243,10 +211,12 @@ def _todo(rows: list[Row], ca: CertificateAuthority, work: "_Work") -> Iterator[
         if place.name in there:
             row["state"] = "kept"
             missing = files - {path.name for path in place.iterdir()}
-            if missing or not serial:
-                _fail(row, "EXISTS.device" if serial else "EXISTS.other", place=place, missing=", ".join(missing))
+            if not serial:
+                _fail(row, fault("EXISTS.other", place=place))
+            elif missing:
+                _fail(row, fault("EXISTS.device", place=place, missing=", ".join(missing)))
         elif serial and work.draft(place.name).name not in there:
-            _fail(row, "SUBJECT_TAKEN", subject=subject_of(place.name), serial=row["serial"])
+            _fail(row, fault("SUBJECT_TAKEN", subject=subject_of(place.name), serial=row["serial"]))
         else:
             yield row
 
@@ -259,6 +229,25 @@ def _subjects(ca: CertificateAuthority) -> Callable[[str], str]:
     """Return what makes of a device's name its subject as the CA signs it, as the database has it."""
     pattern = oneline(signed_subject(ca.config, _subject(ca, _SAMPLE).to_x509(), ca.certificate.subject))
     return lambda name: pattern.replace(_SAMPLE, name)
+
+
+def _make_all(todo: list[Row], ca: CertificateAuthority, days: int, work: "_Work", executor: Executor | None) -> str:
+    """Make the devices, with a bar in a terminal; return what has stopped that, if anything has."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(todo), unit="device", disable=None if todo[1:] else True) as bar, _workers() as pool:
+        try:
+            for done in _make(todo, ca, days, work, pool, executor):
+                bar.update(done)
+        except KeyboardInterrupt:
+            return "It was stopped: the same call goes on."
+        except BrokenExecutor:
+            return str(fault("WORKER.died"))
+        except OnboardingError as error:
+            return str(error)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return ""
 
 
 def _make(
@@ -322,7 +311,7 @@ def _sign(requests: list[tuple[Row, bytes]], ca: CertificateAuthority, days: int
         if certificate := signed[row["common_name"]]:
             row["serial"] = hex_serial(certificate.serial_number)
         else:
-            _fail(row, "SUBJECT_TAKEN", subject=oneline(request.subject), serial=row["serial"])
+            _fail(row, fault("SUBJECT_TAKEN", subject=oneline(request.subject), serial=row["serial"]))
     return {name: to_pem([certificate]) for name, certificate in signed.items() if certificate}
 
 
@@ -342,13 +331,9 @@ def _workers() -> Executor:
     return ProcessPoolExecutor(min(processors, 61), context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
-def _open_pem(key: PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
 def _load(pem: bytes, passphrase: bytes | None = None) -> PrivateKey:
     """Return a key of our own, without the check, which takes long for RSA."""
-    key = load_pem_private_key(pem, passphrase, unsafe_skip_rsa_key_validation=True)
+    key = serialization.load_pem_private_key(pem, passphrase, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, PrivateKey)
     return key
 
@@ -360,9 +345,9 @@ def new_keys(subjects: Sequence[DistinguishedName], key_type: KeyType, recipient
     """
     keys = [new_key(key_type) for _ in subjects]
     requests = [new_request(*one).public_bytes(Encoding.DER) for one in zip(keys, subjects, strict=True)]
-    pem = b"".join(map(_open_pem, keys))
+    pem = b"".join(key.private_bytes(*_OPEN) for key in keys)
     if recipient:
-        owner, secret = load_pem_public_key(recipient), Fernet.generate_key()
+        owner, secret = serialization.load_pem_public_key(recipient), Fernet.generate_key()
         assert isinstance(owner, rsa.RSAPublicKey)
         pem = owner.encrypt(secret, _OAEP) + Fernet(secret).encrypt(pem)
     return pem, requests

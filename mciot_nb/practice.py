@@ -101,7 +101,9 @@ class _Desk:
             wrong = {chain.fingerprint(first, "sha256"): "first", chain.fingerprint(second): "sha1"}
             return wrong | {chain.fingerprint(second, "sha256"): "right"}
         if note == "failed.txt":
-            return {str(row["line"]): "right" if row["state"] else "good" for row in read_devices(self.folder / "plant.csv")}
+            return {
+                str(row["line"]): "right" if row["state"] else "good" for row in read_devices(self.folder / "plant.csv")
+            }
         device = workspace.certificate("device")  # later.txt
         later = device.not_valid_after_utc + timedelta(days=1)
         return {"OK": "today", chain.diagnose([device], [workspace.issuer_certificate], at=later).code: "right"}

@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from platform_tools import wait_for
 
 from mciot_nb import CertificateAuthority, KeyChoice, KeyType, OnboardingError, Workspace
 from mciot_nb import fleet as module
-from mciot_nb.fleet import REGISTRATION, fleet_health, make_fleet, read_devices, renew_fleet
+from mciot_nb.fleet import REGISTRATION, fleet_health, make_fleet, read_devices
 from mciot_nb.pki.chain import read_certificates
 from mciot_nb.pki.keys import is_key_of, read_private_key, read_request
 from mciot_nb.pki.keystore import read_key, read_store
@@ -48,7 +47,9 @@ def made(fleet: pd.DataFrame) -> list[str]:
 
 def demand_whole(folder: Path, ca: CertificateAuthority, names: list[str], files: set[str] = FILES) -> None:
     """Demand that each device is there once, whole and of this CA, and that nothing else is."""
-    there = {path.name: path for path in folder.iterdir() if path.is_dir() and path.name not in ("caCertificate", "earlier")}
+    there = {
+        path.name: path for path in folder.iterdir() if path.is_dir() and path.name not in ("caCertificate", "earlier")
+    }
     assert sorted(there) == sorted(names)
     rows = [row for row in ca.database.rows() if row.status == "V"]
     assert sorted(row.subject.rpartition("/CN=")[2] for row in rows) == sorted(names), "nothing twice, nothing lost"
@@ -295,7 +296,9 @@ def test_a_run_that_is_killed_goes_on(point: int, ca: CertificateAuthority, tmp_
     counts = fleet["state"].value_counts()
     assert counts["kept"] >= before and counts["kept"] + counts["made"] == 120, fleet["problem"].unique()
     demand_whole(tmp_path / "fleet", again, list(numbered(120)["common_name"]))
-    assert list(fleet["serial"]) == [f"{read_certificates(path)[0].serial_number:X}" for path in certificates(fleet, tmp_path)]
+    assert list(fleet["serial"]) == [
+        f"{read_certificates(path)[0].serial_number:X}" for path in certificates(fleet, tmp_path)
+    ]
 
 
 def certificates(fleet: pd.DataFrame, tmp_path: Path) -> list[Path]:
@@ -418,8 +421,8 @@ def test_a_disk_that_refuses_is_one_sentence(ca: CertificateAuthority, tmp_path:
 def test_one_processor_needs_no_processes(ca: CertificateAuthority, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert isinstance(pool := module._workers(), ThreadPoolExecutor)
-    pool.shutdown()
+    with module._workers() as pool:
+        assert isinstance(pool, ThreadPoolExecutor)
     demand_whole(tmp_path, ca, made(make_fleet(numbered(3), ca, tmp_path, SECRET)))
 
 
@@ -461,10 +464,11 @@ def test_an_executor_that_fails_is_one_sentence(ca: CertificateAuthority, tmp_pa
             future.set_exception(self.error)
             return future
 
-    for Failing.error in (Failing.error, BrokenExecutor("gone"), OSError("lost")):
+    for error in (Failing.error, BrokenExecutor("gone"), OSError("lost")):
+        Failing.error = error
         with Failing(1) as executor:
             fleet = make_fleet(table(["a-1"]), ca, tmp_path, SECRET, executor=executor)
-        assert fleet["state"][0] == "" and type(Failing.error).__name__ in fleet["problem"][0]
+        assert fleet["state"][0] == "" and type(error).__name__ in fleet["problem"][0]
     assert ca.database.rows() == [] and made(make_fleet(table(["a-1"]), ca, tmp_path, SECRET)) == ["a-1"]
 
 
@@ -472,7 +476,9 @@ def test_an_executor_that_fails_is_one_sentence(ca: CertificateAuthority, tmp_pa
 def test_dask_makes_the_keys(ca: CertificateAuthority, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="pip install mciot-nb[fleet]")
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         fleet = make_fleet(numbered(60), ca, tmp_path / "fleet", SECRET, executor=client.get_executor())
@@ -499,17 +505,17 @@ def test_a_renewal_keeps_the_old_and_revokes_it(ca: CertificateAuthority, tmp_pa
     folder = tmp_path / "fleet"
     old = make_fleet(table(["a-1", "a-2", "b-1"], site=["A", "A", "B"]), ca, folder, SECRET)
     before = {path.name: path.read_bytes() for path in (folder / "a-1").iterdir()}
-    new = renew_fleet(old[old["site"] == "A"], ca, folder, SECRET)
+    new = make_fleet(old[old["site"] == "A"], ca, folder, SECRET, renew="superseded")
     assert list(new["state"]) == ["made", "made"] and not set(new["serial"]) & set(old["serial"])
     assert {path.name: path.read_bytes() for path in (folder / "earlier/1/a-1").iterdir()} == before
     demand_whole(folder, ca, ["a-1", "a-2", "b-1"])
     revoked = {row.serial: row.reason for row in ca.database.rows() if row.status == "R"}
     assert revoked == dict.fromkeys([int(serial, 16) for serial in old["serial"][:2]], "superseded")
-    again = renew_fleet(table(["a-1", "../x"]), ca, folder, SECRET, "keyCompromise", key_type=KeyType.RSA_2048)
+    again = make_fleet(table(["a-1", "../x"]), ca, folder, SECRET, renew="keyCompromise", key_type=KeyType.RSA_2048)
     assert list(again["state"]) == ["made", "failed"] and (folder / "earlier/2/a-1").is_dir()
     assert isinstance(read_private_key(folder / "a-1" / "deviceKey.pem", SECRET), rsa.RSAPrivateKey)
     with pytest.raises(OnboardingError) as caught:
-        renew_fleet(table(["b-1"]), ca, folder, SECRET, "bad luck")
+        make_fleet(table(["b-1"]), ca, folder, SECRET, renew="bad luck")
     assert caught.value.code == "BAD_REASON" and (folder / "b-1").is_dir()
 
 
@@ -541,7 +547,9 @@ def test_a_fleet_connects_loses_a_site_and_gets_it_back(workspace: Workspace) ->
         wait_for(lambda: "A: 4 of 4 send; B: 4 of 4 send." in live.value and "<img" in live.value)
         registration = {"files": {"file": (REGISTRATION, (folder / REGISTRATION).read_bytes())}}
         path = "/devicecontrol/bulkNewDeviceRequests"
-        counts = tenant.request("POST", path, lambda body: (body["numberOfAll"], body["numberOfFailed"]), **registration)
+        counts = tenant.request(
+            "POST", path, lambda body: (body["numberOfAll"], body["numberOfFailed"]), **registration
+        )
         assert counts == (8, 0)
         live.reconnect()
         assert lines() == [["A", "4", "4"], ["B", "4", "4"]]  # the control: they come back as they are
@@ -555,7 +563,7 @@ def test_a_fleet_connects_loses_a_site_and_gets_it_back(workspace: Workspace) ->
         assert "was revoked on" in health["why"][0] and list(health["connected"]) == [False] * 4 + [True] * 4
         wait_for(lambda: "A: 0 of 4 send, 4 CONNACK_5" in live.value)
 
-        renew_fleet(fleet[fleet["site"] == "A"], own, folder, workspace.passphrase)
+        make_fleet(fleet[fleet["site"] == "A"], own, folder, workspace.passphrase, renew="superseded")
         live.reconnect()
         assert lines() == [["A", "4", "4"], ["B", "4", "4"]]
         assert list(fleet_health(fleet, own, workspace.platform())["certificate"]) == ["revoked"] * 4 + ["valid"] * 4
