@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: Seconds between a device's measurements or attempts, and between drawings; on the picture; and to wait at most.
 EVERY, DRAW_EVERY, SHOWN, PATIENCE = 2.0, 1.0, 60.0, 60.0
 _SIZE, _WIDE = (7.2, 4.8), 720
+_KEY = "A row for each device, a stroke for each measurement, a cross where it is refused."
 _live: dict[Path, "LiveFleet"] = {}  # two connections with one ClientId would throw each other out
 
 
@@ -143,4 +144,4 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
         alt = (
             f"Measurements of {counted(len(self._groups), 'device', 'devices')} in the last minute. {'; '.join(said)}."
         )
-        return themed(drawn_svg(draw, _SIZE), _WIDE, alt)
+        return f"<div>{_KEY}</div>{themed(drawn_svg(draw, _SIZE), _WIDE, alt)}"
