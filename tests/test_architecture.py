@@ -39,10 +39,17 @@ ROOMS = {
         *("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.connect", "mciot_nb.local_platform"),
         "mciot_nb.workspace",
     ),
+    "mciot_nb.fleet": (
+        *("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.archive", "mciot_nb.local_platform"),
+    ),
     "mciot_nb.check": ("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.local_platform", "mciot_nb.workspace"),
-    "mciot_nb.practice": (*("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.workspace", "mciot_nb.ui.markup"),),
+    "mciot_nb.practice": (
+        *("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.workspace", "mciot_nb.ui.markup", "mciot_nb.fleet"),
+    ),
     "mciot_nb.ui": ("mciot_nb",),
-    "mciot_nb.__main__": ("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.connect"),
+    "mciot_nb.__main__": (
+        *("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.connect", "mciot_nb.fleet"),
+    ),
     "mciot_nb": ("mciot_nb.ui",),  # the displays, for %load_ext; all else is loaded by name
     "mciot_platform": (
         *("mciot_platform", "mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.connect.smartrest"),
