@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import Diagnosis, OnboardingError, fault
@@ -291,6 +292,23 @@ class CertificateAuthority:
             and is_issued_by(found, self.certificate)
         )
         return found if good else None
+
+    def allow_same_subject(self) -> None:
+        """Let several certificates of one subject be valid: in ``database.txt.attr``, which overrules the .cnf."""
+        with self._locked():
+            if signing.must_be_unique(self.database, self.config):
+                write_whole(self.database.attributes_path, b"unique_subject = no\n", replace=True)
+
+    def cross_sign(self, new: "CertificateAuthority") -> x509.Certificate:
+        """Return a certificate of the ``new`` CA's name and key, signed by this one: a cross-certificate.
+
+        Who trusts this CA alone then trusts what the new one signs, for ``default_days``. The name stays whole,
+        whatever the policy drops (openssl: ``-preserveDN``): a device's certificate names its issuer in full.
+        """
+        whole = self.config.sections | {"ca": {**self.config.sections["ca"], "preserve": "yes"}}
+        signer = replace(self, config=replace(self.config, sections=whole))
+        request = x509.CertificateSigningRequestBuilder().subject_name(new.certificate.subject).sign(new.key, SHA256())
+        return signer.find_issued(request, ca=True) or signer.sign(request, "v3_ca")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,11 +1,13 @@
-"""Three pictures: a chain (who signed whom, where it is broken, what is trusted), how much of a validity has passed,
-and the steps of the tutorial with the files that each made.
+"""Four pictures: a chain (who signed whom, where it is broken, what is trusted), how much of a validity has passed,
+what expires next, and the steps of the tutorial with the files that each made.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, starmap
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -15,6 +17,9 @@ from mciot_nb.pki.names import common_name, name_of, readable, short_name
 from mciot_nb.pki.parts import extension_of
 from mciot_nb.steps import DONE, OPEN, UNKNOWN, WRONG, Progress, Step
 from mciot_nb.ui.markup import OUTLINE, Rendered, boxed, counted, escape, image, paragraph, visible, width, words
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Certificates = list[x509.Certificate]
 
@@ -154,6 +159,38 @@ def _bar(mark: int, colour: str) -> Iterator[str]:
     yield words(mark, 13, "today", 12, "ink", _BEGIN, "middle")
     yield words(_BEGIN, 47, "begin", 12, "muted", _BEGIN, "middle")
     yield words(_END, 47, "end", 12, "muted", _BEGIN, "middle")
+
+
+_LINE, _FROM, _TO, _MOST, _SOON = 28, 250, 520, 12, 30  # pixels, rows, days
+_SCALE = {1: "a day", 7: "a week", 30: "a month", 365: "a year", 3650: "ten years"}
+
+
+def expiry_picture(frame: "pd.DataFrame") -> Rendered:
+    """Draw what `expiring` returned over time, on a logarithmic scale; a month and less is marked.
+
+    Example: ``expiry_picture(expiring(workspace))``.
+    """
+    rows, alt, height = frame.head(_MOST).to_dict("records"), [], 60 + _LINE * min(len(frame), _MOST)
+    at = {days: _FROM + int((_TO - _FROM) * math.log(max(1, days), 7300)) for days in (*_SCALE, *frame["days"])}
+    shapes = [f'<rect width="{_WIDTH}" height="{height}" rx="8" class="ground"/>']
+    for days, said in _SCALE.items():
+        shapes.append(words(at[days], 22, said, 12, "muted", 90, "middle"))
+        shapes.append(f'<path d="M{at[days]} 30V{height - 12}" {OUTLINE} class="muted"/>')
+    for y, row in enumerate(rows, 2):
+        days, name, colour = row["days"], f"{row['name']} ({row['kind']})", "good" if row["days"] > _SOON else "bad"
+        said = "✗ expired" if days <= 0 else f"{'✓' if days > _SOON else '⚠'} {counted(days, 'day', 'days')}"
+        bar = (
+            f'<rect x="{_FROM}" y="{_LINE * y - 10}" width="{max(at[days] - _FROM, 3)}" height="10" class="{colour}"/>'
+        )
+        shapes += (
+            bar,
+            words(_MARGIN, _LINE * y, name, 13, "ink", _FROM - 28),
+            words(_TO + 16, _LINE * y, said, 13, colour, 100),
+        )
+        alt.append(f"{visible(name)}: {said}")
+    more = f"; and {len(frame) - _MOST} more, later" if len(frame) > _MOST else ""
+    text = f"What expires next: {'; '.join(alt) or 'nothing'}{more}."
+    return Rendered(text, image(shapes, (_WIDTH, height), text))
 
 
 _STEPS_WIDTH, _STEP, _LEFT = 560, 46, 58  # pixels
