@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +66,7 @@ def _times(times: "pd.Series[pd.Timestamp]") -> list[str]:
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any
 #: other openssl takes it for no revocation at all. Nor are the three that bear an argument.
 REASONS = meanings("reason to revoke", "words.csv")
+_WORDS = meanings("renewal", "words.csv")
 #: Seconds that the database may be missing or torn before that is said: openssl replaces it by renames.
 PATIENCE = 1.5
 #: Seconds after which a database that has not changed is read all the same: a day is over, or a row has expired.
@@ -80,8 +82,9 @@ class SigningPanel(TablePanel):
     """
 
     def __init__(self, workspace: Workspace | CertificateAuthority, issuer: str = "") -> None:
-        ca = workspace
+        ca, self._workspace = workspace, None
         if isinstance(ca, Workspace):
+            self._workspace = ca
             ca = ca.with_issuer(issuer or ca.issuer).signer()
         options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
         layout = widgets.Layout(width="auto", max_width="100%")
@@ -91,14 +94,18 @@ class SigningPanel(TablePanel):
         self.ca = ca
         self._crl_path = ca.config.ca_path("crl") if ca.config.optional("crl") else None
         self._trouble, self._why, self._crl_line = (widgets.HTML() for _ in range(3))
-        self._revoke = row(self._reason, button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke"))
+        self._renew = button("Renew …", self._ask_to_renew)
+        revoke = button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke")
+        self._revoke = row(self._reason, revoke, self._renew)
         self._opened.children = [self._details, self._revoke, self._why]
         self._write = button("Write the revocation list", self._write_crl)
-        self._crl_row = row(self._crl_line, self._write)
+        self._tell = button("Tell the tenant", self._tell_tenant)
+        show_if(self._tell, self._workspace is not None)
+        self._crl_row = row(self._crl_line, self._write, self._tell)
         self._polling = threading.Lock()  # one poll at a time; its holder may take table.lock, and never the reverse
         self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
         self._stamps: list[tuple[int, ...]] = []  # of the files as they were read last
-        self._failing_since, self._problem = 0.0, ""
+        self._failing_since, self._problem, self._suggested_for = 0.0, "", ""
         self.build(self._trouble, self.table, self._crl_row, self._opened)
         self.poll()
 
@@ -161,6 +168,10 @@ class SigningPanel(TablePanel):
             expired = f"Expired on {words['Expires']}"
             self._why.value = f"{expired}: nobody accepts it any more, so there is nothing to revoke."
         show_if(self._revoke, not self._why.value)
+        show_if(self._renew, self._is_own(serial))
+        if serial != self._suggested_for:  # else it is the learner's choice
+            same = self._texts.index[(self._texts["Subject"] == words["Subject"]) & (self._texts["Days left"] != "-")]
+            self._suggested_for, self._reason.value = serial, "superseded" if serial in same[1:] else ""
         if self._why.value:
             self.ask_nothing()
         path = self.ca.config.ca_path("new_certs_dir") / f"{serial}.pem"
@@ -170,6 +181,25 @@ class SigningPanel(TablePanel):
             return status(f"✗ {error}", "problem")
 
     # -- what a person may do
+
+    def _is_own(self, serial: str) -> bool:
+        """Whether a row is that of the tutorial's device, whose key is here."""
+        with suppress(OnboardingError):
+            return bool(self._workspace and self._workspace.certificate("device").serial_number == int(serial, 16))
+        return False
+
+    def _ask_to_renew(self) -> None:
+        def then(new: x509.Certificate) -> str:
+            self.poll()
+            return f"✓ {hex_serial(new.serial_number)} is signed. {_WORDS['renewed']}"
+
+        workspace = self._workspace
+        if workspace:
+            self.ask(_WORDS["renew"], "Renew", lambda: self.do("Renewing", workspace.renew_device, then))
+
+    def _tell_tenant(self) -> None:
+        if workspace := self._workspace:
+            self.do("Telling the tenant", lambda: workspace.publish(workspace.tenant()), lambda said: f"✓ {said}")
 
     def _ask_to_revoke(self) -> None:
         serial, reason = self.table.opened, self._reason.value

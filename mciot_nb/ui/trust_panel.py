@@ -39,7 +39,7 @@ def words_of(one: TrustedCertificate) -> dict[str, str]:
     """Return what the table shows of one, by column; what can't be seen and what is not documented is marked."""
     state = "✗ expired " if one.not_after < datetime.now(UTC) else ""
     texts = [
-        visible(one.name) or "(no name)",
+        (visible(one.name) or "(no name)") + " (the tenant's own CA)" * one.own_ca,
         _STATUS.get(one.status, f"⚠ {one.status}"),
         "on" if one.auto_registration else "off",
         _PROOF[one.proven][0],
@@ -352,5 +352,6 @@ def _action(pressed: str, one: TrustedCertificate) -> str:
     on_off = {
         "status": "disable" if one.status == "ENABLED" else "enable",
         "automatic": "off" if one.auto_registration else "on",
+        "delete": "delete_own" if one.own_ca else "delete",
     }
     return on_off.get(pressed, pressed)
