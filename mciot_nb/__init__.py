@@ -39,6 +39,7 @@ _MODULES = {
     "connect.device": "Device",
     "connect.explain": "explain",
     "connect.diagnosis": "diagnose_device",
+    "connect.enrolment": "enrol",
     # what is seen
     "ui.signing_panel": "SigningPanel",
     "ui.trust_panel": "TrustedCertificatesPanel",

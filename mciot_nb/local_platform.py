@@ -227,11 +227,12 @@ class LocalPlatform:
             what = "locked: close the other program that has it open" if is_locked else "unreadable, and may be damaged"
             raise OnboardingError(f"The platform's file {file} is {what}.", "BAD_FILE") from None
 
-    #: The registered devices, ``created`` when their message 100 came; all that they have sent, and were asked to do.
+    #: The devices, ``created`` when their message 100 came; what they sent and were asked to do, and what was signed.
     devices = partialmethod(_table, "devices", "registered", "created")
     measurements = partialmethod(_table, "measurements", "time", "received")
     events = partialmethod(_table, "events", "time", "received")
     alarms = partialmethod(_table, "alarms", "time", "received")
+    issued = partialmethod(_table, "issued", "time")
     operations = partialmethod(_table, "operations", "time")
 
 

@@ -18,6 +18,7 @@ from cryptography import x509
 from mciot_nb.archive import RENEWAL, Archive, finish
 from mciot_nb.connect.client_settings import ClientSettings
 from mciot_nb.connect.device import Device
+from mciot_nb.connect.enrolment import enrol
 from mciot_nb.connect.server_certificate import CHOICES, ServerCertificate, fetch_server_certificate, proof_on_record
 from mciot_nb.connect.tenant import Tenant, TenantSettings, keep_settings, read_settings, real_tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
@@ -31,7 +32,7 @@ from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE
 from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import disk_errors, disk_problem, meanings, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
-from mciot_nb.pki.names import DistinguishedName, name_of, oneline, read_subject, readable
+from mciot_nb.pki.names import DistinguishedName, common_name, name_of, oneline, read_subject, readable
 from mciot_nb.pki.signing import check_unique_subject, days_within, normalize_time, signed_subject, subject_of
 from mciot_nb.secret import Secret
 from mciot_nb.steps import Progress, look
@@ -720,6 +721,26 @@ class Workspace:
         device.locate = lambda: tenant.now.mqtt
         return device
 
+    def enrol(self, tenant: Tenant, device_id: str, secret: Secret, *, again: bool = False) -> Device:
+        """Return a device whose certificate the platform's own CA has signed, for a key that is made here.
+
+        Its one-time password is the ``secret``; what was signed is found. ``again`` one is signed for a `Device.token`.
+        """
+        here, path = tenant.now, self.folder / "enrolledDevice" / "deviceCert.pem"
+        key_path, ca = path.with_name("deviceKey.pem"), here.own_ca.certificate()
+        if not key_path.exists():
+            with disk_errors(path.parent):
+                path.parent.mkdir(exist_ok=True)
+            create_key(key_path, self.passphrase, KeyType.P256)
+        key, there = read_private_key(key_path, self.passphrase), read_certificates(path) if path.exists() else []
+        fits = [one for one in there if one.public_key() == key.public_key() and common_name(name_of(one)) == device_id]
+        if again or not [
+            one for one in fits if ca and is_issued_by(one, ca) and one.not_valid_after_utc > datetime.now(UTC)
+        ]:
+            signed = enrol(here.url, device_id, key, secret, again, here.verify)
+            write_whole(path, to_pem([signed]), replace=True)
+        return Device(*here.mqtt, chain=path, key=key_path, passphrase=self.passphrase, trusted=here.trusted)
+
     def client_settings(self, tenant: Tenant) -> ClientSettings:
         """Return what other MQTT clients need to connect the tutorial's device to ``tenant``."""
         return ClientSettings(tenant, self.device_file(""), self.trusted_file(tenant))
@@ -783,7 +804,16 @@ class Workspace:
         """Stop the local platform and archive everything that was made, for a fresh start."""
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
-        names = ("platform", "issuer", "server.json", "passphrase", "practice", "completion", "renewal")
+        names = (
+            "platform",
+            "issuer",
+            "server.json",
+            "passphrase",
+            "practice",
+            "completion",
+            "enrolledDevice",
+            "renewal",
+        )
         others = [self.folder / name for name in names]
         self._archive.move([self.ca_folder, *others, *self.folder.glob(".new-*")], "everything that was made")
         self._opened.clear()

@@ -1,6 +1,7 @@
 """The platform's key and certificate, on both of its ports; its users' passwords, and the tokens of devices."""
 
 import base64
+import hmac
 import ipaddress
 import json
 import secrets
@@ -80,19 +81,22 @@ def _general_name(name: str) -> x509.GeneralName:
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now, public = datetime.now(UTC), key.public_key()
-    builder = x509.CertificateBuilder(name, name, public, x509.random_serial_number())
-    builder = builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + CERTIFICATE_VALIDITY)
-    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)  # digitalSignature
-    builder = builder.add_extension(x509.BasicConstraints(False, None), True).add_extension(usage, True)
-    for extension in (
-        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
-        x509.SubjectAlternativeName(names),
-        x509.SubjectKeyIdentifier.from_public_key(public),
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(public),
-    ):
-        builder = builder.add_extension(extension, False)
-    return builder.sign(key, hashes.SHA256())
+    values = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), x509.SubjectAlternativeName(names)
+    return make_certificate((name, key), (name, key.public_key()), CERTIFICATE_VALIDITY, *values)
+
+
+def make_certificate(
+    issuer: tuple[x509.Name, Any], owner: tuple[x509.Name, Any], validity: timedelta, *others: Any, ca: bool = False
+) -> x509.Certificate:
+    """Sign a certificate: the ``issuer`` is a name and a private key, the ``owner`` a name and a public key."""
+    usage = x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)  # digitalSignature, or signing
+    own = x509.SubjectKeyIdentifier.from_public_key(owner[1])
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer[1].public_key())
+    values = x509.BasicConstraints(ca, 0 if ca else None), usage, *others, own, signer
+    made = [x509.Extension(one.oid, number < 2, one) for number, one in enumerate(values)]
+    serial, now, minutes = x509.random_serial_number(), datetime.now(UTC), timedelta(minutes=5)
+    builder = x509.CertificateBuilder(issuer[0], *owner, serial, now - minutes, now + validity, made)
+    return builder.sign(issuer[1], hashes.SHA256())
 
 
 def read_credentials(file: Path, tenants: int) -> Credentials:
@@ -161,7 +165,11 @@ class Tokens:
     """Issues and checks tokens, signed with the platform's own key, so that they outlive a restart."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
+        self._key, self._secret = key, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+    def seal(self, *texts: str) -> str:
+        """Return what stands for a secret in what is stored: it tells nothing to whom the platform's key is missing."""
+        return hmac.digest(self._secret, "\0".join(texts).encode(), "sha256").hex()
 
     def issue(self, tenant: str, device: str) -> str:
         """Return a token for a device, valid for an hour. (The names of the claims are not verified.)"""

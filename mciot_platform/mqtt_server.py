@@ -152,10 +152,7 @@ class MqttServer:
             raise ConnectionRejected("NO_ROLE", user=user)
         if not (identifier := device_identifier(attempt.client_id)):
             raise ConnectionRejected("NO_CLIENT_ID")
-        self.storage.register(attempt.tenant, identifier, with_user=False)
-        device = self.storage.device(attempt.tenant, identifier)
-        assert device is not None
-        return device
+        return self.storage.register(attempt.tenant, identifier, with_user=False)
 
     async def _run_session(self, session: Session, attempt: LoggedAttempt) -> None:
         key, anchor = (session.device.tenant, session.device.device), session.anchor

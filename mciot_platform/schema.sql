@@ -9,6 +9,19 @@ CREATE TABLE IF NOT EXISTS trusted_certificates (
 CREATE TABLE IF NOT EXISTS revoked (
     tenant TEXT NOT NULL, serial TEXT NOT NULL, date TEXT NOT NULL, PRIMARY KEY (tenant, serial));
 
+-- A tenant's own CA: whether it may have one, and its key, encrypted. Devices that may enrol until then, with a seal of
+-- the one-time password; and each certificate that was issued, with that seal if it was for a password.
+CREATE TABLE IF NOT EXISTS features (tenant TEXT PRIMARY KEY, active INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS authorities (tenant TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS enrolments (
+    tenant TEXT NOT NULL, device TEXT NOT NULL, password TEXT NOT NULL, until TEXT NOT NULL,
+    PRIMARY KEY (tenant, device));
+CREATE TABLE IF NOT EXISTS issued (
+    id INTEGER PRIMARY KEY, serial TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, device TEXT NOT NULL, time TEXT NOT NULL,
+    password TEXT NOT NULL, der BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS issued_for_password ON issued (password) WHERE password > '';
+CREATE INDEX IF NOT EXISTS enrolments_of_device ON enrolments (device);
+
 CREATE TABLE IF NOT EXISTS devices (
     id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, device TEXT NOT NULL, registered TEXT NOT NULL,
     created TEXT, name TEXT, type TEXT, fragments TEXT NOT NULL DEFAULT '{}', updated TEXT,

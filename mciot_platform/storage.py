@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -213,8 +213,8 @@ class Storage:
         row = self._db.execute(query, (tenant, device)).fetchone()
         return RegisteredDevice(*row) if row else None
 
-    def register(self, tenant: str, device: str, *, with_user: bool = True) -> None:
-        """Add a device, with a user of its own, with which it may connect from now on, or without.
+    def register(self, tenant: str, device: str, *, with_user: bool = True) -> RegisteredDevice:
+        """Add and return a device, with a user of its own, with which it may connect from now on, or without.
 
         What REST has given its name becomes it.
         """
@@ -225,6 +225,7 @@ class Storage:
         query = "INSERT INTO devices (tenant, device, registered) VALUES (?, ?, ?) ON CONFLICT (tenant, device) DO "
         query += "UPDATE SET registered = excluded.registered WHERE registered = ''"
         self._db.execute(query, (tenant, device, timestamp() if with_user else ""))
+        return cast(RegisteredDevice, self.device(tenant, device))
 
     def add_child(self, parent: RegisteredDevice, child: str, name: str, kind: str) -> RegisteredDevice:
         """Add a child or a service to the inventory, below its parent."""
@@ -252,7 +253,7 @@ class Storage:
     def delete_device(self, device: RegisteredDevice, *, with_user: bool) -> None:
         """Delete a device and all that it sent from the inventory; without its user it can't connect any more."""
         with self.transaction():
-            for table in (*DEVICE_TABLES, "sessions", "devices"):
+            for table in (*DEVICE_TABLES, "sessions", "devices", *(["enrolments"] if with_user else [])):
                 self.delete(table, tenant=device.tenant, device=device.device)
             self.delete("external_ids", object=device.id)
             if device.registered and not with_user:

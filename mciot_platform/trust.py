@@ -117,8 +117,7 @@ class Trust:
         """Return the device, registered now if that is allowed. Raises: ConnectionRejected: if it is not."""
         device = self.storage.device(trusted.tenant, identifier)
         if not (device and device.registered) and trusted.auto_registration:
-            self.storage.register(trusted.tenant, identifier)
-            device = self.storage.device(trusted.tenant, identifier)
+            device = self.storage.register(trusted.tenant, identifier)
         reject(admission.check_registered(identifier, trusted, bool(device and device.registered)))
         assert device is not None
         return device

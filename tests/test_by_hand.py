@@ -17,10 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from mciot_nb import CompletionForm, LocalPlatform, Workspace
-from mciot_nb.pki.chain import is_signature, read_certificates
+from mciot_nb.pki.chain import is_issued_by, is_signature, read_certificates
 from mciot_nb.pki.config import read_config
-from mciot_nb.pki.keys import read_private_key
+from mciot_nb.pki.keys import is_key_of, read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
+from mciot_nb.secret import reveal
 from mciot_nb.workspace import DEFAULTS
 from tools.notebooks import NOTEBOOKS
 
@@ -46,6 +47,7 @@ def answers(command: str) -> str:
     fields = [value or "" for value in vars(subject).values()]
     typed = {
         "openssl genrsa": [PASSWORD] * 2,
+        "openssl genpkey": [PASSWORD] * 2,
         "openssl req": [PASSWORD, *fields, "", ""],  # a request also asks for two attributes, left empty
         "openssl ca": [PASSWORD, "y", "y"],
         "openssl pkcs12": [PASSWORD] * 3,
@@ -96,6 +98,9 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
                 platform.tenant.trusted_certificates.ensure(read_certificates(folder / "caCert.pem")[0])
             if "code.txt" in command:  # downloaded from the platform
                 (folder / "code.txt").write_text(CODE)
+            if "<TENANT_DOMAIN>" in command:  # 11 lets the platform follow today's rules, and then another device enrol
+                printed[command] = type_command(*as_in_11(command, workspace, folder))
+                continue
             typed = command.replace("localhost:8883", f"localhost:{platform.mqtt[1]}")
             printed[command] = type_command(
                 re.sub("^python ", f"MCIOT_PASSPHRASE={PASSWORD} {sys.executable} ", typed), folder
@@ -105,13 +110,24 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
         platform.stop()
 
 
-def type_command(command: str, folder: Path) -> str:
+def as_in_11(command: str, workspace: Workspace, folder: Path) -> tuple[str, Path, str]:
+    """Return a command of 11 with the platform's address in it, where it runs, and the password that is typed."""
+    tenant = workspace.use_profile("current").tenant
+    typed = reveal(tenant.password or "")
+    if command.endswith("enroll"):
+        tenant.own_ca.create()
+        typed = reveal(tenant.own_ca.register("device-0003"))
+    where = {"TENANT_DOMAIN": tenant.url.removeprefix("https://"), "TENANT_ID": tenant.tenant_id, "USER": tenant.user}
+    return re.sub(r"<(\w+)>", lambda found: where[found[1]], command), folder, f"{typed}\n"
+
+
+def type_command(command: str, folder: Path, typed: str | None = None) -> str:
     """Run one command with its answers on standard input and no terminal; returns what it printed."""
     strict = [] if "s_client -showcerts" in command else ["-e", "-o", "pipefail"]
     done = subprocess.run(
         ["bash", *strict, "-c", command],
         cwd=folder,
-        input=answers(command),
+        input=typed or answers(command),
         env={**os.environ, "LC_ALL": "C.UTF-8", "JAVA_TOOL_OPTIONS": "-Duser.language=en"},
         capture_output=True,
         text=True,
@@ -189,6 +205,19 @@ def test_all_in_one_file_by_hand(by_hand: By) -> None:
     assert "contains 2 entries" in printed["keytool -list -keystore deviceBoth.jks"]
 
 
+def test_a_device_enrols_by_hand(by_hand: By) -> None:
+    workspace, folder, printed = by_hand
+    (made,) = read_certificates(folder.parent / "enrolledCert.pem")
+    ca = workspace.use_profile("current").tenant.own_ca.certificate()
+    assert (
+        ca and is_issued_by(made, ca) and is_key_of(made, read_private_key(folder.parent / "enrolledKey.pem", PASSWORD))
+    )
+    said = printed["openssl x509 -in enrolledCert.pem -noout -subject -issuer -enddate"]
+    assert "CN = device-0003" in said and "O = Cumulocity" in said
+    feature = next(text for command, text in printed.items() if "by-tenant" in command)
+    assert '"active": true' in feature
+
+
 def test_the_mended_commands_needed_their_mend(by_hand: By, keytool: Run, openssl: Run, tmp_path: Path) -> None:
     """The guide's own words, and what comes of them today."""
     _, folder, _ = by_hand
@@ -213,7 +242,9 @@ def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     assert [text.count(": OK") for text in verified] == [1, 1, 1], "the intermediate, and a device below each CA"
     handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
     assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
-    finish, signer = (next(t for c, t in printed.items() if word in c) for word in ("openssl cms", "-print_certs"))
+    finish, signer = (
+        next(t for c, t in printed.items() if word in c) for word in ("openssl cms", "-print_certs -noout")
+    )
     assert "CMS Verification successful" in finish and "CN = Example Root CA" in signer.replace("CN=E", "CN = E")
     said = next(text for command, text in printed.items() if "openssl dgst" in command)
     signed = base64.b64decode(re.match(r"[A-Za-z0-9+/]+=*", said)[0])  # type: ignore[index]

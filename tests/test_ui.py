@@ -385,7 +385,7 @@ def test_a_form_that_asks_for_no_secret_keeps_the_choice_of_the_login() -> None:
     form._login.value = True
     press(form)
     assert calls[0] == (REAL, None) and calls[1][0].user == ""
-    assert "06, 07 and 12 ask for the password or token." in all_state(form) and "credential" not in form._notes
+    assert "06, 07, 11 and 12 ask for the password or token." in all_state(form) and "credential" not in form._notes
 
 
 def test_a_tenant_that_the_environment_names_goes_before_the_form(

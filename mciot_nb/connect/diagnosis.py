@@ -13,6 +13,7 @@ from socket import create_connection
 from typing import Any
 
 from cryptography import x509
+from OpenSSL import SSL
 
 from mciot_nb.connect.device import Device, load_chain
 from mciot_nb.connect.http import https_host
@@ -48,6 +49,8 @@ class _Setup:
     anchors: list[x509.Certificate] = field(default_factory=list)
     trusted: Sequence[x509.Certificate] = ()
     locate: Callable[[], tuple[str, int]] | None = None
+    known: Sequence[Uploaded] = ()
+    revoked: Mapping[int, datetime] = field(default_factory=dict)
     files: dict[str, Any] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -106,8 +109,9 @@ class _Setup:
             yield finding("KEY_MISMATCH.device", REFUSED, chain[0], key=own, chain=where)
         elif "chain" in files and "key" in files:
             try:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                load_chain(context, files["chain"], files["key"], self.passphrase)
+                with suppress(SSL.Error):
+                    return SSL.Context(SSL.TLS_CLIENT_METHOD).use_certificate_chain_file(files["chain"])
+                load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files["chain"], files["key"], self.passphrase)
             except OnboardingError as error:
                 yield Finding(error.code, str(error), certificate=chain[0])
                 if error.code == "BAD_PEM":
@@ -133,17 +137,18 @@ def diagnose_device(
 
     Example: ``diagnose_device(workspace.device(tenant), tenant)``
     """
-    setup = _read(source, passphrase)
-    findings, now = [*setup.findings, *setup.check()], datetime.now(UTC)
-    known = [Uploaded(one) for one in each_of(anchors) or setup.anchors or filter(is_ca, setup.chain[-1:])]
-    revoked: Mapping[int, datetime] = {}
-    clock: list[Finding] = []
+    setup, now = _read(source, passphrase), datetime.now(UTC)
+    setup.known = [Uploaded(one) for one in each_of(anchors) or setup.anchors or filter(is_ca, setup.chain[-1:])]
+    findings = [*setup.findings, *setup.check()]
     try:
         tenant = tenant and tenant.now
         findings += _server_findings(setup, tenant)
         if tenant:
-            known, revoked = [*_uploaded(tenant)], _revocations(tenant)
-            now, clock = _clock(tenant)
+            setup.known = [*_uploaded(tenant)]
+            with suppress(OnboardingError):  # a platform without such a list, or a login that may not read it
+                setup.revoked = tenant.trusted_certificates.revocations()
+            now, clock = _clock(tenant, now)
+            findings += clock
     except OnboardingError as error:
         if error.code != "NOT_REACHED":
             raise
@@ -153,10 +158,10 @@ def diagnose_device(
     rules, at = rules or (tenant.profile if tenant else profile_of("current")), (at or now).astimezone(UTC)
     if setup.chain:
         setup.client_id = client_id or setup.client_id or common_name(name_of(setup.chain[0])) or ""
-        findings += _judge(setup, tenant, known, revoked, rules, at)
-    elif not findings:
+        findings += _judge(setup, tenant, rules, at)
+    elif not any(one.severity == REFUSED for one in findings):
         findings.append(refusal("NO_CREDENTIALS"))
-    findings = sorted([*findings, *clock], key=lambda one: one.severity != REFUSED)
+    findings.sort(key=lambda one: one.severity != REFUSED)
     return Diagnosis(tuple(replace(one, files=setup.files) for one in findings))
 
 
@@ -202,16 +207,9 @@ def _uploaded(tenant: Tenant) -> Iterator[Uploaded]:
     yield from tenant.unlisted()
 
 
-def _revocations(tenant: Tenant) -> dict[int, datetime]:
-    with suppress(OnboardingError):  # a platform without such a list, or a login that may not read it
-        return tenant.trusted_certificates.revocations() if tenant.profile.has_proof_and_revocation else {}
-    return {}
-
-
-def _clock(tenant: Tenant) -> tuple[datetime, list[Finding]]:
+def _clock(tenant: Tenant, here: datetime) -> tuple[datetime, list[Finding]]:
     """Return the server's time, by which it judges, and what is to be said of this machine's clock."""
-    host, port = https_host(tenant.url)
-    there = here = datetime.now(UTC)
+    (host, port), there = https_host(tenant.url), here
     with suppress(OSError, ValueError, http.client.HTTPException):
         context = client_context(tenant.trusted)
         with closing(http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=context)) as client:
@@ -222,16 +220,10 @@ def _clock(tenant: Tenant) -> tuple[datetime, list[Finding]]:
     return there, [finding("CLOCK", WARNING, host=host, here=here, there=there)]
 
 
-def _judge(
-    setup: _Setup,
-    tenant: Tenant | None,
-    known: Sequence[Uploaded],
-    revoked: Mapping[int, datetime],
-    profile: Profile,
-    at: datetime,
-) -> Iterator[Finding]:
+def _judge(setup: _Setup, tenant: Tenant | None, profile: Profile, at: datetime) -> Iterator[Finding]:
     """Yield what a platform has against a device, in its order, and then what is worth a look."""
-    chain, anchors = setup.chain, {one.certificate: one for one in known if one.enabled}
+    chain, known = setup.chain, setup.known
+    anchors = {one.certificate: one for one in known if one.enabled}
     if not known and not tenant:
         subject, issuer = (readable(name_of(chain[-1], which)) for which in ("subject", "issuer"))
         yield finding("INCOMPLETE_CHAIN.issuer", REFUSED, chain[-1], subject=subject, issuer=issuer)
@@ -243,11 +235,9 @@ def _judge(
         found = [unfit, *(one for one in found if one.certificate != path[-1])]
     yield from (admission.with_reason(one, chain, known, at) for one in found)
     own = trusted if trusted and tenant and trusted.tenant == tenant.tenant_id else None
-    if own and tenant and (listed := admission.check_revoked((*chain, own.certificate), revoked)):
-        if tenant.trusted_certificates.checks_revocations():
-            yield listed
-        else:
-            yield finding("REVOKED.unchecked", WARNING, listed.certificate)
+    if own and tenant and (listed := admission.check_revoked((*chain, own.certificate), setup.revoked)):
+        heeded = profile.has_proof_and_revocation and tenant.trusted_certificates.checks_revocations()
+        yield listed if heeded else finding("REVOKED.unchecked", WARNING, listed.certificate)
     if wrong := admission.check_client_id(setup.client_id, chain[0]):
         yield wrong
     elif trusted and tenant and not trusted.auto_registration:

@@ -60,7 +60,7 @@ def send(method: str, url: str, login: Any, verify: bool | str, accept: str, **o
             with session.request(
                 method,
                 url,
-                headers={"Accept": accept},  # without it, POST and PUT answer nothing
+                headers={"Accept": accept, **options.pop("headers", {})},  # without Accept, POST and PUT answer nothing
                 verify=verify,
                 timeout=TIMEOUT,
                 allow_redirects=False,  # a POST that is redirected becomes a GET, and nothing is uploaded

@@ -15,6 +15,7 @@ import requests
 
 from mciot_nb.connect import http as rest
 from mciot_nb.connect.devices import Devices
+from mciot_nb.connect.enrolment import OwnCa
 from mciot_nb.connect.server_certificate import fetch_server_certificate
 from mciot_nb.connect.trusted_certificates import TrustedCertificates
 from mciot_nb.errors import OnboardingError, fault
@@ -58,6 +59,7 @@ class Tenant:
     unlisted: Callable[[], list[Uploaded]] = field(init=False, default=list, repr=False, compare=False)
     trusted_certificates: TrustedCertificates = field(init=False, repr=False, compare=False)
     devices: Devices = field(init=False, repr=False, compare=False)
+    own_ca: OwnCa = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.verify is False:
@@ -72,6 +74,7 @@ class Tenant:
         object.__setattr__(self, "url", self.url.rstrip("/"))
         object.__setattr__(self, "trusted_certificates", TrustedCertificates(self))
         object.__setattr__(self, "devices", Devices(self))
+        object.__setattr__(self, "own_ca", OwnCa(self))
 
     @property
     def now(self) -> "Tenant":

@@ -42,7 +42,7 @@ class TrustedCertificate:
     """A CA (or intermediate) certificate that the tenant trusts, as the platform describes it.
 
     ``proven`` says whether its uploader has proven possession of the key; None where the platform does not say.
-    ``certificate`` is the certificate itself, None where it can't be read; ``own_ca`` says that the platform has its key.
+    ``certificate`` is the certificate itself, None where it can't be read. Of an ``own_ca`` the platform has the key.
     """
 
     fingerprint: str

@@ -58,8 +58,8 @@ def with_reason(found: Finding, presented: Chain, known: Sequence[Uploaded], at:
         return found
     gone, device = {one.certificate: one for one in known if not one.enabled}, presented[0]
     if gone and (path := judge(presented[:LONGEST_CHAIN], list(gone), at, NO_DATES).path):
-        key = "CA_DISABLED" if gone[path[-1]].deleted is None else "CA_DELETED"
-        return finding(key, REFUSED, path[-1], subject=readable(name_of(path[-1])))
+        last, subject = path[-1], readable(name_of(path[-1]))
+        return finding("CA_DELETED" if gone[last].deleted else "CA_DISABLED", REFUSED, last, subject=subject)
     anchors = (one.certificate for one in known if one.enabled)
     if found.certificate == device and any(same_name(device, one) and one != device for one in anchors):
         # for both cases: the trusted certificate was presented too and did not sign, or a namesake of it did

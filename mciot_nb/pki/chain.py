@@ -281,9 +281,18 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
     if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
         return finding("BAD_SIGNATURE.unchecked", REFUSED, last, subject=subject, issuer=issuer)
     sent, known = ({*namesakes} & {*some} for some in (presented, anchors))
-    key = "BAD_SIGNATURE.presented" if sent & known else "UNKNOWN_CA.presented" if sent else "UNKNOWN_CA.none"
-    key = "UNKNOWN_CA.namesake" if known and not sent & known else key
-    return finding(key, REFUSED, last, subject=subject, issuer=issuer)
+    return finding(
+        "BAD_SIGNATURE.presented"
+        if sent & known
+        else "UNKNOWN_CA.namesake"
+        if known
+        else "UNKNOWN_CA.presented"
+        if sent
+        else "UNKNOWN_CA.none",
+        *(REFUSED, last),
+        subject=subject,
+        issuer=issuer,
+    )
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class Field(NamedTuple):
     longest: int
 
 
+warnings.filterwarnings("ignore", "Attribute's length must be", UserWarning)  # a platform's CA is in “United States”
 _TABLE = [
     Field(attribute, long_name, short_name, name, x509.ObjectIdentifier(oid), int(longest))
     for attribute, long_name, short_name, name, oid, longest in map(dict.values, data_table("name_fields.csv"))

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import symtable
 import sys
 import traceback
@@ -18,7 +19,8 @@ def explain_missing_name(ip: Any, kind: Any, error: NameError, trace: Any, tb_of
     if kind is NameError and error.name and innermost.f_globals is ip.user_global_ns:  # not one of a library's
         with redirect_stderr(StringIO()) as said:  # with what Python suggests, and IPython leaves out
             sys.__excepthook__(kind, error, trace)
-        error.args = (said.getvalue().rpartition("NameError: ")[2].strip(),)
+        plain = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue())  # Python 3.13 colours it in a kernel
+        error.args = (plain.rpartition("NameError: ")[2].strip(),)
         with suppress(OSError, ValueError, LookupError, TypeError):  # no notebook, or none that can be read
             sentence = _who_makes(error.name, ip)
             error._render_traceback_ = lambda: [sentence]  # type: ignore[attr-defined]
@@ -51,6 +53,8 @@ def _makes(name: str, source: str) -> bool:
                 node.name = None
             elif isinstance(node, ast.Delete):
                 node.targets = [ast.Tuple([], ast.Del())]
+            elif isinstance(node, ast.comprehension):
+                node.target = ast.Tuple([], ast.Store())  # its own, though Python 3.12 counts it as the cell's
         symbol = symtable.symtable(ast.unparse(tree), "", "exec").lookup(name)
         return symbol.is_assigned() or symbol.is_imported()
     return False

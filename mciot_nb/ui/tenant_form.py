@@ -66,7 +66,7 @@ class TenantForm(Form):
         self._file = FileField("Or paste its PEM text above, or choose it", self._keep).add_class("mciot-ca-upload")
         rows = {name: self.row(name, field) for name, field in self._fields.items()}
         self._user, rows["upload"] = rows.pop("user"), self._file
-        last = widgets.HTML("06, 07 and 12 ask for the password or token.").add_class("mciot-later")
+        last = widgets.HTML("06, 07, 11 and 12 ask for the password or token.").add_class("mciot-later")
         last = self.row("credential", self._credential) if ask_secret else last
         self._real = widgets.VBox([*rows.values(), self.row("login", self._login), self._user, last])
         self._test = button("Test", self.test).add_class("mciot-test")

@@ -10,6 +10,7 @@ from tornado.web import Application
 from mciot_nb.pki.files import data_table
 from mciot_platform.rest.certificates import CertificateCalls
 from mciot_platform.rest.chains import ChainCalls
+from mciot_platform.rest.est import EnrolmentCalls
 from mciot_platform.rest.handler import JSON, Call, Handler, Platform, RestError, unfit
 from mciot_platform.rest.inventory import InventoryCalls
 from mciot_platform.rest.records import RecordCalls
@@ -91,7 +92,7 @@ def read_calls(kind: type[Handler]) -> Iterator[Call]:
             yield Call(*known, consumes, produces, *errors)
 
 
-KINDS = (TenantCalls, CertificateCalls, ChainCalls, InventoryCalls, RecordCalls)
+KINDS = (TenantCalls, CertificateCalls, ChainCalls, EnrolmentCalls, InventoryCalls, RecordCalls)
 CALLS: dict[type[Handler], tuple[Call, ...]] = {kind: tuple(read_calls(kind)) for kind in KINDS}
 
 

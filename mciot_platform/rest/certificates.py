@@ -50,8 +50,8 @@ class CertificateCalls(Handler):
         """Return a trusted certificate as it is sent, under the vendor's names."""
         certificate = trusted.certificate
         proof: dict[str, Any] = {}
-        if self.platform.trust.profile.has_proof_and_revocation:  # the local platform has no CA of its own
-            proof = {"proofOfPossessionValid": trusted.proven, "tenantCertificateAuthority": False}
+        if self.platform.trust.profile.has_proof_and_revocation:
+            proof = {"proofOfPossessionValid": trusted.proven, "tenantCertificateAuthority": self._is_own(trusted)}
         if proof and trusted.code:
             proof["proofOfPossessionUnsignedVerificationCode"] = trusted.code
             proof["proofOfPossessionVerificationCodeUsableUntil"] = zulu(trusted.code_until)
@@ -72,6 +72,9 @@ class CertificateCalls(Handler):
             "version": certificate.version.value + 1,
             "self": self.address(path),
         }
+
+    def _is_own(self, trusted: TrustAnchor) -> bool:
+        return bool(self.storage.select("SELECT 1 FROM authorities WHERE fingerprint = ?", trusted.fingerprint))
 
     def _find(self, identifier: str) -> TrustAnchor:
         trusted = self.storage.trusted_certificate(identifier)
@@ -102,9 +105,8 @@ class CertificateCalls(Handler):
 
     def _list_trusted(self, tenant: str) -> None:
         """List the tenant's trusted certificates."""
-        stored = self.storage.trusted_certificates(self.login.tenant)
-        # the local platform's tenants have no CA of their own
-        known = [self._as_json(one) for one in stored if not one.deleted and not self.flag("certificateAuthority")]
+        stored, only = self.storage.trusted_certificates(self.login.tenant), self.flag("certificateAuthority")
+        known = [self._as_json(one) for one in stored if not one.deleted and (self._is_own(one) or not only)]
         self.respond_page("certificates", lambda first, size: (known[first : first + size], len(known)))
 
     def _add(self, tenant: str) -> None:
@@ -135,8 +137,10 @@ class CertificateCalls(Handler):
             self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was disabled.")
 
     def _delete(self, tenant: str, identifier: str) -> None:
-        """Delete it: the live sessions under it end."""
-        self.storage.put_trusted_certificate(replace(self._find(identifier), deleted=timestamp()))
+        """Delete it: the live sessions under it end, and if it is the tenant's own CA, its key is gone."""
+        with self.storage.transaction():
+            self.storage.put_trusted_certificate(replace(self._find(identifier), deleted=timestamp()))
+            self.storage.delete("authorities", fingerprint=identifier)
         self.platform.mqtt_server.end_sessions(identifier, "The trusted certificate was deleted.")
         self.set_status(204)
 

@@ -91,18 +91,22 @@ class ChainCalls(Handler):
 
     def _device_token(self) -> None:
         """Issue a token to a device that shows its certificate in the TLS handshake: mutual TLS over HTTPS."""
+        device, attempt = self.by_certificate()
+        token = self.platform.tokens.issue(device.tenant, device.device)
+        self.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
+        self.respond({"access_token": token, "accessToken": token})  # the description's name, and that of other pages
+
+    def by_certificate(self) -> tuple[RegisteredDevice, LoggedAttempt]:
+        """Return the device that shows its certificate in the handshake. Raises: RestError: as the log then says."""
         attempt = LoggedAttempt(self.request.remote_ip or "", tls="HTTPS")
         try:
             with readable_certificates():
-                device = self._authorize(attempt)
+                return self._authorize(attempt), attempt
         except ConnectionRejected as refusal:
             self.storage.log(attempt, refusal.code, refusal.sentence)
             if refusal.code == "NOT_REGISTERED":
                 raise RestError(422, "Auto registration is off/Unprocessable Entity", refusal.sentence) from None
             raise RestError(*NOT_LET_IN) from None
-        token = self.platform.tokens.issue(device.tenant, device.device)
-        self.storage.log(attempt, "TOKEN", f"{attempt.subject} was given a device access token.")
-        self.respond({"access_token": token, "accessToken": token})  # the description's name, and that of other pages
 
     def _authorize(self, attempt: LoggedAttempt) -> RegisteredDevice:
         """Check the handshake's certificate, with the chain in the header. Raises: ConnectionRejected, RestError."""

@@ -22,6 +22,7 @@ from mciot_platform.trust import Trust
 
 DEFAULT_PAGE, LARGEST_PAGE = 5, 2000
 JSON, ERROR_TYPE = "application/json", "application/vnd.com.nsn.cumulocity.error+json"
+BAD_CREDENTIALS = (401, "security/Unauthorized", "Invalid credentials! : Bad credentials")
 #: What the vendor's description names in each error: the page on errors.
 INFO = "https://www.cumulocity.com/guides/reference-guide/#error_reporting"
 
@@ -168,13 +169,18 @@ class Handler(RequestHandler):
         known = self.platform.tokens.read(given) if scheme.lower() == "bearer" else None
         if known and self.storage.device(*known):  # its user may be gone
             return Login(known[0], device=known[1], user=f"device_{known[1]}")
-        try:
-            user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
-        except ValueError:  # no base64, or no UTF-8
-            scheme = user = password = ""
-        if scheme.lower() == "basic" and (found := find_login(self.platform.credentials, user, password)):
+        user, password = self.basic_login()
+        if found := find_login(self.platform.credentials, user, password):
             return Login(*found, user=user.rpartition("/")[2])
-        raise RestError(401, "security/Unauthorized", "Invalid credentials! : Bad credentials")
+        raise RestError(*BAD_CREDENTIALS)
+
+    def basic_login(self) -> tuple[str, str]:
+        """Return user and password of Basic authentication, empty ones where there is none."""
+        scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
+        with suppress(ValueError):  # no base64, or no UTF-8
+            text = base64.b64decode(given, validate=True).decode() if scheme.lower() == "basic" else ""
+            return (text.partition(":")[0], text.partition(":")[2])
+        return "", ""
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Write the vendor's error body, and never a traceback."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import authority
+import enrolments
 import pandas as pd
 import platform_load
 import stores
@@ -58,6 +59,7 @@ def main() -> None:
         book = [sys.executable, "-m", "tools.book", "--out", f"{folder}/book"]
         guide = [sys.executable, "-m", "tools.notebooks", "run"]
         rows.append(("run.py book", median(quiet(book), 3), "run.py guide", median(quiet(guide), 3)))
+        rows += enrolments.enrolments(Path(folder))
         rows += [*tables.tables(Path(folder)), *tables.in_the_lab(Path(folder))]
         remark = authority.memory(Path(folder))
     frame = pd.DataFrame(rows, columns=["ours", "seconds", "peer", "peer's seconds"])

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from mciot_nb import DistinguishedName
+from mciot_nb import DistinguishedName, diagnose_device
 from mciot_nb.pki import pkcs12
 from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.keys import encrypted_pem
@@ -64,7 +64,11 @@ def stores(folder: Path) -> Iterator[Line]:
 
     shown = ("openssl", "pkcs12", "-in", store["pkcs12"], "-passin", "env:PASS", "-nodes", "-out", os.devnull)
     trusted, write = {"one": chain[1]}, partial(write_keystore, key=key, chain=chain, password=PASSPHRASE)
+    files, anchor, sent = [folder / "key.pem", folder / "chain.pem"], folder / "server.pem", folder / "chain.pem"
+    judged = partial(diagnose_device, files, anchors=chain[1:], passphrase=PASSPHRASE)
+    verify = ("openssl", "verify", "-partial_chain", "-purpose", "sslclient", "-trusted", anchor, sent)
     tasks: list[tuple[str, Callable[[], object], str, Callable[[], object]]] = [
+        ("diagnose_device", judged, "openssl verify", lambda: run(*verify)),
         ("write_keystore, PKCS12", lambda: write(new("p12")), "openssl pkcs12", export),
         ("read_key, PKCS12", lambda: read_key(store["pkcs12"], PASSPHRASE), "openssl pkcs12 -in", lambda: run(*shown)),
     ]
