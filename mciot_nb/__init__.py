@@ -28,7 +28,7 @@ _MODULES = {
     # certificates, keys and stores
     "pki.authority": "CertificateAuthority",
     "pki.names": "DistinguishedName",
-    "pki.keys": "KeyChoice KeyType create_key create_request read_private_key",
+    "pki.keys": "KeyChoice KeyType create_key create_request read_private_key read_request",
     "secret": "Secret",
     "errors": "OnboardingError",
     "pki.chain": "build_chain diagnose read_certificates to_pem",

@@ -42,7 +42,7 @@ def expiring(source: Any, *, at: datetime | None = None) -> "pd.DataFrame":
     frame = pd.DataFrame(found.values(), index=[*found], columns=["name", "kind", "expires", "where"])
     frame["expires"] = pd.to_datetime(frame["expires"], utc=True)
     frame.insert(2, "days", [-(((at or datetime.now(UTC)) - end) // timedelta(days=1)) for end in frame["expires"]])
-    return frame.sort_values("expires", kind="stable")
+    return frame.sort_values(["days", "name", "kind", "expires"])
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str, str, datetime, str]]:
