@@ -82,16 +82,15 @@ class Archive:
         return self.keep(path, lambda: read_certificates(path) == certificates, lambda new: write_whole(new, pem))
 
     def replace(self, draft: Path, folder: Path, what: str) -> None:
-        """Put the files of ``draft`` in the places of ``folder``'s, of which copies are kept in ``earlier``.
+        """Put the files of ``draft`` in the places of ``folder``'s, and copies of those in ``earlier``.
 
-        Once ``draft`` has its new name they will all come to their places: `finish` goes on after a crash.
+        Once ``draft`` has its new name they all will come to their places: `finish` goes on after a crash.
         """
         target = self._next_folder() / folder.relative_to(self._workspace)
-        for path in (folder / new.name for new in draft.glob("device*") if (folder / new.name).exists()):
-            with disk_errors(path):
-                target.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
+            target.mkdir(parents=True)
+            for path in (folder / new.name for new in draft.glob("device*") if (folder / new.name).exists()):
                 write_whole(target / path.name, path.read_bytes(), private=not path.stat().st_mode & 0o077)
-        with disk_errors(draft):
             draft.rename(folder / RENEWED)
         finish(folder)
         print(f"Copied {what} to {target.relative_to(self._workspace.parent).as_posix()}.")

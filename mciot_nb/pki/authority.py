@@ -294,7 +294,7 @@ class CertificateAuthority:
         return found if good else None
 
     def allow_same_subject(self) -> None:
-        """Let several certificates of one subject be valid: in ``database.txt.attr``, which overrules the .cnf."""
+        """Let a subject have several valid certificates: in ``database.txt.attr``, which overrules the .cnf."""
         with self._locked():
             if signing.must_be_unique(self.database, self.config):
                 write_whole(self.database.attributes_path, b"unique_subject = no\n", replace=True)
@@ -302,8 +302,7 @@ class CertificateAuthority:
     def cross_sign(self, new: "CertificateAuthority") -> x509.Certificate:
         """Return a certificate of the ``new`` CA's name and key, signed by this one: a cross-certificate.
 
-        Who trusts this CA alone then trusts what the new one signs, for ``default_days``. The name stays whole,
-        whatever the policy drops (openssl: ``-preserveDN``): a device's certificate names its issuer in full.
+        The name stays whole whatever the policy drops (``-preserveDN``): a certificate names its issuer in full.
         """
         whole = self.config.sections | {"ca": {**self.config.sections["ca"], "preserve": "yes"}}
         signer = replace(self, config=replace(self.config, sections=whole))

@@ -162,32 +162,23 @@ def _bar(mark: int, colour: str) -> Iterator[str]:
 
 
 _LINE, _FROM, _TO, _MOST, _SOON = 28, 250, 520, 12, 30  # pixels, rows, days
-_SCALE = {1: "a day", 7: "a week", 30: "a month", 365: "a year", 3650: "ten years"}
+_SCALE = {1: "a day", 30: "a month", 365: "a year", 3650: "ten years"}
 
 
 def expiry_picture(frame: "pd.DataFrame") -> Rendered:
-    """Draw what `expiring` returned over time, on a logarithmic scale; a month and less is marked.
-
-    Example: ``expiry_picture(expiring(workspace))``.
-    """
-    rows, alt, height = frame.head(_MOST).to_dict("records"), [], 60 + _LINE * min(len(frame), _MOST)
+    """Draw what `expiring` returned over time, on a logarithmic scale; what ends within a month is marked."""
+    alt, height = list[str](), 60 + _LINE * min(len(frame), _MOST)
     at = {days: _FROM + int((_TO - _FROM) * math.log(max(1, days), 7300)) for days in (*_SCALE, *frame["days"])}
     shapes = [f'<rect width="{_WIDTH}" height="{height}" rx="8" class="ground"/>']
-    for days, said in _SCALE.items():
-        shapes.append(words(at[days], 22, said, 12, "muted", 90, "middle"))
-        shapes.append(f'<path d="M{at[days]} 30V{height - 12}" {OUTLINE} class="muted"/>')
-    for y, row in enumerate(rows, 2):
-        days, name, colour = row["days"], f"{row['name']} ({row['kind']})", "good" if row["days"] > _SOON else "bad"
-        said = "✗ expired" if days <= 0 else f"{'✓' if days > _SOON else '⚠'} {counted(days, 'day', 'days')}"
-        bar = (
-            f'<rect x="{_FROM}" y="{_LINE * y - 10}" width="{max(at[days] - _FROM, 3)}" height="10" class="{colour}"/>'
-        )
-        shapes += (
-            bar,
-            words(_MARGIN, _LINE * y, name, 13, "ink", _FROM - 28),
-            words(_TO + 16, _LINE * y, said, 13, colour, 100),
-        )
-        alt.append(f"{visible(name)}: {said}")
+    shapes += [words(at[days], 22, said, 12, "muted", 90, "middle") for days, said in _SCALE.items()]
+    shapes += [f'<path d="M{at[days]} 30V{height - 12}" {OUTLINE} class="muted"/>' for days in _SCALE]
+    for number, row in enumerate(frame.head(_MOST).to_dict("records"), 2):
+        days, y, colour = row["days"], _LINE * number, "good" if row["days"] > _SOON else "bad"
+        said = f"{'✓' if days > _SOON else '⚠'} {counted(days, 'day', 'days')}" if days > 0 else "✗ expired"
+        name, long = visible(f"{row['name']} ({row['kind']})"), max(at[days] - _FROM, 3)
+        shapes += words(_MARGIN, y, name, 13, "ink", _FROM - 28), words(_TO + 16, y, said, 13, colour, 100)
+        shapes.append(f'<rect x="{_FROM}" y="{y - 10}" width="{long}" height="10" class="{colour}"/>')
+        alt.append(f"{name}: {said}")
     more = f"; and {len(frame) - _MOST} more, later" if len(frame) > _MOST else ""
     text = f"What expires next: {'; '.join(alt) or 'nothing'}{more}."
     return Rendered(text, image(shapes, (_WIDTH, height), text))

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,10 +82,10 @@ class SigningPanel(TablePanel):
     """
 
     def __init__(self, workspace: Workspace | CertificateAuthority, issuer: str = "") -> None:
-        ca, self._workspace = workspace, None
+        ca, self.own = workspace, row()
         if isinstance(ca, Workspace):
-            self._workspace = ca
-            ca = ca.with_issuer(issuer or ca.issuer).signer()
+            ca = ca.with_issuer(issuer or ca.issuer)
+            self.own, ca = row(*self._buttons(ca)), ca.signer()
         options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
         layout = widgets.Layout(width="auto", max_width="100%")
         self._reason = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
@@ -94,19 +94,15 @@ class SigningPanel(TablePanel):
         self.ca = ca
         self._crl_path = ca.config.ca_path("crl") if ca.config.optional("crl") else None
         self._trouble, self._why, self._crl_line = (widgets.HTML() for _ in range(3))
-        self._renew = button("Renew …", self._ask_to_renew)
-        revoke = button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke")
-        self._revoke = row(self._reason, revoke, self._renew)
+        self._revoke = row(self._reason, button("Revoke …", self._ask_to_revoke, "danger").add_class("mciot-revoke"))
         self._opened.children = [self._details, self._revoke, self._why]
         self._write = button("Write the revocation list", self._write_crl)
-        self._tell = button("Tell the tenant", self._tell_tenant)
-        show_if(self._tell, self._workspace is not None)
-        self._crl_row = row(self._crl_line, self._write, self._tell)
+        self._crl_row = row(self._crl_line, self._write)
         self._polling = threading.Lock()  # one poll at a time; its holder may take table.lock, and never the reverse
         self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
         self._stamps: list[tuple[int, ...]] = []  # of the files as they were read last
         self._failing_since, self._problem, self._suggested_for = 0.0, "", ""
-        self.build(self._trouble, self.table, self._crl_row, self._opened)
+        self.build(self._trouble, self.table, self._crl_row, self.own, self._opened)
         self.poll()
 
     # -- what the files say
@@ -168,7 +164,6 @@ class SigningPanel(TablePanel):
             expired = f"Expired on {words['Expires']}"
             self._why.value = f"{expired}: nobody accepts it any more, so there is nothing to revoke."
         show_if(self._revoke, not self._why.value)
-        show_if(self._renew, self._is_own(serial))
         if serial != self._suggested_for:  # else it is the learner's choice
             same = self._texts.index[(self._texts["Subject"] == words["Subject"]) & (self._texts["Days left"] != "-")]
             self._suggested_for, self._reason.value = serial, "superseded" if serial in same[1:] else ""
@@ -182,24 +177,16 @@ class SigningPanel(TablePanel):
 
     # -- what a person may do
 
-    def _is_own(self, serial: str) -> bool:
-        """Whether a row is that of the tutorial's device, whose key is here."""
-        with suppress(OnboardingError):
-            return bool(self._workspace and self._workspace.certificate("device").serial_number == int(serial, 16))
-        return False
+    def _buttons(self, workspace: Workspace) -> Iterator[widgets.Button]:
+        def renew() -> None:
+            said = _WORDS["renewed"].format
+            self.do("Renewing", workspace.renew_device, lambda new: said(hex_serial(new.serial_number)))
 
-    def _ask_to_renew(self) -> None:
-        def then(new: x509.Certificate) -> str:
-            self.poll()
-            return f"✓ {hex_serial(new.serial_number)} is signed. {_WORDS['renewed']}"
+        def tell() -> None:
+            self.do("Telling the tenant", lambda: workspace.publish(workspace.tenant()), "✓ {}".format)
 
-        workspace = self._workspace
-        if workspace:
-            self.ask(_WORDS["renew"], "Renew", lambda: self.do("Renewing", workspace.renew_device, then))
-
-    def _tell_tenant(self) -> None:
-        if workspace := self._workspace:
-            self.do("Telling the tenant", lambda: workspace.publish(workspace.tenant()), lambda said: f"✓ {said}")
+        yield button("Renew the device …", lambda: self.ask(_WORDS["renew"], "Renew", renew))
+        yield button("Tell the tenant", tell)
 
     def _ask_to_revoke(self) -> None:
         serial, reason = self.table.opened, self._reason.value
