@@ -28,10 +28,10 @@ _MODULES = {
     # certificates, keys and stores
     "pki.authority": "CertificateAuthority",
     "pki.names": "DistinguishedName",
-    "pki.keys": "KeyChoice KeyType create_key create_request read_private_key read_request",
+    "pki.keys": "KeyChoice KeyType create_key create_request read_private_key",
     "secret": "Secret",
     "errors": "OnboardingError",
-    "pki.chain": "build_chain diagnose read_certificates to_pem",
+    "pki.chain": "diagnose read_certificates to_pem",
     "pki.keystore": "read_key read_store which_password_opens write_keystore write_truststore",
     # the platform, a tenant, and a device
     "local_platform": "LocalPlatform",

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from cryptography import x509
 
 from mciot_nb.connect.tenant import Tenant
@@ -17,21 +18,16 @@ from mciot_nb.pki.database import SigningDatabase
 from mciot_nb.pki.files import DATA, write_whole
 from mciot_nb.pki.names import name_of, short_name
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 #: Folders of what is in no use: what was replaced, and cases that are wrong on purpose.
 _UNUSED = ("earlier", "laboratory")
 _ESCAPES = str.maketrans({"\\": r"\\", ";": r"\;", ",": r"\,", "\n": r"\n", "\r": None})  # RFC 5545, section 3.3.11
 
 
-def expiring(source: Any, *, at: datetime | None = None) -> "pd.DataFrame":
+def expiring(source: Any, *, at: datetime | None = None) -> pd.DataFrame:
     """Return what expires next, each certificate and revocation list of a folder, a `Workspace` or a `Tenant`.
 
-    Not what is revoked, archived or in the laboratory. Keystores, which take a password, are not opened.
+    Not what is revoked, archived or in a keystore. Example: ``expiring(workspace).head()``.
     """
-    import pandas as pd
-
     if isinstance(source, Tenant):
         listed = source.trusted_certificates.list()
         found = {one.fingerprint: (one.name, "trusted certificate", one.not_after, "tenant") for one in listed}
@@ -65,10 +61,10 @@ def _files(folder: Path) -> Iterator[tuple[str, tuple[str, str, datetime, str]]]
                 yield str(path), (short_name(crl.issuer), "CRL", until, where.as_posix())
 
 
-def calendar(frame: "pd.DataFrame", path: Path) -> Path:
-    """Write what `expiring` returned into an ``.ics`` file (RFC 5545), with a reminder before each end.
+def calendar(frame: pd.DataFrame, path: Path) -> Path:
+    """Write an ``.ics`` file (RFC 5545) with a reminder before each end; imported again, an entry replaces itself.
 
-    Imported again, an entry replaces itself, for its UID stays the same.
+    Example: ``calendar(expiring(workspace), workspace.folder / "expiring.ics")``.
     """
     (text, event, tail), now = (DATA / "calendar.txt").read_text("utf-8").split("\n\n"), datetime.now(UTC)
     for key, row in zip(frame.index, frame.to_dict("records"), strict=True):

@@ -485,22 +485,21 @@ class Workspace:
     def renew_device(self, key: KeyChoice | None = None) -> x509.Certificate:
         """Renew the device's certificate, for its key and the same days, or with a new key as ``key`` asks.
 
-        Chain and keystores are made anew beside the old files, and take their places together; the old ones are copied
-        to ``earlier``. The old certificate stays valid until `supersede_device`. Interrupted at any point, the old
-        device is there or the new one; called again, it goes on with what was begun.
-
-        Raises: OnboardingError: KEY_LOST, if the key may be someone else's and no new one is asked for.
+        The new files take the places of the old ones together; those are copied to ``earlier``. The old certificate
+        stays valid until `supersede_device`. Interrupted at any point, the old device is there or the new one; called
+        again, it goes on with what was begun. Raises: OnboardingError: KEY_LOST, if only a new key would help.
         """
         check_choice(key)
         folder, signer, old = self.device_file(""), self.signer(), self.certificate("device")
         row = signer.database.find(old.serial_number)
         if key is None and row and row.reason == "keyCompromise":
             raise fault("KEY_LOST", serial=f"{row.serial:X}")
-        begun, csr = folder / RENEWAL / "deviceKey.pem", (folder / RENEWAL if key else folder) / "deviceCsr.pem"
+        draft = folder / RENEWAL
+        begun, csr = draft / "deviceKey.pem", (draft if key else folder) / "deviceCsr.pem"
         if begun.exists() and (not key or KeyType.of(read_private_key(begun, self.passphrase)) != key.key_type):
-            self._archive.move([begun.parent], "a renewal with a new key that was begun")
-        with disk_errors(begun.parent):
-            begun.parent.mkdir(exist_ok=True)
+            self._archive.move([draft], "a renewal with a new key that was begun")
+        with disk_errors(draft):
+            draft.mkdir(exist_ok=True)
         if key and not begun.exists():
             create_key(begun, self.passphrase, key.key_type or KeyType.P256)
         own = read_private_key(begun, self.passphrase) if key else self._device_key()
@@ -511,16 +510,16 @@ class Workspace:
             begin, days = normalize_time(None), (key or KeyChoice.of(old)).days
             signed = signer.sign(request, days=days_within(signer.certificate, begin, days), at=begin)
         chain = build_chain(signed, [signer.certificate], up_to=signer.certificate)
-        for name, certificates in (("deviceCert.pem", chain[:1]), ("deviceCertChain.pem", chain)):
-            write_whole(begun.parent / name, to_pem(certificates), replace=True)
+        write_whole(draft / "deviceCert.pem", to_pem(chain[:1]), replace=True)
+        write_whole(draft / "deviceCertChain.pem", to_pem(chain), replace=True)
         for name in (f"deviceKeystore.{kind}" for kind in STORE_KINDS):
             if (folder / name).exists():
-                keystore.write_keystore(begun.parent / name, own, chain, self.passphrases.for_store(), replace=True)
-        self._archive.replace(begun.parent, folder, "the device's files, as they were before it was renewed,")
+                keystore.write_keystore(draft / name, own, chain, self.passphrases.for_store(), replace=True)
+        self._archive.replace(draft, folder, "the device's files, as they were before it was renewed,")
         return signed
 
     def supersede_device(self, device: Device, tenant: Tenant) -> str:
-        """Revoke, as superseded, every older certificate of ``device``, and `publish` that; return what comes of it.
+        """Revoke every older certificate of ``device`` as superseded, and `publish` that; return what comes of it.
 
         Raises: OnboardingError: NOT_SEEN unless the device is connected with its newest certificate.
         """

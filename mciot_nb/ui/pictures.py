@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, starmap
-from typing import TYPE_CHECKING
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -17,9 +17,6 @@ from mciot_nb.pki.names import common_name, name_of, readable, short_name
 from mciot_nb.pki.parts import extension_of
 from mciot_nb.steps import DONE, OPEN, UNKNOWN, WRONG, Progress, Step
 from mciot_nb.ui.markup import OUTLINE, Rendered, boxed, counted, escape, image, paragraph, visible, width, words
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Certificates = list[x509.Certificate]
 
@@ -165,8 +162,8 @@ _LINE, _FROM, _TO, _MOST, _SOON = 28, 250, 520, 12, 30  # pixels, rows, days
 _SCALE = {1: "a day", 30: "a month", 365: "a year", 3650: "ten years"}
 
 
-def expiry_picture(frame: "pd.DataFrame") -> Rendered:
-    """Draw what `expiring` returned over time, on a logarithmic scale; what ends within a month is marked."""
+def expiry_picture(frame: Any) -> Rendered:
+    """Draw what `expiring` found, on a logarithmic scale. Example: ``expiry_picture(expiring(workspace))``."""
     alt, height = list[str](), 60 + _LINE * min(len(frame), _MOST)
     at = {days: _FROM + int((_TO - _FROM) * math.log(max(1, days), 7300)) for days in (*_SCALE, *frame["days"])}
     shapes = [f'<rect width="{_WIDTH}" height="{height}" rx="8" class="ground"/>']
