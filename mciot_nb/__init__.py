@@ -31,7 +31,7 @@ _MODULES = {
     "pki.keys": "KeyChoice KeyType create_key create_request read_private_key",
     "secret": "Secret",
     "errors": "OnboardingError",
-    "pki.chain": "diagnose read_certificates",
+    "pki.chain": "diagnose read_certificates to_pem",
     "pki.keystore": "read_key read_store which_password_opens write_keystore write_truststore",
     # the platform, a tenant, and a device
     "local_platform": "LocalPlatform",
@@ -48,10 +48,11 @@ _MODULES = {
     "ui.class_panel": "ClassPanel",
     "ui.live_fleet": "LiveFleet",
     "failures": "FailureCase",
+    "expiry": "calendar expiring",
     "ui.laboratory": "Laboratory Quiz case_table",
     "ui.markup": "card",
     "ui.certificate_card": "fields",
-    "ui.pictures": "chain_picture",
+    "ui.pictures": "chain_picture expiry_picture",
     "ui.completion": "CompletionForm",
     "ui.displays": "first_lines journey two_sides",
 }

@@ -37,6 +37,8 @@ IN_A_TENANT = {
 #: Notes that need nothing of the exercises before: what is written, and the sentence that answers it.
 NOTES = [
     *(("08", 1, "unknown", "UNKNOWN_CA"), ("08", 1, "ok", "ok"), ("08", 1, "other", "CONNACK_5")),
+    *(("09", 1, "incomplete", "CRL_INCOMPLETE"), ("09", 1, "other", "OK")),
+    *(("09", 2, "near", "NOT_CONNECTED"), ("09", 2, "other", "REVOKED")),
     *(("08", 2, "early", "not_yet_valid"), ("08", 2, "other", "alert certificate expired")),
 ]
 ANSWER = r"<details style=[^>]*><summary>(.+)</summary>\n\n(✓ \*\*Right\.\*\*|✗ \*\*No\.\*\*) (.+)\n\n</details>"
@@ -71,6 +73,7 @@ def at_hand(workspace: Workspace) -> dict[str, Any]:
         subject = DEFAULTS["intermediate"]
 
     given = {"workspace": workspace, "ca": workspace.ca(), "certificate": workspace.certificate("device")}
+    given["issuer"] = workspace.ca()
     return given | {
         "form": Form,
         "display": str,
@@ -91,6 +94,7 @@ def enrolled(workspace: Workspace) -> dict[str, Any]:
 @pytest.fixture
 def fresh(quick_workspace: Workspace) -> Workspace:
     quick_workspace.catch_up("upload")
+    quick_workspace.ca().update_crl()  # as 03 and 09 do
     return quick_workspace
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import Diagnosis, OnboardingError, fault
@@ -289,6 +290,22 @@ class CertificateAuthority:
             if same and found.not_valid_after_utc > normalize_time(None) and is_issued_by(found, self.certificate):
                 return found
         return None
+
+    def allow_same_subject(self) -> None:
+        """Let a subject have several valid certificates: in ``database.txt.attr``, which overrules the .cnf."""
+        with self._locked():
+            if signing.must_be_unique(self.database, self.config):
+                write_whole(self.database.attributes_path, b"unique_subject = no\n", replace=True)
+
+    def cross_sign(self, new: "CertificateAuthority") -> x509.Certificate:
+        """Return a certificate of the ``new`` CA's name and key, signed by this one: a cross-certificate.
+
+        The name stays whole whatever the policy drops (``-preserveDN``): a certificate names its issuer in full.
+        """
+        whole = self.config.sections | {"ca": {**self.config.sections["ca"], "preserve": "yes"}}
+        signer = replace(self, config=replace(self.config, sections=whole))
+        request = x509.CertificateSigningRequestBuilder().subject_name(new.certificate.subject).sign(new.key, SHA256())
+        return signer.find_issued(request, ca=True) or signer.sign(request, "v3_ca")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
