@@ -99,8 +99,6 @@ class SigningPanel(TablePanel):
         self.build(self._trouble, self.table, self._crl_row, self._opened)
         self.poll()
 
-    # -- what the files say
-
     def poll(self) -> None:
         """Show what any program has written since, and what the passing of time has changed."""
         with self._polling:
@@ -145,8 +143,6 @@ class SigningPanel(TablePanel):
             kind = "warning"
         self._crl_line.value = status(words, kind)
 
-    # -- the row that is open
-
     def describe(self) -> str:
         """Return the certificate of the open row, and show how to revoke it, or why that can't be."""
         if (serial := self.table.opened) not in self._texts.index:
@@ -165,8 +161,6 @@ class SigningPanel(TablePanel):
             return certificate_card(read_copy(path, int(serial, 16), self.ca.certificate)).html
         except OnboardingError as error:
             return status(f"✗ {error}", "problem")
-
-    # -- what a person may do
 
     def _ask_to_revoke(self) -> None:
         serial, reason = self.table.opened, self._reason.value
