@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 from getpass import getpass
 from pathlib import Path
+from typing import Any
 
 from mciot_nb.connect.diagnosis import diagnose_device
 from mciot_nb.connect.explain import explain
-from mciot_nb.connect.tenant import Tenant, read_settings, real_tenant
+from mciot_nb.connect.tenant import read_settings, real_tenant
 from mciot_nb.errors import LINE_BREAKS, Diagnosis, Finding, OnboardingError, fault
 from mciot_nb.fleet import make_fleet
 from mciot_nb.pki.admission import subject_and_serial
@@ -58,23 +59,17 @@ def _diagnose(options: argparse.Namespace) -> Diagnosis:
     if not source:
         raise OnboardingError("Name a folder like deviceCertificates, PEM files, or a keystore.", "NO_FILE")
     anchors = [one for path in options.anchor for one in read_certificates(path)]
-    values = {"client_id": options.client_id, "anchors": anchors, "profile": options.profile}
-    tenant, passphrase = _tenant(options), Secret(os.environ.get("MCIOT_PASSPHRASE", ""))
-    found = diagnose_device(source, tenant, passphrase=passphrase, **values)
+    values: Any = {"client_id": options.client_id, "anchors": anchors, "profile": options.profile}
+    if options.url:
+        os.environ |= {"MCIOT_URL": options.url, "MCIOT_TENANT": options.tenant}
+        if not os.environ.keys() & {"MCIOT_TOKEN", "MCIOT_PASSWORD"}:
+            raise fault("NEED_PASSWORD.command")
+        values["tenant"] = real_tenant(read_settings(Path()))
+    found = diagnose_device(source, passphrase=Secret(os.environ.get("MCIOT_PASSPHRASE", "")), **values)
     if "NEED_PASSPHRASE" in [one.code for one in found.findings] and sys.stdin and sys.stdin.isatty():
         with suppress(EOFError):
-            typed = Secret(getpass("Passphrase of key and keystore: "))
-            found = diagnose_device(source, tenant, passphrase=typed, **values)
+            found = diagnose_device(source, passphrase=Secret(getpass("Passphrase of key and keystore: ")), **values)
     return found
-
-
-def _tenant(options: argparse.Namespace) -> Tenant | None:
-    if not options.url:
-        return None
-    os.environ |= {"MCIOT_URL": options.url, "MCIOT_TENANT": options.tenant}
-    if not os.environ.keys() & {"MCIOT_TOKEN", "MCIOT_PASSWORD"}:
-        raise OnboardingError("Set MCIOT_USER and MCIOT_PASSWORD, or MCIOT_TOKEN, to ask a tenant.", "NEED_PASSWORD")
-    return real_tenant(read_settings(Path()))
 
 
 def _fleet(options: argparse.Namespace) -> int:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
+from mciot_nb.pki.files import meanings
 from mciot_nb.workspace import Workspace
 
 #: What a workspace with all its keys, stores and platform takes, with room to spare.
 DISK_SPACE = 100 * 2**20
 #: Windows refuses paths over 260 characters; the longest of ours below the workspace has some 70.
 LONGEST_FOLDER = 180
+#: What is checked, and what to do where it is not good.
+_CHECKED = meanings("this machine", "words.csv")
 
 
 def look_around(workspace: Workspace) -> list[tuple[str, str, str]]:
@@ -23,16 +26,11 @@ def look_around(workspace: Workspace) -> list[tuple[str, str, str]]:
 
     Example: ``card("This machine", look_around(workspace))``.
     """
-    folder, cloud = str(workspace.folder), "This folder is synchronised to a cloud, keys included"
+    folder = str(workspace.folder)
     enough, short = shutil.disk_usage(folder).free > DISK_SPACE, len(folder) <= LONGEST_FOLDER
-    synced = re.search(r"OneDrive|Dropbox|Google Drive", folder)
-    return [
-        _checked("Disk space", enough, "Free 100 MB on the workspace's disk."),
-        _checked("Length of the workspace's path", short, "Choose a folder with a shorter path."),
-        _checked("Workspace on this machine alone", not synced, f"{cloud}: set MCIOT_WORKSPACE to another one."),
-        _checked("openssl (optional)", _first_line("openssl", "version"), "Only the folded openssl commands need it."),
-        _checked("keytool (optional)", _first_line("keytool", "-help"), "Only the folded keytool commands need it."),
-    ]
+    is_local = not re.search(r"OneDrive|Dropbox|Google Drive", folder)
+    good = [enough, short, is_local, _first_line("openssl", "version"), _first_line("keytool", "-help")]
+    return [_checked(name, there, hint) for there, (name, hint) in zip(good, _CHECKED.items(), strict=True)]
 
 
 def _checked(name: str, good: object, hint: str) -> tuple[str, str, str]:

@@ -130,7 +130,7 @@ class Diagnosis:
         """The verdict in words."""
         number = len(self.refusals)
         if any(one.severity == POSSIBLE for one in self.findings):
-            return f"{number} possible causes, the most frequent first." if number > 1 else "This is what it means."
+            return f"{number} possible causes, the most frequent first." if number > 1 else "1 possible cause."
         if number:
             return f"Not OK: {number} finding{'s' if number > 1 else ''}."
         if any(one.severity == STRICT for one in self.findings):

@@ -154,10 +154,9 @@ class LocalPlatform:
 
     def _unlisted(self, tenant_id: str) -> list[Uploaded]:
         """Return the certificates that a tenant has deleted, and those of other tenants."""
-        query = "der, tenant, status, auto_registration, deleted FROM trusted_certificates WHERE tenant <> ? OR deleted"
-        with closing(sqlite3.connect(self.folder / "platform.sqlite")) as database:
-            rows = database.execute(f"SELECT {query}", (tenant_id,))
-            return [Uploaded(x509.load_der_x509_certificate(der), *values) for der, *values in rows]
+        query = "der, tenant, status, auto_registration, deleted FROM trusted_certificates WHERE deleted OR tenant <>"
+        rows = self.kept(self.folder.parent, query, tenant_id)
+        return [Uploaded(x509.load_der_x509_certificate(der), *values) for der, *values in rows]
 
     def stop(self) -> None:
         """End the platform and wait until it has ended. What was uploaded is there again at the next start."""
@@ -208,8 +207,8 @@ class LocalPlatform:
         return frame
 
     @staticmethod
-    def kept(workspace: Any, what: str, value: str) -> list[Any]:
-        """Return one column of what the platform of ``workspace`` keeps, whether it runs or not; empty without one.
+    def kept(workspace: Any, what: str, value: str) -> list[tuple[Any, ...]]:
+        """Return rows of what the platform of ``workspace`` keeps, whether it runs or not; none without a platform.
 
         Raises: OnboardingError: if it can't be read.
         """
@@ -217,7 +216,7 @@ class LocalPlatform:
             return []
         try:
             with closing(sqlite3.connect(file.as_uri() + "?mode=ro", 1.0, uri=True)) as database:
-                return [row[0] for row in database.execute(f"SELECT {what} = ?", (value,))]
+                return database.execute(f"SELECT {what} ?", (value,)).fetchall()
         except sqlite3.Error as error:
             is_locked = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
             what = "locked: close the other program that has it open" if is_locked else "unreadable, and may be damaged"

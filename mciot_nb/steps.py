@@ -108,9 +108,9 @@ def _stores(workspace: "Workspace", folder: Path, secret: Secret | None) -> bool
 
 
 def _upload(workspace: "Workspace", _folder: Path, _secret: Secret | None) -> bool | None:
-    by, where = workspace.issuer_certificate, "status FROM trusted_certificates WHERE deleted IS NULL AND fingerprint"
+    by, where = workspace.issuer_certificate, "status FROM trusted_certificates WHERE deleted IS NULL AND fingerprint ="
     if workspace.tenant_settings.local:
-        found = LocalPlatform.kept(workspace, where, fingerprint(by))
+        found = [status for (status,) in LocalPlatform.kept(workspace, where, fingerprint(by))]
     else:
         found = [one.status for one in [workspace.tenant().trusted_certificates.find(by)] if one]
     return found == ["ENABLED"] if found else None
@@ -119,7 +119,7 @@ def _upload(workspace: "Workspace", _folder: Path, _secret: Secret | None) -> bo
 def _connected(workspace: "Workspace", _folder: Path, _secret: Secret | None) -> bool | None:
     device = str(common_name(name_of(workspace.certificate("device"))))
     if workspace.tenant_settings.local:
-        return bool(LocalPlatform.kept(workspace, "id FROM measurements WHERE device", device)) or None
+        return bool(LocalPlatform.kept(workspace, "id FROM measurements WHERE device =", device)) or None
     known = workspace.tenant().devices
     return bool(known.find(device) and len(known.measurements(device, limit=1))) or None
 

@@ -248,7 +248,7 @@ def test_causes_are_shown_as_such_each_with_how_to_tell_it() -> None:
     assert "What to do" not in render(found).text + render(found).html
     own = render(explain(OnboardingError("It is so: do that.", "BAD_TOKEN"))).text
     assert "Not OK: 1 finding." in own and "What to do: do that." in own
-    assert render(explain("sslv3 alert certificate expired")).text.startswith("✗ This is what it means.")
+    assert render(explain("sslv3 alert certificate expired")).text.startswith("✗ 1 possible cause.")
 
 
 def test_our_own_errors_keep_their_sentences(tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ def test_what_another_program_holds_is_not_said_to_be_open(done: Workspace) -> N
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN EXCLUSIVE")
         assert states(done.progress())[5:] == UNKNOWN * 2 and "locked" in done.progress().rows[5][1]
+        ended = LocalPlatform(done.folder / "platform", "", ("", 0), "", Path(), ("t1001",), "current", 0)
+        with pytest.raises(OnboardingError, match="locked"):  # what a diagnosis asks for
+            ended._unlisted("t1001")
     assert not done.progress().left
     for file in (done.folder / "platform").glob("platform.sqlite*"):
         file.write_bytes(b"no database" * 100)

@@ -112,7 +112,6 @@ def certificates_of(data: bytes) -> list[x509.Certificate]:
     _, signed = pbe.contents(pbe.contents(data)[0], b"\x06\xa0")
     left, found = dict(pbe.split(pbe.contents(signed)[0]))[0xA0], list[x509.Certificate]()
     while left:  # cryptography's own reader warns of BER, and may refuse it one day
-        size = len(pbe.contents(left)[0])
-        size += 2 + ((size.bit_length() + 7) // 8 if size > 127 else 0)  # with its header
-        found, left = [*found, x509.load_der_x509_certificate(left[:size])], left[size:]
+        *_, end = pbe.value(left, 0)
+        found, left = [*found, x509.load_der_x509_certificate(left[:end])], left[end:]
     return found

@@ -261,12 +261,8 @@ def _fingerprint(which: Which) -> str:
 
 
 def _upload_body(certificate: x509.Certificate, name: str, auto_registration: bool) -> dict[str, Any]:
-    return {
-        "status": "ENABLED",
-        "name": name or common_name(name_of(certificate)) or "CA",
-        "autoRegistrationEnabled": auto_registration,
-        "certInPemFormat": to_pem([certificate]).decode(),
-    }
+    name, pem = name or common_name(name_of(certificate)) or "CA", to_pem([certificate]).decode()
+    return {"status": "ENABLED", "name": name, "autoRegistrationEnabled": auto_registration, "certInPemFormat": pem}
 
 
 def _text(value: object) -> str:

@@ -280,10 +280,11 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
         return verdicts.refusal(41, last, verdict.depth)
     if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
         return finding("BAD_SIGNATURE.unchecked", REFUSED, last, subject=subject, issuer=issuer)
-    sent, known = ({*namesakes} & {*some} for some in (presented, anchors))
-    kinds = {"BAD_SIGNATURE.presented": sent & known, "UNKNOWN_CA.namesake": known, "UNKNOWN_CA.presented": sent}
-    kind = next((kind for kind, some in kinds.items() if some), "UNKNOWN_CA.none")
-    return finding(kind, REFUSED, last, subject=subject, issuer=issuer)
+    about, (sent, known) = (REFUSED, last), ({*namesakes} & {*some} for some in (presented, anchors))
+    if not known:
+        return finding("UNKNOWN_CA.presented" if sent else "UNKNOWN_CA.none", *about, subject=subject, issuer=issuer)
+    both = sent & known
+    return finding("BAD_SIGNATURE.presented" if both else "UNKNOWN_CA.namesake", *about, subject=subject, issuer=issuer)
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:

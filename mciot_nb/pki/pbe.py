@@ -55,7 +55,7 @@ def split(data: bytes, depth: int = 0) -> list[tuple[int, bytes]]:
     """
     values, end = [], 0
     while end < len(data):
-        tag, content, end = _value(data, end, depth)
+        tag, content, end = value(data, end, depth)
         values.append((tag, content))
     return values
 
@@ -78,7 +78,7 @@ def is_whole(data: bytes) -> bool:
     return False
 
 
-def _value(data: bytes, at: int, depth: int = 0) -> tuple[int, bytes, int]:
+def value(data: bytes, at: int, depth: int = 0) -> tuple[int, bytes, int]:
     """Return tag and content of the value that begins there, and where it ends."""
     if at + 2 > len(data) or depth > 8:
         raise ValueError("it ends too early, or is nested too deep")
@@ -86,7 +86,7 @@ def _value(data: bytes, at: int, depth: int = 0) -> tuple[int, bytes, int]:
     if length == 0x80 and tag & CONSTRUCTED:  # it ends where two zeros do (X.690, section 8.1.3.6)
         end, pieces = begin, b""
         while data[end : end + 2] != b"\0\0":
-            _, piece, end = _value(data, end, depth + 1)
+            _, piece, end = value(data, end, depth + 1)
             pieces += piece
         return (OCTET_STRING, pieces, end + 2) if tag == _IN_PIECES else (tag, data[begin:end], end + 2)
     if length >= 0x80:
@@ -196,7 +196,7 @@ def _opened(made: Made, tries: list[tuple[bytes, bytes]], encrypted: bytes) -> b
             else:
                 decryptor = Cipher(made(key), modes.CBC(iv)).decryptor()
                 plain = decryptor.update(encrypted) + decryptor.finalize()
-            tag, _, end = _value(plain, 0)
+            tag, _, end = value(plain, 0)
             if tag == SEQUENCE and plain[end:] == bytes([len(plain) - end]) * (len(plain) - end):
                 return plain[:end]
     raise WrongPassword

@@ -175,15 +175,13 @@ def preview_subject(config: CaConfig, requested: x509.Name, issuer: x509.Name) -
 def mismatch(field: Field, found: list[Attribute], own: list[Attribute]) -> str:
     """Return one sentence if a request's field is not the CA's ``own``: encoded strings count, as for openssl."""
     if not own:
-        absent = f"The {field.long_name} field does not exist in the CA certificate, so the 'policy' is misconfigured: "
-        return absent + "say optional or supplied in it."
+        return str(fault("POLICY.absent", field=field))
     encoded = [x509.Name([attribute]).public_bytes() for attribute in own]
     for attribute in found:
         if x509.Name([attribute]).public_bytes() not in encoded:
             ours, theirs = own[-1].value, attribute.value
-            differs = f"The {field.long_name} field is different between CA certificate ({ours!s}) and the request "
             another_type = ", written in the same string type" if ours == theirs else ""
-            return differs + f"({theirs!s}): make the request with the CA's value{another_type}."
+            return str(fault("POLICY.differs", field=field, ours=ours, theirs=theirs, another_type=another_type))
     return ""
 
 

@@ -13,6 +13,7 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 from mciot_nb.connect.device import OPERATIONS, Device
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import OnboardingError
+from mciot_nb.pki.files import meanings
 from mciot_nb.pki.names import common_name, name_of
 from mciot_nb.ui.console_parts import BothEnds, Messages, Operations, PendingOperation, Sending, field, plot
 from mciot_nb.ui.inputs import button, row
@@ -22,6 +23,7 @@ from mciot_nb.workspace import Workspace
 
 #: Seconds between two questions to the local tenant and the log; and in which operations that wait arrive after a 500.
 READ_EVERY, FIRST_OPERATIONS = 1.5, 0.3
+_WORDS = meanings("device console", "words.csv")
 #: The console of each device in this kernel: two connections with one ClientId would throw each other out.
 _consoles: dict[tuple[object, ...], "DeviceConsole"] = {}
 
@@ -237,12 +239,6 @@ class DeviceConsole(Panel):
         """Say which device it is, and what can be done here."""
         tenant = "the local platform" if self.tenant.is_local else f"{self.tenant.tenant_id} at {self.tenant.url}"
         where = f"{self.device.host}:{self.device.port}"
-        rows = [
-            ("ClientId", self.name, "the common name of its certificate"),
-            ("MQTT", where, "mutual TLS; nothing is connected until you press Connect"),
-            ("Tenant", tenant, ""),
-            ("Here you can", "connect, also under another ClientId, and read both ends of a refusal", ""),
-            ("", "send a measurement, an event or an alarm; see each line that goes out, and what arrives", ""),
-            ("", "watch the measurements in a plot; send an operation, and answer it as the device", ""),
-        ]
+        rows = [("ClientId", self.name, _WORDS["ClientId"]), ("MQTT", where, _WORDS["MQTT"]), ("Tenant", tenant, "")]
+        rows += [("Here you can", _WORDS["first"], ""), ("", _WORDS["then"], ""), ("", _WORDS["at last"], "")]
         return card(self.title, rows)

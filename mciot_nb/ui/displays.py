@@ -59,7 +59,7 @@ def what_to_do(finding: Finding) -> tuple[str, str]:
 
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
-_KINDS = meanings("entry")
+_KINDS, _SERVER = meanings("entry"), meanings("server certificate", "words.csv")
 
 
 def _store(store: Keystore) -> Rendered:
@@ -141,18 +141,15 @@ def _server_rows(server: ServerCertificate) -> Iterator[Line]:
     whose = "This system's trust" if server.judge == SYSTEM else "Your file's trust"
     yield whose, f"✗ not trusted: {server.problem}" if server.problem else "✓ trusted", ""
     yield "Proof", f"✓ {server.proof}" if server.proof else "✗ none yet: ask the operator for the fingerprint", ""
-    until = f"{server.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-    new = f"when the server gets a new one, by {until} at the latest, the device refuses it until its truststore has it"
-    yield "If you trust the server", "this one certificate, and nothing else", new
-    issuer = "not possible: the server does not prove which one it is", readable(name_of(server.certificate, "issuer"))
+    until = server.certificate.not_valid_after_utc
+    yield "If you trust the server", "this one certificate, and nothing else", _SERVER["renewed"].format(until=until)
+    issuer = _SERVER["not proven"], readable(name_of(server.certificate, "issuer"))
     if server.issuer == server.certificate:
         issuer = "the same: this certificate is self-signed", "it is its own issuer"
     elif server.issuer:
-        relying = "the server may renew its certificate; you rely on the issuer not to give that name to anyone else"
-        issuer = f"every certificate that {readable(name_of(server.issuer))} signs for {server.host}", relying
+        issuer = f"every certificate that {readable(name_of(server.issuer))} signs for {server.host}", _SERVER["issuer"]
     yield "If you trust the issuer", *issuer
-    compare = "of the server's own certificate; compare it with what its operator tells you"
-    yield "SHA-256", copyable(server.fingerprint), compare
+    yield "SHA-256", copyable(server.fingerprint), _SERVER["fingerprint"]
 
 
 def _preview(preview: Preview) -> Rendered:

@@ -102,8 +102,6 @@ class SigningPanel(TablePanel):
         self.build(self._trouble, self.table, self._crl_row, self.own, self._opened)
         self.poll()
 
-    # -- what the files say
-
     def poll(self) -> None:
         """Show what any program has written since, and what the passing of time has changed."""
         with self._polling:
@@ -147,8 +145,6 @@ class SigningPanel(TablePanel):
             words = f"⚠ {_certificates(missing, 'revoked ')} not on the revocation list yet, so nobody learns of it."
             kind = "warning"
         self._crl_line.value = status(words, kind)
-
-    # -- the row that is open
 
     def describe(self) -> str:
         """Return the certificate of the open row, and show how to revoke it, or why that can't be."""

@@ -214,8 +214,6 @@ class TrustedCertificatesPanel(TablePanel):
         self.build(row(self.buttons["refresh"], self._hint), self.table, self._opened, below=(self.upload_part,))
         self.do("Reading the list", self._read, lambda _: "")
 
-    # The list ---------------------------------------------------------------------------------------------------------
-
     def _read(self) -> list[TrustedCertificate]:
         """Read the list, and show it; raises OnboardingError, and then what is shown stays."""
         with self._reading:
@@ -255,8 +253,6 @@ class TrustedCertificatesPanel(TablePanel):
         if self._tenant.is_local and not self.busy and time.monotonic() > self._next_read:
             self._read_if_possible()
             self._next_read = time.monotonic() + READ_EVERY
-
-    # What is done with one of them ------------------------------------------------------------------------------------
 
     @property
     def opened(self) -> TrustedCertificate | None:
@@ -328,8 +324,6 @@ class TrustedCertificatesPanel(TablePanel):
         part = self.upload_part
         request = part.choice.value, part.automatic.value, part.consent.value
         self._act("Uploading", lambda: part.upload(*request), *request)
-
-    # The static picture -----------------------------------------------------------------------------------------------
 
     def picture(self) -> Rendered:
         """Return the list as a table, or why there is none."""
