@@ -51,6 +51,7 @@ def adapted(text: str, folder: Path, source: Path) -> str:
             shutil.copyfile(target, inside)
         return found[0].replace("README.md", "index.md") if inside.is_file() else found[1]
 
+    text = re.sub(r'<img src="([^"]+)" width="(\d+)" alt="([^"]+)">', r"![\3](\1){width=\2px}", text)
     parts = re.split(r"(^ *```.*?^ *```$|`[^`\n]+`)", diagrams.FENCE.sub(picture, text), flags=re.DOTALL | re.MULTILINE)
     parts[::2] = [LINK.sub(link, part) for part in parts[::2]]
     return "".join(parts)
