@@ -127,7 +127,7 @@ def main() -> int:
     options = argparse.ArgumentParser("run.py", add_help=False, allow_abbrev=False)
     options.add_argument("--from", dest="pack", metavar="FOLDER")
     given, arguments = options.parse_known_args(arguments)
-    pack = given.pack and Path(given.pack).expanduser()
+    pack = None if given.pack is None else Path(given.pack).expanduser()
     command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "lab"
     if command == "test":
         arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]

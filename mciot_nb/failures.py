@@ -5,6 +5,7 @@ A row's ``setup`` says what is usual in its case, ``faults`` what is wrong with 
 """
 
 import json
+import re
 import shutil
 import ssl
 import time
@@ -24,9 +25,9 @@ from mciot_nb.connect.mqtt import connection_error
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.errors import Diagnosis, Finding, OnboardingError, fault
 from mciot_nb.local_platform import LocalPlatform
-from mciot_nb.pki.chain import fingerprint, read_certificates, to_pem
+from mciot_nb.pki.chain import to_pem
 from mciot_nb.pki.config import GUIDE_CONFIG, read_config
-from mciot_nb.pki.files import data_table, write_whole
+from mciot_nb.pki.files import data_table, disk_errors, remove, write_whole
 from mciot_nb.pki.keys import PrivateKey, encode_passphrase, encrypted_pem
 from mciot_nb.pki.names import DistinguishedName, common_name, name_of, readable
 from mciot_nb.pki.signing import section_extensions
@@ -37,6 +38,8 @@ from mciot_nb.workspace import Workspace
 CASES = {row["name"]: row for row in data_table("failure_cases.csv")}
 #: Seconds that are given to the platform to write its record, and to end a connection.
 PATIENCE = 3.0
+#: What a CA of any case is called, and a device's user: they are known by that, as their files may be gone.
+_OWN_CA, _OWN_DEVICE = re.compile(r"O=Laboratory, CN=\w+ of lab-device-\d+"), re.compile(r"device_lab-device-\d+")
 _EXTENSIONS = ("basicConstraints", "keyUsage", "extendedKeyUsage")
 _ACCIDENTS: dict[str, Callable[[bytes], bytes]] = {
     "dashes": lambda pem: pem.replace(b"-----", "\N{EN DASH}".encode() * 5),
@@ -64,18 +67,18 @@ class FailureCase:
             raise OnboardingError(f"There is no case {name!r}: use one of {', '.join(CASES)}.", "BAD_VALUE")
         self.row, self.name = CASES[name], f"lab-device-{list(CASES).index(name)}"  # which tells nothing of the case
         self.folder = workspace.folder / "laboratory" / name
-        self.device_folder = self.folder / "deviceCertificates"
+        self.device_folder, self._were_off = self.folder / "deviceCertificates", self.folder.parent / "checksWereOff"
         self.platform, self._passphrase = workspace.platform(), workspace.passphrase
         self._admin, profile = self.platform.tenant, self.platform.profile
         if profile not in self.row["profiles"]:
             raise fault("OTHER_PROFILE.case", title=self.row["title"], profile=profile, other=self.row["profiles"])
-        self._checks = self._admin.trusted_certificates.checks_revocations()
         self._signed: dict[str, dict[str, str]] = {}  # how each certificate was asked for
         self._certificates: dict[str, x509.Certificate] = {}
         self._keys: dict[str, PrivateKey] = {}
         self.leave()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.device_folder.mkdir(parents=True)
+        with disk_errors(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.device_folder.mkdir(parents=True)
         self._make(_settings(self.row["faults"]))
 
     def remedy(self) -> Self:
@@ -86,14 +89,15 @@ class FailureCase:
     def leave(self) -> None:
         """Take what any case has left in the tenant out of it; the files stay until the case is made again."""
         trusted = self._admin.trusted_certificates
-        own = {fingerprint(read_certificates(path)[0]) for path in self.folder.parent.glob("*/*Cert.pem")}
-        for certificate in trusted.list():
-            if certificate.fingerprint in own:
-                trusted.delete(certificate)
-        if self._admin.devices.find(self.name):
-            self._admin.devices.delete(self.name)
-        if trusted.checks_revocations() != self._checks:
-            trusted.check_revocations(self._checks)
+        for one in trusted.list():
+            if one.certificate and _OWN_CA.fullmatch(readable(name_of(one.certificate))):
+                trusted.delete(one)
+        for owner in self._admin.devices.to_frame()["owner"]:
+            if _OWN_DEVICE.fullmatch(owner):
+                self._admin.devices.delete(owner.removeprefix("device_"))
+        if self._were_off.exists():  # until a case has turned them on, maybe in a kernel that is gone
+            trusted.check_revocations(False)
+            remove([self._were_off])
 
     def _make(self, faults: dict[str, str]) -> None:
         """Sign what was not asked for in this way before, write the chain, and arrange the tenant."""
@@ -117,7 +121,9 @@ class FailureCase:
             other.stop()
         if self._signed["device"].get("revoked"):
             trusted.revoke(self._certificates["device"])
-            trusted.check_revocations()
+            if not trusted.checks_revocations():
+                write_whole(self._were_off, b"", replace=True)
+                trusted.check_revocations()
         if self.row["group"] != "The upload" or not faults:
             self._upload()
 

@@ -200,8 +200,11 @@ class LocalPlatform:
         import pandas as pd
 
         address = (self.folder / "platform.sqlite").resolve().as_uri() + "?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as database:
-            frame = pd.read_sql_query(query, database, params=values)
+        try:
+            with closing(sqlite3.connect(address, uri=True)) as database:
+                frame = pd.read_sql_query(query, database, params=values)
+        except (sqlite3.Error, pd.errors.DatabaseError):
+            raise fault("BAD_FILE.platform", folder=self.folder) from None
         for column in times:
             frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601")
         return frame

@@ -435,7 +435,8 @@ def test_a_device_asks_until_it_is_registered_or_for_a_while(platform: LocalPlat
 def test_a_table_is_read_as_csv_is(platform: LocalPlatform) -> None:
     def sent(table: bytes) -> requests.Response:
         options = {"auth": tools.login(platform), "headers": {"Accept": "application/json"}}
-        return rest(platform, "POST", BULK, files={"file": ("devices.csv", table)}, **options)
+        answer: requests.Response = rest(platform, "POST", BULK, files={"file": ("devices.csv", table)}, **options)
+        return answer
 
     head = b"ID;AUTH_TYPE;NAME\n"
     long = sent(head + b"never;CERTIFICATES;" + b"x" * 200_000)

@@ -1,5 +1,6 @@
 """The cases of the laboratory: each is made, is refused as its row says, and is put right; nothing else changes."""
 
+import shutil
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,6 +95,32 @@ def test_what_an_earlier_kernel_left_is_cleared_up_and_one_case_is_there_at_a_ti
     assert refusal and record and record["code"] == "NOT_REGISTERED"
     again.leave()
     assert of_the_learner(workspace) == before
+
+
+def test_what_a_kernel_left_in_the_tenant_goes_though_its_files_are_gone(world: World) -> None:
+    workspace, tls = world
+    before, tenant = of_the_learner(workspace), workspace.tenant()
+    FailureCase(workspace, "good").attempt(tls)
+    FailureCase(workspace, "windows-lines").attempt(tls)
+    FailureCase(workspace, "revoked")
+    assert tenant.trusted_certificates.checks_revocations(), "the control"
+    FailureCase(workspace, "expired").leave()  # as after a restart
+    assert of_the_learner(workspace) == before and not tenant.devices.find(f"lab-device-{[*CASES].index('good')}")
+    FailureCase(workspace, "good").attempt(tls)
+    shutil.rmtree(workspace.folder / "laboratory")
+    FailureCase(workspace, "expired").leave()
+    assert of_the_learner(workspace) == before
+    assert not [one for one in tenant.devices.to_frame()["owner"] if "lab-device" in one]
+
+
+def test_a_folder_that_can_not_be_made_is_one_sentence(world: World) -> None:
+    laboratory = world[0].folder / "laboratory"
+    shutil.rmtree(laboratory, ignore_errors=True)
+    laboratory.write_text("the learner's own")
+    with pytest.raises(OnboardingError, match="not a directory") as refused:
+        FailureCase(world[0], "good")
+    assert refused.value.code == "DISK" and laboratory.read_text() == "the learner's own"
+    laboratory.unlink()
 
 
 def test_keys_are_private_and_an_unknown_name_is_answered(world: World) -> None:

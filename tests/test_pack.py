@@ -68,9 +68,11 @@ def test_a_damaged_or_missing_wheel_is_named(folder: Path) -> None:
 
 
 def test_a_folder_that_is_no_pack_or_of_another_version_is_one_sentence(folder: Path) -> None:
+    unset = start(folder / "tutorial/run.py", "check", "--from", "")
+    assert unset.returncode == 1 and "is no folder that" in unset.stderr and "Preparing" not in unset.stdout
     (folder / "tutorial/constraints.txt").rename(folder / "constraints.txt")
     assert "was packed for another version of the tutorial: use " in refusal_of_a_clone(folder)
-    for text in (None, "{", ""):
+    for text in (None, "{", "", "null", "1", '[["a"]]', json.dumps({kind(): 1})):
         (folder / LIST).unlink() if text is None else (folder / LIST).write_text(text)
         assert refusal_of_a_clone(folder).startswith(f"{folder} is no folder that “run.py pack” has finished: ")
     done = start(ROOT / "run.py", "check", "--from")

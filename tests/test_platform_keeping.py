@@ -16,6 +16,7 @@ import platform_tools as tools
 import pytest
 from raw_mqtt import PUBACK, PUBCOMP, PUBREC, PUBREL, Raw, acknowledged, connect, publish
 
+from mciot_nb.errors import OnboardingError
 from mciot_nb.local_platform import LocalPlatform
 from mciot_nb.pki.chain import PROFILES
 from mciot_platform.storage import LoggedAttempt, Storage, TrustAnchor
@@ -201,6 +202,18 @@ def test_the_file_of_an_earlier_version_opens_and_keeps_its_rows(tmp_path: Path)
         storage.put_trusted_certificate(replace(known, name="renamed", code="1"))
         storage.log(LoggedAttempt("127.0.0.1:6", tls="TLSv1.3"), "CONNECTED", "It is.")
         storage.close()
+
+
+def test_what_an_earlier_version_still_runs_is_one_sentence(tmp_path: Path) -> None:
+    with tools.started(tmp_path) as platform:
+        assert platform.issued().empty, "the control"
+        with contextlib.closing(sqlite3.connect(platform.folder / "platform.sqlite")) as database:
+            database.execute("DROP TABLE issued")  # as a platform of the time before it has the file
+        with pytest.raises(OnboardingError, match="earlier version") as refused:
+            platform.issued()
+        assert refused.value.code == "BAD_FILE"
+    with tools.started(tmp_path) as platform:
+        assert platform.issued().empty, "started anew"
 
 
 def test_a_good_chain_is_remembered_until_trust_or_a_date_changes(

@@ -75,8 +75,8 @@ def read_list(folder: Path) -> dict[str, dict[str, str]]:
     """Return the SHA-256 of each wheel, for each kind of machine; empty if it can't be read."""
     try:
         known: dict[str, dict[str, str]] = json.loads((folder / LIST).read_text("utf-8"))
-        return known
-    except (OSError, ValueError):
+        return {name: {**wheels} for name, wheels in known.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # also of another form
         return {}
 
 
