@@ -98,8 +98,8 @@ def write_sources(source: Path, notebooks: dict[Path, Any], about: str) -> None:
     write_notebooks(source, notebooks)
     for name, text in api.items():
         (source / "api" / f"{name}.rst").write_text(text, encoding="utf-8")
-    for picture in (ROOT / "docs").glob("*.png"):
-        shutil.copyfile(picture, source / "docs" / picture.name)
+    for picture in (*(ROOT / "docs").glob("*.png"), *(ROOT / "notebooks").glob("*.svg")):
+        shutil.copyfile(picture, source / picture.relative_to(ROOT))
     (source / "about.md").write_text(about, encoding="utf-8")
 
 
@@ -135,7 +135,7 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
         "extensions": ["myst_nb", "sphinx.ext.autodoc"],
         "nb_execution_mode": "off",  # they were run already, one after the other
         "nb_ipywidgets_js": {},  # no widget works in a page; each has its static picture
-        "myst_enable_extensions": ["attrs_inline"],
+        "myst_enable_extensions": ["attrs_inline", "html_image"],
         "myst_heading_anchors": 3,
         "suppress_warnings": ["misc.highlighting_failure", "mystnb.unknown_mime_type", "myst.header"],
         "default_role": "py:obj",
