@@ -89,7 +89,7 @@ def main() -> int:
     whole = {"ok": found.ok, "code": found.code, "findings": [*map(_as_dict, found.findings)]}
     print(json.dumps(whole, indent=1) if options.json else _as_text(found))
     codes = {one.code for one in found.findings}
-    return 2 if codes & {"NEED_PASSPHRASE", "UNKNOWN_MESSAGE"} else int(not found.ok)
+    return 2 if ("UNKNOWN_MESSAGE" if is_log else "NEED_PASSPHRASE") in codes else int(not found.ok)
 
 
 if __name__ == "__main__":

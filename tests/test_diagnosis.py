@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -538,6 +539,7 @@ def test_an_accident_to_a_pem_file_is_named(
     files[0].write_bytes(accident((guide / files[0].name).read_bytes()))
     found = look(files)
     assert found.code == code and len(found.findings) == (code != "OK"), found
+    assert all(shlex.quote(str(files[0])) in one.command for one in found.findings if one.command), "this very file"
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         client.load_cert_chain(*files, PASSPHRASE)
@@ -712,6 +714,8 @@ def test_the_command_prints_json(guide: Path) -> None:
 def test_the_command_explains_what_a_client_said() -> None:
     done = command_line("explain", "Connection Refused: not authorised.")
     assert done.returncode == 1 and "CLIENT_ID_MISMATCH (refused)" in done.stdout
+    assert done.stdout.startswith("✗ 9 possible causes, the most likely first.\n"), "which are not all true at once"
+    assert command_line("explain", "keystore password was incorrect").returncode == 1  # a cause, and no question
     command, line = [sys.executable, "-m", "mciot_nb", "explain", "--json"], "… certificate verify failed …"
     piped = subprocess.run(command, cwd=ROOT, input=line, text=True, capture_output=True)
     assert piped.returncode == 1 and json.loads(piped.stdout)["code"] == "SERVER_NOT_TRUSTED", piped

@@ -79,6 +79,7 @@ class _Setup:
             except OnboardingError as error:
                 is_store, found = error.code == "KEYSTORE", []
                 if not is_store and (b"PRIVATE KEY" not in data or b"BEGIN CERTIFICATE" in data):
+                    self.files.setdefault("chain", path)
                     raise OnboardingError(f"{path}: {error}", error.code) from None
             if is_store:
                 self.files["keystore"] = path
