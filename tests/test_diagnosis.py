@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -540,6 +541,7 @@ def test_an_accident_to_a_pem_file_is_named(
     files[0].write_bytes(accident((guide / files[0].name).read_bytes()))
     found = look(files)
     assert found.code == code and len(found.findings) == (code != "OK"), found
+    assert all(shlex.quote(str(files[0])) in one.command for one in found.findings if one.command), "this very file"
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         client.load_cert_chain(*files, PASSPHRASE)
@@ -714,6 +716,8 @@ def test_the_command_prints_json(guide: Path) -> None:
 def test_the_command_explains_what_a_client_said() -> None:
     done = command_line("explain", "Connection Refused: not authorised.")
     assert done.returncode == 1 and "CLIENT_ID_MISMATCH (possible)" in done.stdout
+    assert done.stdout.startswith("✗ 9 possible causes, the most frequent first.\n"), "which are not all true at once"
+    assert command_line("explain", "keystore password was incorrect").returncode == 1  # a cause, and no question
     command, line = [sys.executable, "-m", "mciot_nb", "explain", "--json"], "… certificate verify failed …"
     piped = subprocess.run(command, cwd=ROOT, input=line, text=True, capture_output=True)
     assert piped.returncode == 1 and json.loads(piped.stdout)["code"] == "SERVER_NOT_TRUSTED", piped

@@ -87,7 +87,7 @@ def test_a_case_is_chosen_made_put_right_and_connected_by_keyboard(
         assert len(tenant.trusted_certificates.list()) == 2
         tab_to(page, page.locator(".mciot-live-table tbody button"), "Shift+Tab")
         page.keyboard.press("Enter")  # which closes the row
-        expect(said(page)).to_have_text("The case before is gone from the tenant.")
+        expect(said(page)).to_have_text("The previous case was removed from the tenant.")
         assert tenant.trusted_certificates.list() == []
 
 

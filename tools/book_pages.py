@@ -137,7 +137,7 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
         "extensions": ["myst_nb", "sphinx.ext.autodoc"],
         "nb_execution_mode": "off",  # they were run already, one after the other
         "nb_ipywidgets_js": {},  # no widget works in a page; each has its static picture
-        "myst_enable_extensions": ["attrs_inline"],
+        "myst_enable_extensions": ["attrs_inline", "html_image"],
         "myst_heading_anchors": 3,
         "suppress_warnings": ["misc.highlighting_failure", "mystnb.unknown_mime_type", "myst.header"],
         "default_role": "py:obj",

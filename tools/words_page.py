@@ -17,9 +17,10 @@ HEAD = """# What clients say when they are refused
 
 Search this page (Ctrl+F) for a few words of your client's message, without addresses, times and file names. Above the
 messages is what they can mean, the most frequent cause first. `explain("…")` in a notebook says the same of a message,
-a whole log or an exception. Every message was measured, by `python -m tools.measure_clients`: each client met each
-refusal of the local platform, and of a server written in Java, as the real platform is, on TLS 1.2 and 1.3. An
-attempt's lines are separated by ` / `; `HOST`, `PORT`, `CLIENTID`, `URL` and `TIME` stand for values.
+a whole log or an exception, and so does `python -m mciot_nb explain` in a terminal. Every message was measured, by
+`python -m tools.measure_clients`: each client met each refusal of the local platform, and of a server written in Java,
+as the real platform is, on TLS 1.2 and 1.3. An attempt's lines are separated by ` / `; `HOST`, `PORT`, `CLIENTID`,
+`URL` and `TIME` stand for values.
 """
 
 

@@ -30,7 +30,7 @@ def case_table() -> Rendered:
     """
     columns, title = ("Case", "The client", "The platform's log"), f"What can go wrong: {len(CASES)} cases"
     lines = [[case["title"], case["client"] or "connects", case["log"] or "nothing"] for case in CASES.values()]
-    return Rendered("\n".join([title, *map(" | ".join, lines)]), grid(title, columns, lines))
+    return Rendered("\n".join([title, *map(" | ".join, lines)]), grid(title, columns, lines).replace("_", "_<wbr>"))
 
 
 class Laboratory(TablePanel):
@@ -57,7 +57,7 @@ class Laboratory(TablePanel):
         texts.columns = pd.Index(["Case", "About"])
         self.table.show(texts, texts)
         others = len(CASES) - len(chosen)
-        other = f"The platform runs as {self.profile}; under the other rules, {others} more can go wrong."
+        other = f"The local platform follows the rules of {self.profile}; the other rules have {others} more cases."
         lines = [other] if workspace.tenant_settings.local else [_BESIDE, other]
         self.build(widgets.HTML("<br>".join(map(escape, lines))), self.table, self._opened)
 
@@ -69,7 +69,7 @@ class Laboratory(TablePanel):
         show_if(self._again, is_made and self._refused)
         if case and not is_made:
             self.case = None
-            self.do("Clearing up", case.leave, lambda _: "The case before is gone from the tenant.", case)
+            self.do("Clearing up", case.leave, lambda _: "The previous case was removed from the tenant.", case)
         return f"<strong>{escape(CASES[name]['title'])}</strong>" if name else ""
 
     def _make(self) -> None:
@@ -90,9 +90,9 @@ class Laboratory(TablePanel):
 
     def _show(self, case: FailureCase, prediction: Diagnosis, refusal: OnboardingError | None, record: Any) -> str:
         client = refusal or box("good", "✓ CONNACK 0", f"The device is connected as {case.client_id}.")
-        log = platform_side(record, Attempt("", 0)) if record else box("plain", "Nothing: it did not reach the port.")
+        log = platform_side(record, Attempt("", 0)) if record else box("plain", "Nothing: no connection arrived.")
         shown = "".join(f"<p>{copyable(one.command).html}</p>" for one in prediction.refusals if one.command)
-        terminal = f"<p>This shows the fault in a terminal:</p>{shown}" if shown else ""
+        terminal = f"<p>To look for yourself, in a terminal in {escape(str(case.folder))}:</p>{shown}" if shown else ""
         how = Rendered("", paragraph(case.row["remedy"]).html + terminal)
         above = two_sides("What was predicted", prediction, "What the client saw", client)
         below = two_sides("What the platform's log says", log, "How it is put right", how)
