@@ -132,12 +132,16 @@ def execute(notebook: Any, path: Path) -> str:
 def summary(workspace: Workspace) -> str:
     """Say which files the guide has made, and what it has achieved, read from the platform's log."""
     paths = [path.relative_to(workspace.folder) for path in workspace.ca_folder.rglob("*") if path.is_file()]
-    said = ["Made:", *(f"  {path.as_posix()}" for path in sorted(paths) if not path.name.startswith("."))]
+    guides = [path for path in sorted(paths) if path.name[0] != "." and not {"fleet", "certs"} & {*path.parts}]
+    fleet = {path.parent.name for path in paths if path.name == "deviceCert.pem" and "fleet" in path.parts}
+    said = ["Made:", *(f"  {path.as_posix()}" for path in guides)]
+    said += [f"  the same for a fleet of {len(fleet)} devices"] if fleet else []
     if platform := LocalPlatform.running(workspace.folder):
         log, arrived = platform.log(), len(platform.measurements())
         connected = sorted(set(log["client_id"][log["code"] == "CONNECTED"]))
         said.append("Achieved:")
-        said += [f"  ✓ {device} connected to the platform by mutual TLS" for device in connected]
+        said += [f"  ✓ {one} connected to the platform by mutual TLS" for one in connected if one not in fleet]
+        said += [f"  ✓ {len(fleet & {*connected})} devices of the fleet did so, too"] if fleet & {*connected} else []
         said += [f"  ✓ {arrived} measurements arrived there"] if arrived else []
         if (log["code"] == "CLIENT_ID_MISMATCH").any():
             said.append("  ✓ a ClientId that is not the certificate's, which 07 tries on purpose, was not let in")

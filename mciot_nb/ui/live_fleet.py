@@ -79,17 +79,13 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
                 self._outcomes[name] = outcome
                 self._changed.notify_all()
 
-    def reconnect(self) -> None:
-        """Let all devices read their files and connect anew, as after a power cut, and wait until each has tried."""
+    def reconnect(self) -> Rendered:
+        """Let all devices read their files and connect anew, as after a power cut; return what came of it."""
         with self._changed:
             before, self._wake = self._wake, threading.Event()
             self._outcomes.clear()
         before.set()
-        self._settle()
-
-    def _settle(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._over or len(self._outcomes) == len(self._groups), PATIENCE)
+        return self.picture()
 
     def stop(self) -> None:
         """Let all devices disconnect; the picture stays as it is."""
@@ -110,7 +106,8 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
 
     def picture(self) -> Rendered:
         """Wait until each device has tried, and say how many send."""
-        self._settle()
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or len(self._outcomes) == len(self._groups), PATIENCE)
         rows = [(group, str(size), str(send), why) for group, size, send, why in self._lines()]
         return table("The fleet", (self._by.capitalize(), "Devices", "Send measurements", "Refused"), rows)
 
