@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from mciot_nb import CompletionForm, LocalPlatform, Workspace
 from mciot_nb.pki.chain import is_issued_by, is_signature, read_certificates
 from mciot_nb.pki.config import read_config
+from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.keys import is_key_of, read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
 from mciot_nb.secret import reveal
@@ -27,6 +28,7 @@ from tools.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
+CRL_TEXT = "openssl crl -in crl/caCrl.pem -noout -text"
 CODE = "0123456789abcdef"  # of the platform, for the proof of possession
 
 
@@ -50,6 +52,7 @@ def answers(command: str) -> str:
         "openssl genpkey": [PASSWORD] * 2,
         "openssl req": [PASSWORD, *fields, "", ""],  # a request also asks for two attributes, left empty
         "openssl ca": [PASSWORD, "y", "y"],
+        "openssl x509 -req": [PASSWORD],
         "openssl pkcs12": [PASSWORD] * 3,
         "keytool -importkeystore": [PASSWORD] * 3,
         "keytool -importcert": [PASSWORD] if "deviceBoth" in command else [PASSWORD] * 2,
@@ -216,6 +219,21 @@ def test_a_device_enrols_by_hand(by_hand: By) -> None:
     assert "CN = device-0003" in said and "O = Cumulocity" in said
     feature = next(text for command, text in printed.items() if "by-tenant" in command)
     assert '"active": true' in feature
+
+
+def test_a_certificate_is_renewed_and_a_new_root_bridged_by_hand(by_hand: By) -> None:
+    _, folder, printed = by_hand
+    renewal = folder.parent / "renewal"
+    (renewed,), (old,) = (read_certificates(renewal / f"deviceCertificates/{n}Cert.pem") for n in ("renewed", "device"))
+    assert shape(renewed) == shape(old) and renewed.public_key() == old.public_key()
+    assert renewed.serial_number > old.serial_number
+    (entry,) = read_crl(renewal / "crl" / "caCrl.pem")
+    assert entry.serial_number == old.serial_number and "Superseded" in printed[CRL_TEXT]
+    assert (folder / "crl" / "crlnumber").read_text() == "1000\n", "all in the copy"
+    (cross,), (root,) = (read_certificates(renewal / f"{name}Cert.pem") for name in ("cross", "next"))
+    assert cross.subject == root.subject and cross.public_key() == root.public_key() and cross.issuer == old.issuer
+    verified = [said for command, said in printed.items() if command.endswith(" movedCert.pem")]
+    assert len(verified) == 2 and all("movedCert.pem: OK" in said for said in verified)
 
 
 def test_the_mended_commands_needed_their_mend(by_hand: By, keytool: Run, openssl: Run, tmp_path: Path) -> None:
