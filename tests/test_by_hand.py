@@ -232,7 +232,7 @@ def test_a_certificate_is_renewed_and_a_new_root_bridged_by_hand(by_hand: By) ->
     assert (folder / "crl" / "crlnumber").read_text() == "1000\n", "all in the copy"
     (cross,), (root,) = (read_certificates(renewal / f"{name}Cert.pem") for name in ("cross", "next"))
     assert cross.subject == root.subject and cross.public_key() == root.public_key() and cross.issuer == old.issuer
-    verified = [said for command, said in printed.items() if command.endswith(" movedCert.pem")]
+    verified = [said for command, said in printed.items() if re.fullmatch("openssl verify .* movedCert.pem", command)]
     assert len(verified) == 2 and all("movedCert.pem: OK" in said for said in verified)
 
 
@@ -257,7 +257,7 @@ def test_the_mended_commands_needed_their_mend(by_hand: By, keytool: Run, openss
 def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     _, folder, printed = by_hand
     verified = [text for command, text in printed.items() if command.startswith("openssl verify")]
-    assert [text.count(": OK") for text in verified] == [1, 1, 1], "the intermediate, and a device below each CA"
+    assert [text.count(": OK") for text in verified] == [1] * 5, "the intermediate, a device below each CA, two in 09"
     handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
     assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
     finish, signer = (
