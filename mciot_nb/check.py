@@ -48,20 +48,15 @@ def _first_line(program: str, option: str) -> str:
     return (done.stdout or done.stderr).partition("\n")[0] if done.returncode == 0 else ""
 
 
-def _platform_starts() -> tuple[str, str, str]:
-    """Start a local platform in a folder of its own, and stop it again."""
+def main() -> int:
+    """Print all findings; returns 1 if something that the tutorial needs is missing."""
+    workspace, problem = Workspace(), ""
     with tempfile.TemporaryDirectory(prefix="mciot-") as folder:
         try:
             LocalPlatform.start(Path(folder)).stop()
         except OnboardingError as error:
-            return _checked("Local platform", False, str(error))
-    return _checked("Local platform", True, "")
-
-
-def main() -> int:
-    """Print all findings; returns 1 if something that the tutorial needs is missing."""
-    workspace = Workspace()
-    findings = [*look_around(workspace), _platform_starts()]
+            problem = str(error)
+    findings = [*look_around(workspace), _checked("Local platform", not problem, problem)]
     for name, verdict, hint in findings:
         print(f"{verdict:<12} {name}{': ' if hint else ''}{hint}")
     for program, option in (("openssl", "version"), ("java", "-version")):

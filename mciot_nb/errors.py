@@ -50,9 +50,9 @@ def fault(key: str, /, **values: object) -> OnboardingError:
     return OnboardingError(SENTENCES[key].format(**values), key.partition(".")[0])
 
 
-#: How bad a finding is: refused here; accepted here, and refused by stricter verifiers or those of another make; or a
-#: warning.
-REFUSED, STRICT, WARNING = "refused", "strict", "warning"
+#: How bad a finding is: refused here; what may have been refused; accepted here, and refused by stricter verifiers or
+#: those of another make; or a warning.
+REFUSED, POSSIBLE, STRICT, WARNING = "refused", "possible", "strict", "warning"
 
 
 @lru_cache
@@ -109,7 +109,7 @@ class Diagnosis:
     @property
     def refusals(self) -> tuple[Finding, ...]:
         """The findings but for warnings, and for those that stricter verifiers alone mind."""
-        return tuple(one for one in self.findings if one.severity == REFUSED)
+        return tuple(one for one in self.findings if one.severity in (REFUSED, POSSIBLE))
 
     @property
     def ok(self) -> bool:
@@ -128,8 +128,11 @@ class Diagnosis:
     @property
     def verdict(self) -> str:
         """The verdict in words."""
-        if self.refusals:
-            return f"Not OK: {len(self.refusals)} finding{'s' if len(self.refusals) > 1 else ''}."
+        number = len(self.refusals)
+        if any(one.severity == POSSIBLE for one in self.findings):
+            return f"{number} possible causes, the most frequent first." if number > 1 else "This is what it means."
+        if number:
+            return f"Not OK: {number} finding{'s' if number > 1 else ''}."
         if any(one.severity == STRICT for one in self.findings):
             return "OK here, but not everywhere."
         return "OK for now, but look at this." if self.findings else "OK: nothing wrong was found."

@@ -97,7 +97,7 @@ class FailureCase:
 
     def _make(self, faults: dict[str, str]) -> None:
         """Sign what was not asked for in this way before, write the chain, and arrange the tenant."""
-        self._state = state = _settings(CASES["good"]["setup"]) | _settings(self.row["setup"]) | faults
+        self.state = state = _settings(CASES["good"]["setup"]) | _settings(self.row["setup"]) | faults
         issuer, trusted = "", self._admin.trusted_certificates
         for link in state["links"].split():
             own = {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{link}.")}
@@ -110,7 +110,7 @@ class FailureCase:
             issuer = link
         if state["file"] != "missing":
             chain = _ACCIDENTS.get(state["file"], bytes)(to_pem(self._named("sent")))
-            write_whole(self._file("device", "CertChain.pem"), chain, replace=True)
+            write_whole(self.file("device", "CertChain.pem"), chain, replace=True)
         if state["elsewhere"]:
             other = LocalPlatform.start(self.folder / "elsewhere", self.platform.profile)
             other.tenant.trusted_certificates.ensure(self._certificates["ca"])
@@ -128,7 +128,7 @@ class FailureCase:
             weak = own.get("key") == "RSA 1024"
             key = rsa.generate_private_key(65537, 1024) if weak else ec.generate_private_key(ec.SECP256R1())
             pem = encrypted_pem(key, encode_passphrase(self._passphrase))
-            write_whole(self._file(link, "Key.pem"), pem, private=True, replace=True)
+            write_whole(self.file(link, "Key.pem"), pem, private=True, replace=True)
             self._keys[link] = key
         key = ec.generate_private_key(ec.SECP256R1()) if own.get("key") == "another" else self._keys[link]
         kind = {"device": "", "ca": "CA of ", "namesake": "CA of "}.get(link, f"{link} of ")
@@ -141,17 +141,18 @@ class FailureCase:
         issuer_name, number = name_of(signer) if signer else subject, x509.random_serial_number()
         builder = x509.CertificateBuilder(issuer_name, subject, key.public_key(), number, begin, end, extensions)
         certificate = builder.sign(self._keys.get(issuer, key), SHA256())
-        write_whole(self._file(link, "Cert.pem"), to_pem([certificate]), replace=True)
+        write_whole(self.file(link, "Cert.pem"), to_pem([certificate]), replace=True)
         return certificate
 
-    def _file(self, link: str, kind: str) -> Path:
+    def file(self, link: str, kind: str) -> Path:
+        """Return the path of a file of the ``device`` or a CA of the case, such as ``Key.pem``."""
         return (self.device_folder if link == "device" else self.folder) / f"{link}{kind}"
 
     def _named(self, setting: str) -> list[x509.Certificate]:
-        return [self._certificates[link] for link in self._state[setting].split()]
+        return [self._certificates[link] for link in self.state[setting].split()]
 
     def _upload(self) -> None:
-        trusted, status, auto = self.tenant.trusted_certificates, self._state["status"], self._state["auto"] == "on"
+        trusted, status, auto = self.tenant.trusted_certificates, self.state["status"], self.state["auto"] == "on"
         for certificate in self._named("uploaded"):
             trusted.ensure(certificate)
             if status == "DELETED":
@@ -162,35 +163,30 @@ class FailureCase:
     @property
     def tenant(self) -> Tenant:
         """The tenant, with the login that the case has for it."""
-        if not self._state["login"]:
+        if not self.state["login"]:
             return self._admin
         known = json.loads((self.platform.folder / "credentials.json").read_bytes())[self._admin.tenant_id]
-        login = known["others"][0] if self._state["login"] == "viewer" else {"user": "nobody", "password": "nothing"}
+        login = known["others"][0] if self.state["login"] == "viewer" else {"user": "nobody", "password": "nothing"}
         return replace(self._admin, user=login["user"], password=Secret(login["password"]))
 
     @property
     def passphrase(self) -> Secret:
         """The passphrase that the client has for the device's key."""
-        return Secret(self._state["passphrase"]) if self._state["passphrase"] else self._passphrase
+        return Secret(self.state["passphrase"]) if self.state["passphrase"] else self._passphrase
 
     @property
     def client_id(self) -> str:
         """The ClientId under which the device connects: its certificate's common name, unless that is the fault."""
-        return self._state["client_id"] or common_name(name_of(self._certificates["device"])) or self.name
+        return self.state["client_id"] or common_name(name_of(self._certificates["device"])) or self.name
 
     def device(self, tls: ssl.TLSVersion | None = None) -> Device:
         """Return the device as its client is set up. Raises: OnboardingError: if its files do not let it get so far."""
-        state, (host, port) = self._state, self.platform.mqtt
-        device = Device(
-            state["host"] or host,
-            int(state["port"] or port),
-            chain=self._file("device", "CertChain.pem") if state["sent"] else None,
-            key=self._file(state["key"], "Key.pem"),
-            passphrase=self.passphrase,
-            trusted=self._file(state["trusted"], "Cert.pem") if state["trusted"] else self.platform.server_certificate,
-            client_id=self.client_id,
-            tls=tls,
-        )
+        state, (host, port), server = self.state, self.platform.mqtt, self.platform.server_certificate
+        chain, key = self.file("device", "CertChain.pem") if state["sent"] else None, self.file(state["key"], "Key.pem")
+        trusted = self.file(state["trusted"], "Cert.pem") if state["trusted"] else server
+        files: Any = {"chain": chain, "key": key, "passphrase": self.passphrase, "trusted": trusted}
+        where = state["host"] or host, int(state["port"] or port)
+        device = Device(*where, **files, client_id=self.client_id, tls=tls)
         device.encrypted = state["transport"] != "plain"
         device.options |= {"protocol": int(state["protocol"]), "transport": state["transport"].replace("plain", "tcp")}
         return device
@@ -200,7 +196,7 @@ class FailureCase:
         try:
             source: Device | list[Path] = self.device(tls)
         except OnboardingError:
-            source = [self._file("device", "CertChain.pem"), self._file(self._state["key"], "Key.pem")]
+            source = [self.file("device", "CertChain.pem"), self.file(self.state["key"], "Key.pem")]
         try:
             return diagnose_device(source, self.tenant, client_id=self.client_id, passphrase=self.passphrase)
         except OnboardingError as error:  # there is nothing to look at, or the tenant says no
@@ -211,7 +207,7 @@ class FailureCase:
         since, refusal, clients = max(self.platform.log().index, default=0), None, list[Device]()
         try:
             self._upload()
-            for _ in range(int(self._state["clients"])):
+            for _ in range(int(self.state["clients"])):
                 clients.append(self.device(tls))
                 clients[-1].connect()
             clients[-1].create()  # so that the tenant has it, and can delete it

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: The folder of ``run.py class``, and how the class's progress is asked for.
 CLASS, PROGRESS = (Path(__file__).parents[1] / name for name in ("class", "data/class_progress.sql"))
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
+_GROUP = "CREATE_NEW_PROCESS_GROUP"  # which Windows has
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,9 @@ class LocalPlatform:
         messages = folder / "messages.txt"  # a file: a pipe that is never read fills up
         with messages.open("ab") as out:
             start = out.tell()
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=os.name != "nt",  # or the notebook's interrupt would end it
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
+            # in a group of its own, or the notebook's interrupt would end it
+            apart: Any = {"start_new_session": os.name != "nt", "creationflags": getattr(subprocess, _GROUP, 0)}
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **apart)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             failed = process.poll() not in (None, 0)  # 0: another start was faster, and its platform runs

@@ -709,14 +709,9 @@ class Workspace:
         ``client_id`` is the certificate's common name by default.
         """
         self._check_there("device", "Key.pem")
-        device = Device(
-            *tenant.now.mqtt,
-            chain=self.device_file("deviceCertChain.pem"),
-            key=self.device_file("deviceKey.pem"),
-            passphrase=self.passphrase,
-            trusted=self.trusted_file(tenant),
-            client_id=client_id,
-        )
+        chain, key = self.device_file("deviceCertChain.pem"), self.device_file("deviceKey.pem")
+        secret, trusted = self.passphrase, self.trusted_file(tenant)
+        device = Device(*tenant.now.mqtt, chain=chain, key=key, passphrase=secret, trusted=trusted, client_id=client_id)
         device.locate = lambda: tenant.now.mqtt
         return device
 
@@ -732,12 +727,10 @@ class Workspace:
                 path.parent.mkdir(exist_ok=True)
             create_key(key_path, self.passphrase, KeyType.P256)
         key, there = read_private_key(key_path, self.passphrase), read_certificates(path) if path.exists() else []
-        fits = [one for one in there if one.public_key() == key.public_key() and common_name(name_of(one)) == device_id]
-        if again or not [
-            one for one in fits if ca and is_issued_by(one, ca) and one.not_valid_after_utc > datetime.now(UTC)
-        ]:
-            signed = enrol(here.url, device_id, key, secret, again, here.verify)
-            write_whole(path, to_pem([signed]), replace=True)
+        own = [one for one in there if one.public_key() == key.public_key() and common_name(name_of(one)) == device_id]
+        valid = [one for one in own if ca and is_issued_by(one, ca) and one.not_valid_after_utc > datetime.now(UTC)]
+        if again or not valid:
+            write_whole(path, to_pem(enrol(here.url, device_id, key, secret, again, here.verify)), replace=True)
         return Device(*here.mqtt, chain=path, key=key_path, passphrase=self.passphrase, trusted=here.trusted)
 
     def client_settings(self, tenant: Tenant) -> ClientSettings:

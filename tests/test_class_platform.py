@@ -278,6 +278,8 @@ def test_the_panel_follows_each_tenant_and_a_reset_begins_anew(tmp_path: Path) -
                 trusted.check_revocations()
             panel.table.opened = "t1002"
             assert "somebody-else" in panel._details.value and "mciot-hidden" not in panel._reset._dom_classes
+            with device(platform, tmp_path, make("silent", ca), client_id="silent") as (_, seen):  # which sends no 100
+                assert seen.connack == 0 and "silent" in [*platform.devices()["device"]]
             panel._reset.click()
             assert trusted.list(), "it asks first"
             panel._question.children[-2].click()

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mciot_nb import OnboardingError, Workspace, explain
 from mciot_nb.connect.explain import BETWEEN, kind_of
-from mciot_nb.errors import Finding
+from mciot_nb.errors import POSSIBLE, Finding
 from mciot_nb.failures import FailureCase
 from mciot_nb.pki.files import data_table, meanings
+from mciot_nb.ui.displays import render
 from tools import measure_clients, words_page
 from tools.measure_clients import HEADING, VERSIONS, Client
 
@@ -235,6 +236,19 @@ def test_an_exception_is_read_with_those_that_it_came_from() -> None:
     circle = ValueError("x")
     circle.__cause__ = circle
     assert codes(circle) == ["UNKNOWN_MESSAGE"]
+
+
+def test_causes_are_shown_as_such_each_with_how_to_tell_it() -> None:
+    found = explain("sslv3 alert unknown ca")
+    assert not found.ok and len(found.findings) > 1 and {one.severity for one in found.findings} == {POSSIBLE}
+    title, first, how, *_ = render(found).text.split("\n")
+    assert title == f"✗ {len(found.findings)} possible causes, the most frequent first."
+    assert first.startswith("  UNKNOWN_CA: ") and first.endswith("is not uploaded to this tenant.")
+    assert how.startswith("    How to tell: no row of ") and how.endswith("in another tenant.")
+    assert "What to do" not in render(found).text + render(found).html
+    own = render(explain(OnboardingError("It is so: do that.", "BAD_TOKEN"))).text
+    assert "Not OK: 1 finding." in own and "What to do: do that." in own
+    assert render(explain("sslv3 alert certificate expired")).text.startswith("✗ This is what it means.")
 
 
 def test_our_own_errors_keep_their_sentences(tmp_path: Path) -> None:

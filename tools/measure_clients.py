@@ -356,14 +356,14 @@ def mciot_nb(_folder: Path, attempt: Attempt) -> list[str]:
 
 def of_case(case: FailureCase) -> Attempt:
     """Return how a case of the laboratory wants its client to connect."""
-    state, (host, port) = case._state, case.platform.mqtt
+    state, (host, port) = case.state, case.platform.mqtt
     return Attempt(
         state["host"] or ("localhost" if host == "127.0.0.1" else host),
         int(free_port() if state["port"] else port),
         case.client_id,
-        str(case._file(state["trusted"], "Cert.pem") if state["trusted"] else case.platform.server_certificate),
+        str(case.file(state["trusted"], "Cert.pem") if state["trusted"] else case.platform.server_certificate),
         cert=str(case.device_folder / "deviceCertChain.pem") if state["sent"] else "",
-        key=str(case._file(state["key"], "Key.pem")),
+        key=str(case.file(state["key"], "Key.pem")),
         passphrase=state["passphrase"] or str(reveal(case.passphrase)),
         plain=state["transport"] == "plain",
         websocket=state["transport"] == "websockets",
@@ -373,7 +373,7 @@ def of_case(case: FailureCase) -> Attempt:
 
 def upload_of(case: FailureCase) -> dict[str, Any]:
     """Return how a case uploads its certificate."""
-    tenant, file = case.tenant, case._file(case._state["uploaded"], "Cert.pem")
+    tenant, file = case.tenant, case.file(case.state["uploaded"], "Cert.pem")
     user, port = f"{tenant.tenant_id}/{tenant.user}", int(tenant.url.rpartition(":")[2])
     return {"port": port, "user": user, "password": reveal(tenant.password or ""), "upload": str(file)}
 

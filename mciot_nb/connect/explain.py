@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import islice
 
-from mciot_nb.errors import Diagnosis, Finding, OnboardingError, finding
+from mciot_nb.errors import POSSIBLE, Diagnosis, Finding, OnboardingError, finding
 from mciot_nb.pki.files import data_table, meanings
 
 #: The words that tell a kind of refusal, the plainest first; and the causes, the most frequent first.
@@ -33,13 +33,14 @@ def explain(error: object) -> Diagnosis:
     text = _text_of(error)
     told = (one for one in _OUR_CODE.findall(text)[::-1] if one in _codes() or Finding(one, "").why)
     code = error.code if isinstance(error, OnboardingError) else next(told, "")
-    own = {code: str(error)} if isinstance(error, OnboardingError) else {}
     kind = kind_of(code or text)
     codes = _codes().get(code or kind) or {code}
     keys = {one: key if (key := f"{one}.{kind}") in _CAUSES else one for one in codes}
     order = sorted(codes, key=lambda one: ([*_CAUSES, keys[one]].index(keys[one]), one))
-    said = (own.get(one) or _CAUSES.get(keys[one]) or Finding(one, "").why for one in order)
-    return Diagnosis(tuple(map(Finding, order, said)) if any(codes) else (finding("UNKNOWN_MESSAGE"),))
+    if isinstance(error, OnboardingError) and codes == {code} and code:
+        return Diagnosis((Finding(code, str(error)),))
+    causes = (Finding(one, _CAUSES.get(keys[one]) or Finding(one, "").why, POSSIBLE) for one in order)
+    return Diagnosis(tuple(causes) if any(codes) else (finding("UNKNOWN_MESSAGE"),))
 
 
 def _text_of(error: object) -> str:

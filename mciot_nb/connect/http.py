@@ -57,16 +57,10 @@ def send(method: str, url: str, login: Any, verify: bool | str, accept: str, **o
             session.trust_env = verify is True  # a CA bundle named in the environment would override a path
             session.auth = login
             session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
-            with session.request(
-                method,
-                url,
-                headers={"Accept": accept, **options.pop("headers", {})},  # without Accept, POST and PUT answer nothing
-                verify=verify,
-                timeout=TIMEOUT,
-                allow_redirects=False,  # a POST that is redirected becomes a GET, and nothing is uploaded
-                stream=True,
-                **options,
-            ) as response:
+            headers = {"Accept": accept, **options.pop("headers", {})}  # without Accept, POST and PUT answer nothing
+            # a POST that is redirected becomes a GET, and nothing is uploaded
+            options |= {"verify": verify, "timeout": TIMEOUT, "allow_redirects": False, "stream": True}
+            with session.request(method, url, headers=headers, **options) as response:
                 body, deadline = bytearray(), time.monotonic() + MAX_SECONDS
                 for part in response.iter_content(16 * 1024):
                     body += part

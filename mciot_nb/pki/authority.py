@@ -226,13 +226,17 @@ class CertificateAuthority:
         days: int | None = None,
         *,
         at: datetime | None = None,
+        shows_progress: bool = True,
     ) -> list[x509.Certificate]:
         """Sign many requests as `sign` does, all of them or none, in a fraction of the time.
 
-        Where stderr is a terminal, a bar shows how many are signed. Stopped before the last one, none is recorded.
+        Where stderr is a terminal, a bar shows how many are signed, unless the caller has its own. Stopped before the
+        last one, none is recorded.
 
         Raises: OnboardingError: for the first request that can't be signed; then none is.
         """
+        from tqdm import tqdm  # here, because it takes a fifth of a second
+
         begin = normalize_time(at)
         prepared = [signing.prepare(self.config, self.certificate, csr, extensions, days, begin) for csr in requests]
         if not prepared:
@@ -242,20 +246,19 @@ class CertificateAuthority:
             signing.check_unique_subject(self.database, self.config, [subject for subject, _ in prepared])
             serials = self.database.reserve_serials(len(prepared), copies)
             try:
-                certificates = self._write_drafts(copies, serials, [builder for _, builder in prepared], options)
+                numbered = zip(serials, [builder for _, builder in prepared], strict=True)
+                bar = tqdm(numbered, total=len(serials), disable=None if shows_progress and serials[1:] else True)
+                certificates = self._write_drafts(copies, bar, options)
                 self.database.record([signing.row_of(certificate) for certificate in certificates])
             finally:  # whatever happened: what has a row gets its name, and nothing else stays
                 settle(copies, serials, self.database.index().serials)
         return certificates
 
     def _write_drafts(
-        self, copies: Path, serials: list[int], builders: list[x509.CertificateBuilder], options: dict[str, Any]
+        self, copies: Path, numbered: Iterable[tuple[int, x509.CertificateBuilder]], options: dict[str, Any]
     ) -> list[x509.Certificate]:
         """Sign, and write each certificate under its draft's name while the next one is signed; durable on return."""
-        from tqdm import tqdm  # here, because it takes a fifth of a second
-
         certificates, writes = [], []
-        numbered = tqdm(zip(serials, builders, strict=True), total=len(serials), disable=None if serials[1:] else True)
         with disk_errors(copies):
             with ThreadPoolExecutor(8) as pool:  # what waits for the disk together, the disk does together
                 for serial, builder in numbered:
@@ -282,16 +285,11 @@ class CertificateAuthority:
         if not path.exists():
             self.check_in_place()
             recover(self.config, self.database)  # signing was cut off between the row and the name
-        found = read_certificates(path)[0] if path.exists() else None
-        good = (
-            found
-            and found.public_key() == csr.public_key()
-            and found.serial_number == serial
-            and found.not_valid_after_utc > normalize_time(None)
-            and is_ca(found) == ca
-            and is_issued_by(found, self.certificate)
-        )
-        return found if good else None
+        for found in read_certificates(path)[:1] if path.exists() else ():
+            same = (found.public_key(), found.serial_number, is_ca(found)) == (csr.public_key(), serial, ca)
+            if same and found.not_valid_after_utc > normalize_time(None) and is_issued_by(found, self.certificate):
+                return found
+        return None
 
     def allow_same_subject(self) -> None:
         """Let a subject have several valid certificates: in ``database.txt.attr``, which overrules the .cnf."""

@@ -281,18 +281,9 @@ def explain(verdict: verdicts.Verdict, presented: Chain, anchors: Chain) -> Find
     if any(is_issued_by(last, other, unchecked=True) for other in namesakes):
         return finding("BAD_SIGNATURE.unchecked", REFUSED, last, subject=subject, issuer=issuer)
     sent, known = ({*namesakes} & {*some} for some in (presented, anchors))
-    return finding(
-        "BAD_SIGNATURE.presented"
-        if sent & known
-        else "UNKNOWN_CA.namesake"
-        if known
-        else "UNKNOWN_CA.presented"
-        if sent
-        else "UNKNOWN_CA.none",
-        *(REFUSED, last),
-        subject=subject,
-        issuer=issuer,
-    )
+    kinds = {"BAD_SIGNATURE.presented": sent & known, "UNKNOWN_CA.namesake": known, "UNKNOWN_CA.presented": sent}
+    kind = next((kind for kind, some in kinds.items() if some), "UNKNOWN_CA.none")
+    return finding(kind, REFUSED, last, subject=subject, issuer=issuer)
 
 
 def _revocation_findings(path: Chain, at: datetime, crls: list[x509.CertificateRevocationList]) -> Iterator[Finding]:

@@ -199,17 +199,11 @@ class SigningDatabase:
 
         columns = self.columns()
         revocations = [text.partition(",") for text in columns.revocation]
-        table = {
-            "status": columns.status,
-            "expires": _times(columns.expires),
-            "revoked": _times([time for time, _, _ in revocations]),
-            "reason": [reason for _, _, reason in revocations],
-            "serial": pd.Series(columns.serial, dtype=object),
-            "subject": columns.subject,
-            "common_name": [common_name_of(subject) for subject in columns.subject],
-            "file": columns.file,
-        }
-        return pd.DataFrame(table)
+        table = {"status": columns.status, "expires": _times(columns.expires)}
+        table["revoked"] = _times([time for time, _, _ in revocations])
+        table |= {"reason": [reason for _, _, reason in revocations], "serial": pd.Series(columns.serial, dtype=object)}
+        names = [common_name_of(subject) for subject in columns.subject]
+        return pd.DataFrame(table | {"subject": columns.subject, "common_name": names, "file": columns.file})
 
 
 def _times(texts: Sequence[str]) -> "pd.Series[pd.Timestamp]":

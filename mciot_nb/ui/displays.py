@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from mciot_nb.connect.server_certificate import SYSTEM, ServerCertificate
-from mciot_nb.errors import Diagnosis, Finding, OnboardingError
+from mciot_nb.errors import POSSIBLE, Diagnosis, Finding, OnboardingError
 from mciot_nb.pki.chain import fingerprint, is_issued_by, with_colons
 from mciot_nb.pki.files import meanings, read_file
 from mciot_nb.pki.jks import HIDDEN_ENTRY, KEY_ENTRY, TRUSTED_ENTRY, Entry
@@ -23,19 +23,7 @@ from mciot_nb.pki.rows import hex_serial
 from mciot_nb.pki.signing import Preview
 from mciot_nb.steps import Progress
 from mciot_nb.ui.certificate_card import certificate_card, key_kind
-from mciot_nb.ui.markup import (
-    Line,
-    Rendered,
-    boxed,
-    card,
-    copyable,
-    counted,
-    escape,
-    folded,
-    listed,
-    paragraph,
-    visible,
-)
+from mciot_nb.ui.markup import Line, Rendered, boxed, card, copyable, counted, escape, folded, listed, visible
 from mciot_nb.ui.pictures import progress_picture, trouble
 
 if TYPE_CHECKING:
@@ -51,9 +39,10 @@ def _diagnosis(diagnosis: Diagnosis) -> Rendered:
     lines, items = [verdict], []
     for finding in diagnosis.findings:
         wrong, advice = what_to_do(finding)
+        label = "How to tell" if finding.severity == POSSIBLE else "What to do"
         lines.append(f"  {visible(finding.code)}: {visible(wrong)}")
-        lines += [f"    What to do: {visible(advice)}"] if advice else []
-        more = f"<br><strong>What to do:</strong> {escape(advice)}" if advice else ""
+        lines += [f"    {label}: {visible(advice)}"] if advice else []
+        more = f"<br><strong>{label}:</strong> {escape(advice)}" if advice else ""
         items.append(f'<li style="margin:6px 0"><code>{escape(finding.code)}</code>: {escape(wrong)}{more}</li>')
     findings = f'<ul style="margin:0;padding-left:1.5em">{"".join(items)}</ul>' if items else ""
     bold = 4 if diagnosis.ok else len(verdict)  # a sign and a word
@@ -62,7 +51,8 @@ def _diagnosis(diagnosis: Diagnosis) -> Rendered:
 
 def what_to_do(finding: Finding) -> tuple[str, str]:
     """Split a finding's sentence, "what is wrong: what to do", in two; the second is empty where it gives no advice."""
-    ends = max(finding.sentence.rfind(mark) for mark in (": ", "; "))
+    is_cause = finding.severity == POSSIBLE
+    ends = finding.sentence.find(": ") if is_cause else max(finding.sentence.rfind(mark) for mark in (": ", "; "))
     if ends < 0:
         return finding.sentence, ""
     return f"{finding.sentence[:ends]}.", finding.sentence[ends + 2 :]
@@ -267,7 +257,7 @@ def journey(device: "Device", arrived: "pd.DataFrame") -> Rendered:
     Example: ``journey(device, tenant.devices.measurements(device.client_id))``.
     """
     if arrived.empty:
-        return paragraph("No measurement has arrived yet: let the device send one.")
+        return _text("No measurement has arrived yet: let the device send one.")
     last = arrived.iloc[-1]
     value, time = f"{last['value']:g} {last['unit']}", f"{last['time']:%Y-%m-%d %H:%M:%S} UTC"
     way = [device.client_id, "mutual TLS", f"platform at {device.host}:{device.port}", "REST", "here"]

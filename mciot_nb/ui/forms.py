@@ -143,18 +143,11 @@ class CertificateForm(Form):
         self._meaning, self._end = (widgets.HTML().add_class("mciot-hint") for _ in range(2))
         self._preview = widgets.HTML().add_class("mciot-preview")
         more = folded("Extensions that the certificate will get", self._extensions)
-        self.build(
-            *(self.row(name, field) for name, field in self._fields.items()),
-            widgets.HTML(
-                _SUBJECT["default" if any(prompt.default for prompt in asked.values()) else "no default"]
-            ).add_class("mciot-hint"),
-            self.row("key_type", self._key_type),
-            self._meaning,
-            self.row("days", self._days),
-            self._end,
-            self._preview,
-            widgets.HTML(more).add_class("mciot-folded"),
-        )
+        blank = _SUBJECT["default" if any(prompt.default for prompt in asked.values()) else "no default"]
+        rows = [self.row(name, field) for name, field in self._fields.items()]
+        rows += [widgets.HTML(blank).add_class("mciot-hint"), self.row("key_type", self._key_type), self._meaning]
+        rows += [self.row("days", self._days), self._end, self._preview, widgets.HTML(more).add_class("mciot-folded")]
+        self.build(*rows)
         if not self.problems():
             self.take()
 
@@ -250,15 +243,11 @@ class _WorkspaceForm(CertificateForm):
     def __init__(self, workspace: Workspace) -> None:
         owner, there = self.owner, workspace.issuer_certificates
         issuer = workspace.issuer if owner == "device" else "ca"
-        super().__init__(
-            f"The {'CA' if owner == 'ca' else owner}'s certificate",
-            workspace.subject(owner),
-            workspace.key_choice(owner),
-            owner=owner,
-            config=workspace.config(issuer),
-            issuer=None if owner == "ca" else there.get(issuer),
-            made=workspace.device_file("deviceCert.pem").exists() if owner == "device" else owner in there,
-        )
+        title = f"The {owner.replace('ca', 'CA')}'s certificate"
+        asked, config = (workspace.subject(owner), workspace.key_choice(owner)), workspace.config(issuer)
+        made = workspace.device_file("deviceCert.pem").exists() if owner == "device" else owner in there
+        signer = None if owner == "ca" else there.get(issuer)
+        super().__init__(title, *asked, owner=owner, config=config, issuer=signer, made=made)
 
 
 class CaForm(_WorkspaceForm):

@@ -35,15 +35,12 @@ def signing_texts(frame: pd.DataFrame, now: datetime) -> pd.DataFrame:
     serials = [hex_serial(serial) for serial in frame["serial"]]
     reasons = [f": {reason}" if reason else "" for reason in frame["reason"]]
     days = [math.ceil(seconds / _DAY) for seconds in (frame["expires"] - now).dt.total_seconds()]
-    columns = {
-        "Serial": serials,
-        "Status": [_STATUS[word] + reason for word, reason in zip(status, reasons, strict=True)],
-        "Days left": [str(left) if word == "V" else "-" for word, left in zip(status, days, strict=True)],
-        "Common name": [name or "-" for name in frame["common_name"]],
-        "Subject": [decoded(subject) for subject in frame["subject"]],
-        "Expires": _times(frame["expires"]),
-        "Revoked": _times(frame["revoked"]),
-    }
+    columns = {"Serial": serials}
+    columns["Status"] = [_STATUS[word] + reason for word, reason in zip(status, reasons, strict=True)]
+    columns["Days left"] = [str(left) if word == "V" else "-" for word, left in zip(status, days, strict=True)]
+    columns["Common name"] = [name or "-" for name in frame["common_name"]]
+    columns["Subject"] = [decoded(subject) for subject in frame["subject"]]
+    columns |= {"Expires": _times(frame["expires"]), "Revoked": _times(frame["revoked"])}
     return pd.DataFrame(columns, index=pd.Index(serials, dtype=str), dtype=str)
 
 

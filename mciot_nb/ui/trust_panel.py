@@ -28,11 +28,9 @@ from mciot_nb.workspace import Workspace
 _COLUMNS = ["Name", "Status", "Auto-registration", "Possession", "Expires", "Fingerprint"]
 _STATUS = {"ENABLED": "✓ enabled", "DISABLED": "✗ disabled"}
 #: What the platform says of the proof of possession, and what that means.
-_PROOF = {
-    True: ("✓ proven", "the uploader has proven that they have its private key"),
-    False: ("not proven", "anyone could have uploaded it, because a certificate is public"),
-    None: ("-", "this platform does not say"),
-}
+_PROVEN = "✓ proven", "the uploader has proven that they have its private key"
+_NOT_PROVEN = "not proven", "anyone could have uploaded it, because a certificate is public"
+_PROOF = {True: _PROVEN, False: _NOT_PROVEN, None: ("-", "this platform does not say")}
 
 
 def words_of(one: TrustedCertificate) -> dict[str, str]:
@@ -41,11 +39,9 @@ def words_of(one: TrustedCertificate) -> dict[str, str]:
     texts = [
         (visible(one.name) or "(no name)") + " (the tenant's own CA)" * one.own_ca,
         _STATUS.get(one.status, f"⚠ {one.status}"),
-        "on" if one.auto_registration else "off",
-        _PROOF[one.proven][0],
-        f"{state}{one.not_after:%Y-%m-%d %H:%M} UTC",
-        one.fingerprint,
     ]
+    texts += ["on" if one.auto_registration else "off", _PROOF[one.proven][0]]
+    texts += [f"{state}{one.not_after:%Y-%m-%d %H:%M} UTC", one.fingerprint]
     return dict(zip(_COLUMNS, texts, strict=True))
 
 
@@ -247,14 +243,12 @@ class TrustedCertificatesPanel(TablePanel):
             self._say_how_current(f"✗ The list may be out of date: {error}")
 
     def _say_how_current(self, problem: str = "") -> None:
-        hint = _WORDS["local" if self._tenant.is_local else "real"]
-        self._hint.value = status(problem or hint)
+        self._hint.value = status(problem or _WORDS["local" if self._tenant.is_local else "real"])
 
     def refresh(self) -> None:
         """Read the list again."""
-        self.do(
-            "Reading the list", self._read, lambda it: f"✓ Read: {counted(len(it), 'certificate', 'certificates')}."
-        )
+        said = lambda it: f"✓ Read: {counted(len(it), 'certificate', 'certificates')}."  # noqa: E731
+        self.do("Reading the list", self._read, said)
 
     def poll(self) -> None:
         """Read the local platform's list every two seconds, while nothing is being done."""
@@ -349,9 +343,8 @@ class TrustedCertificatesPanel(TablePanel):
 
 def _action(pressed: str, one: TrustedCertificate) -> str:
     """Return the name of what a button does now: two of them turn something on and off."""
-    on_off = {
-        "status": "disable" if one.status == "ENABLED" else "enable",
-        "automatic": "off" if one.auto_registration else "on",
-        "delete": "delete_own" if one.own_ca else "delete",
-    }
-    return on_off.get(pressed, pressed)
+    if pressed == "automatic":
+        return "off" if one.auto_registration else "on"
+    if pressed == "delete" and one.own_ca:
+        return "delete_own"
+    return pressed if pressed != "status" else "disable" if one.status == "ENABLED" else "enable"

@@ -65,15 +65,15 @@ def as_fragments(body: Mapping[str, Any], *reserved: str) -> str:
 class InventoryCalls(Handler):
     """The calls. A device, logged in by its token, meets nothing but itself."""
 
-    def _visible(self, device: RegisteredDevice | None, what: str) -> RegisteredDevice:
-        if device is None or device.created is None or self.login.device not in (None, device.device):
+    def _visible(self, device: RegisteredDevice | None, what: str, created: bool = True) -> RegisteredDevice:
+        if not device or (created and not device.created) or self.login.device not in (None, device.device):
             raise RestError(404, "inventory/Not Found", f"{what} is not in the inventory.")
         return device
 
-    def _by_id(self, number: object) -> RegisteredDevice:
+    def _by_id(self, number: object, created: bool = True) -> RegisteredDevice:
         is_id = (text := str(number)).isascii() and text.isdigit() and len(text) < 19
         found = self.storage.device(self.login.tenant, int(text) if is_id else 0)
-        return self._visible(found, f"The device {text}")
+        return self._visible(found, f"The device {text}", created)
 
     def _row(self, table: str, number: str) -> sqlite3.Row:
         query = f"SELECT * FROM {table} WHERE id = ? AND CAST(id AS TEXT) = ? AND tenant = ? AND ? IN ('', device)"
@@ -157,8 +157,8 @@ class InventoryCalls(Handler):
         self._show_object(number)
 
     def _delete_object(self, number: str) -> None:
-        """Delete it, with its user too if asked: then it can't connect until it is registered again."""
-        device, with_user = self._by_id(number), self.flag("withDeviceUser")
+        """Delete it, with its user too if asked, also before its message 100: then it has to be registered again."""
+        device = self._by_id(number, created=not (with_user := self.flag("withDeviceUser")))
         self.storage.delete_device(device, with_user=with_user)
         if with_user:
             self.platform.mqtt_server.end_device(device, "The device was deleted.")
