@@ -39,6 +39,7 @@ ROOMS = {
         *("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.connect", "mciot_nb.local_platform"),
         "mciot_nb.workspace",
     ),
+    "mciot_nb.expiry": ("mciot_nb.errors", "mciot_nb.pki", "mciot_nb.connect"),
     "mciot_nb.fleet": (
         *("mciot_nb.errors", "mciot_nb.secret", "mciot_nb.pki", "mciot_nb.archive", "mciot_nb.local_platform"),
     ),

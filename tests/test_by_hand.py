@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from mciot_nb import CompletionForm, LocalPlatform, Workspace, make_fleet
 from mciot_nb.pki.chain import is_issued_by, is_signature, read_certificates
 from mciot_nb.pki.config import read_config
+from mciot_nb.pki.crl import read_crl
 from mciot_nb.pki.keys import is_key_of, read_private_key
 from mciot_nb.pki.keystore import read_key, read_store
 from mciot_nb.secret import reveal
@@ -27,6 +28,7 @@ from tools.notebooks import NOTEBOOKS
 
 pytestmark = pytest.mark.slow
 PASSWORD = "Kaffee-42-ok"  # ASCII: keytool's prompts read bytes
+CRL_TEXT = "openssl crl -in crl/caCrl.pem -noout -text"
 CODE = "0123456789abcdef"  # of the platform, for the proof of possession
 
 
@@ -50,6 +52,7 @@ def answers(command: str) -> str:
         "openssl genpkey": [PASSWORD] * 2,
         "openssl req": [PASSWORD, *fields, "", ""],  # a request also asks for two attributes, left empty
         "openssl ca": [PASSWORD, "y", "y"],
+        "openssl x509 -req": [PASSWORD],
         "openssl pkcs12": [PASSWORD] * 3,
         "keytool -importkeystore": [PASSWORD] * 3,
         "keytool -importcert": [PASSWORD] if "deviceBoth" in command else [PASSWORD] * 2,
@@ -219,6 +222,21 @@ def test_a_device_enrols_by_hand(by_hand: By) -> None:
     assert '"active": true' in feature
 
 
+def test_a_certificate_is_renewed_and_a_new_root_bridged_by_hand(by_hand: By) -> None:
+    _, folder, printed = by_hand
+    renewal = folder.parent / "renewal"
+    (renewed,), (old,) = (read_certificates(renewal / f"deviceCertificates/{n}Cert.pem") for n in ("renewed", "device"))
+    assert shape(renewed) == shape(old) and renewed.public_key() == old.public_key()
+    assert renewed.serial_number > old.serial_number
+    (entry,) = read_crl(renewal / "crl" / "caCrl.pem")
+    assert entry.serial_number == old.serial_number and "Superseded" in printed[CRL_TEXT]
+    assert (folder / "crl" / "crlnumber").read_text() == "1000\n", "all in the copy"
+    (cross,), (root,) = (read_certificates(renewal / f"{name}Cert.pem") for name in ("cross", "next"))
+    assert cross.subject == root.subject and cross.public_key() == root.public_key() and cross.issuer == old.issuer
+    verified = [said for command, said in printed.items() if re.fullmatch("openssl verify .* movedCert.pem", command)]
+    assert len(verified) == 2 and all("movedCert.pem: OK" in said for said in verified)
+
+
 def test_the_mended_commands_needed_their_mend(by_hand: By, keytool: Run, openssl: Run, tmp_path: Path) -> None:
     """The guide's own words, and what comes of them today."""
     _, folder, _ = by_hand
@@ -240,7 +258,7 @@ def test_the_mended_commands_needed_their_mend(by_hand: By, keytool: Run, openss
 def test_the_commands_said_what_the_notebooks_promise(by_hand: By) -> None:
     _, folder, printed = by_hand
     verified = [text for command, text in printed.items() if command.startswith("openssl verify")]
-    assert [text.count(": OK") for text in verified] == [1, 1, 1], "the intermediate, and a device below each CA"
+    assert [text.count(": OK") for text in verified] == [1] * 5, "the intermediate, a device below each CA, two in 09"
     handshake = next(text for command, text in printed.items() if "-cert_chain" in command)
     assert "CONNECTION ESTABLISHED" in handshake and "Verification: OK" in handshake
     finish, signer = (

@@ -36,7 +36,7 @@ def test_run_all_goes_through_every_notebook_and_axe_finds_nothing_serious(tmp_p
         platform = LocalPlatform.running(tmp_path / "workspace")
         assert platform
         senders = platform.measurements()["device"]
-        assert senders.str.startswith("device-").sum() == 4, "one by PEM files, one by the stores, two in 11"
+        assert senders.str.startswith("device-").sum() > 4, "one by PEM files, one by the stores; more in 09 and 11"
         assert senders[~senders.str.startswith("device-")].nunique() == 40, "the fleet of 10"
 
 

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, tool
 
-from mciot_nb import CertificateAuthority, LocalPlatform, OnboardingError, Secret, Workspace, diagnose
+from mciot_nb import (
+    CertificateAuthority,
+    KeyChoice,
+    KeyType,
+    LocalPlatform,
+    OnboardingError,
+    Secret,
+    Workspace,
+    diagnose,
+)
 from mciot_nb.connect.mqtt import ALERTS, CONNACK
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import read_private_key
@@ -112,6 +121,7 @@ def test_every_command_of_a_fix_runs(quick_workspace: Workspace) -> None:
     tenant, ca, chain = workspace.tenant(), workspace.ca(), workspace.create_chain()
     names = {"workspace": workspace, "tenant": tenant, "ca": ca, "chain": chain, "certificate": chain[0]}
     names |= {"LocalPlatform": LocalPlatform, "CertificateAuthority": CertificateAuthority, "diagnose": diagnose}
+    names |= {"KeyChoice": KeyChoice, "KeyType": KeyType}
     assert len(COMMANDS) > 20
     with workspace.device(tenant) as device:
         names |= {"device": device, "subject": workspace.subject("device")}
