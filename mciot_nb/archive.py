@@ -1,5 +1,6 @@
 """What a workspace replaces: the new is made first, as a draft; then the old moves to ``earlier``, where it stays."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,9 @@ from cryptography import x509
 from mciot_nb.errors import OnboardingError, fault
 from mciot_nb.pki.chain import read_certificates, to_pem
 from mciot_nb.pki.files import disk_errors, rename_to_new, sync_folder, write_whole
+
+#: In a device's folder, its files that are being renewed; under the second name they are complete.
+RENEWAL, RENEWED = ".renewal", ".renewed"
 
 
 class Archive:
@@ -76,3 +80,28 @@ class Archive:
         """See that a file holds these certificates, as `keep` does."""
         pem = to_pem(certificates)
         return self.keep(path, lambda: read_certificates(path) == certificates, lambda new: write_whole(new, pem))
+
+    def replace(self, draft: Path, folder: Path, what: str) -> None:
+        """Put the files of ``draft`` in the places of ``folder``'s, and copies of those in ``earlier``.
+
+        Once ``draft`` has its new name they all will come to their places: `finish` goes on after a crash.
+        """
+        target = self._next_folder() / folder.relative_to(self._workspace)
+        with disk_errors(folder):
+            target.mkdir(parents=True)
+            for path in (folder / new.name for new in draft.glob("device*") if (folder / new.name).exists()):
+                write_whole(target / path.name, path.read_bytes(), private=not path.stat().st_mode & 0o077)
+            draft.rename(folder / RENEWED)
+        finish(folder)
+        print(f"Copied {what} to {target.relative_to(self._workspace.parent).as_posix()}.")
+
+
+def finish(folder: Path) -> None:
+    """Move renewed files that are complete to their places; nothing happens where there are none."""
+    with disk_errors(folder):
+        for path in sorted((folder / RENEWED).glob("device*")):
+            with suppress(FileNotFoundError):  # another process has just done it
+                path.replace(folder / path.name)
+    if (folder / RENEWED).exists():
+        sync_folder(folder)
+        shutil.rmtree(folder / RENEWED, ignore_errors=True)

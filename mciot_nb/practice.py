@@ -16,6 +16,7 @@ from typing import Any
 from cryptography import x509
 
 from mciot_nb.errors import OnboardingError
+from mciot_nb.fleet import read_devices
 from mciot_nb.pki import chain, keystore
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.crl import unlisted
@@ -99,6 +100,10 @@ class _Desk:
             second = self.read("secondCa/caCert.pem")[0]
             wrong = {chain.fingerprint(first, "sha256"): "first", chain.fingerprint(second): "sha1"}
             return wrong | {chain.fingerprint(second, "sha256"): "right"}
+        if note == "failed.txt":
+            return {
+                str(row["line"]): "right" if row["state"] else "good" for row in read_devices(self.folder / "plant.csv")
+            }
         device = workspace.certificate("device")  # later.txt
         later = device.not_valid_after_utc + timedelta(days=1)
         return {"OK": "today", chain.diagnose([device], [workspace.issuer_certificate], at=later).code: "right"}
@@ -122,6 +127,12 @@ class _Desk:
         yield "open", b"ENCRYPTED" in (self.folder / key).read_bytes()
         yield "pair", is_key_of(signed, read_private_key(self.folder / key, self.workspace.passphrase))
         yield "revoked", signed.serial_number not in self.revocations()
+
+    def plant(self, words: Words) -> Facts:
+        made = [chain.read_certificates(path)[0] for path in self.folder.glob("plant/*/deviceCert.pem")]
+        yield "few", len(made) >= 3
+        yield "issuer", all(chain.is_issued_by(one, self.read("secondCa/caCert.pem")[0]) for one in made)
+        yield "days", {KeyChoice.of(one).days for one in made} == {90}
 
     def section(self, _: Words) -> Facts:
         section = read_config(self.folder / "secondCa/caConfig.cnf").sections.get("v3_intermediate", {})

@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 
 from cryptography import x509
 
-from mciot_nb.archive import Archive
+from mciot_nb.archive import RENEWAL, Archive, finish
 from mciot_nb.connect.client_settings import ClientSettings
 from mciot_nb.connect.device import Device
 from mciot_nb.connect.enrolment import enrol
@@ -131,6 +131,8 @@ class Workspace:
         self._opened: dict[str, CertificateAuthority] = {}
         self._issuer = ""
         self._tenant_secret: Secret | None = None
+        for issuer in ISSUERS.values():
+            finish(self.folder / issuer / "deviceCertificates")
         Workspace.latest = self
 
     def __repr__(self) -> str:
@@ -480,6 +482,59 @@ class Workspace:
         self._archive.keep_certificates(path, [signed])
         return signed
 
+    def renew_device(self, key: KeyChoice | None = None) -> x509.Certificate:
+        """Renew the device's certificate, for its key and the same days, or with a new key as ``key`` asks.
+
+        The new files take the places of the old ones together; those are copied to ``earlier``. The old certificate
+        stays valid until `supersede_device`. Interrupted at any point, the old device is there or the new one; called
+        again, it goes on with what was begun. Raises: OnboardingError: KEY_LOST, if only a new key would help.
+        """
+        check_choice(key)
+        folder, signer, old = self.device_file(""), self.signer(), self.certificate("device")
+        row = signer.database.find(old.serial_number)
+        if key is None and row and row.reason == "keyCompromise":
+            raise fault("KEY_LOST", serial=f"{row.serial:X}")
+        draft = folder / RENEWAL
+        begun, csr = draft / "deviceKey.pem", (draft if key else folder) / "deviceCsr.pem"
+        if begun.exists() and (not key or KeyType.of(read_private_key(begun, self.passphrase)) != key.key_type):
+            self._archive.move([draft], "a renewal with a new key that was begun")
+        with disk_errors(draft):
+            draft.mkdir(exist_ok=True)
+        if key and not begun.exists():
+            create_key(begun, self.passphrase, key.key_type or KeyType.P256)
+        own = read_private_key(begun, self.passphrase) if key else self._device_key()
+        request = read_request(csr) if csr.exists() else create_request(csr, own, self.subject("device"))
+        signer.allow_same_subject()
+        signed = signer.find_issued(request)  # and then something was interrupted
+        if signed is None or signed == old:
+            begin, days = normalize_time(None), (key or KeyChoice.of(old)).days
+            signed = signer.sign(request, days=days_within(signer.certificate, begin, days), at=begin)
+        chain = build_chain(signed, [signer.certificate], up_to=signer.certificate)
+        write_whole(draft / "deviceCert.pem", to_pem(chain[:1]), replace=True)
+        write_whole(draft / "deviceCertChain.pem", to_pem(chain), replace=True)
+        for name in (f"deviceKeystore.{kind}" for kind in STORE_KINDS):
+            if (folder / name).exists():
+                keystore.write_keystore(draft / name, own, chain, self.passphrases.for_store(), replace=True)
+        self._archive.replace(draft, folder, "the device's files, as they were before it was renewed,")
+        return signed
+
+    def supersede_device(self, device: Device, tenant: Tenant) -> str:
+        """Revoke every older certificate of ``device`` as superseded, and `publish` that; return what comes of it.
+
+        Raises: OnboardingError: NOT_SEEN unless the device is connected with its newest certificate.
+        """
+        signer, new = self.signer(), self.certificate("device")
+        if not device.is_connected or device.certificate != new:
+            raise fault("NOT_SEEN", device=device.client_id)
+        for row in signer.database.rows():
+            if (row.status, row.subject) == ("V", oneline(name_of(new))) and row.serial != new.serial_number:
+                signer.revoke(row.serial, "superseded")
+        return self.publish(tenant)
+
+    def publish(self, tenant: Tenant) -> str:
+        """Write the issuer's revocation list, and tell ``tenant`` what is on it; return what will come of that."""
+        return tenant.trusted_certificates.revoke([one.serial_number for one in self.signer().update_crl()])
+
     def _as_signed(self, subject: x509.Name) -> x509.Name:
         """Return the subject that the issuer's policy makes of one. Raises: OnboardingError: if it would refuse."""
         return signed_subject(self.config(self.issuer), subject, name_of(self.issuer_certificate))
@@ -741,7 +796,16 @@ class Workspace:
         """Stop the local platform and archive everything that was made, for a fresh start."""
         if platform := LocalPlatform.running(self.folder):
             platform.stop()
-        names = ("enrolledDevice", "platform", "issuer", "server.json", "passphrase", "practice", "completion")
+        names = (
+            "platform",
+            "issuer",
+            "server.json",
+            "passphrase",
+            "practice",
+            "completion",
+            "enrolledDevice",
+            "renewal",
+        )
         others = [self.folder / name for name in names]
         self._archive.move([self.ca_folder, *others, *self.folder.glob(".new-*")], "everything that was made")
         self._opened.clear()

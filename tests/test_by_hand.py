@@ -16,7 +16,7 @@ from conftest import ROOT, Run, tool
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from mciot_nb import CompletionForm, LocalPlatform, Workspace
+from mciot_nb import CompletionForm, LocalPlatform, Workspace, make_fleet
 from mciot_nb.pki.chain import is_issued_by, is_signature, read_certificates
 from mciot_nb.pki.config import read_config
 from mciot_nb.pki.keys import is_key_of, read_private_key
@@ -88,6 +88,7 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspac
         with workspace.device(platform.tenant) as device:
             device.create()
             device.measure("c8y_Temperature", "T", 21.5, "C")
+        make_fleet(ROOT / "data" / "fleet.csv", workspace.ca(), workspace.folder / "fleet", workspace.passphrase)
         CompletionForm(workspace).sign()
         printed, folder = {}, tutorial
         for command in commands():
@@ -161,7 +162,7 @@ def test_what_openssl_made_by_hand_equals_ours_field_by_field(by_hand: By) -> No
         theirs, ours = read_certificates(folder / name), read_certificates(workspace.ca_folder / name)
         assert [shape(certificate) for certificate in theirs] == [shape(certificate) for certificate in ours]
         assert [c.serial_number for c in theirs][:-1] == [c.serial_number for c in ours][:-1]
-    for name, config, next_serial in ((".", "caConfig.cnf", "1002\n"), (below, "intermediateConfig.cnf", "1001\n")):
+    for name, config, next_serial in ((".", "caConfig.cnf", "102A\n"), (below, "intermediateConfig.cnf", "1001\n")):
         pair = [folder / name, workspace.ca_folder / name]
         sections, moved = (read_config(f / config).sections for f in pair)
         own = {key: value.replace(str(pair[0]), str(pair[1])) for key, value in sections["CA_default"].items()}

@@ -1,5 +1,6 @@
 """What is said before a device connects, held against what the platform says, the log, and openssl and keytool."""
 
+import errno
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from mciot_nb import CertificateAuthority, Device, OnboardingError, Workspace, diagnose, diagnose_device, explain
+from mciot_nb import __main__ as command
 from mciot_nb.connect import diagnosis as module
 from mciot_nb.connect.tenant import Tenant
 from mciot_nb.connect.trusted_certificates import TrustedCertificate
@@ -732,6 +734,137 @@ def test_the_command_asks_a_tenant(worlds: Callable[[str], Workspace]) -> None:
     wrong = command_line(*ask, **where, **secrets | {"MCIOT_PASSWORD": "not-the-password"})
     assert wrong.returncode == 2 and "HTTP_401" in wrong.stderr and not wrong.stdout
     case.leave()
+
+
+def test_the_command_could_not_look_and_says_so(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("a" * 300)
+    for source in (long, "/dev/zero"):
+        said = command_line("diagnose", source, "--json")
+        assert said.returncode == 2 and json.loads(said.stdout)["code"] == "DISK", said
+    gone = command_line("diagnose", tmp_path / "gone", "--json")
+    assert gone.returncode == 2 and json.loads(gone.stdout)["code"] == "NO_FILE" and "(NO_FILE)" in gone.stderr
+
+    def no_permission(path: Path, *_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "exists", no_permission)
+    with pytest.raises(OnboardingError, match="permission denied") as refused:
+        look(guide)
+    assert refused.value.code == "DISK"
+    monkeypatch.undo()
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr(Path, "iterdir", no_permission)
+    with pytest.raises(OnboardingError, match="permission denied"):
+        look(tmp_path / "own")
+    monkeypatch.undo()
+    no_permission_for(guide / "deviceKey.pem", monkeypatch)
+    assert look(guide).code == "DISK"
+    monkeypatch.setattr(sys, "argv", ["", "diagnose", str(guide)])
+    assert command.main() == 2
+
+
+def no_permission_for(path: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let nobody open a file, also not an administrator."""
+    real = Path.open
+
+    def opened(one: Path, *arguments: Any, **options: Any) -> Any:
+        if one == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(one))
+        return real(one, *arguments, **options)
+
+    patch.setattr(Path, "open", opened)
+
+
+@pytest.mark.parametrize(
+    ("shell", "status"),
+    [
+        (r"printf '\377\376 Connection Refused: not authorised.' | {}", 1),
+        ("printf 'Connection Refused: not authorised.' | iconv -t UTF-16 | {}", 1),
+        ("{} <&-", 2),
+        ("{} 'not authorised' >&-", 1),
+        ("{} 'not authorised' >/dev/full", 2),
+    ],
+)
+def test_explain_takes_any_input_and_ends_in_a_sentence(shell: str, status: int) -> None:
+    line = shell.format(f"'{sys.executable}' -m mciot_nb explain")
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, stdin=subprocess.DEVNULL, text=True, capture_output=True)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+    assert done.returncode == status, done
+    assert "could not be printed" in done.stderr or "/dev/full" not in shell
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = [sys.executable, "-m", "mciot_nb", "explain", "not authorised"]
+    unread = subprocess.run(told, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert unread.returncode == 2 and unread.stderr.strip().count("\n") == 0, unread.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pty")
+@pytest.mark.parametrize(
+    ("typed", "status"), [(b"\3", 2), (b"\4", 2), (b"not-this\n", 1), (PASSPHRASE.encode() + b"\n", 0)]
+)
+def test_a_prompt_that_is_left_is_no_traceback(guide: Path, typed: bytes, status: int) -> None:
+    import pty
+
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.pop("MCIOT_PASSPHRASE", None)
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "mciot_nb", "diagnose", str(guide)])
+    said = b""
+    with suppress(OSError):  # the end, on Linux
+        while part := os.read(terminal, 4096):
+            said += part
+            if said.endswith(b"keystore: "):
+                os.write(terminal, typed)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status and b"Traceback" not in said, said
+    assert typed.strip() not in said or status == 2
+
+
+def test_several_files_of_one_device_are_one_device(guide: Path, tmp_path: Path) -> None:
+    stores = [guide / "deviceKeystore.jks", guide / "deviceKeystore.pkcs12"]
+    assert look(stores, passphrase="ascii-only") == Diagnosis()
+    assert look([guide / "deviceCert.pem", guide / "deviceCertChain.pem", guide / "deviceKey.pem"]) == Diagnosis()
+    twice = write_file(tmp_path / "twice.pem", (guide / "deviceCertChain.pem").read_bytes() * 2)
+    assert look([twice, guide / "deviceKey.pem"]).code == "CHAIN_ORDER", "in one file it is sent twice"
+    der = tmp_path / "key.der"
+    run(
+        "openssl",
+        "pkey",
+        "-in",
+        guide / "deviceKey.pem",
+        "-passin",
+        f"pass:{PASSPHRASE}",
+        "-outform",
+        "DER",
+        "-out",
+        der,
+    )
+    (found,) = look([guide / "deviceCertChain.pem", der]).findings
+    assert found.code == "BAD_PEM" and "is not a private key in PEM form" in found.sentence
+
+
+def test_certificates_without_an_end_are_looked_at(tmp_path: Path) -> None:
+    end = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - datetime.now(UTC).replace(microsecond=0)  # RFC 5280, 4.1.2.5
+    ca = tools.make("CA", ca=True, ends=end)
+    folder = write_guide(tmp_path / "caCertificate", ca, tools.make("dev", ca, ends=end))
+    assert look(folder) == Diagnosis()
+    almost = ca.certificate.not_valid_after_utc - timedelta(seconds=1)
+    assert [one.code for one in look(folder, at=almost).findings] == ["EXPIRED", "EXPIRED"] and look(
+        folder, at=almost
+    ).ok
+
+
+def test_nobody_is_refused_where_only_rest_is_out_of_reach(guide: Path, worlds: Callable[[str], Workspace]) -> None:
+    platform = worlds(GUIDE).platform()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"https://127.0.0.1:{taken.getsockname()[1]}"
+        tenant = Tenant(url, "t1", "ann", Secret("x"), platform.mqtt, verify=str(platform.server_certificate))
+        with pytest.raises(OnboardingError) as silent:
+            look(guide, tenant=tenant)
+        assert silent.value.code == "NOT_REACHED"
 
 
 # Speed ----------------------------------------------------------------------------------------------------------------

@@ -431,6 +431,48 @@ def test_a_device_asks_until_it_is_registered_or_for_a_while(platform: LocalPlat
     assert untrusted.value.code == "TLS"
 
 
+@pytest.mark.usefixtures("ca")
+def test_a_table_is_read_as_csv_is(platform: LocalPlatform) -> None:
+    def sent(table: bytes) -> requests.Response:
+        options = {"auth": tools.login(platform), "headers": {"Accept": "application/json"}}
+        return rest(platform, "POST", BULK, files={"file": ("devices.csv", table)}, **options)
+
+    head = b"ID;AUTH_TYPE;NAME\n"
+    long = sent(head + b"never;CERTIFICATES;" + b"x" * 200_000)
+    assert long.status_code == 422 and "can't be read as CSV" in long.json()["message"]
+    assert sent(b'"ID";"AUTH_TYPE"\n"in-quotes";"CERTIFICATES"\n').json()["numberOfSuccessful"] == 1
+    parted = "before\u2028after"  # ends no line of CSV
+    (done,) = sent(head + f"{parted};CERTIFICATES;\n".encode()).json()["credentialUpdatedList"]
+    assert done["deviceId"] == parted
+    assert sent(head.replace(b"\n", b"\r") + b"old-mac-1;CERTIFICATES;\r").json()["numberOfSuccessful"] == 1
+
+
+def test_what_can_not_be_asked_for_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_module, "send", lambda *_, **__: pytest.fail("sent"))
+    ask = partial(enrol, "https://t1.example.com", key=KEY)
+    for name in ("", "a:b", "a\nb", "\ud800", "x" * 65):
+        with pytest.raises(OnboardingError) as refused:
+            ask(name, secret=Secret("x"))
+        assert refused.value.code == "BAD_NAME", name
+    for token in ("", "two words", "a\nb", "\u20ac", "\ud800"):
+        with pytest.raises(OnboardingError) as refused:
+            ask("dev", secret=Secret(token), again=True)
+        assert refused.value.code == "BAD_TOKEN" and (not token or token not in str(refused.value))
+    monkeypatch.setattr(http_module, "send", lambda *_, **__: (403, b""))
+    with pytest.raises(OnboardingError, match="answered 403"):
+        ask("dev", secret=Secret("of a shell in Latin-1: \udcfc"))
+
+
+def test_what_an_odd_status_means_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    says = {202: "try again later", 302: "check the URL", 415: "check the URL", 500: "try again later"}
+    for status, advice in says.items():
+        asked: list[int] = []
+        monkeypatch.setattr(http_module, "send", lambda *_, asked=asked, s=status, **__: (asked.append(s) or s, b""))
+        with pytest.raises(OnboardingError, match=f"answered {status}: .*{advice}"):
+            enrol("https://t1.example.com", "dev", KEY, Secret("x"), wait=0.1)
+        assert (len(asked) > 1) == (status in (202, 500)), "RFC 7030, 4.2.3: asked again until it is ready"
+
+
 def test_only_a_certificate_for_this_device_and_key_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     own, stranger, twin = tools.make("dev"), tools.make("stranger"), tools.make("dev")
     answers = {

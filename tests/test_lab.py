@@ -34,7 +34,10 @@ def test_run_all_goes_through_every_notebook_and_axe_finds_nothing_serious(tmp_p
                     expect(page.locator(".jp-Notebook")).to_contain_text("CONNACK 5")
                 look_over(page, f"{path.stem}_{theme}")
         platform = LocalPlatform.running(tmp_path / "workspace")
-        assert platform and len(platform.measurements()) == 4, "one by PEM files, one by the stores, two in 11"
+        assert platform
+        senders = platform.measurements()["device"]
+        assert senders.str.startswith("device-").sum() == 4, "one by PEM files, one by the stores, two in 11"
+        assert senders[~senders.str.startswith("device-")].nunique() == 40, "the fleet of 10"
 
 
 def look_over(page: Page, name: str) -> None:

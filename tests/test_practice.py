@@ -37,6 +37,8 @@ IN_A_TENANT = {
 #: Notes that need nothing of the exercises before: what is written, and the sentence that answers it.
 NOTES = [
     *(("08", 1, "unknown", "UNKNOWN_CA"), ("08", 1, "ok", "ok"), ("08", 1, "other", "CONNACK_5")),
+    *(("09", 1, "incomplete", "CRL_INCOMPLETE"), ("09", 1, "other", "OK")),
+    *(("09", 2, "near", "NOT_CONNECTED"), ("09", 2, "other", "REVOKED")),
     *(("08", 2, "early", "not_yet_valid"), ("08", 2, "other", "alert certificate expired")),
 ]
 ANSWER = r"<details style=[^>]*><summary>(.+)</summary>\n\n(✓ \*\*Right\.\*\*|✗ \*\*No\.\*\*) (.+)\n\n</details>"
@@ -71,6 +73,7 @@ def at_hand(workspace: Workspace) -> dict[str, Any]:
         subject = DEFAULTS["intermediate"]
 
     given = {"workspace": workspace, "ca": workspace.ca(), "certificate": workspace.certificate("device")}
+    given["issuer"] = workspace.ca()
     return given | {
         "form": Form,
         "display": str,
@@ -91,6 +94,7 @@ def enrolled(workspace: Workspace) -> dict[str, Any]:
 @pytest.fixture
 def fresh(quick_workspace: Workspace) -> Workspace:
     quick_workspace.catch_up("upload")
+    quick_workspace.ca().update_crl()  # as 03 and 09 do
     return quick_workspace
 
 
@@ -118,7 +122,7 @@ def test_the_solutions_are_right_one_after_the_other_and_change_nothing_of_the_g
 
 @pytest.fixture(scope="module")
 def solved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """A workspace in which the exercises of 00 to 05 are done; its platform is not needed any more."""
+    """A workspace in which the exercises of 00 to 05 and 10 are done; its platform is not needed any more."""
     with pytest.MonkeyPatch.context() as patch:
         make_keys_quick(patch)
         workspace = Workspace(tmp_path_factory.mktemp("solved") / "workspace")
@@ -126,7 +130,7 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
             workspace.catch_up("upload")
             given = at_hand(workspace)
             for number, at in EACH:
-                if number < "06":
+                if number < "06" or number == "10":
                     solve(workspace, number, at, given)
             for name, answer in (("days", "365"), ("guess", "HTTP_401")):
                 (workspace.practice_folder / f"{name}.txt").write_text(answer)
@@ -276,6 +280,11 @@ ATTEMPTS: list[tuple[str, int, str, Callable[[Learner], object]]] = [
     ("05", 2, "second", lambda t: t.trust(read_certificates(t.workspace.device_file("serverCertificate.pem"))[0])),
     ("05", 3, "own", lambda t: t.store("byOpenssl.pkcs12", [t.sign("a"), t.second.certificate])),
     ("05", 3, "second", lambda t: t.store("byOpenssl.pkcs12", [t.own])),
+    ("10", 1, "few", lambda t: shutil.rmtree(t.folder / "plant" / "plant-2")),
+    ("10", 1, "issuer", lambda t: t.put("plant/plant-1/deviceCert.pem", t.workspace.certificate("device"))),
+    ("10", 1, "days", lambda t: t.put("plant/plant-1/deviceCert.pem", t.sign("a"))),
+    ("10", 2, "good", lambda t: t.write("failed.txt", "2")),
+    ("10", 2, "other", lambda t: t.write("failed.txt", "press:1")),
     ("11", 1, "ca", lambda t: t.write("days.txt", "1095")),
     ("11", 1, "other", lambda t: t.write("days.txt", "a year")),
     ("11", 2, "many", lambda t: t.write("guess.txt", "http_429")),

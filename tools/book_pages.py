@@ -5,6 +5,7 @@ of text, which goes to the foot of each page, and writes the pages.
 """
 
 import io
+import os
 import re
 import shutil
 import sys
@@ -50,6 +51,7 @@ def adapted(text: str, folder: Path, source: Path) -> str:
             shutil.copyfile(target, inside)
         return found[0].replace("README.md", "index.md") if inside.is_file() else found[1]
 
+    text = re.sub(r'<img src="([^"]+)" width="(\d+)" alt="([^"]+)">', r"![\3](\1){width=\2px}", text)
     parts = re.split(r"(^ *```.*?^ *```$|`[^`\n]+`)", diagrams.FENCE.sub(picture, text), flags=re.DOTALL | re.MULTILINE)
     parts[::2] = [LINK.sub(link, part) for part in parts[::2]]
     return "".join(parts)
@@ -98,8 +100,8 @@ def write_sources(source: Path, notebooks: dict[Path, Any], about: str) -> None:
     write_notebooks(source, notebooks)
     for name, text in api.items():
         (source / "api" / f"{name}.rst").write_text(text, encoding="utf-8")
-    for picture in (ROOT / "docs").glob("*.png"):
-        shutil.copyfile(picture, source / "docs" / picture.name)
+    for picture in (*ROOT.glob("docs/*.png"), *ROOT.glob("notebooks/*.svg")):
+        shutil.copyfile(picture, source / picture.relative_to(ROOT))
     (source / "about.md").write_text(about, encoding="utf-8")
 
 
@@ -160,7 +162,8 @@ def build(builder: str, source: Path, out: Path, state: Path, ran: str = "") -> 
     }
     warnings = io.StringIO()
     with docutils_namespace():
-        app = Sphinx(source, None, out, state, builder, settings, status=None, warning=warnings)
+        processes = os.cpu_count() or 1
+        app = Sphinx(source, None, out, state, builder, settings, None, warnings, parallel=processes)
         app.connect("autodoc-process-docstring", split_docstring)
         if builder == "dummy":
             app.builder.write_documents = lambda docnames: None  # type: ignore[method-assign]

@@ -24,7 +24,7 @@ from mciot_nb.pki import admission
 from mciot_nb.pki.admission import Uploaded, refusal
 from mciot_nb.pki.chain import Chain, Given, Profile, each_of, examine, is_ca, profile_of
 from mciot_nb.pki.crl import read_crl
-from mciot_nb.pki.files import read_file
+from mciot_nb.pki.files import disk_errors, read_file
 from mciot_nb.pki.keys import KEY_BLOCK, PrivateKey, is_key_of, read_private_key
 from mciot_nb.pki.keystore import PKCS12_NAMES, read_key
 from mciot_nb.pki.names import BY_ATTRIBUTE, common_name, name_of, readable
@@ -57,7 +57,7 @@ class _Setup:
     def read_folder(self, folder: Path) -> None:
         """Read a folder like deviceCertificates, and what a CA has beside it."""
         there = [folder / name for name in (_CHAIN, *_KEYSTORES) if (folder / name).exists()] or [folder / _CHAIN]
-        if not any(folder.glob("device*.*")):
+        if not any(one.match("device*.*") for one in folder.iterdir()):  # glob passes over a folder that it can't read
             raise fault("NO_FILE.device", folder=folder)
         for path in (there[0], folder / "deviceKey.pem") if there[0].suffix == ".pem" else there[:1]:
             self.read_file(path)
@@ -73,12 +73,14 @@ class _Setup:
         """Read certificates, a key, or both, or a keystore."""
         try:
             data = read_file(path, f"There is no {path}: make it first, or correct the path.")
-            is_store = path.suffix.lower() in (".jks", *PKCS12_NAMES)
+            is_store, is_key = path.suffix.lower() in (".jks", *PKCS12_NAMES), b"PRIVATE KEY" in data
             try:
                 found = [] if is_store else parse_upload(KEY_BLOCK.sub(b"", data), str(path))
             except OnboardingError as error:
                 is_store, found = error.code == "KEYSTORE", []
-                if not is_store and (b"PRIVATE KEY" not in data or b"BEGIN CERTIFICATE" in data):
+                is_key &= b"BEGIN CERTIFICATE" not in data
+                is_key |= error.code == "PRIVATE_KEY"  # in another form than PEM, which is said below
+                if not is_store and not is_key:
                     raise OnboardingError(f"{path}: {error}", error.code) from None
             if is_store:
                 self.files["keystore"] = path
@@ -86,8 +88,8 @@ class _Setup:
                 found = [*chain]
             elif found:
                 self.files.setdefault("chain", path)
-            self.chain += found
-            if b"PRIVATE KEY" in data:
+            self.chain += [one for one in found if one not in self.chain]  # each file has its own twice, if at all
+            if is_key:
                 self.files["key"] = path
                 self.key = read_private_key(path, self.passphrase)
         except OnboardingError as error:
@@ -150,8 +152,8 @@ def diagnose_device(
             now, clock = _clock(tenant, now)
             findings += clock
     except OnboardingError as error:
-        if error.code != "NOT_REACHED":
-            raise
+        if error.code != "NOT_REACHED" or not (tenant and tenant.is_local):
+            raise  # as MQTT may answer where REST does not, and let the device in
         tenant = None
         findings += [] if error.code in [one.code for one in findings] else [Finding(error.code, str(error))]
     rules = profile_of(profile) if isinstance(profile, str) else profile
@@ -175,9 +177,10 @@ def _read(source: Device | Path | str | Iterable[Path | str], passphrase: Secret
         return setup
     setup = _Setup(passphrase)
     for path in map(Path, [source] if isinstance(source, str | Path) else source):
-        if not path.exists():
-            raise OnboardingError(f"There is no {path}: make it first, or correct the path.", "NO_FILE")
-        (setup.read_folder if path.is_dir() else setup.read_file)(path)
+        with disk_errors(path):
+            if not path.exists():
+                raise OnboardingError(f"There is no {path}: make it first, or correct the path.", "NO_FILE")
+            (setup.read_folder if path.is_dir() else setup.read_file)(path)
     return setup
 
 
@@ -210,7 +213,7 @@ def _uploaded(tenant: Tenant) -> Iterator[Uploaded]:
 def _clock(tenant: Tenant, here: datetime) -> tuple[datetime, list[Finding]]:
     """Return the server's time, by which it judges, and what is to be said of this machine's clock."""
     (host, port), there = https_host(tenant.url), here
-    with suppress(OSError, ValueError, http.client.HTTPException):
+    with suppress(OSError, ValueError, OverflowError, http.client.HTTPException):
         context = client_context(tenant.trusted)
         with closing(http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=context)) as client:
             client.request("HEAD", "/tenant/currentTenant")
@@ -256,10 +259,10 @@ def _warnings(setup: _Setup, path: Chain, at: datetime, superfluous: bool) -> It
         if one not in path:
             yield finding("CHAIN_ORDER.superfluous", WARNING, one, subject=readable(name_of(one)))
     for one in path:
-        if at <= one.not_valid_after_utc < at + SOON:
+        if timedelta() <= one.not_valid_after_utc - at < SOON:
             yield finding("EXPIRED.soon", WARNING, one, certificate=the(one), date=one.not_valid_after_utc)
     for one, issuer in itertools.pairwise(path):
-        if one.not_valid_after_utc > (last := issuer.not_valid_after_utc) + A_DAY:
+        if one.not_valid_after_utc - (last := issuer.not_valid_after_utc) > A_DAY:  # a sum may be after the year 9999
             yield finding("OUTLIVES_CA.chain", WARNING, one, certificate=the(one), last=last)
     longest, name = BY_ATTRIBUTE["common_name"].longest, common_name(name_of(setup.chain[0])) or ""
     if len(name) > longest:

@@ -1,6 +1,7 @@
 """A certificate from the tenant's own CA: what its administrator does, and what a device asks for (EST, RFC 7030)."""
 
 import base64
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from mciot_nb.connect.tenant import Tenant
 
 _OWN_CA, _ENROLMENT = statuses("own CA"), statuses("enrolment")
-#: What a device is answered before it is registered, or where the server has too much to do.
-_LATER = (401, 429, 500, 502, 503, 504)
+#: What a device is answered before it is registered or its certificate ready, or where the server has too much to do.
+_LATER = (202, 401, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class OwnCa:
 
     def register(self, device_id: str) -> Secret:
         """Register a device; returns the one-time password for its first certificate."""
-        if not device_id or set(device_id) & set(':;,"\r\n'):
-            raise fault("BAD_NAME.device", device=device_id)
+        _name(device_id)
         path, password = "/devicecontrol/bulkNewDeviceRequests", secrets.token_hex(16)  # the longest that it takes
         table = f"ID;AUTH_TYPE;ENROLLMENT_OTP;NAME\n{device_id};CERTIFICATES;{password};{device_id}\n"
         read = lambda body: [str(one["failureReason"]) for one in body["failedCreationList"]]  # noqa: E731
@@ -64,6 +64,12 @@ def _read(body: dict[str, Any]) -> x509.Certificate:
     return parse_upload(body["certInPemFormat"], "It")[0]
 
 
+def _name(device_id: str) -> x509.Name:
+    if not device_id or set(device_id) & set(':;,"\r\n'):
+        raise fault("BAD_NAME.device", device=device_id)
+    return DistinguishedName(common_name=device_id).to_x509()
+
+
 def enrol(
     url: str, device_id: str, key: PrivateKey, secret: Secret, again: bool = False, verify: Any = True, wait: float = 60
 ) -> x509.Certificate:
@@ -72,9 +78,11 @@ def enrol(
     Until it is registered it asks anew, for ``wait`` seconds. Raises: OnboardingError: ``HTTP_<status>``, KEY_MISMATCH,
     NOT_A_TENANT, and as `http.send` does. Example: ``enrol(tenant.url, "device-2", key, password)``.
     """
-    basic = base64.b64encode(f"{device_id}:{secret.reveal()}".encode()).decode()
-    headers = {"Authorization": f"Bearer {secret.reveal()}" if again else f"Basic {basic}"}
-    builder = x509.CertificateSigningRequestBuilder(DistinguishedName(common_name=device_id).to_x509())
+    builder, said = x509.CertificateSigningRequestBuilder(_name(device_id)), secret.reveal()
+    if again and not re.fullmatch(r"[!-~]+", said):  # as of a `Tenant`
+        raise fault("BAD_TOKEN")
+    basic = base64.b64encode(f"{device_id}:{said}".encode("utf-8", "replace")).decode()
+    headers = {"Authorization": f"Bearer {said}" if again else f"Basic {basic}"}
     csr = base64.b64encode(builder.sign(key, SHA256()).public_bytes(Encoding.DER))
     url, deadline = f"{url}/.well-known/est/simple{'re' * again}enroll", time.monotonic() + wait * (not again)
     options = {"data": csr, "headers": headers | {"Content-Type": "application/pkcs10"}}
@@ -84,7 +92,9 @@ def enrol(
             break
         time.sleep(min(5.0, wait / 10))
     if status not in (200, 201):
-        says = _ENROLMENT.get(status, "try again later").format(device=device_id)
+        default = "this is not what a platform answers here: check the URL"
+        later = "try again later" if status in _LATER or status > 499 else default
+        says = _ENROLMENT.get(status, later).format(device=device_id)
         raise OnboardingError(f"{url} answered {status}: {says}.", f"HTTP_{status}")
     try:
         found = certificates_of(body)

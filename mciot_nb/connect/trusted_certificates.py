@@ -42,7 +42,7 @@ class TrustedCertificate:
     """A CA (or intermediate) certificate that the tenant trusts, as the platform describes it.
 
     ``proven`` says whether its uploader has proven possession of the key; None where the platform does not say.
-    ``certificate`` is the certificate itself, None where it can't be read.
+    ``certificate`` is the certificate itself, None where it can't be read. Of an ``own_ca`` the platform has the key.
     """
 
     fingerprint: str
@@ -54,6 +54,7 @@ class TrustedCertificate:
     not_after: datetime
     proven: bool | None = None
     certificate: x509.Certificate | None = field(default=None, repr=False, compare=False)
+    own_ca: bool = False
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Self:
@@ -67,7 +68,8 @@ class TrustedCertificate:
         automatic = body.get("autoRegistrationEnabled") in (True, "true")
         proven = None if proven is None else bool(proven)
         not_after = not_after if not_after.tzinfo else not_after.replace(tzinfo=UTC)
-        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven, certificate)
+        own_ca = body.get("tenantCertificateAuthority") is True
+        return cls(sha1, name, status, automatic, subject, issuer, not_after, proven, certificate, own_ca)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mciot_nb.errors import Diagnosis, OnboardingError, fault
@@ -225,13 +226,17 @@ class CertificateAuthority:
         days: int | None = None,
         *,
         at: datetime | None = None,
+        shows_progress: bool = True,
     ) -> list[x509.Certificate]:
         """Sign many requests as `sign` does, all of them or none, in a fraction of the time.
 
-        Where stderr is a terminal, a bar shows how many are signed. Stopped before the last one, none is recorded.
+        Where stderr is a terminal, a bar shows how many are signed, unless the caller has its own. Stopped before the
+        last one, none is recorded.
 
         Raises: OnboardingError: for the first request that can't be signed; then none is.
         """
+        from tqdm import tqdm  # here, because it takes a fifth of a second
+
         begin = normalize_time(at)
         prepared = [signing.prepare(self.config, self.certificate, csr, extensions, days, begin) for csr in requests]
         if not prepared:
@@ -241,20 +246,19 @@ class CertificateAuthority:
             signing.check_unique_subject(self.database, self.config, [subject for subject, _ in prepared])
             serials = self.database.reserve_serials(len(prepared), copies)
             try:
-                certificates = self._write_drafts(copies, serials, [builder for _, builder in prepared], options)
+                numbered = zip(serials, [builder for _, builder in prepared], strict=True)
+                bar = tqdm(numbered, total=len(serials), disable=None if shows_progress and serials[1:] else True)
+                certificates = self._write_drafts(copies, bar, options)
                 self.database.record([signing.row_of(certificate) for certificate in certificates])
             finally:  # whatever happened: what has a row gets its name, and nothing else stays
                 settle(copies, serials, self.database.index().serials)
         return certificates
 
     def _write_drafts(
-        self, copies: Path, serials: list[int], builders: list[x509.CertificateBuilder], options: dict[str, Any]
+        self, copies: Path, numbered: Iterable[tuple[int, x509.CertificateBuilder]], options: dict[str, Any]
     ) -> list[x509.Certificate]:
         """Sign, and write each certificate under its draft's name while the next one is signed; durable on return."""
-        from tqdm import tqdm  # here, because it takes a fifth of a second
-
         certificates, writes = [], []
-        numbered = tqdm(zip(serials, builders, strict=True), total=len(serials), disable=None if serials[1:] else True)
         with disk_errors(copies):
             with ThreadPoolExecutor(8) as pool:  # what waits for the disk together, the disk does together
                 for serial, builder in numbered:
@@ -286,6 +290,22 @@ class CertificateAuthority:
             if same and found.not_valid_after_utc > normalize_time(None) and is_issued_by(found, self.certificate):
                 return found
         return None
+
+    def allow_same_subject(self) -> None:
+        """Let a subject have several valid certificates: in ``database.txt.attr``, which overrules the .cnf."""
+        with self._locked():
+            if signing.must_be_unique(self.database, self.config):
+                write_whole(self.database.attributes_path, b"unique_subject = no\n", replace=True)
+
+    def cross_sign(self, new: "CertificateAuthority") -> x509.Certificate:
+        """Return a certificate of the ``new`` CA's name and key, signed by this one: a cross-certificate.
+
+        The name stays whole whatever the policy drops (``-preserveDN``): a certificate names its issuer in full.
+        """
+        whole = self.config.sections | {"ca": {**self.config.sections["ca"], "preserve": "yes"}}
+        signer = replace(self, config=replace(self.config, sections=whole))
+        request = x509.CertificateSigningRequestBuilder().subject_name(new.certificate.subject).sign(new.key, SHA256())
+        return signer.find_issued(request, ca=True) or signer.sign(request, "v3_ca")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

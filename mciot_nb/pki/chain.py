@@ -99,7 +99,7 @@ def parse_certificates(pem: bytes) -> list[x509.Certificate]:
 
 
 def to_pem(chain: Given) -> bytes:
-    """Return the certificates one after the other in PEM form, as the guide's ``cat`` does."""
+    """Return certificates one after the other, as the guide's ``cat`` does. Example: ``to_pem([device, ca])``."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in each_of(chain))
 
 

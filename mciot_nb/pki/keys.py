@@ -100,13 +100,16 @@ def create_key(path: Path, passphrase: Secret | str, key_type: KeyType = KeyType
 
     Raises: OnboardingError: EXISTS, BAD_PASSPHRASE if openssl would refuse the passphrase, BAD_KEY for another type.
     """
-    key_type, password = KeyType(key_type), encode_passphrase(passphrase)
-    if key_type is KeyType.P256:
-        key: PrivateKey = ec.generate_private_key(ec.SECP256R1())
-    else:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
+    password, key = encode_passphrase(passphrase), new_key(KeyType(key_type))
     write_whole(path, encrypted_pem(key, password), private=True)
     return key
+
+
+def new_key(key_type: KeyType) -> PrivateKey:
+    """Return a new private key."""
+    if key_type is KeyType.P256:
+        return ec.generate_private_key(ec.SECP256R1())
+    return rsa.generate_private_key(public_exponent=65537, key_size=int(key_type.removeprefix("RSA ")))
 
 
 def encrypted_pem(key: PrivateKey, password: bytes) -> bytes:
@@ -194,9 +197,14 @@ def create_request(path: Path, key: PrivateKey, subject: DistinguishedName) -> R
 
     Example: ``request = create_request(folder / "deviceCsr.pem", key, DistinguishedName(common_name="device-2"))``
     """
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
+    request = new_request(key, subject)
     write_whole(path, request.public_bytes(Encoding.PEM))
     return request
+
+
+def new_request(key: PrivateKey, subject: DistinguishedName) -> Request:
+    """Return a new request."""
+    return x509.CertificateSigningRequestBuilder().subject_name(subject.to_x509()).sign(key, SHA256())
 
 
 def read_request(path: Path) -> Request:

@@ -365,22 +365,33 @@ def plot(values: "pd.Series[float]", name: str, unit: str = "") -> str:
 
 
 def _svg(values: "pd.Series[float]") -> str:
-    """Draw the values over their times (UTC), in the colours of our other pictures."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would write of its font cache into the notebook
-    ground, ink, muted, accent = (COLOURS[name][0] for name in ("ground", "ink", "muted", "ca"))
-    with _drawing, warnings.catch_warnings(action="ignore"):  # of spans of thousands of years
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # here, because it takes half a second
-        from matplotlib.figure import Figure
+    """Draw the values over their times (UTC)."""
 
-        axes = (figure := Figure(figsize=_SIZE, layout="constrained", facecolor=ground)).subplots()
-        axes.set_facecolor(ground)
+    def draw(axes: Any) -> None:
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # here, because it takes half a second
+
         drawn = values.clip(-1e300, 1e300)  # what matplotlib can draw; the words have the value itself
-        axes.plot(drawn.index, drawn, color=accent, marker="o", markersize=4)
+        axes.plot(drawn.index, drawn, color=COLOURS["ca"][0], marker="o", markersize=4)
         margin = (drawn.index[-1] - drawn.index[0]) / 20 or pd.Timedelta(seconds=30)  # else one point had years
         axes.set_xlim(drawn.index[0] - margin, drawn.index[-1] + margin)
         axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=5))
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        axes.set_xlabel("Time, UTC", color=ink, size=_POINTS)
+        axes.set_xlabel("Time, UTC")
+
+    return drawn_svg(draw, _SIZE)
+
+
+def drawn_svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    """Return an SVG of what ``draw`` does with matplotlib's axes, in the colours of our other pictures."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would write of its font cache into the notebook
+    ground, ink, muted = (COLOURS[name][0] for name in ("ground", "ink", "muted"))
+    with _drawing, warnings.catch_warnings(action="ignore"):  # of spans of thousands of years
+        from matplotlib.figure import Figure
+
+        axes = (figure := Figure(figsize=size, layout="constrained", facecolor=ground)).subplots()
+        draw(axes)
+        axes.set_facecolor(ground)
+        axes.xaxis.label.set(color=ink, size=_POINTS)
         axes.tick_params(colors=ink, labelsize=_POINTS)
         axes.grid(color=muted, alpha=0.3, linewidth=0.6)
         axes.spines[:].set_color(ink)

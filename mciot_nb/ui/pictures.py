@@ -1,11 +1,13 @@
-"""Three pictures: a chain (who signed whom, where it is broken, what is trusted), how much of a validity has passed,
-and the steps of the tutorial with the files that each made.
+"""Four pictures: a chain (who signed whom, where it is broken, what is trusted), how much of a validity has passed,
+what expires next, and the steps of the tutorial with the files that each made.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, starmap
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -154,6 +156,29 @@ def _bar(mark: int, colour: str) -> Iterator[str]:
     yield words(mark, 13, "today", 12, "ink", _BEGIN, "middle")
     yield words(_BEGIN, 47, "begin", 12, "muted", _BEGIN, "middle")
     yield words(_END, 47, "end", 12, "muted", _BEGIN, "middle")
+
+
+_LINE, _FROM, _TO, _MOST, _SOON = 28, 250, 520, 12, 30  # pixels, rows, days
+_SCALE = {1: "a day", 30: "a month", 365: "a year", 3650: "ten years"}
+
+
+def expiry_picture(frame: Any) -> Rendered:
+    """Draw what `expiring` found, on a logarithmic scale. Example: ``expiry_picture(expiring(workspace))``."""
+    alt, height = list[str](), 60 + _LINE * min(len(frame), _MOST)
+    at = {days: _FROM + int((_TO - _FROM) * math.log(max(1, days), 7300)) for days in (*_SCALE, *frame["days"])}
+    shapes = [f'<rect width="{_WIDTH}" height="{height}" rx="8" class="ground"/>']
+    shapes += [words(at[days], 22, said, 12, "muted", 90, "middle") for days, said in _SCALE.items()]
+    shapes += [f'<path d="M{at[days]} 30V{height - 12}" {OUTLINE} class="muted"/>' for days in _SCALE]
+    for number, row in enumerate(frame.head(_MOST).to_dict("records"), 2):
+        days, y, colour = row["days"], _LINE * number, "good" if row["days"] > _SOON else "bad"
+        said = f"{'✓' if days > _SOON else '⚠'} {counted(days, 'day', 'days')}" if days > 0 else "✗ expired"
+        name, long = visible(f"{row['name']} ({row['kind']})"), max(at[days] - _FROM, 3)
+        shapes += words(_MARGIN, y, name, 13, "ink", _FROM - 28), words(_TO + 16, y, said, 13, colour, 100)
+        shapes.append(f'<rect x="{_FROM}" y="{y - 10}" width="{long}" height="10" class="{colour}"/>')
+        alt.append(f"{name}: {said}")
+    more = f"; and {len(frame) - _MOST} more, later" if len(frame) > _MOST else ""
+    text = f"What expires next: {'; '.join(alt) or 'nothing'}{more}."
+    return Rendered(text, image(shapes, (_WIDTH, height), text))
 
 
 _STEPS_WIDTH, _STEP, _LEFT = 560, 46, 58  # pixels

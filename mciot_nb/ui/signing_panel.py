@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,6 +63,7 @@ def _times(times: "pd.Series[pd.Timestamp]") -> list[str]:
 #: openssl's words for why, in plain English. removeFromCRL is not among them: it belongs into a delta list, and in any
 #: other openssl takes it for no revocation at all. Nor are the three that bear an argument.
 REASONS = meanings("reason to revoke", "words.csv")
+_WORDS = meanings("renewal", "words.csv")
 #: Seconds that the database may be missing or torn before that is said: openssl replaces it by renames.
 PATIENCE = 1.5
 #: Seconds after which a database that has not changed is read all the same: a day is over, or a row has expired.
@@ -77,9 +79,10 @@ class SigningPanel(TablePanel):
     """
 
     def __init__(self, workspace: Workspace | CertificateAuthority, issuer: str = "") -> None:
-        ca = workspace
+        ca, self.own = workspace, row()
         if isinstance(ca, Workspace):
-            ca = ca.with_issuer(issuer or ca.issuer).signer()
+            ca = ca.with_issuer(issuer or ca.issuer)
+            self.own, ca = row(*self._buttons(ca)), ca.signer()
         options = [(f"{word}: {meaning}" if word else meaning, word) for word, meaning in REASONS.items()]
         layout = widgets.Layout(width="auto", max_width="100%")
         self._reason = widgets.Dropdown(description="Reason", options=options, value="", layout=layout)
@@ -95,8 +98,8 @@ class SigningPanel(TablePanel):
         self._polling = threading.Lock()  # one poll at a time; its holder may take table.lock, and never the reverse
         self._frame, self._texts = pd.DataFrame(), pd.DataFrame()
         self._stamps: list[tuple[int, ...]] = []  # of the files as they were read last
-        self._failing_since, self._problem = 0.0, ""
-        self.build(self._trouble, self.table, self._crl_row, self._opened)
+        self._failing_since, self._problem, self._suggested_for = 0.0, "", ""
+        self.build(self._trouble, self.table, self._crl_row, self.own, self._opened)
         self.poll()
 
     def poll(self) -> None:
@@ -154,6 +157,9 @@ class SigningPanel(TablePanel):
             expired = f"Expired on {words['Expires']}"
             self._why.value = f"{expired}: nobody accepts it any more, so there is nothing to revoke."
         show_if(self._revoke, not self._why.value)
+        if serial != self._suggested_for:  # else it is the learner's choice
+            same = self._texts.index[(self._texts["Subject"] == words["Subject"]) & (self._texts["Days left"] != "-")]
+            self._suggested_for, self._reason.value = serial, "superseded" if serial in same[1:] else ""
         if self._why.value:
             self.ask_nothing()
         path = self.ca.config.ca_path("new_certs_dir") / f"{serial}.pem"
@@ -161,6 +167,19 @@ class SigningPanel(TablePanel):
             return certificate_card(read_copy(path, int(serial, 16), self.ca.certificate)).html
         except OnboardingError as error:
             return status(f"✗ {error}", "problem")
+
+    # -- what a person may do
+
+    def _buttons(self, workspace: Workspace) -> Iterator[widgets.Button]:
+        def renew() -> None:
+            said = _WORDS["renewed"].format
+            self.do("Renewing", workspace.renew_device, lambda new: said(hex_serial(new.serial_number)))
+
+        def tell() -> None:
+            self.do("Telling the tenant", lambda: workspace.publish(workspace.tenant()), "✓ {}".format)
+
+        yield button("Renew the device …", lambda: self.ask(_WORDS["renew"], "Renew", renew))
+        yield button("Tell the tenant", tell)
 
     def _ask_to_revoke(self) -> None:
         serial, reason = self.table.opened, self._reason.value

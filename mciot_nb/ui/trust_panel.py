@@ -36,7 +36,10 @@ _PROOF = {True: _PROVEN, False: _NOT_PROVEN, None: ("-", "this platform does not
 def words_of(one: TrustedCertificate) -> dict[str, str]:
     """Return what the table shows of one, by column; what can't be seen and what is not documented is marked."""
     state = "✗ expired " if one.not_after < datetime.now(UTC) else ""
-    texts = [visible(one.name) or "(no name)", _STATUS.get(one.status, f"⚠ {one.status}")]
+    texts = [
+        (visible(one.name) or "(no name)") + " (the tenant's own CA)" * one.own_ca,
+        _STATUS.get(one.status, f"⚠ {one.status}"),
+    ]
     texts += ["on" if one.auto_registration else "off", _PROOF[one.proven][0]]
     texts += [f"{state}{one.not_after:%Y-%m-%d %H:%M} UTC", one.fingerprint]
     return dict(zip(_COLUMNS, texts, strict=True))
@@ -336,4 +339,6 @@ def _action(pressed: str, one: TrustedCertificate) -> str:
     """Return the name of what a button does now: two of them turn something on and off."""
     if pressed == "automatic":
         return "off" if one.auto_registration else "on"
+    if pressed == "delete" and one.own_ca:
+        return "delete_own"
     return pressed if pressed != "status" else "disable" if one.status == "ENABLED" else "enable"

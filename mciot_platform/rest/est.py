@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import io
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -91,12 +92,17 @@ class EnrolmentCalls(CertificateCalls, ChainCalls):
 
     def _register_devices(self) -> None:
         """Register devices with certificates, from a file of CSV; the one-time passwords in it are for enrolment."""
-        lines = (self._uploaded_file() or b"").decode("utf-8-sig", "replace").splitlines() or [""]
-        delimiter = next((one for one in "\t;," if one in lines[0]), ";")
-        if "ID" not in lines[0].split(delimiter):
+        text = (self._uploaded_file() or b"").decode("utf-8-sig", "replace")
+        delimiter = next((one for one in "\t;," if one in re.split("[\r\n]", text)[0]), ";")
+        try:
+            table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
+            columns, rows = table.fieldnames or (), [*table]
+        except csv.Error as error:
+            raise unfit(f"file can't be read as CSV: {error}.", "devicecontrol") from None
+        if "ID" not in columns:
             raise unfit("file, a CSV whose first line names the column ID, is required.", "devicecontrol")
         with self.storage.transaction():
-            found = [self._register(row) for row in csv.DictReader(lines, delimiter=delimiter, restval="")]
+            found = [self._register(row) for row in rows]
         done, failed = ([one for one in found if ("line" in one) == bad] for bad in (False, True))
         counts = {"numberOfAll": len(found), "numberOfSuccessful": len(done), "numberOfFailed": len(failed)}
         counts["numberOfCreated"] = sum("CREATED" in one.values() for one in done)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import authority
 import enrolments
+import fleet
 import pandas as pd
 import platform_load
 import stores
@@ -55,7 +56,7 @@ def main() -> None:
         rows.append(("create a CA, RSA-4096", create, "its bare key alone", key))
         if shutil.which("openssl"):
             rows += [*authority.fleets(Path(folder)), *authority.large_database(Path(folder))]
-            rows += stores.stores(Path(folder))
+            rows += [*stores.stores(Path(folder)), *fleet.fleet(Path(folder))]
         book = [sys.executable, "-m", "tools.book", "--out", f"{folder}/book"]
         guide = [sys.executable, "-m", "tools.notebooks", "run"]
         rows.append(("run.py book", median(quiet(book), 3), "run.py guide", median(quiet(guide), 3)))
@@ -66,6 +67,7 @@ def main() -> None:
     frame["ratio"] = frame["seconds"] / frame["peer's seconds"]
     print(f"{frame.round(4).to_string(index=False)}\n{remark}")
     print(platform_load.platform_load())
+    print(fleet.connected())
 
 
 if __name__ == "__main__":

@@ -97,21 +97,22 @@ async def connected(job: dict[str, Any]) -> AsyncIterator[list[Client]]:
 
 
 async def hold(job: dict[str, Any]) -> dict[str, Any]:
-    """Hold all connections, and let each send a message every two seconds: the number acknowledged, and the delays."""
+    """Hold all connections, and let each send a message now and then: the number acknowledged, and the delays."""
     delays: list[float] = []
+    period = job["period"]
 
     async def talk(client: Client, offset: float) -> None:
         await asyncio.sleep(offset)
-        for _ in range(round(job["seconds"] / PERIOD)):
+        for _ in range(round(job["seconds"] / period)):
             began = time.perf_counter()
             client.writer.write(client.publish(1))
             answer = await asyncio.wait_for(client.reader.readexactly(4), 30)
             assert answer == acknowledged(PUBACK, client.sent), answer
             delays.append(time.perf_counter() - began)
-            await asyncio.sleep(max(0.0, PERIOD - delays[-1]))
+            await asyncio.sleep(max(0.0, period - delays[-1]))
 
     async with connected(job) as clients:
-        share = PERIOD / len(clients)
+        share = period / len(clients)
         await asyncio.gather(*(talk(client, share * number) for number, client in enumerate(clients)))
     return {"sent": {client.name: client.sent for client in clients}, "delays": delays}
 
@@ -224,9 +225,11 @@ def mosquitto(folder: Path, program: str, cas: list[x509.Certificate], platform:
             process.terminate()
 
 
-def hold_all(server: Server, folder: Path, names: list[str], seconds: float) -> tuple[float, Sent, list[float]]:
+def hold_all(
+    server: Server, folder: Path, names: list[str], seconds: float, period: float = PERIOD
+) -> tuple[float, Sent, list[float]]:
     """Let all devices be there at once. Returns the bytes for each idle one, the numbers sent, and the delays."""
-    before, given = server.memory(), {"folder": str(folder), "seconds": seconds}
+    before, given = server.memory(), {"folder": str(folder), "seconds": seconds, "period": period}
     jobs = [Job("hold", server, names=names[number::PROCESSES], **given) for number in range(PROCESSES)]
     memory = (server.memory() - before) / len(names)
     for job in jobs:
