@@ -7,7 +7,6 @@ refusal from another, and says of each cause how it is told from the others.
 import re
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 
@@ -21,17 +20,6 @@ BETWEEN = " / "
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OUR_CODE = re.compile(r"\(([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)\) *$", re.MULTILINE)
 _MOST_EXCEPTIONS = 20  # to be looked at: each may come from another one
-
-
-@dataclass(frozen=True)
-class Causes(Diagnosis):
-    """What an error can mean: each finding is a possible cause, the likeliest first."""
-
-    @property
-    def verdict(self) -> str:
-        """How many causes there are, in words."""
-        count = len(self.findings)
-        return f"{count} possible causes, the most likely first." if count > 1 else "What this can mean:"
 
 
 def explain(error: object) -> Diagnosis:
