@@ -230,8 +230,8 @@ def test_the_guide_runs_in_the_workspace_that_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.notebooks", "run"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    end = r"Achieved:\n  ✓ device-0001 connected .*\n  ✓ device-0002 .*\n  ✓ 40 devices of the fleet .*\n"
-    end += r"  ✓ \d+ measurements .*\n  ✓ a ClientId .*\n"
+    end = r"Achieved:\n  ✓ device-0001 connected .*\n  ✓ device-0002 .*\n"
+    end += r"(  ✓ lab-device-\d+ .*\n)?  ✓ 40 devices of the fleet .*\n  ✓ \d+ measurements .*\n  ✓ a ClientId .*\n"
     assert f"Workspace: {folder}\n" in done.stdout and re.search(f"{end}$", done.stdout) and not done.stderr
     assert not re.search(r"(?i)fail|error|refused|✗|[ /]\.", done.stdout), "no word of failure, no hidden file"
     assert not (folder / "passphrase").exists(), "the environment's passphrase serves"
