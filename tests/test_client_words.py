@@ -244,7 +244,7 @@ def test_causes_are_shown_as_such_each_with_how_to_tell_it() -> None:
     title, first, how, *_ = render(found).text.split("\n")
     assert title == f"✗ {len(found.findings)} possible causes, the most frequent first."
     assert first.startswith("  UNKNOWN_CA: ") and first.endswith("is not uploaded to this tenant.")
-    assert how.startswith("    How to tell: no row of ") and how.endswith("in another tenant.")
+    assert how.startswith("    How to tell: look for its fingerprint in ") and how.endswith("in another tenant).")
     assert "What to do" not in render(found).text + render(found).html
     own = render(explain(OnboardingError("It is so: do that.", "BAD_TOKEN"))).text
     assert "Not OK: 1 finding." in own and "What to do: do that." in own

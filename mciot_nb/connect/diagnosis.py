@@ -81,6 +81,7 @@ class _Setup:
                 is_key &= b"BEGIN CERTIFICATE" not in data
                 is_key |= error.code == "PRIVATE_KEY"  # in another form than PEM, which is said below
                 if not is_store and not is_key:
+                    self.files.setdefault("chain", path)
                     raise OnboardingError(f"{path}: {error}", error.code) from None
             if is_store:
                 self.files["keystore"] = path
