@@ -87,7 +87,7 @@ def test_a_ca_whose_key_writes_its_curve_out_is_no_matter_of_dates(
     device = make("explicit", Entity(own, loaded, (own,)))  # type: ignore[arg-type]
     platform.tenant.trusted_certificates.upload(own)
     said = refused("ALERT_BAD_CERTIFICATE", device_of(platform, tmp_path, device).connect)
-    assert "perhaps" in said and "states its curve by numbers" in said and "let diagnose" in said
+    assert "perhaps" in said and "states its curve by numbers" in said and "ask diagnose" in said
     assert "its curve written out" in str(diagnose(device.chain, [own], "guide-2021")), "which it does say"
 
 

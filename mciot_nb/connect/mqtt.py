@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -190,7 +191,8 @@ class Connection:
         self._open = False
         if self._client:
             self._client.disconnect()
-            self._client.loop_stop()
+            with suppress(AttributeError):  # paho's thread has ended between two looks at it
+                self._client.loop_stop()
 
     def publish(self, *lines: str, topic: str = PUBLISH_TOPIC) -> None:
         """Publish SmartREST lines with QoS 1, and return once the platform has acknowledged them.
