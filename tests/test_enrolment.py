@@ -420,7 +420,9 @@ def test_a_device_asks_until_it_is_registered_or_for_a_while(platform: LocalPlat
     registered.start()
     assert enrol(platform.https, "patient", KEY, Secret(PASSWORD), **ask).public_key() == KEY.public_key()
     registered.join()
-    with pytest.raises(OnboardingError, match=r"401: nobody is not registered yet, or its one-time .*register it again\.$") as late:
+    with pytest.raises(
+        OnboardingError, match=r"401: nobody is not registered yet, or its one-time .*register it again\.$"
+    ) as late:
         enrol(platform.https, "nobody", KEY, Secret(PASSWORD), **ask | {"wait": 0.2})
     assert late.value.code == "HTTP_401" and PASSWORD not in str(late.value)
     with pytest.raises(OnboardingError) as never:
