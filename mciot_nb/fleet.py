@@ -259,7 +259,7 @@ def _make(
     def begin(batch: list[Row]) -> list[tuple[list[Row], Future[Any]]]:
         orders = [(rows, [_subject(ca, row["common_name"]) for row in rows]) for rows in _portions(batch, PORTION)]
         if not elsewhere:
-            return [(rows, pool.submit(work.begin, subjects)) for rows, subjects in orders]
+            return [(rows, _submit(pool, work.begin, subjects)) for rows, subjects in orders]
         return [(rows, elsewhere.submit(new_keys, subjects, work.key_type, recipient)) for rows, subjects in orders]
 
     def made(finishing: list[tuple[list[Row], Future[None]]]) -> int:
@@ -273,16 +273,26 @@ def _make(
     coming = begin(batches[0]) if batches else []
     for following in (*batches[1:], []):
         if elsewhere:
-            coming = [(rows, pool.submit(work.keep, _names(rows), *_from_elsewhere(one))) for rows, one in coming]
+            coming = [(rows, _submit(pool, work.keep, _names(rows), *_from_elsewhere(one))) for rows, one in coming]
         requests = [(row, one) for rows, future in coming for row, one in zip(rows, future.result(), strict=True)]
         coming = begin(following)
         signed = _sign(requests, ca, days)
         yield made(finishing)
         finishing = [
-            (rows, pool.submit(work.finish, _names(rows), [signed[name] for name in _names(rows)]))
+            (rows, _submit(pool, work.finish, _names(rows), [signed[name] for name in _names(rows)]))
             for rows in _portions([row for row, _ in requests if row["common_name"] in signed], PORTION)
         ]
     yield made(finishing)
+
+
+def _submit(pool: Executor, *work: Any) -> "Future[Any]":
+    """Submit ``work``. Raises: BrokenExecutor: if a worker has died, even while the pool is still being closed."""
+    try:
+        return pool.submit(*work)
+    except OSError as error:
+        if error.errno is not None:  # the system's own, such as no memory for another process
+            raise
+        raise BrokenExecutor(str(error)) from error  # "handle is closed": to start a worker needs the pool's pipes
 
 
 def _portions(rows: list[Row], size: int) -> list[list[Row]]:
