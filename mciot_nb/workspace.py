@@ -532,8 +532,16 @@ class Workspace:
         return self.publish(tenant)
 
     def publish(self, tenant: Tenant) -> str:
-        """Write the issuer's revocation list, and tell ``tenant`` what is on it; return what will come of that."""
-        return tenant.trusted_certificates.revoke([one.serial_number for one in self.signer().update_crl()])
+        """Write the issuer's revocation list, and tell ``tenant`` what is on it; return what will come of that.
+
+        The tenant's list does not say whose a number is. One that is also the issuer's own (an intermediate and its
+        first device both have 1000) is left out, because it would shut out every device below the issuer.
+        """
+        listed, own = [one.serial_number for one in self.signer().update_crl()], self.issuer_certificate.serial_number
+        told = tenant.trusted_certificates.revoke([serial for serial in listed if serial != own])
+        if own not in listed:
+            return told
+        return f"{told} The tenant was not told of {own:X}: the issuer itself has that number, and would be refused."
 
     def _as_signed(self, subject: x509.Name) -> x509.Name:
         """Return the subject that the issuer's policy makes of one. Raises: OnboardingError: if it would refuse."""
