@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,7 @@ def export(page: Page, notebook: Any, folder: Path, theme: str = "light") -> str
 def test_an_export_shows_every_output_without_a_network(path: Path, run: dict[Path, Any], tmp_path: Path) -> None:
     notebook = run[path]
     expected, of_widgets = expected_words(notebook), expected_words(notebook, only_widgets=True)
+    of_others = Counter(expected) - Counter(of_widgets)  # 10 says once more what its widget said
     with offline() as page:
         shown = export(page, notebook, tmp_path)
         photograph(page, f"{path.stem}_export")
@@ -124,7 +126,7 @@ def test_an_export_shows_every_output_without_a_network(path: Path, run: dict[Pa
                 if VIEW in output.get("data", {}):
                     output["data"] = {VIEW: output["data"][VIEW]}
         shown = export(page, notebook, tmp_path)
-        assert [words for words in of_widgets if words in shown] == []
+        assert [words for words in of_widgets if shown.count(words) > of_others[words]] == []
 
 
 def test_the_labs_menu_exports_a_page_that_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
