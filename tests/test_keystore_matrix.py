@@ -280,6 +280,8 @@ def test_each_of_two_keys_in_keytools_jks_is_read(tools: Tools, monkeypatch: pyt
     path = tools.folder / "store.pkcs12"
     make = ("-genkeypair", "-storetype", "JKS", "-keystore", path, "-dname", "CN=own", "-keyalg")
     tools.keytool(*make, "RSA", "-keysize", "2048", "-alias", "First")
+    entries = jks.load(path.read_bytes(), PASSWORD)  # an ASCII alias alone: ours are
+    assert jks.dump(entries, PASSWORD) == path.read_bytes() != jks.dump(entries, KEY_PASSWORD)
     tools.keytool(*make, "EC", "-alias", "GERÄT 日本 🙂", "-keypass:env", "KEY_PASS")
     store = read_store(path, PASSWORD)
     assert store.remark == "It is a JKS, whatever its name says." and tools.listed(path)[0] == "JKS"
@@ -292,7 +294,6 @@ def test_each_of_two_keys_in_keytools_jks_is_read(tools: Tools, monkeypatch: pyt
             numbers(path, **options)
         assert caught.value.code == code
     entries = jks.load(path.read_bytes(), PASSWORD)
-    assert jks.dump(entries, PASSWORD) == path.read_bytes() != jks.dump(entries, KEY_PASSWORD)
     for entry, password in zip(sorted(entries, key=lambda entry: entry.alias), (PASSWORD, KEY_PASSWORD), strict=True):
         plain = jks.decrypt_key(entry.key, password)
         salt = entry.key[-len(plain) - 40 :][:20]

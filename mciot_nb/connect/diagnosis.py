@@ -110,7 +110,7 @@ class _Setup:
         elif not is_key_of(chain[0], key):
             where, own = files.get("chain", files.get("keystore")), files.get("key", "that was given")
             yield finding("KEY_MISMATCH.device", REFUSED, chain[0], key=own, chain=where)
-        elif "chain" in files and "key" in files:
+        if "chain" in files and "key" in files:  # of a file that can't be read too, whosever the key is
             try:
                 with suppress(SSL.Error):
                     return SSL.Context(SSL.TLS_CLIENT_METHOD).use_certificate_chain_file(files["chain"])
