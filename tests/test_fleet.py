@@ -504,7 +504,7 @@ def test_dask_makes_the_keys(ca: CertificateAuthority, tmp_path: Path) -> None:
         assert len(made(fleet)) == 60, fleet["problem"].unique()
         demand_whole(tmp_path / "fleet", ca, made(fleet))
     requests = {path.read_bytes() for path in (tmp_path / "fleet").glob("*/deviceCsr.pem")}
-    keys = [x509.load_pem_x509_csr(one).public_key() for one in requests]  # older cryptography can't hash them
+    keys = [x509.load_pem_x509_csr(one).public_key() for one in requests]  # they can't be hashed
     assert len({key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for key in keys}) == 60, (
         "no key twice"
     )
