@@ -237,6 +237,22 @@ def test_a_serial_number_of_the_old_ca_counts_against_a_new_one(workspace: Works
     refused(own, "CONNACK_5")
 
 
+def test_below_an_intermediate_the_issuers_own_number_is_not_told(quick_workspace: Workspace) -> None:
+    workspace = quick_workspace
+    workspace.choose_issuer("intermediate")
+    workspace.catch_up("upload")
+    tenant, old = workspace.use_profile("current").tenant, workspace.certificate("device")
+    assert old.serial_number == workspace.issuer_certificate.serial_number, "each CA of the guide begins with 1000"
+    tenant.trusted_certificates.check_revocations()
+    workspace.renew_device()
+    with workspace.device(tenant) as device:
+        assert "The tenant was not told of 1000: the issuer itself" in workspace.supersede_device(device, tenant)
+    with workspace.device(tenant):
+        assert tenant.trusted_certificates.revoked() == []
+    tenant.trusted_certificates.revoke(old)  # the control
+    refused(workspace.device(tenant), "CONNACK_5")
+
+
 def test_a_device_measures_through_its_enrolment_again(workspace: Workspace) -> None:
     tenant = workspace.tenant()
     tenant.own_ca.turn_on()
