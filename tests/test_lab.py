@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 #: What our cells put on the page; the Lab around it is not ours to mend.
 OURS = ".jp-OutputArea-output"
 #: Whatever is wider than the place it has.
-CUT = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText).filter(text => text.trim())"
+CUT = (
+    "all => all.filter(one => one.scrollWidth > one.clientWidth + 1 && one.innerText.trim()).map(one => one.innerText)"
+)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
