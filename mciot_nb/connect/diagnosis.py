@@ -103,6 +103,10 @@ class _Setup:
         key, chain, files = self.key, self.chain, self.files
         if not key or not chain:
             return
+        if "chain" in files and "key" in files and (problem := self._problem_of_openssl()):
+            yield Finding(problem.code, str(problem), certificate=chain[0])
+            if problem.code == "BAD_PEM":
+                return chain.clear()  # there may be more in the file than could be read
         owner = next((number for number, one in enumerate(chain) if is_key_of(one, key)), 0)
         if owner:
             yield finding("KEY_MISMATCH.order", REFUSED, chain[0], number=owner + 1)
@@ -110,15 +114,16 @@ class _Setup:
         elif not is_key_of(chain[0], key):
             where, own = files.get("chain", files.get("keystore")), files.get("key", "that was given")
             yield finding("KEY_MISMATCH.device", REFUSED, chain[0], key=own, chain=where)
-        if "chain" in files and "key" in files:  # of a file that can't be read too, whosever the key is
-            try:
-                with suppress(SSL.Error):
-                    return SSL.Context(SSL.TLS_CLIENT_METHOD).use_certificate_chain_file(files["chain"])
-                load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files["chain"], files["key"], self.passphrase)
-            except OnboardingError as error:
-                yield Finding(error.code, str(error), certificate=chain[0])
-                if error.code == "BAD_PEM":
-                    chain.clear()  # there may be more in the file than could be read
+
+    def _problem_of_openssl(self) -> OnboardingError | None:
+        """Return why OpenSSL does not take the certificates, which it reads before it looks at the key."""
+        try:
+            with suppress(SSL.Error):
+                return SSL.Context(SSL.TLS_CLIENT_METHOD).use_certificate_chain_file(self.files["chain"])
+            load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self.files["chain"], self.files["key"], self.passphrase)
+        except OnboardingError as error:
+            return error
+        return None
 
 
 def diagnose_device(
