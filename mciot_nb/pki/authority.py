@@ -203,6 +203,8 @@ class CertificateAuthority:
         what = f"The certificate of {readable(name)}"
         signing.validity(self.config, self.certificate, days, normalize_time(at), what)
         signing.check_unique_subject(self.database, self.config, [name])
+        if self.database.serial_path:
+            self.database.check_serial(read_serial(self.database.serial_path))
 
     def sign(
         self, csr: Request, extensions: str | None = None, days: int | None = None, *, at: datetime | None = None
