@@ -29,7 +29,7 @@ from mciot_nb.pki import keystore
 from mciot_nb.pki.authority import CertificateAuthority, is_unfinished
 from mciot_nb.pki.chain import build_chain, is_ca, is_issued_by, profile_of, read_certificates, to_pem
 from mciot_nb.pki.config import CA_DAYS, DEVICE_DAYS, GUIDE_CONFIG, INTERMEDIATE_DAYS, CaConfig, read_config, with_dir
-from mciot_nb.pki.database import SigningDatabase
+from mciot_nb.pki.database import SigningDatabase, read_serial, write_serial
 from mciot_nb.pki.files import disk_errors, disk_problem, meanings, rename_to_new, sync_folder, write_whole
 from mciot_nb.pki.keys import KeyChoice, KeyType, PrivateKey, create_key, create_request, read_private_key, read_request
 from mciot_nb.pki.names import DistinguishedName, common_name, name_of, oneline, read_subject, readable
@@ -283,6 +283,8 @@ class Workspace:
             new, options = draft / self.ca_folder.name, vars(key or DEFAULT_KEYS["ca"])
             config = CertificateAuthority.create(new, subject, passphrase, **options).config.path
             write_whole(config, with_dir(config, self.ca_folder), replace=True)
+            with suppress(OnboardingError):  # there is no CA before; a tenant's list of revoked ones names no issuer
+                write_serial(new / "serial", read_serial(self.ca_folder / "serial"))
             old = [self.ca_folder, self._begun, self.folder / "completion", *unused]
             self._archive.move(old, "the CA that was here, and everything made with it,")
             new.rename(self.ca_folder)

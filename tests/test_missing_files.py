@@ -140,11 +140,10 @@ def test_every_notebook_goes_on_or_stops_in_a_sentence(
             way_out = "echo 1000 > serial" if Path(lost).name == "serial" else "workspace.start_over()"
             assert Path(lost).name in failure and way_out in failure and "Traceback" not in failure
     if (issuer, Path(lost).name) == ("intermediate", "caKey.pem"):
-        assert set(stopped) <= {"01", "02"}, "as 02 advises: the key of the root is in a safe"
+        assert set(stopped) <= {"01", "02", "09"}, "as 02 advises: the root's key is in a safe; 09 moves to a new root"
     after, root = files(quick_workspace), quick_workspace.folder
     changed = {name for name, data in before.items() if after.get(name) != data}
     assert {Path(name).parent.name for name in changed} <= {DEVICE}, "09 renews the device, and nothing else changes"
-    assert not changed or "09" not in stopped
     for name in changed:
         assert before[name] in [path.read_bytes() for path in root.glob(f"earlier/*/{name}")], "a copy is kept"
     assert not (root / lost).exists() or lost == "passphrase"
