@@ -47,23 +47,18 @@ if TYPE_CHECKING:
 
 #: How many devices are signed together, and how many of them a worker takes at a time.
 BATCH, PORTION = 400, 20
-#: What the platform's bulk registration reads.
-REGISTRATION = "bulkRegistration.csv"
+REGISTRATION = "bulkRegistration.csv"  # for the platform's bulk registration
 #: A common name that is a folder's name on every system too.
-_SAFE = re.compile(
-    r"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)|(bulkregistration\.csv|earlier)$)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9_-])?",
-    re.I,
-)
+_RESERVED = r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)|(bulkregistration\.csv|earlier)$"
+_SAFE = re.compile(rf"(?!{_RESERVED})[a-z0-9]([a-z0-9._-]{{0,62}}[a-z0-9_-])?", re.I)
 _KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\n", re.DOTALL)
 #: Stands for any name.
 _SAMPLE = "NAME-OF-THE-DEVICE"
 _FILES = ("deviceKey.pem", "deviceCsr.pem", "deviceCert.pem", "deviceCertChain.pem")
 #: How keys that are made elsewhere are encrypted for us: each portion's by Fernet, and Fernet's key by RSA.
 _OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
-
 _PUBLIC = Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
 _OPEN = Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-
 #: The columns that the table of what was made has, and a table of devices may not have.
 _OWN = {"line", "state", "problem", "serial"}
 #: A device: its line in the table, common_name, state (made, kept, failed, or empty), problem, serial, other columns.

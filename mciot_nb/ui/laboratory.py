@@ -44,9 +44,8 @@ class Laboratory(TablePanel):
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__("Laboratory: what can go wrong", "Cases", (), widgets.HTML())
-        self.workspace, self.profile = workspace, workspace.platform().profile
+        self.workspace, self.profile, self._refused = workspace, workspace.platform().profile, False
         self.case: FailureCase | None = None
-        self._refused = False
         wide = {"layout": widgets.Layout(width="12em"), "style": {"description_width": "initial"}}
         self._tls = widgets.Dropdown(description="TLS", options=list(_TLS), **wide)
         self._result, self._begin = widgets.HTML(), button("Make it, and try", self._make, "primary")

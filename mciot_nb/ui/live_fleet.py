@@ -63,9 +63,8 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
                 with Device(*where, chain=chain, key=key, passphrase=self._passphrase, trusted=trusted) as device:
                     device.create(name)
                     while not wake.is_set():
-                        device.measure(
-                            "c8y_Temperature", "T", round(20 + 5 * math.sin(number + time.time() / 20), 1), "C"
-                        )
+                        value = round(20 + 5 * math.sin(number + time.time() / 20), 1)
+                        device.measure("c8y_Temperature", "T", value, "C")
                         self._sent.append((time.time(), number))
                         self._note(name, "", wake)
                         wake.wait(EVERY * random.uniform(0.5, 1.5))
@@ -119,9 +118,8 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
 
     def _draw(self) -> str:
         now, sent, refused = time.time(), list(self._sent), {n for n, code in dict(self._outcomes).items() if code}
-        strokes = [
-            (when - now, row + half) for when, row in sent for half in (-0.4, 0.4, math.nan) if when > now - SHOWN
-        ]
+        recent, half = [(when - now, row) for when, row in sent if when > now - SHOWN], (-0.4, 0.4, math.nan)
+        strokes = [(when, row + end) for when, row in recent for end in half]
         crosses = [row for row, name in enumerate(self._groups) if name in refused]
         lines, ends = self._lines(), [-0.5]
         for _, size, *_ in lines:
@@ -138,7 +136,6 @@ class LiveFleet(StaticPicture, widgets.HTML):  # type: ignore[misc]
             axes.set_yticks(middle, [f"{group}\n{send} of {size}" for group, size, send, _ in lines])
 
         said = [f"{group}: {send} of {size} send{', ' + why if why else ''}" for group, size, send, why in lines]
-        alt = (
-            f"Measurements of {counted(len(self._groups), 'device', 'devices')} in the last minute. {'; '.join(said)}."
-        )
+        devices = counted(len(self._groups), "device", "devices")
+        alt = f"Measurements of {devices} in the last minute. {'; '.join(said)}."
         return f"<div>{_KEY}</div>{themed(drawn_svg(draw, _SIZE), _WIDE, alt)}"
