@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import itertools
 import os
@@ -259,3 +260,6 @@ def test_what_would_be_refused_is_said_before_a_key_is_made(ca: CertificateAutho
     ca.sign(request(SUBJECT))
     with pytest.raises(OnboardingError, match="already a certificate"):
         ca.check_new(SUBJECT, 365)
+    (ca.folder / "serial").unlink()
+    with pytest.raises(OnboardingError, match="echo 1000 > serial"):
+        ca.check_new(dataclasses.replace(SUBJECT, common_name="another"), 365)

@@ -201,7 +201,9 @@ def test_another_intermediate_archives_the_old_one(quick_workspace: Workspace) -
     assert second.sign(request(DEVICE)).issuer == second.certificate.subject
     assert [path.name for path in (workspace.folder / "earlier").iterdir()] == ["1"]
     assert read_config(second.folder / "intermediateConfig.cnf").ca_path("dir") == second.folder
+    numbers = (workspace.ca_folder / "serial").read_bytes()
     workspace.create_ca(DistinguishedName(common_name="New CA"))
+    assert (workspace.ca_folder / "serial").read_bytes() == numbers != b"1000\n", "a revoked number is not given again"
     assert not workspace.has_intermediate, "the old CA's is not taken for the new one's"
     workspace.catch_up("intermediate")
     assert workspace.intermediate().certificate not in (first, second.certificate)
