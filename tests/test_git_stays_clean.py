@@ -34,7 +34,7 @@ class Checkout:
         self.upstream, self.folder = folder / "upstream", folder / "clone"
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in filter(None, listed.split("\0")):
-            if (ROOT / name).exists() and name.startswith(("notebooks/", ".git")):
+            if (ROOT / name).exists() and name.startswith(("notebooks/", "data/", ".git")):
                 (self.upstream / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.upstream / name)
         self.git("init", "-q", "-b", "main", folder=self.upstream)
