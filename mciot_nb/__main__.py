@@ -75,8 +75,9 @@ def _diagnose(options: argparse.Namespace) -> Diagnosis:
 def _fleet(options: argparse.Namespace) -> int:
     """Make the fleet, print what came of it, and return the exit status."""
     typed = os.environ.get("MCIOT_PASSPHRASE", "")
-    if not typed and sys.stdin.isatty():
-        typed = getpass("Passphrase of the CA's key: ")
+    if not typed and sys.stdin and sys.stdin.isatty():
+        with suppress(EOFError):
+            typed = getpass("Passphrase of the CA's key: ")
     if not typed:
         raise fault("NEED_PASSPHRASE.terminal")
     ca, own = CertificateAuthority.open(options.ca, typed), os.environ.get("MCIOT_DEVICE_PASSPHRASE", typed)
@@ -121,7 +122,6 @@ def _run(options: argparse.Namespace) -> int:
     try:
         if options.command == "fleet":
             return _fleet(options)
-        is_log = options.command == "explain"
         found = explain(" ".join(options.text) or _standard_input()) if is_log else _diagnose(options)
     except OnboardingError as error:
         print(error.with_code, file=sys.stderr)

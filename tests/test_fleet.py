@@ -648,6 +648,12 @@ def test_the_command_makes_a_fleet_and_its_exit_status_says_what_came_of_it(
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
     ca_alone = command(tmp_path / "good.csv", "--ca", ca.folder, "--out", tmp_path / "x", MCIOT_PASSPHRASE=PASSPHRASE)
     assert ca_alone.returncode == 2 and "BAD_PASSPHRASE" in ca_alone.stderr, "Java could not open these stores"
+    if os.name != "nt":  # a scheduler may give no standard input at all
+        words = [sys.executable, "-m", "mciot_nb", "fleet", str(tmp_path / "good.csv"), *map(str, where)]
+        shell = ["sh", "-c", 'exec "$@" <&-', "sh", *words]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MCIOT_")}
+        closed = subprocess.run(shell, env=kept | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert closed.returncode == 2 and "NEED_PASSPHRASE" in closed.stderr and "Traceback" not in closed.stderr
 
 
 def test_no_secret_is_shown_or_left_behind(ca: CertificateAuthority, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _MOST_EXCEPTIONS = 20  # to be looked at: each may come from another one
 
 
 def explain(error: object) -> Diagnosis:
-    """Return what an exception, or text from a client's log, can mean: a finding for each cause, the likeliest first.
+    """Return what an exception, or a client's log, can mean: a finding for each cause, the most frequent first.
 
     The exception may be of any library, or of this tutorial; the text may be a line or a whole log. The findings say
     how one cause is told from another, and repeat nothing of a text, where a password may be.
